@@ -1,0 +1,30 @@
+.PHONY: help setup demo test check
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+RESULTS ?= results
+VENV := .venv
+BIN := $(VENV)/bin
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+
+setup: $(VENV)/.installed ## make .venv with everything that is needed
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed, this is " + sys.version.split()[0] + ": make PYTHON=python3.12 ..." if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: setup ## run the embedded study and print what it found
+	$(BIN)/python -m flows run studies/demo.toml --results $(RESULTS)
+
+test: setup ## run the tests
+	$(BIN)/python -m pytest -q
+
+check: setup ## lint, types, generated docs
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m storage.schema_docs --check

@@ -1,0 +1,203 @@
+"""The command line: ``python -m flows``.
+
+A user's mistake is one sentence on stderr and exit status 2; anything else keeps its traceback.
+"""
+
+import argparse
+import atexit
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from editcollapse.errors import EditCollapseError
+from editcollapse.specs import StudySpec, read_study
+from flows import surroundings
+from flows.options import build_parser
+from flows.terminal import console, incidence_table, print_frame, progress_bar, shown
+
+USER_ERROR = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return the exit status."""
+    options = build_parser().parse_args(arguments)
+    try:
+        return _COMMANDS[options.command](options)
+    except EditCollapseError as error:
+        console(to_stderr=True).print(f"error: {error}", markup=False, soft_wrap=True)
+        return USER_ERROR
+    except KeyboardInterrupt:
+        console(to_stderr=True).print("stopped: the same command goes on from here")
+        return 130
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run a study and print what it found."""
+    study, results = read_study(options.study), options.results.resolve()
+    from editcollapse.planning import plan_study
+
+    plan_study(study, results)  # a mistake in the study is told before a server starts
+    server = surroundings.prepare(results)
+    screen = console()
+    screen.print(f"study {study.name} with {server}; results in {shown(results)}")
+    with progress_bar():
+        from flows.study import collapse_study
+
+        study_id = collapse_study(study, str(results))
+    from storage.queries import incidence
+
+    screen.print(incidence_table(incidence(results, study_id)))
+    _print_epilogue(study, results)
+    return 0
+
+
+def _print_epilogue(study: StudySpec, results: Path) -> None:
+    """Print the claim, where the results lie, and what to try next."""
+    from storage.database import SNAPSHOT
+
+    screen = console()
+    if study.note:
+        screen.print(f"\nNote: {study.note}", markup=False)
+    screen.print(f"\nresults: {shown(results / SNAPSHOT)}", markup=False, soft_wrap=True)
+    at = "" if results == Path("results").resolve() else f" --results {shown(results)}"
+    query = "select model, method, subject_position, n_collapsed, n_edits from collapse_incidence"
+    screen.print(f'next:    python -m flows sql "{query}"{at}', markup=False, soft_wrap=True)
+
+
+def plan(options: argparse.Namespace) -> int:
+    """Print what a study would run."""
+    from editcollapse.planning import plan_study
+    from flows.outlook import model_outlook
+
+    study, results = read_study(options.study), options.results.resolve()
+    found = plan_study(study, results)
+    screen = console()
+    screen.print(
+        f"study {study.name} ({found.study_id}): {len(found.models)} models x "
+        f"{len(study.methods)} methods x {len(found.requests.records)} requests = "
+        f"{found.n_edits} edits",
+        markup=False,
+    )
+    for rejection in found.requests.rejections:
+        screen.print(f"rejected: record {rejection.record_index}: {rejection.reason}", markup=False)
+    for rejection in found.texts.rejections:
+        screen.print(f"rejected: text {rejection.record_index}: {rejection.reason}", markup=False)
+    for model in found.models:
+        outlook = model_outlook(found, model)
+        order = model.order
+        screen.print(
+            f"\n{order.spec.name}: {model.files.architecture.family}, layer {order.layer} "
+            f"({order.layer_source}), v* {order.values.steps} steps, covariance "
+            f"{model.moment.covariance.kind}",
+            markup=False,
+        )
+        for unit in outlook.units:
+            to_run = unit.n_units - unit.n_cached
+            screen.print(f"  {unit.kind:<20} {unit.n_cached} cached, {to_run} to run")
+        gib = 1 << 30
+        screen.print(
+            f"  memory, estimated    {outlook.memory_bytes / gib:.2f} GiB: weights "
+            f"{outlook.weight_bytes / gib:.2f}, covariance {outlook.moment_bytes / gib:.2f}, "
+            f"activations {outlook.activation_bytes / gib:.2f}"
+        )
+    return 0
+
+
+def sql(options: argparse.Namespace) -> int:
+    """Answer a query of the published results."""
+    from storage.queries import ask
+
+    frame = ask(options.results, options.query)
+    if options.csv:
+        sys.stdout.write(frame.write_csv())
+    else:
+        print_frame(frame)
+    return 0
+
+
+def tables(options: argparse.Namespace) -> int:
+    """List what can be asked."""
+    from storage.queries import describe_tables
+
+    frame = describe_tables(options.results)
+    if options.table is not None:
+        names = frame["name"].unique().to_list()
+        if options.table not in names:
+            from editcollapse.errors import ResultsError, nearest_first
+
+            known = nearest_first(options.table, names)
+            raise ResultsError(f"no table or view {options.table!r}. Known: {known}.")
+        print_frame(frame.filter(name=options.table).drop("kind", "name", "n_rows"))
+        return 0
+    whole = frame.filter(frame["column"].is_null())
+    print_frame(whole.select("kind", "name", "n_rows", "comment"))
+    return 0
+
+
+def check_model(options: argparse.Namespace) -> int:
+    """Verify a model's architecture row on its weights."""
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    from editcollapse.model_check import check_model as verify
+    from editcollapse.models import load_model
+    from editcollapse.runtime import asked_device
+    from editcollapse.specs import ModelSpec
+
+    spec = ModelSpec(
+        name="checked",
+        source=options.model,
+        revision=options.revision,
+        dtype=options.dtype,
+        start_token=options.start_token,
+    )
+    found = verify(load_model(spec, asked_device()), options.layer)
+    for line in found.lines():
+        console().print(line, markup=False, soft_wrap=True)
+    return 0 if found.passed else 1
+
+
+def rebuild(options: argparse.Namespace) -> int:
+    """Make the database again from the row files."""
+    from storage.rebuild import rebuild as make_again
+
+    report = make_again(options.results)
+    screen = console()
+    for skipped in report.skipped:
+        screen.print(f"skipped {skipped.path}: {skipped.reason}", markup=False, soft_wrap=True)
+    screen.print(f"rebuilt from {report.n_files} files: {report.n_rows} rows")
+    return 0
+
+
+def pretrain(options: argparse.Namespace) -> int:
+    """Train the demo models again."""
+    output = options.output.resolve()
+    surroundings.prepare(output)
+    with progress_bar():
+        from flows.pretrain import pretrain_demo_models
+
+        pretrain_demo_models(str(output))
+    console().print(f"demo models and data: {shown(output)}")
+    return 0
+
+
+_COMMANDS = {
+    "run": run,
+    "plan": plan,
+    "sql": sql,
+    "tables": tables,
+    "check-model": check_model,
+    "rebuild": rebuild,
+    "pretrain": pretrain,
+}
+
+
+def _leave(status: int) -> None:
+    """End the process. DuckDB's binding prints a page of leak notes when the interpreter unwinds."""
+    atexit._run_exitfuncs()  # noqa: SLF001  stops Prefect's temporary server
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+if __name__ == "__main__":
+    _leave(main())

@@ -1,0 +1,185 @@
+"""The collapse study: covariance, edits, evaluation, rows, report, as one scheduled flow.
+
+Every unit is cached by content under the results folder. A run that was killed starts again where
+it stopped; a run of the same study elsewhere has the same ids.
+"""
+
+import logging
+from pathlib import Path
+from typing import Any, TypeVar
+
+from prefect import Task, flow, tags
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from editcollapse.artifacts import ArtifactRef, ArtifactStore
+from editcollapse.orders import Manifest, Order, RecordOrder, ReportOrder
+from editcollapse.outcomes import RejectionRow, StudyEditRow
+from editcollapse.planning import ModelPlan, StudyPlan, plan_study
+from editcollapse.progress import reporter
+from editcollapse.requests import RequestRecord
+from editcollapse.specs import StudySpec
+from flows.outlook import RECORDS
+from storage.database import SNAPSHOT
+from tasks.editing import apply_edits
+from tasks.evaluation import evaluate_edits
+from tasks.preparing import context_templates, second_moment, unedited_model
+from tasks.recording import is_recorded, record_rows
+from tasks.reporting import publish_report
+
+logger = logging.getLogger(__name__)
+
+UNITS_PER_MODEL = 3
+"""Templates, covariance, unedited model."""
+UNITS_PER_BATCH = 3
+"""Edits, evaluation, recording."""
+OVERALL = "study"
+Result = TypeVar("Result")
+
+
+@flow(
+    name="collapse-study",
+    flow_run_name="{study.name}",
+    description="Edit models one fact at a time and measure how often, where and why they collapse.",
+    task_runner=ThreadPoolTaskRunner(max_workers=1),
+)
+def collapse_study(study: StudySpec, results: str = "results") -> str:
+    """Run a study and return its id.
+
+    Args:
+        study: models, methods, requests and measurements; paths are absolute, or relative to the
+            working directory.
+        results: folder that everything is written to.
+
+    Raises:
+        EditCollapseError: an input is missing or unusable.
+    """
+    folder = Path(results).resolve()
+    plan = plan_study(study, folder)
+    run = _StudyRun(plan)
+    with tags(f"study:{study.name}"):
+        run.record("study", run.study_rows())
+        for model in plan.models:
+            # Defined here so that the run page shows two short parameters, not a whole plan.
+            @flow(
+                name="edit-model",
+                flow_run_name="{model} layer {layer}",
+                task_runner=ThreadPoolTaskRunner(max_workers=1),
+                validate_parameters=False,
+            )
+            def edit_model(model: str, layer: int, model_plan: ModelPlan = model) -> None:  # noqa: ARG001
+                """Prepare one model, then edit and measure it batch by batch."""
+                run.edit(model_plan)
+
+            with tags(f"model:{model.order.spec.name}"):
+                edit_model(model.order.spec.name, model.order.layer)
+        run.report()
+    return plan.study_id
+
+
+class _StudyRun:
+    """One pass through a plan.
+
+    Args:
+        plan: the study with its inputs identified.
+    """
+
+    def __init__(self, plan: StudyPlan) -> None:
+        self.plan = plan
+        self.store = ArtifactStore(plan.results)
+        plan.store_texts(self.store)
+        self.recorded: list[str] = []
+        self._done = 0
+        self._report_progress = reporter(OVERALL)
+        self._total = 2 + len(plan.models) * (UNITS_PER_MODEL + 1 + UNITS_PER_BATCH * plan.n_batches)
+
+    def study_rows(self) -> list[ArtifactRef]:
+        """Return the rows that describe the study itself, written."""
+        return [self.store.put_rows(table, rows) for table, rows in self.plan.rows()]
+
+    def edit(self, model: ModelPlan) -> None:
+        """Prepare one model, then edit and measure it batch by batch."""
+        templates = self.compute(context_templates, model.templates)
+        moment = self.compute(second_moment, model.moment)
+        unedited = self.compute(unedited_model, self.plan.unedited_order(model))
+        self.record(
+            f"{model.order.spec.name}, preparation",
+            [*templates.rows, *moment.rows, *unedited.rows],
+        )
+        for order in self.plan.edit_orders(model, templates, moment):
+            edits = self.compute(apply_edits, order)
+            measured = self.compute(evaluate_edits, self.plan.evaluate_order(order, edits))
+            unusable = dict(edits.unusable)
+            members = [
+                StudyEditRow(self.plan.study_id, order.edit_id(method, request.request_id))
+                for method in order.methods
+                for request in order.requests
+                if request.request_id not in unusable
+            ]
+            rejected = [
+                self._rejection(model, record, unusable[record.request.request_id])
+                for record in self.plan.requests.records
+                if record.request.request_id in unusable
+            ]
+            self.record(
+                f"{model.order.spec.name}, batch {order.batch_label}",
+                [
+                    *edits.rows,
+                    *measured.rows,
+                    self.store.put_rows("study_edits", members),
+                    self.store.put_rows("rejections", rejected),
+                ],
+            )
+
+    def compute(self, task: Task[[Any], Manifest], order: Order) -> Manifest:
+        """Return a unit's manifest, computed or cached; a damaged file makes it compute again."""
+        manifest = self._call(task, order)
+        damaged = [ref.path for ref in manifest.refs if not self.store.is_whole(ref)]
+        if damaged:
+            logger.warning("computing again, damaged or missing: %s", ", ".join(damaged))
+            manifest = self._call(task, order, refresh_cache=True)
+        self._advance()
+        return manifest
+
+    def record(self, label: str, rows: list[ArtifactRef]) -> None:
+        """Enter rows into the database, unless it has them."""
+        order = RecordOrder(results=str(self.plan.results), label=label, rows=tuple(rows))
+        self._call(record_rows, order, refresh_cache=not is_recorded(order))
+        self.recorded.append(order.key)
+        self._advance()
+
+    def report(self) -> None:
+        """Publish the snapshot and the study's tables."""
+        study = self.plan.study
+        order = ReportOrder(
+            results=str(self.plan.results),
+            study_id=self.plan.study_id,
+            study_name=study.name,
+            note=study.note,
+            recorded=tuple(self.recorded),
+        )
+        published = (self.plan.results / SNAPSHOT).is_file()
+        self._call(publish_report, order, refresh_cache=not published)
+        self._advance()
+
+    def _call(
+        self, task: Task[[Any], Result], order: Order, *, refresh_cache: bool = False
+    ) -> Result:
+        """Run one task on the task runner, with its record below the results folder."""
+        own = task.with_options(
+            result_storage=self.plan.results / RECORDS, refresh_cache=refresh_cache
+        )
+        result: Result = own.submit(order).result()
+        return result
+
+    def _advance(self) -> None:
+        self._done += 1
+        self._report_progress(self._done, self._total)
+
+    def _rejection(self, model: ModelPlan, record: RequestRecord, reason: str) -> RejectionRow:
+        return RejectionRow(
+            dataset_id=self.plan.requests.content_digest,
+            model_id=model.order.model_id,
+            record_index=record.record_index,
+            case_id=record.case_id,
+            reason=reason,
+        )

@@ -1,0 +1,95 @@
+"""What a run from the command line needs around it, arranged before Prefect is imported.
+
+Without a configured server, Prefect starts a temporary one; its home then lies in the results
+folder, so that everything a study writes lies there. A configured server is left as it is.
+"""
+
+import contextlib
+import os
+import signal
+import tomllib
+from pathlib import Path
+
+from editcollapse.errors import ResultsError
+
+_DEFAULTS = {
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    # One SQLite transaction per task event (the default, 1) stalls studies and loses history.
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "200",
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1.0",
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
+    "PREFECT_LOGGING_EXTRA_LOGGERS": "editcollapse,flows",
+    # The terminal shows a progress bar and warnings; the run page has the whole log.
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "30",
+    # Idle threads of torch must not spin on cores that the server and DuckDB need.
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "TOKENIZERS_PARALLELISM": "false",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "TQDM_DISABLE": "1",
+}
+_HOME = "prefect"
+
+
+def prepare(results: Path) -> str:
+    """Set this process's environment for Prefect; return in words which server will be used.
+
+    What the user has set stays.
+
+    Raises:
+        ResultsError: the results folder cannot be made or written.
+    """
+    for name, value in _DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    url = os.environ.get("PREFECT_API_URL") or _profile_url()
+    if url:
+        return f"Prefect server at {url}"
+    home = results / _HOME
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        probe = home / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ResultsError(
+            f"cannot write to the results folder {results}: {error.strerror}. "
+            "Choose another with --results."
+        ) from error
+    os.environ["PREFECT_HOME"] = str(home)
+    stop_orphans(home)
+    return "a temporary Prefect server"
+
+
+def _profile_url() -> str | None:
+    """Return the API URL of the user's active Prefect profile, if it names one."""
+    home = Path(os.environ.get("PREFECT_HOME", "~/.prefect")).expanduser()
+    try:
+        profiles = tomllib.loads((home / "profiles.toml").read_text(encoding="utf-8"))
+    except (OSError, tomllib.TOMLDecodeError):
+        return None
+    active = os.environ.get("PREFECT_PROFILE") or profiles.get("active")
+    url = profiles.get("profiles", {}).get(active, {}).get("PREFECT_API_URL")
+    return str(url) if url else None
+
+
+def stop_orphans(home: Path) -> int:
+    """Stop temporary servers of this home whose run was killed; return how many.
+
+    A run killed with ``kill -9`` cannot stop its server. Linux only: elsewhere nothing is found.
+    """
+    stopped = 0
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            variables = (entry / "environ").read_bytes().split(b"\0")
+            status = (entry / "status").read_text()
+        except OSError:
+            continue
+        ours = f"PREFECT_HOME={home}".encode() in variables
+        temporary = b"PREFECT__SERVER_EPHEMERAL=1" in variables
+        orphan = any(line.split() == ["PPid:", "1"] for line in status.splitlines())
+        if ours and temporary and orphan:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(int(entry.name), signal.SIGTERM)
+                stopped += 1
+    return stopped

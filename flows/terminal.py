@@ -1,0 +1,116 @@
+"""What the terminal shows: a progress bar, tables, and the words around them."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import polars as pl
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from editcollapse.progress import listening
+
+POSITIONS = {
+    "first_token": "first token",
+    "first_several": "first, several tokens",
+    "inside": "inside",
+}
+_OVERALL = "study"
+_PERCENT = 100
+
+
+def console(*, to_stderr: bool = False) -> Console:
+    """Return a console; narrow output is not cut where it goes to a file."""
+    found = Console(stderr=to_stderr, highlight=False)
+    if not found.is_terminal:
+        found.width = 160
+    return found
+
+
+@contextmanager
+def progress_bar() -> Iterator[None]:
+    """Show how far the study, and the unit at work, are."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    screen = console(to_stderr=True)
+    with Progress(*columns, console=screen, refresh_per_second=4) as bars:
+        overall = bars.add_task("study", total=None)
+        unit = bars.add_task("starting Prefect", total=None)
+
+        def show(what: str, done: int, total: int) -> None:
+            if what == _OVERALL:
+                bars.update(overall, completed=done, total=total)
+            else:
+                bars.update(unit, description=what, completed=done, total=total)
+            if not screen.is_terminal and what == _OVERALL:
+                screen.print(f"study: {done} of {total} units")
+
+        with listening(show):
+            yield
+        bars.remove_task(unit)
+
+
+def incidence_table(frame: pl.DataFrame) -> Table:
+    """Return collapse incidence as a table: a row for each model, method and position.
+
+    Args:
+        frame: columns of view ``collapse_incidence``.
+    """
+    table = Table(title="collapse incidence (perplexity above 1000, or above 10 x unedited)")
+    for name in ("model", "method", "subject position"):
+        table.add_column(name)
+    for name in ("collapsed", "share", "95 % interval", "worst perplexity ratio"):
+        table.add_column(name, justify="right")
+    previous = None
+    for row in frame.iter_rows(named=True):
+        if previous is not None and previous != row["model"]:
+            table.add_section()
+        previous = row["model"]
+        table.add_row(
+            row["model"],
+            row["method"],
+            POSITIONS.get(row["subject_position"], row["subject_position"]),
+            f"{row['n_collapsed']} of {row['n_edits']}",
+            f"{_PERCENT * row['share']:.0f} %",
+            f"{_PERCENT * row['wilson_low']:.0f} - {_PERCENT * row['wilson_high']:.0f} %",
+            f"{row['max_perplexity_ratio']:.4g}",
+        )
+    return table
+
+
+def print_frame(frame: pl.DataFrame) -> None:
+    """Print a query's answer as a table with all its columns and rows."""
+    screen = console()
+    if not frame.width:
+        screen.print("done: the statement has no answer")
+        return
+    table = Table()
+    for name, dtype in frame.schema.items():
+        table.add_column(name, justify="right" if dtype.is_numeric() else "left", overflow="fold")
+    for row in frame.iter_rows():
+        table.add_row(*(Text(_cell(value)) for value in row))
+    screen.print(table)
+    screen.print(f"{frame.height} row{'' if frame.height == 1 else 's'}")
+
+
+def _cell(value: object) -> str:
+    """Return a value as text; floats to six figures."""
+    if value is None:
+        return ""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def shown(path: Path) -> str:
+    """Return a path relative to the working directory where it lies below it."""
+    try:
+        return str(path.resolve().relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

@@ -1,0 +1,67 @@
+"""Stable digests: equal content gives equal ids on every machine, whatever the folder is called."""
+
+import dataclasses
+import hashlib
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pydantic
+
+from editcollapse import NUMERICS
+
+DIGEST_BYTES = 16
+_CHUNK = 1 << 20
+
+
+def digest(*parts: Any) -> str:
+    """Return 32 hex digits that depend on the content of ``parts`` and on nothing else.
+
+    Strings, numbers, booleans, None, lists, tuples, dicts, dataclasses and pydantic models are
+    written as canonical JSON (sorted keys); a float is written by its shortest exact form.
+
+    Raises:
+        TypeError: a part is of another kind (a set, a path, a tensor): its digest would not be stable.
+    """
+    text = json.dumps(
+        [canonical(part) for part in parts], sort_keys=True, ensure_ascii=False, allow_nan=False
+    )
+    return hashlib.blake2b(text.encode(), digest_size=DIGEST_BYTES).hexdigest()
+
+
+def canonical(value: Any) -> Any:
+    """Return ``value`` as plain JSON data. Raises TypeError for what has no stable form."""
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else f"float:{value}"
+    if isinstance(value, pydantic.BaseModel):
+        return canonical(value.model_dump(mode="json"))
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = dataclasses.fields(value)
+        return {field.name: canonical(getattr(value, field.name)) for field in fields}
+    if isinstance(value, dict):
+        return {str(key): canonical(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [canonical(item) for item in value]
+    raise TypeError(f"no stable digest for a {type(value).__name__}: {value!r}")
+
+
+def digest_bytes(data: bytes) -> str:
+    """Return the digest of bytes; of a file's content the same as ``digest_file``."""
+    return hashlib.blake2b(data, digest_size=DIGEST_BYTES).hexdigest()
+
+
+def digest_file(path: Path) -> str:
+    """Return the digest of a file's bytes."""
+    hasher = hashlib.blake2b(digest_size=DIGEST_BYTES)
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            hasher.update(chunk)
+    return hasher.hexdigest()
+
+
+def unit_key(kind: str, *parts: Any) -> str:
+    """Return the cache key of one unit of work: its kind, the numerics version, its inputs' content."""
+    return f"{kind}-{digest(kind, NUMERICS, *parts)}"

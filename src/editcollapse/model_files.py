@@ -1,0 +1,230 @@
+"""A model's files, read without torch: where they are, what they hold, their fingerprint."""
+
+import dataclasses
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from editcollapse.architectures import Architecture, Widths, architecture_of, widths_of
+from editcollapse.errors import ModelError
+from editcollapse.fingerprints import DIGEST_BYTES, digest, digest_file
+from editcollapse.specs import ModelSpec
+
+_HUB_ID = re.compile(r"^[\w.-]+(/[\w.-]+)?$")
+_PATTERNS = ["*.safetensors", "*.safetensors.index.json", "*.json", "tokenizer.model", "*.txt"]
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "vocab.json",
+    "merges.txt",
+    "added_tokens.json",
+    "special_tokens_map.json",
+    "tokenizer_config.json",
+)
+_VOLATILE = ("_name_or_path", "transformers_version", "torch_dtype", "dtype", "use_cache")
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack")
+_HEADER_LIMIT = 100_000_000
+_CHUNK = 1 << 22
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ModelFiles:
+    """A model in a local folder, as far as its files tell."""
+
+    folder: Path
+    source: str
+    """The hub id, or the folder's own name: nothing of the machine."""
+    config: dict[str, Any]
+    architecture: Architecture
+    widths: Widths
+    weight_files: tuple[Path, ...]
+
+    @property
+    def weight_bytes(self) -> int:
+        """Size of the weights on disk."""
+        return sum(path.stat().st_size for path in self.weight_files)
+
+
+def locate_model(source: str, revision: str | None = None) -> ModelFiles:
+    """Return the files of a model in a local folder or on the Hugging Face hub.
+
+    Args:
+        source: a folder, or a hub id, which is downloaded into the hub's own cache.
+        revision: branch, tag or commit, for a hub id.
+
+    Raises:
+        ModelError: no such folder or hub model, no ``config.json``, or no safetensors weights.
+        UnknownFamilyError: the architecture table has no row for it.
+    """
+    folder = Path(source).expanduser()
+    if not folder.is_dir():
+        folder = _download(source, revision)
+    config_path = folder / "config.json"
+    if not config_path.is_file():
+        raise ModelError(f"no config.json in {source}: give the folder that save_pretrained wrote.")
+    try:
+        config = json.loads(config_path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ModelError(f"config.json of {source} is not JSON: {error}.") from error
+    if not isinstance(config, dict):
+        raise ModelError(f"config.json of {source} holds no object.")
+    name = source if not Path(source).expanduser().is_dir() else folder.resolve().name
+    row = architecture_of(str(config.get("model_type")), source)
+    return ModelFiles(
+        folder=folder,
+        source=name,
+        config=config,
+        architecture=row,
+        widths=widths_of(config, source),
+        weight_files=_weight_files(folder, source),
+    )
+
+
+def fingerprint_model(files: ModelFiles) -> str:
+    """Return the digest of configuration and weights, the same however they are split into files.
+
+    Raises:
+        ModelError: a weight file is not whole.
+    """
+    config = {key: value for key, value in files.config.items() if key not in _VOLATILE}
+    tensors: dict[str, str] = {}
+    for path in files.weight_files:
+        tensors.update(_tensor_digests(path))
+    return digest("model", config, sorted(tensors.items()))
+
+
+def fingerprint_tokenizer(files: ModelFiles) -> str:
+    """Return the digest of the tokenizer's files.
+
+    Raises:
+        ModelError: there are none.
+    """
+    found = [name for name in _TOKENIZER_FILES if (files.folder / name).is_file()]
+    if not set(found) & {"tokenizer.json", "tokenizer.model", "vocab.json"}:
+        raise ModelError(
+            f"no tokenizer in {files.source}: found none of tokenizer.json, tokenizer.model, "
+            "vocab.json. Save it beside the weights with tokenizer.save_pretrained(folder)."
+        )
+    return digest("tokenizer", [[name, digest_file(files.folder / name)] for name in found])
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ModelDigests:
+    """What a model is, by content."""
+
+    fingerprint: str
+    """Of configuration and weights."""
+    tokenizer_digest: str
+    dtype: str
+    start_token_policy: str
+
+    @property
+    def model_id(self) -> str:
+        """Id of the model as a study uses it."""
+        return digest("model-as-used", self)
+
+
+def digest_model(files: ModelFiles, spec: ModelSpec) -> ModelDigests:
+    """Return a model's digests as a study uses it.
+
+    Raises:
+        ModelError: a weight file is not whole, or there is no tokenizer.
+    """
+    return ModelDigests(
+        fingerprint=fingerprint_model(files),
+        tokenizer_digest=fingerprint_tokenizer(files),
+        dtype=spec.dtype,
+        start_token_policy=spec.start_token,
+    )
+
+
+def tensor_headers(path: Path) -> dict[str, dict[str, Any]]:
+    """Return name to ``{"dtype", "shape", "data_offsets"}`` of a safetensors file.
+
+    Raises:
+        ModelError: the file is not safetensors or is cut short.
+    """
+    header, _ = _read_header(path)
+    return header
+
+
+def _read_header(path: Path) -> tuple[dict[str, dict[str, Any]], int]:
+    """Return the header without its metadata, and the offset at which the data begins."""
+    broken = f"{path.name} is not a whole safetensors file: copy or download it again."
+    with path.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        if not 0 < length <= _HEADER_LIMIT:
+            raise ModelError(broken)
+        try:
+            header = json.loads(stream.read(length))
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise ModelError(broken) from error
+    if not isinstance(header, dict):
+        raise ModelError(broken)
+    header.pop("__metadata__", None)
+    end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
+    if 8 + length + end != path.stat().st_size:
+        raise ModelError(broken)
+    return header, 8 + length
+
+
+def _tensor_digests(path: Path) -> dict[str, str]:
+    """Return tensor name to the digest of its type, shape and bytes."""
+    header, start = _read_header(path)
+    digests = {}
+    with path.open("rb") as stream:
+        for name, entry in header.items():
+            first, last = entry["data_offsets"]
+            hasher = hashlib.blake2b(digest_size=DIGEST_BYTES)
+            hasher.update(f"{entry['dtype']}{entry['shape']}".encode())
+            stream.seek(start + first)
+            left = last - first
+            while left:
+                chunk = stream.read(min(left, _CHUNK))
+                hasher.update(chunk)
+                left -= len(chunk)
+            digests[name] = hasher.hexdigest()
+    return digests
+
+
+def _weight_files(folder: Path, source: str) -> tuple[Path, ...]:
+    """Return the safetensors files that transformers would load."""
+    single = folder / "model.safetensors"
+    index = folder / "model.safetensors.index.json"
+    if single.is_file():
+        return (single,)
+    if not index.is_file():
+        pickles = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
+        found = f"only {', '.join(pickles)}, which are pickles or foreign" if pickles else "none"
+        raise ModelError(
+            f"no model.safetensors in {source}: found {found}. Pickles are never loaded; convert "
+            "with model.save_pretrained(folder, safe_serialization=True) where you trust the file."
+        )
+    try:
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (json.JSONDecodeError, KeyError, AttributeError, TypeError) as error:
+        raise ModelError(f"{index.name} of {source} has no usable weight_map.") from error
+    paths = tuple(folder / name for name in names)
+    missing = [path.name for path in paths if not path.is_file() or path.parent != folder]
+    if missing:
+        raise ModelError(f"{source} lacks the weight files {', '.join(missing)} that its index names.")
+    return paths
+
+
+def _download(source: str, revision: str | None) -> Path:
+    """Return the local snapshot of a hub model."""
+    if not _HUB_ID.match(source) or source.startswith("."):
+        raise ModelError(f"no model folder {source}. Give an existing folder or a hub id.")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(source, revision=revision, allow_patterns=_PATTERNS))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        at = f" at revision {revision}" if revision else ""
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(
+            f"no folder {source}, and the hub gave no model of that name{at}: {reason}"
+        ) from error

@@ -1,0 +1,195 @@
+"""Load a model with its tokenizer; keep one resident in a process."""
+
+import dataclasses
+import logging
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from editcollapse.architectures import Architecture, Widths
+from editcollapse.errors import ModelError
+from editcollapse.model_files import ModelDigests, ModelFiles, digest_model, locate_model
+from editcollapse.specs import ModelSpec
+from editcollapse.tokens import Encoder
+
+logger = logging.getLogger(__name__)
+
+_DTYPES = {
+    "float64": torch.float64,
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+_NO_LIMIT = 1 << 20
+_resident: dict[tuple[str, str], "LoadedModel"] = {}
+_resident_lock = threading.RLock()
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class LoadedModel:
+    """A causal LM in evaluation mode, its tokenizer and its place in the architecture table.
+
+    Nothing in this package writes to its weights.
+    """
+
+    model: nn.Module
+    encoder: Encoder
+    architecture: Architecture
+    widths: Widths
+    digests: ModelDigests
+    source: str
+
+    @property
+    def model_id(self) -> str:
+        """Id of the model as a study uses it."""
+        return self.digests.model_id
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.model.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the weights."""
+        return next(self.model.parameters()).dtype
+
+    @property
+    def decoder(self) -> nn.Module:
+        """The model without its head."""
+        return self.model.get_submodule(self.architecture.decoder)
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        """The decoder's blocks."""
+        blocks = self.decoder.get_submodule(self.architecture.blocks)
+        assert isinstance(blocks, nn.ModuleList)
+        return blocks
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of parameters; tied ones once."""
+        return sum(parameter.numel() for parameter in self.model.parameters())
+
+    def down_projection(self, layer: int) -> nn.Module:
+        """Return the second MLP projection of a block.
+
+        Raises:
+            ModelError: there is no such block.
+        """
+        check_layer(layer, self.widths, self.source)
+        return self.blocks[layer].get_submodule(self.architecture.down_projection)
+
+    def weight(self, layer: int) -> Tensor:
+        """Return W of a block's down projection as (D, K), whichever way it is stored."""
+        stored = self.down_projection(layer).weight
+        assert isinstance(stored, Tensor)
+        return stored.T if self.architecture.transposed else stored
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Return the head's logits for states after the final norm.
+
+        Args:
+            hidden: (..., D), dtype of the weights.
+
+        Returns:
+            (..., V) in the head's dtype, soft-capped where the family does so.
+        """
+        head = self.model.get_output_embeddings()  # type: ignore[operator]
+        logits: Tensor = head(hidden)
+        cap = getattr(self.model.config, "final_logit_softcapping", None)
+        return logits if cap is None else torch.tanh(logits / cap) * cap
+
+
+def check_layer(layer: int, widths: Widths, source: str) -> None:
+    """Raise ModelError where a model has no such layer."""
+    if not 0 <= layer < widths.n_layers:
+        raise ModelError(
+            f"layer {layer} of {source}: it has layers 0 to {widths.n_layers - 1}. "
+            "Correct `layer` in the study file."
+        )
+
+
+def load_model(spec: ModelSpec, device: str, files: ModelFiles | None = None) -> LoadedModel:
+    """Return a model in evaluation mode, without gradients for its weights.
+
+    Args:
+        spec: source, revision, dtype and start-token policy.
+        device: a torch device; ``auto`` takes the best that is there.
+        files: the model's files, where they are known already.
+
+    Raises:
+        ModelError: the files are missing, foreign or not whole, or the tokenizer does not fit.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    files = files or locate_model(spec.source, spec.revision)
+    digests = digest_model(files, spec)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            files.folder,
+            dtype=_DTYPES[spec.dtype],
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+        )
+        tokenizer = AutoTokenizer.from_pretrained(
+            files.folder, trust_remote_code=False, local_files_only=True
+        )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+        raise ModelError(f"{files.source} cannot be loaded: {reason}") from error
+    model.eval().requires_grad_(False)
+    positions = getattr(model.config, "max_position_embeddings", None) or _NO_LIMIT
+    return LoadedModel(
+        model=model.to(best_device(device)),
+        encoder=Encoder(tokenizer, spec.start_token, int(positions), files.source),
+        architecture=files.architecture,
+        widths=files.widths,
+        digests=digests,
+        source=files.source,
+    )
+
+
+def best_device(asked: str = "auto") -> torch.device:
+    """Return the device asked for; ``auto`` is an accelerator where torch finds one, else the CPU."""
+    if asked != "auto":
+        return torch.device(asked)
+    found = torch.accelerator.current_accelerator(check_available=True)
+    return found if found is not None else torch.device("cpu")
+
+
+def resident_model(
+    spec: ModelSpec,
+    model_id: str,
+    device: str,
+    load: Callable[[ModelSpec, str], LoadedModel] = load_model,
+) -> LoadedModel:
+    """Return the model of this process, loading it when another or none is resident.
+
+    Raises:
+        ModelError: as ``load_model``; or the files are no longer those that the study was planned
+            with.
+    """
+    with _resident_lock:
+        key = (model_id, device)
+        if key not in _resident:
+            _resident.clear()
+            loaded = load(spec, device)
+            if loaded.model_id != model_id:
+                raise ModelError(
+                    f"the files of {Path(spec.source).name} changed while the study ran. "
+                    "Start it again: finished work for the old files is kept under their own id."
+                )
+            _resident[key] = loaded
+            logger.info("loaded %s on %s", loaded.source, loaded.device)
+        return _resident[key]
+
+
+def forget_models() -> None:
+    """Drop the resident model and free its memory."""
+    with _resident_lock:
+        _resident.clear()

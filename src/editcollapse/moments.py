@@ -1,0 +1,270 @@
+"""The uncentred second moment C = E[k kᵀ] of a layer's keys, and solving with it.
+
+Source: ROME (arXiv 2202.05262) sec. 3 and kmeng01/rome layer_stats; solved by Cholesky in float64
+with a stated damping, never inverted.
+"""
+
+import dataclasses
+import logging
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from editcollapse.errors import MomentError
+from editcollapse.models import LoadedModel
+from editcollapse.sites import EditSite
+from editcollapse.tokens import pad_right
+
+logger = logging.getLogger(__name__)
+
+_GROUP = 100
+"""Documents that are sorted by length together (kmeng01/rome layer_stats)."""
+_CHECKED_TOKENS = 8192
+"""Tokens over which float32 products are compared with float64 ones."""
+_TOLERATED_ERROR = 1e-4
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class SecondMoment:
+    """C of one layer."""
+
+    matrix: Tensor
+    """(K, K) float64 on the CPU: mean of k kᵀ."""
+    n_tokens: int
+    n_texts: int
+    accumulation_error: float | None = None
+    """Relative Frobenius distance of the float32 products to float64 ones over the first tokens."""
+
+
+def measure_moment(
+    loaded: LoadedModel,
+    layer: int,
+    documents: Iterable[str],
+    *,
+    n_tokens: int,
+    max_length: int,
+    start_token: bool = False,
+    tokens_per_batch: int = 8192,
+    on_tokens: Callable[[int, int], None] | None = None,
+) -> SecondMoment:
+    """Return the second moment of a layer's keys over the first tokens of a corpus.
+
+    Documents are cut to ``max_length`` tokens; the last one is cut so that exactly ``n_tokens``
+    keys are summed, or all there are. Products are float32 (float64 for a float64 model), their
+    sum is float64.
+
+    Args:
+        loaded: the model; blocks above the layer do not run.
+        layer: zero-based block.
+        documents: texts, read as a stream.
+        n_tokens: token budget.
+        max_length: tokens of a document at most; the model's own limit holds too.
+        start_token: open each document with the model's start token.
+        tokens_per_batch: padded tokens in one forward at most.
+        on_tokens: called with tokens done and the budget.
+
+    Raises:
+        MomentError: the corpus has no tokens, a key is not finite, or float32 products are too
+            far from float64 ones.
+    """
+    site = EditSite(loaded, layer)
+    d_key = loaded.widths.d_key
+    total = torch.zeros((d_key, d_key), dtype=torch.float64)
+    check = torch.zeros_like(total)
+    done = n_texts = 0
+    error: float | None = None
+    length = min(max_length, loaded.encoder.max_length)
+    rows = _budgeted(loaded, documents, n_tokens, length, start_token=start_token)
+    while group := list(islice(rows, _GROUP)):
+        n_texts += len(group)
+        for batch in _length_batches(group, tokens_per_batch):
+            keys = _real_keys(site, batch)
+            product = (keys.T @ keys).cpu().double()
+            if not bool(torch.isfinite(product).all()):
+                raise MomentError(
+                    f"keys of layer {layer} of {loaded.source} are not finite on the corpus: "
+                    "load the model in float32 or check its weights."
+                )
+            total += product
+            if done < _CHECKED_TOKENS and keys.dtype == torch.float32:
+                exact = keys.cpu().double()
+                check += exact.T @ exact - product
+                error = float(check.norm() / total.norm())
+            done += len(keys)
+            if on_tokens is not None:
+                on_tokens(done, n_tokens)
+    if done == 0:
+        raise MomentError("the corpus has no tokens. Give a text file with documents in it.")
+    if error is not None and error > _TOLERATED_ERROR:
+        raise MomentError(
+            f"float32 sums of k kT are {error:.1e} from float64 ones. "
+            'Use dtype = "float64" for this model.'
+        )
+    if done < n_tokens:
+        logger.warning("the corpus holds %d tokens of the %d asked for", done, n_tokens)
+    return SecondMoment(total / done, done, n_texts, error)
+
+
+def _budgeted(
+    loaded: LoadedModel, documents: Iterable[str], budget: int, length: int, *, start_token: bool
+) -> Iterator[tuple[int, ...]]:
+    """Yield token ids of documents until the budget is spent."""
+    left = budget
+    for text in documents:
+        ids = loaded.encoder.sequence(text) if start_token else loaded.encoder.encode(text)
+        ids = ids[: min(length, left)]
+        if ids:
+            yield ids
+        left -= len(ids)
+        if left <= 0:
+            return
+
+
+def _length_batches(
+    rows: list[tuple[int, ...]], tokens_per_batch: int
+) -> Iterator[list[tuple[int, ...]]]:
+    """Yield the rows sorted by length, in batches of a bounded number of padded tokens."""
+    batch: list[tuple[int, ...]] = []
+    for row in sorted(rows, key=len):
+        if batch and (len(batch) + 1) * len(row) > tokens_per_batch:
+            yield batch
+            batch = []
+        batch.append(row)
+    yield batch
+
+
+def _real_keys(site: EditSite, batch: list[tuple[int, ...]]) -> Tensor:
+    """Return the keys of the batch's real tokens, (n, K), float32 or better."""
+    states = site.read(pad_right(batch, site.loaded.device))
+    lengths = torch.tensor([len(row) for row in batch], device=states.key.device)
+    real = torch.arange(states.key.shape[1], device=states.key.device) < lengths[:, None]
+    keys = states.key[real]
+    return keys if keys.dtype == torch.float64 else keys.float()
+
+
+def read_statistics(path: Path, d_key: int) -> SecondMoment:
+    """Return published statistics: kmeng01/rome's ``.npz``, or safetensors.
+
+    Args:
+        path: an ``.npz`` with ``mom2.mom2`` (the sum of k kᵀ) and ``mom2.count``; or a
+            ``.safetensors`` with ``moment`` (the mean of k kᵀ) and ``count``.
+        d_key: K of the layer that it is meant for.
+
+    Raises:
+        MomentError: no such file, other keys, another shape, a pickle inside, or no finite
+            symmetric matrix with a positive count.
+    """
+    if not path.is_file():
+        raise MomentError(f"no statistics file {path}. Give an .npz or .safetensors file.")
+    if path.suffix == ".npz":
+        matrix, count = _read_npz(path)
+        matrix = matrix / count if count > 0 else matrix
+    elif path.suffix == ".safetensors":
+        matrix, count = _read_safetensors(path)
+    else:
+        raise MomentError(f"{path.name}: statistics are .npz or .safetensors files.")
+    if matrix.shape != (d_key, d_key):
+        raise MomentError(
+            f"{path.name} holds a matrix of shape {tuple(matrix.shape)}, but the layer's keys "
+            f"have {d_key} entries: it belongs to another model or layer."
+        )
+    scale = matrix.abs().max() if matrix.numel() else torch.tensor(0.0)
+    symmetric = bool(torch.isfinite(scale)) and bool(
+        (matrix - matrix.T).abs().max() <= 1e-4 * scale  # noqa: PLR2004  float32 sums on disk
+    )
+    if count <= 0 or not symmetric or float(scale) == 0:
+        raise MomentError(
+            f"{path.name} holds no second moment: it must be finite, symmetric, not zero, and have "
+            f"a positive count (found count {count:g})."
+        )
+    return SecondMoment((matrix + matrix.T) / 2, int(count), 0)
+
+
+def _read_npz(path: Path) -> tuple[Tensor, float]:
+    """Return the sum of k kᵀ and the count of kmeng01/rome's file."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            missing = {"mom2.mom2", "mom2.count"} - set(arrays.files)
+            if missing:
+                raise MomentError(
+                    f"{path.name} lacks {', '.join(sorted(missing))}; it holds "
+                    f"{', '.join(sorted(arrays.files)) or 'nothing'}. Expected are the arrays of "
+                    "kmeng01/rome's layer statistics."
+                )
+            matrix = np.asarray(arrays["mom2.mom2"], dtype=np.float64)
+            return torch.from_numpy(matrix), float(arrays["mom2.count"])
+    except (ValueError, OSError, TypeError, EOFError, BadZipFile, zlib.error) as error:
+        if isinstance(error, MomentError):
+            raise
+        raise MomentError(
+            f"{path.name} is no plain .npz of numbers ({error}); pickled arrays are never loaded."
+        ) from error
+
+
+def _read_safetensors(path: Path) -> tuple[Tensor, float]:
+    """Return the mean of k kᵀ and the count of a safetensors file."""
+    try:
+        with safe_open(path, framework="pt") as tensors:
+            names = set(tensors.keys())
+            if {"moment", "count"} <= names:
+                return tensors.get_tensor("moment").double(), float(tensors.get_tensor("count"))
+            if {"mom2.mom2", "mom2.count"} <= names:
+                count = float(tensors.get_tensor("mom2.count"))
+                return tensors.get_tensor("mom2.mom2").double() / max(count, 1.0), count
+    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+        raise MomentError(f"{path.name} is no whole safetensors file: {error}.") from error
+    raise MomentError(
+        f"{path.name} holds {', '.join(sorted(names)) or 'nothing'}; expected are the tensors "
+        "`moment` (the mean of k kT) and `count`, or `mom2.mom2` (the sum) and `mom2.count`."
+    )
+
+
+class MomentSolver:
+    """Solves with C.
+
+    Args:
+        moment: (K, K), or None for the identity.
+        damping: added to the diagonal, in units of its mean.
+
+    Raises:
+        MomentError: the damped matrix has no Cholesky factor.
+    """
+
+    def __init__(self, moment: Tensor | None, damping: float = 0.0) -> None:
+        self._factor: Tensor | None = None
+        if moment is None:
+            return
+        matrix = moment.double()
+        damped = matrix + damping * matrix.diagonal().mean() * torch.eye(
+            len(matrix), dtype=torch.float64, device=matrix.device
+        )
+        factor, info = torch.linalg.cholesky_ex(damped)
+        if int(info) != 0 or not bool(torch.isfinite(factor).all()):
+            raise MomentError(
+                f"the second moment ({len(matrix)} x {len(matrix)}, damping {damping:g}) is "
+                "singular. Raise `covariance.n_tokens` (some keys never fired) or set "
+                "`covariance.damping`, for example 0.001."
+            )
+        self._factor = factor
+
+    def solve(self, keys: Tensor) -> Tensor:
+        """Return C⁻¹k for each key.
+
+        Args:
+            keys: (B, K), any float dtype.
+
+        Returns:
+            (B, K) float64 on the CPU; the keys themselves for the identity.
+        """
+        wide = keys.detach().cpu().double()
+        if self._factor is None:
+            return wide
+        solved: Tensor = torch.cholesky_solve(wide.T, self._factor).T
+        return solved

@@ -1,0 +1,163 @@
+"""Perplexity of many independently edited models on a fixed text set.
+
+Source: Collapse-in-Model-Editing ppl.py (arXiv 2406.11263): no start token, the first token of a
+text is never scored, a text's perplexity is exp of its mean token NLL, and the set's is the
+arithmetic mean over texts. Texts are sorted by length instead of padded to the longest.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from editcollapse.editing import edited_residual
+from editcollapse.errors import DatasetError
+from editcollapse.models import LoadedModel
+from editcollapse.requests import Rejection
+from editcollapse.sites import EditSite
+from editcollapse.tokens import Encoder, pad_right
+from editcollapse.updates import RankOneUpdates
+
+_SCORABLE = 2
+LOGIT_BUDGET = 1 << 24
+"""Logits held at once; a vocabulary of 50,257 takes 333 tokens at a time."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class EncodedTexts:
+    """A text set in tokens, sorted by length."""
+
+    rows: tuple[tuple[int, ...], ...]
+    rejections: tuple[Rejection, ...]
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens that are scored: all but each text's first."""
+        return sum(len(row) - 1 for row in self.rows)
+
+    def groups(self, tokens_per_forward: int) -> Iterator[tuple[int, list[tuple[int, ...]]]]:
+        """Yield the index of a group's first row and the group, bounded in padded tokens."""
+        start, group = 0, list[tuple[int, ...]]()
+        for index, row in enumerate(self.rows):
+            if group and (len(group) + 1) * len(row) > tokens_per_forward:
+                yield start, group
+                start, group = index, []
+            group.append(row)
+        yield start, group
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Perplexity:
+    """Of one model on a text set; ``inf`` and ``nan`` are kept as measured."""
+
+    mean: float
+    """Arithmetic mean over texts: the collapse papers' figure."""
+    median: float
+    max: float
+    nll_mean: float
+    """Mean over texts of the mean token NLL, nats."""
+
+
+def encode_texts(encoder: Encoder, texts: Sequence[str]) -> EncodedTexts:
+    """Return texts in tokens, without a start token; those that cannot be scored are rejected.
+
+    Raises:
+        DatasetError: no text can be scored.
+    """
+    rows, rejections = [], []
+    for index, text in enumerate(texts):
+        ids = encoder.encode(text)
+        if len(ids) < _SCORABLE:
+            reason = f"text {text[:40]!r} has {len(ids)} token: the first is never scored, so two are needed"
+        elif len(ids) > encoder.max_length:
+            reason = f"text {text[:40]!r} has {len(ids)} tokens, the model takes {encoder.max_length}"
+        else:
+            rows.append(ids)
+            continue
+        rejections.append(Rejection(index, None, reason))
+    if not rows:
+        first = rejections[0].reason if rejections else "it is empty"
+        raise DatasetError(f"no text of the set can be scored by {encoder.source}: {first}.")
+    return EncodedTexts(tuple(sorted(rows, key=len)), tuple(rejections))
+
+
+@torch.no_grad()
+def text_nll(
+    site: EditSite,
+    texts: EncodedTexts,
+    updates: RankOneUpdates,
+    tokens_per_forward: int = 4096,
+    on_group: Callable[[int, int], None] | None = None,
+) -> Tensor:
+    """Return the mean token NLL of every text under every independently edited model.
+
+    The blocks up to the edited one run once for all edits; the weights are never touched.
+
+    Args:
+        site: the edited layer.
+        texts: N texts.
+        updates: E updates.
+        tokens_per_forward: padded tokens in one forward at most.
+        on_group: called with texts done and all texts.
+
+    Returns:
+        (E, N) float64 on the CPU, nats, texts in the order of ``texts.rows``.
+    """
+    device = site.loaded.device
+    result = torch.empty((len(updates), len(texts.rows)), dtype=torch.float64)
+    for start, group in texts.groups(tokens_per_forward):
+        ids = pad_right(group, device)
+        states = site.read(ids)
+        n_rows, width = ids.shape
+        scored = torch.tensor([len(row) - 1 for row in group], device=device)
+        real = torch.arange(width - 1, device=device) < scored[:, None]  # (n, T-1)
+        labels = ids[:, 1:][real]
+        owner = torch.arange(n_rows, device=device)[:, None].expand_as(real)[real]
+        size = max(1, tokens_per_forward // (n_rows * width))
+        for first in range(0, len(updates), size):
+            some = updates.rows(slice(first, first + size))
+            residual = edited_residual(site, states, some)  # (e·n, T, D)
+            hidden = site.continue_from(ids.repeat(len(some), 1), residual)
+            hidden = hidden.view(len(some), n_rows, width, -1)[:, :, :-1][:, real]  # (e, m, D)
+            nll = token_nll(site.loaded, hidden.flatten(0, 1), labels.repeat(len(some)))
+            sums = torch.zeros((len(some), n_rows), dtype=torch.float64, device="cpu")
+            sums.index_add_(1, owner.cpu(), nll.view(len(some), -1).double().cpu())
+            result[first : first + len(some), start : start + n_rows] = sums / scored.cpu()
+        if on_group is not None:
+            on_group(start + n_rows, len(texts.rows))
+    return result
+
+
+@torch.no_grad()
+def token_nll(loaded: LoadedModel, hidden: Tensor, labels: Tensor) -> Tensor:
+    """Return -log p of each label, (M,), float32 or better, nats.
+
+    Args:
+        loaded: the model whose head reads the states.
+        hidden: (M, D) states after the final norm.
+        labels: int64 (M,).
+    """
+    size = max(1, LOGIT_BUDGET // max(1, loaded.widths.n_vocabulary))
+    parts = []
+    for states, goal in zip(hidden.split(size), labels.split(size), strict=True):
+        logits = loaded.logits(states)
+        logits = logits if logits.dtype == torch.float64 else logits.float()
+        parts.append(torch.nn.functional.cross_entropy(logits, goal, reduction="none"))
+    return torch.cat(parts)
+
+
+def perplexities(nll: Tensor) -> list[Perplexity]:
+    """Return the figures of each model.
+
+    Args:
+        nll: (E, N) float64, mean token NLL of N texts under E models, nats.
+    """
+    per_text = nll.exp()
+    # Not quantile(): it interpolates, and between two infinities it finds a nan.
+    ordered = per_text.sort(dim=1).values
+    n_texts = per_text.shape[1]
+    middle = ordered[:, (n_texts - 1) // 2] / 2 + ordered[:, n_texts // 2] / 2
+    middle = middle.where(~per_text.isnan().any(dim=1), torch.nan)
+    columns = (per_text.mean(dim=1), middle, per_text.max(dim=1).values, nll.mean(dim=1))
+    return [Perplexity(*map(float, row)) for row in zip(*columns, strict=True)]

@@ -1,0 +1,365 @@
+"""From a study to orders: what is asked, by content. Reads files; touches no model and no GPU."""
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from editcollapse import NUMERICS
+from editcollapse.artifacts import ArtifactRef, ArtifactStore
+from editcollapse.corpora import open_corpus
+from editcollapse.datasets import read_requests, select
+from editcollapse.errors import ArtifactError, ModelError, MomentError, StudyError
+from editcollapse.fingerprints import canonical, digest, digest_file
+from editcollapse.model_files import ModelFiles, digest_model, locate_model
+from editcollapse.orders import (
+    EditOrder,
+    EvaluateOrder,
+    Manifest,
+    ModelOrder,
+    MomentOrder,
+    TemplatesOrder,
+    UneditedOrder,
+    template_set_id_of,
+)
+from editcollapse.outcomes import (
+    DatasetRow,
+    EvaluationRow,
+    RejectionRow,
+    RequestRow,
+    StudyRow,
+    ValueSettingsRow,
+)
+from editcollapse.presets import preset_for
+from editcollapse.requests import RequestFile
+from editcollapse.specs import ModelSpec, StudySpec
+from editcollapse.template_files import read_templates
+from editcollapse.texts import TextSet, read_texts
+
+_TEXTS = "texts"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ModelPlan:
+    """One model of a study, with what has to be prepared before its edits."""
+
+    order: ModelOrder
+    files: ModelFiles
+    templates: TemplatesOrder
+    moment: MomentOrder
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class StudyPlan:
+    """A study whose inputs have been read and identified."""
+
+    study: StudySpec
+    results: Path
+    requests: RequestFile
+    texts: TextSet
+    models: tuple[ModelPlan, ...]
+
+    @property
+    def evaluation_id(self) -> str:
+        """Digest of what edited models are measured on."""
+        return digest("evaluation", self._texts(), self.study.seed)
+
+    def _texts(self) -> tuple[str, ...]:
+        return self.texts.texts[: self.study.evaluation.max_texts]
+
+    @property
+    def study_id(self) -> str:
+        """Digest of the study by content: the same on another machine or in another folder."""
+        return digest(
+            "study",
+            NUMERICS,
+            self.study.name,
+            self.study.methods,
+            self.study.seed,
+            self.requests.content_digest,
+            [record.request.request_id for record in self.requests.records],
+            self.evaluation_id,
+            [
+                [
+                    plan.order.model_id,
+                    plan.order.layer,
+                    plan.order.values,
+                    plan.templates.key,
+                    plan.moment.covariance_id,
+                ]
+                for plan in self.models
+            ],
+        )
+
+    @property
+    def n_batches(self) -> int:
+        """Edit batches for each model."""
+        return -(-len(self.requests.records) // self.study.batch_size)
+
+    @property
+    def n_edits(self) -> int:
+        """Models times methods times requests."""
+        return len(self.models) * len(self.study.methods) * len(self.requests.records)
+
+    def store_texts(self, store: ArtifactStore) -> ArtifactRef:
+        """Write the perplexity texts where every worker of the results folder can read them."""
+        return store.put_json(_TEXTS, list(self._texts()))
+
+    @property
+    def texts_ref(self) -> ArtifactRef:
+        """The reference that ``store_texts`` returns; nothing is written."""
+        return ArtifactStore(self.results).json_ref(_TEXTS, list(self._texts()))
+
+    def unedited_order(self, plan: ModelPlan) -> UneditedOrder:
+        """Return the order for the unedited model's perplexity."""
+        return UneditedOrder(
+            results=str(self.results),
+            model=plan.order,
+            texts=self.texts_ref,
+            evaluation_id=self.evaluation_id,
+        )
+
+    def evaluate_order(self, edits: EditOrder, done: Manifest) -> EvaluateOrder:
+        """Return the order that measures a batch.
+
+        Args:
+            edits: the batch.
+            done: what its edit unit returned.
+
+        Raises:
+            ArtifactError: the manifest names no updates.
+        """
+        if done.tensors is None:
+            raise ArtifactError(f"{done.unit_id} left no updates. Run the study again.")
+        return EvaluateOrder(
+            results=edits.results,
+            edits=edits,
+            updates=done.tensors,
+            texts=self.texts_ref,
+            evaluation_id=self.evaluation_id,
+            seed=self.study.seed,
+            skipped=tuple(request_id for request_id, _ in done.unusable),
+        )
+
+    def edit_orders(
+        self, plan: ModelPlan, templates: Manifest, moment: Manifest
+    ) -> Iterator[EditOrder]:
+        """Yield one order a batch of one model, in the dataset's order.
+
+        Args:
+            plan: the model.
+            templates: what its templates unit returned.
+            moment: what its covariance unit returned.
+        """
+        records = self.requests.records
+        size = self.study.batch_size
+        for index, start in enumerate(range(0, len(records), size)):
+            yield EditOrder(
+                results=str(self.results),
+                model=plan.order,
+                methods=self.study.methods,
+                templates=templates.values,
+                template_set_id=template_set_id_of(templates.values),
+                covariance_id=plan.moment.covariance_id,
+                damping=plan.moment.covariance.damping,
+                moment=moment.tensors,
+                requests=tuple(record.request for record in records[start : start + size]),
+                batch_index=index,
+                batch_label=f"{index + 1} of {self.n_batches}",
+            )
+
+    def rows(self) -> list[tuple[str, list[object]]]:
+        """Return the rows that describe the study itself, by table."""
+        settings = {plan.order.settings_id: plan.order for plan in self.models}
+        return [
+            ("studies", [self._study_row()]),
+            ("datasets", [self._dataset_row()]),
+            ("requests", list(self._request_rows())),
+            ("rejections", list(self._rejection_rows())),
+            ("evaluations", [self._evaluation_row()]),
+            (
+                "value_settings",
+                [_settings_row(key, order) for key, order in settings.items()],
+            ),
+        ]
+
+    def _study_row(self) -> StudyRow:
+        return StudyRow(
+            study_id=self.study_id,
+            name=self.study.name,
+            description=self.study.description,
+            dataset_id=self.requests.content_digest,
+            evaluation_id=self.evaluation_id,
+            seed=self.study.seed,
+            numerics=NUMERICS,
+            settings=json.dumps(canonical(without_paths(self.study)), sort_keys=True),
+        )
+
+    def _dataset_row(self) -> DatasetRow:
+        return DatasetRow(
+            dataset_id=self.requests.content_digest,
+            name=self.requests.name,
+            schema_name=self.requests.schema,
+            n_records=self.requests.n_records,
+            n_requests=self.requests.n_records - len(self.requests.rejections),
+            n_rejected=len(self.requests.rejections),
+        )
+
+    def _request_rows(self) -> Iterator[RequestRow]:
+        for record in self.requests.records:
+            request = record.request
+            yield RequestRow(
+                request_id=request.request_id,
+                dataset_id=self.requests.content_digest,
+                record_index=record.record_index,
+                case_id=record.case_id,
+                subject=request.subject,
+                prompt=request.prompt,
+                target_new=request.target_new,
+                target_true=request.target_true,
+                relation_id=request.relation_id,
+                n_paraphrase_prompts=len(request.paraphrase_prompts),
+                n_neighborhood_prompts=len(request.neighborhood_pairs),
+            )
+
+    def _rejection_rows(self) -> Iterator[RejectionRow]:
+        for rejection in self.requests.rejections:
+            yield RejectionRow(
+                dataset_id=self.requests.content_digest,
+                model_id="",
+                record_index=rejection.record_index,
+                case_id=rejection.case_id,
+                reason=rejection.reason,
+            )
+
+    def _evaluation_row(self) -> EvaluationRow:
+        return EvaluationRow(
+            evaluation_id=self.evaluation_id,
+            text_set=self.texts.name,
+            text_set_digest=self.texts.content_digest,
+            n_texts=len(self._texts()),
+            n_texts_rejected=len(self.texts.rejections),
+            seed=self.study.seed,
+        )
+
+
+def plan_study(study: StudySpec, results: Path) -> StudyPlan:
+    """Return the plan of a study: every input read, checked and identified by content.
+
+    Args:
+        study: with absolute paths (``specs.read_study``).
+        results: the results folder; nothing is written to it.
+
+    Raises:
+        EditCollapseError: an input is missing or unusable; the message names it.
+    """
+    requests = read_requests(Path(study.dataset.path))
+    requests = select(requests, limit=study.dataset.limit, case_ids=study.dataset.case_ids)
+    texts = read_texts(Path(study.evaluation.texts))
+    given = None
+    if study.templates.kind == "file" and study.templates.path is not None:
+        given = read_templates(Path(study.templates.path))
+    models = tuple(_plan_model(study, spec, str(results), given) for spec in study.models)
+    identities = [(plan.order.model_id, plan.order.layer) for plan in models]
+    if len(set(identities)) != len(identities):
+        raise StudyError(
+            f"study {study.name!r} names the same model, layer and start token twice among "
+            f"{[model.name for model in study.models]}. Remove one."
+        )
+    return StudyPlan(study=study, results=results, requests=requests, texts=texts, models=models)
+
+
+def _plan_model(
+    study: StudySpec, spec: ModelSpec, results: str, given: tuple[str, ...] | None
+) -> ModelPlan:
+    """Return one model's part of the plan."""
+    files = locate_model(spec.source, spec.revision)
+    preset = preset_for(spec.preset, files.architecture.family, files.widths)
+    layer = preset.layer if spec.layer is None else spec.layer
+    if not 0 <= layer < files.widths.n_layers:
+        raise ModelError(
+            f"layer {layer} of model {spec.name!r}: it has layers 0 to "
+            f"{files.widths.n_layers - 1}. Correct `layer` in the study file."
+        )
+    order = ModelOrder(
+        spec=spec,
+        model_id=digest_model(files, spec).model_id,
+        layer=layer,
+        layer_source=preset.source if spec.layer in {None, preset.layer} else "study file",
+        values=study.value.over(preset.values),
+    )
+    templates = TemplatesOrder(
+        results=results,
+        model=order,
+        kind=study.templates.kind,
+        lengths=study.templates.lengths,
+        seed=study.seed,
+        given=given,
+    )
+    moment = MomentOrder(
+        results=results,
+        model=order,
+        covariance=study.covariance,
+        source_digest=_covariance_digest(study, spec),
+    )
+    return ModelPlan(order=order, files=files, templates=templates, moment=moment)
+
+
+def _covariance_digest(study: StudySpec, model: ModelSpec) -> str:
+    """Return the digest of what the second moment is made from."""
+    spec = study.covariance
+    if spec.kind == "identity":
+        return ""
+    if spec.kind == "statistics":
+        path = Path(str(model.statistics))
+        if not path.is_file():
+            raise MomentError(
+                f"no statistics file {path} for model {model.name!r}. Give an .npz of "
+                "kmeng01/rome's layer statistics or a .safetensors file."
+            )
+        return digest_file(path)
+    corpus = open_corpus(
+        str(spec.source), text_field=spec.text_field, subset=spec.subset, split=spec.split
+    )
+    return corpus.content_digest
+
+
+def without_paths(study: StudySpec) -> StudySpec:
+    """Return the study with each path replaced by the file's own name: nothing of the machine."""
+
+    def name(text: str | None) -> str | None:
+        return text if text is None or not Path(text).is_absolute() else Path(text).name
+
+    models = tuple(
+        model.model_copy(
+            update={"source": name(model.source), "statistics": name(model.statistics)}
+        )
+        for model in study.models
+    )
+    return study.model_copy(
+        update={
+            "models": models,
+            "dataset": study.dataset.model_copy(update={"path": name(study.dataset.path)}),
+            "templates": study.templates.model_copy(update={"path": name(study.templates.path)}),
+            "covariance": study.covariance.model_copy(
+                update={"source": name(study.covariance.source)}
+            ),
+            "evaluation": study.evaluation.model_copy(
+                update={"texts": name(study.evaluation.texts)}
+            ),
+        }
+    )
+
+
+def _settings_row(settings_id: str, order: ModelOrder) -> ValueSettingsRow:
+    values = order.values
+    return ValueSettingsRow(
+        settings_id=settings_id,
+        steps=values.steps,
+        learning_rate=values.learning_rate,
+        weight_decay=values.weight_decay,
+        kl_factor=values.kl_factor,
+        clamp_factor=values.clamp_factor,
+        stop_loss=values.stop_loss,
+        source=order.layer_source,
+    )

@@ -1,0 +1,182 @@
+"""Units that come before the edits: context templates, second moment, the unedited model."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from editcollapse.artifacts import ArtifactStore
+from editcollapse.corpora import open_corpus
+from editcollapse.models import LoadedModel, resident_model
+from editcollapse.moments import SecondMoment, measure_moment, read_statistics
+from editcollapse.orders import Manifest, ModelOrder, MomentOrder, TemplatesOrder, UneditedOrder
+from editcollapse.outcomes import BasePerplexityRow, CovarianceRow, ModelRow, TemplateRow
+from editcollapse.perplexity import encode_texts, perplexities, text_nll
+from editcollapse.requests import SLOT
+from editcollapse.runtime import ProvenanceClock, asked_device, tokens_per_forward
+from editcollapse.sites import EditSite
+from editcollapse.templates import TemplateSet, generate_templates
+from editcollapse.updates import no_update
+
+logger = logging.getLogger(__name__)
+
+Progress = Callable[[int, int], None] | None
+"""Called with what is done and all there is to do."""
+
+
+def load(order: ModelOrder) -> LoadedModel:
+    """Return the order's model, resident in this process.
+
+    Raises:
+        ModelError: it cannot be loaded, or is no longer the one that the study was planned with.
+    """
+    return resident_model(order.spec, order.model_id, asked_device())
+
+
+def prepare_templates(order: TemplatesOrder) -> Manifest:
+    """Return the context templates (``values``), and rows of the templates and the model."""
+    clock = ProvenanceClock(order.key, "templates", order.seed)
+    loaded = load(order.model)
+    if order.given is None:
+        drawn = generate_templates(loaded, order.kind, order.lengths, order.seed)
+    else:
+        drawn = TemplateSet(order.given, "file", None)
+    rows = [
+        TemplateRow(
+            template_set_id=drawn.template_set_id,
+            template_index=index,
+            template=template,
+            token_ids=list(loaded.encoder.encode(template.split(SLOT)[0])),
+            kind=drawn.kind,
+            seed=drawn.seed,
+        )
+        for index, template in enumerate(drawn.templates)
+    ]
+    store = ArtifactStore(Path(order.results))
+    summary = f"{len(rows)} context templates for {order.model.spec.name}"
+    provenance = clock.row(summary, len(rows), str(loaded.device))
+    return Manifest(
+        unit_id=order.key,
+        summary=summary,
+        rows=(
+            store.put_rows("templates", rows),
+            store.put_rows("models", [_model_row(order.model, loaded)]),
+            store.put_rows("provenance", [provenance]),
+        ),
+        values=drawn.templates,
+    )
+
+
+def prepare_moment(order: MomentOrder, on_tokens: Progress = None) -> Manifest:
+    """Return C as a tensor file (none for the identity) and its row.
+
+    Raises:
+        MomentError: as ``measure_moment`` and ``read_statistics``.
+    """
+    clock = ProvenanceClock(order.key, "covariance")
+    spec = order.covariance
+    store = ArtifactStore(Path(order.results))
+    device = "none"
+    moment: SecondMoment | None = None
+    if spec.kind == "statistics":
+        files_d_key = load(order.model).widths.d_key
+        moment = read_statistics(Path(str(order.model.spec.statistics)), files_d_key)
+    elif spec.kind == "corpus":
+        loaded = load(order.model)
+        device = str(loaded.device)
+        corpus = open_corpus(
+            str(spec.source), text_field=spec.text_field, subset=spec.subset, split=spec.split
+        )
+        moment = measure_moment(
+            loaded,
+            order.model.layer,
+            corpus.documents(),
+            n_tokens=spec.n_tokens,
+            max_length=spec.max_length,
+            start_token=spec.start_token,
+            tokens_per_batch=tokens_per_forward(loaded.device.type),
+            on_tokens=on_tokens,
+        )
+    tensors = None if moment is None else store.put_tensors("moments", {"moment": moment.matrix})
+    source = str(order.model.spec.statistics if spec.kind == "statistics" else spec.source or "")
+    row = CovarianceRow(
+        covariance_id=order.covariance_id,
+        model_id=order.model.model_id,
+        layer=order.model.layer,
+        kind=spec.kind,
+        source=Path(source).name if Path(source).is_absolute() else source,
+        source_digest=order.source_digest,
+        n_tokens=0 if moment is None else moment.n_tokens,
+        n_texts=0 if moment is None else moment.n_texts,
+        damping=0.0 if moment is None else spec.damping,
+        trace=0.0 if moment is None else float(moment.matrix.trace()),
+        accumulation_error=None if moment is None else moment.accumulation_error,
+        artifact_digest=None if tensors is None else tensors.digest,
+    )
+    summary = f"{spec.kind} second moment of {order.model.spec.name}, layer {order.model.layer}"
+    provenance = clock.row(summary, row.n_tokens, device)
+    return Manifest(
+        unit_id=order.key,
+        summary=summary,
+        rows=(
+            store.put_rows("covariances", [row]),
+            store.put_rows("provenance", [provenance]),
+        ),
+        tensors=tensors,
+    )
+
+
+def measure_unedited(order: UneditedOrder, on_texts: Progress = None) -> Manifest:
+    """Return the unedited model's perplexity on the text set as a row.
+
+    Raises:
+        DatasetError: no text can be scored.
+    """
+    clock = ProvenanceClock(order.key, "unedited")
+    store = ArtifactStore(Path(order.results))
+    loaded = load(order.model)
+    texts = encode_texts(loaded.encoder, store.json(order.texts))
+    site = EditSite(loaded, order.model.layer)
+    budget = tokens_per_forward(loaded.device.type)
+    nll = text_nll(site, texts, no_update(loaded.widths), budget, on_texts)
+    (found,) = perplexities(nll)
+    row = BasePerplexityRow(
+        model_id=order.model.model_id,
+        evaluation_id=order.evaluation_id,
+        perplexity=found.mean,
+        perplexity_median=found.median,
+        perplexity_max=found.max,
+        nll_mean=found.nll_mean,
+        n_texts=len(texts.rows),
+        n_tokens=texts.n_tokens,
+    )
+    for rejection in texts.rejections:
+        logger.warning("%s: %s", order.model.spec.name, rejection.reason)
+    summary = f"unedited {order.model.spec.name}: perplexity {found.mean:.4g}"
+    provenance = clock.row(summary, len(texts.rows), str(loaded.device))
+    return Manifest(
+        unit_id=order.key,
+        summary=summary,
+        rows=(
+            store.put_rows("base_perplexities", [row]),
+            store.put_rows("provenance", [provenance]),
+        ),
+    )
+
+
+def _model_row(order: ModelOrder, loaded: LoadedModel) -> ModelRow:
+    digests = loaded.digests
+    return ModelRow(
+        model_id=order.model_id,
+        name=order.spec.name,
+        source=loaded.source,
+        family=loaded.architecture.family,
+        fingerprint=digests.fingerprint,
+        tokenizer_digest=digests.tokenizer_digest,
+        dtype=order.spec.dtype,
+        start_token=loaded.encoder.start_token,
+        n_layers=loaded.widths.n_layers,
+        d_model=loaded.widths.d_model,
+        d_key=loaded.widths.d_key,
+        n_parameters=loaded.n_parameters,
+        n_vocabulary=loaded.widths.n_vocabulary,
+    )

@@ -1,0 +1,29 @@
+"""Progress inside a unit of work, for whoever listens in the same process; silent elsewhere."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+Listener = Callable[[str, int, int], None]
+"""Called with what is going on, how much is done, and all there is to do."""
+
+_listeners: list[Listener] = []
+
+
+@contextmanager
+def listening(listener: Listener) -> Iterator[None]:
+    """Send the progress of units to a listener for as long as the block runs."""
+    _listeners.append(listener)
+    try:
+        yield
+    finally:
+        _listeners.remove(listener)
+
+
+def reporter(what: str) -> Callable[[int, int], None]:
+    """Return a callback that tells the listeners how far ``what`` is."""
+
+    def report(done: int, total: int) -> None:
+        for listener in _listeners:
+            listener(what, done, total)
+
+    return report

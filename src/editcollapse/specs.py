@@ -1,0 +1,272 @@
+"""What a study file may say. Every field has a description; the Prefect form and --help show them."""
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from editcollapse.errors import StudyError, nearest_first
+from editcollapse.methods import METHODS
+from editcollapse.presets import ValueSettings
+
+MethodName = Literal["rome", "c_rome", "r_rome", "p_rome", "v_relative"]
+DtypeName = Literal["float32", "bfloat16", "float16", "float64"]
+Count = Annotated[int, Field(ge=1)]
+_HUB_PARTS = 2
+
+
+class Spec(BaseModel):
+    """Base of every spec: immutable, and a name that does not exist is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class ModelSpec(Spec):
+    """One model to edit."""
+
+    name: str = Field(pattern=r"^[\w.-]{1,80}$")
+    """What reports call it: letters, digits, '.', '_' and '-'."""
+    source: str = Field(min_length=1)
+    """A local folder (relative to the study file) or a Hugging Face hub id. Safetensors only."""
+    revision: str | None = None
+    """Branch, tag or commit on the hub; the default branch where left out."""
+    preset: str | None = None
+    """Published settings by name; where left out the model is recognised by its sizes."""
+    layer: int | None = Field(default=None, ge=0)
+    """Zero-based block to edit; where left out the preset's."""
+    dtype: DtypeName = "float32"
+    """Type of the weights as loaded. Keys, solves and updates are float32 or better in any case."""
+    start_token: Literal["tokenizer", "never", "always"] = "tokenizer"
+    """Whether a start token (BOS) opens prompts: as the tokenizer does, never, or always."""
+    statistics: str | None = None
+    """Second moment of this model, where `covariance.kind` is "statistics": an .npz of
+    kmeng01/rome's layer statistics or a .safetensors with `moment` and `count`."""
+
+
+class DatasetSpec(Spec):
+    """The edit requests."""
+
+    path: str = Field(min_length=1)
+    """JSON or JSONL: CounterFact or zsRE, in the original or in EasyEdit's flat schema."""
+    limit: Count | None = None
+    """Use only the first so many usable requests."""
+    case_ids: tuple[str, ...] | None = None
+    """Use only these cases."""
+
+
+class TemplateSpec(Spec):
+    """The context templates that prefixed keys are averaged over."""
+
+    kind: Literal["five_words", "start_token", "file"] = "five_words"
+    """`five_words` (EasyEdit, Collapse-in-Model-Editing), `start_token` (kmeng01/rome), or `file`."""
+    path: str | None = None
+    """With `file`: a JSON list of strings with one {} each, the bare "{}" among them."""
+    lengths: tuple[tuple[Count, Count], ...] = ((5, 10), (10, 10))
+    """Pairs of total length in tokens and number of texts to generate."""
+
+
+class CovarianceSpec(Spec):
+    """The second moment C = E[k kT] of the edited layer's keys."""
+
+    kind: Literal["corpus", "identity", "statistics"] = "corpus"
+    """Measured on a corpus; the identity (C⁻¹ skipped, as the official repository ships); or
+    published statistics, named by each model's `statistics`."""
+    source: str | None = None
+    """With `corpus`: a .txt, .jsonl, .json or .parquet file, or a hub dataset id."""
+    text_field: str | None = None
+    """Field or column that holds the text, where it is not `text`."""
+    subset: str | None = None
+    """Configuration of a hub dataset."""
+    split: str = "train"
+    """Split of a hub dataset."""
+    n_tokens: Count = 100_000
+    """Token budget: the first so many tokens of the corpus."""
+    max_length: Count = 1024
+    """Documents are cut to so many tokens, or to what the model takes."""
+    start_token: bool = False
+    """Whether each document opens with the model's start token; published: no."""
+    damping: float = Field(default=0.0, ge=0)
+    """Added to C's diagonal, in units of its mean; published: 0."""
+
+    @model_validator(mode="after")
+    def _has_source(self) -> "CovarianceSpec":
+        if self.kind == "corpus" and self.source is None:
+            raise ValueError(
+                'kind "corpus" needs `source`, a text file or a hub dataset id '
+                '(or choose kind = "identity" or "statistics")'
+            )
+        return self
+
+
+class ValueSpec(Spec):
+    """Overrides of the v* settings; what is left out comes from the preset."""
+
+    steps: Count | None = None
+    """Forward passes at most."""
+    learning_rate: float | None = Field(default=None, gt=0)
+    """Adam's learning rate."""
+    weight_decay: float | None = Field(default=None, ge=0)
+    """Weight of the norm of delta."""
+    kl_factor: float | None = Field(default=None, ge=0)
+    """Weight of the KL term."""
+    clamp_factor: float | None = Field(default=None, gt=0)
+    """Largest norm of delta in units of the unedited value's."""
+    stop_loss: float | None = None
+    """Stop below this loss."""
+
+    def over(self, base: ValueSettings) -> ValueSettings:
+        """Return the settings with this spec's values in place of the base's."""
+        own = self.model_dump(exclude_none=True)
+        return ValueSettings(
+            steps=own.get("steps", base.steps),
+            learning_rate=own.get("learning_rate", base.learning_rate),
+            weight_decay=own.get("weight_decay", base.weight_decay),
+            kl_factor=own.get("kl_factor", base.kl_factor),
+            clamp_factor=own.get("clamp_factor", base.clamp_factor),
+            stop_loss=own.get("stop_loss", base.stop_loss),
+        )
+
+
+class EvaluationSpec(Spec):
+    """What edited models are measured on."""
+
+    texts: str = Field(min_length=1)
+    """Perplexity texts: ME-PPL's JSON, JSONL with a text field, or plain text, one a line."""
+    max_texts: Count | None = None
+    """Use only the first so many."""
+
+
+class StudySpec(Spec):
+    """A grid of models, methods and requests, with what to measure."""
+
+    name: str = Field(pattern=r"^[\w.-]{1,80}$")
+    """What reports call the study."""
+    description: str = ""
+    """One sentence for people."""
+    note: str = ""
+    """A caveat that is printed wherever the study's numbers are."""
+    seed: int = Field(default=0, ge=0)
+    """Seeds the context templates and the choice of test prefixes."""
+    methods: tuple[MethodName, ...] = ("rome", "c_rome")
+    """Methods to compare; one v* serves them all."""
+    models: tuple[ModelSpec, ...]
+    """Models to edit."""
+    dataset: DatasetSpec
+    """The edit requests."""
+    templates: TemplateSpec = TemplateSpec()
+    """The context templates."""
+    covariance: CovarianceSpec
+    """The second moment of the keys."""
+    value: ValueSpec = ValueSpec()
+    """Settings of the v* optimisation."""
+    evaluation: EvaluationSpec
+    """The measurements."""
+    batch_size: int = Field(default=64, ge=1, le=4096)
+    """Edits in one cached task: what a killed run loses at most."""
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> "StudySpec":
+        if not self.methods or len(set(self.methods)) != len(self.methods):
+            raise ValueError(f"methods must be distinct and at least one, got {self.methods}")
+        names = [model.name for model in self.models]
+        if not names:
+            raise ValueError("a study needs at least one model")
+        if len(set(names)) != len(names):
+            raise ValueError(f"model names must be distinct, got {names}")
+        if self.templates.kind == "file" and self.templates.path is None:
+            raise ValueError('templates of kind "file" need `path`')
+        if self.covariance.kind == "statistics":
+            without = [model.name for model in self.models if model.statistics is None]
+            if without:
+                raise ValueError(
+                    f'covariance kind "statistics" needs `statistics` in each model; {without} '
+                    "have none"
+                )
+        return self
+
+
+def read_study(path: Path) -> StudySpec:
+    """Return the study that a TOML file declares, with its paths made absolute.
+
+    Relative paths are looked up beside the study file; what does not exist there and has the form
+    of a hub id stays as it is.
+
+    Raises:
+        StudyError: no such file, not TOML, or a field that is unknown, missing or out of range.
+    """
+    if not path.is_file():
+        raise StudyError(f"no study file {path}. Give a .toml file, such as studies/demo.toml.")
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise StudyError(f"{path} is not TOML: {error}.") from error
+    try:
+        study = StudySpec.model_validate(data)
+    except ValidationError as error:
+        raise StudyError(f"{path}: {'; '.join(_sentences(error))}.") from error
+    return with_absolute_paths(study, path.resolve().parent)
+
+
+def with_absolute_paths(study: StudySpec, folder: Path) -> StudySpec:
+    """Return the study with every relative path made absolute against ``folder``."""
+
+    def absolute(text: str | None, *, may_be_hub: bool = False) -> str | None:
+        if text is None:
+            return None
+        found = (folder / Path(text).expanduser()).resolve()
+        hub_like = text.count("/") < _HUB_PARTS and not text.startswith((".", "/", "~"))
+        return text if may_be_hub and hub_like and not found.exists() else str(found)
+
+    def with_paths(spec: Any, *fields: str, may_be_hub: bool = False) -> Any:
+        update = {name: absolute(getattr(spec, name), may_be_hub=may_be_hub) for name in fields}
+        return spec.model_copy(update=update)
+
+    models = tuple(
+        with_paths(with_paths(model, "source", may_be_hub=True), "statistics")
+        for model in study.models
+    )
+    return study.model_copy(
+        update={
+            "models": models,
+            "dataset": with_paths(study.dataset, "path"),
+            "templates": with_paths(study.templates, "path"),
+            "covariance": with_paths(study.covariance, "source", may_be_hub=True),
+            "evaluation": with_paths(study.evaluation, "texts"),
+        }
+    )
+
+
+def _sentences(error: ValidationError) -> list[str]:
+    """Return one clause for each finding of pydantic, with the nearest allowed name for a typo."""
+    clauses = []
+    for finding in error.errors():
+        where = ".".join(str(part) for part in finding["loc"]) or "the study"
+        if finding["type"] == "extra_forbidden":
+            allowed = _fields_at(finding["loc"][:-1])
+            asked = str(finding["loc"][-1])
+            clauses.append(f"unknown field `{where}`; allowed: {nearest_first(asked, allowed)}")
+        elif finding["type"] == "literal_error" and "methods" in finding["loc"]:
+            asked = str(finding["input"])
+            clauses.append(f"no method {asked!r}; known: {nearest_first(asked, METHODS)}")
+        else:
+            message = finding["msg"].removeprefix("Value error, ")
+            shown = "" if finding["type"] in {"missing", "value_error"} else f", got {finding['input']!r}"
+            clauses.append(f"`{where}`: {message}{shown}")
+    return clauses
+
+
+def _fields_at(location: tuple[int | str, ...]) -> list[str]:
+    """Return the field names that a study file may have at a location."""
+    spec: type[BaseModel] = StudySpec
+    tables: dict[str, type[BaseModel]] = {
+        "models": ModelSpec,
+        "dataset": DatasetSpec,
+        "templates": TemplateSpec,
+        "covariance": CovarianceSpec,
+        "value": ValueSpec,
+        "evaluation": EvaluationSpec,
+    }
+    for part in location:
+        spec = tables.get(str(part), spec)
+    return list(spec.model_fields)

@@ -1,0 +1,180 @@
+-- What happened to each edit of each study: the request, the update and every measurement?
+create view edit_outcomes as
+with study_requests as (
+    -- A file may hold the same request twice; an edit then has one row, the first record's.
+    select distinct on (dataset_id, request_id) *
+    from main.requests
+    order by dataset_id, request_id, record_index
+)
+select
+    studies.name as study,
+    studies.study_id,
+    models.name as model,
+    edits.model_id,
+    models.family,
+    datasets.name as dataset,
+    studies.dataset_id,
+    edits.edit_id,
+    edits.method,
+    edits.layer,
+    edits.layer_source,
+    covariances.kind as covariance,
+    edits.covariance_id,
+    edits.template_set_id,
+    edits.settings_id,
+    edits.request_id,
+    study_requests.record_index,
+    study_requests.case_id,
+    study_requests.subject,
+    study_requests.prompt,
+    study_requests.target_new,
+    study_requests.target_true,
+    study_requests.relation_id,
+    positions.subject_position,
+    positions.subject_first_index,
+    positions.subject_last_index,
+    positions.n_subject_tokens,
+    positions.n_prompt_tokens,
+    positions.is_first_token,
+    positions.is_sequence_start,
+    positions.subject_last_token,
+    positions.n_target_new_tokens,
+    edits.numerator_norm,
+    edits.denominator,
+    edits.rho,
+    edits.bare_key_norm,
+    edits.prefixed_key_norm,
+    edits.key_cosine,
+    edits.bare_key_dot,
+    edits.prefixed_key_dot,
+    edits.delta_norm,
+    edits.bare_value_norm,
+    edits.update_norm,
+    edits.relative_update_norm,
+    edits.update_norm_bound,
+    edits.n_steps,
+    edits.loss,
+    edits.loss_nll,
+    edits.loss_kl,
+    edits.loss_weight_decay,
+    edits.target_probability,
+    edits.clamp_hit,
+    edits.update_digest,
+    edits.update_row,
+    studies.evaluation_id,
+    measurements.perplexity,
+    base_perplexities.perplexity as perplexity_before,
+    measurements.perplexity / base_perplexities.perplexity as perplexity_ratio,
+    measurements.perplexity_median,
+    measurements.perplexity_max,
+    measurements.nll_mean,
+    base_perplexities.nll_mean as nll_mean_before,
+    measurements.n_texts,
+    measurements.efficacy,
+    measurements.efficacy_one_prefix,
+    measurements.efficacy_prefix_mean,
+    measurements.efficacy_prefix_min,
+    measurements.efficacy_prefix_max,
+    measurements.prefix_index,
+    measurements.generalization,
+    measurements.locality,
+    measurements.efficacy_score,
+    measurements.efficacy_magnitude,
+    measurements.paraphrase_score,
+    measurements.paraphrase_magnitude,
+    measurements.neighborhood_score,
+    measurements.neighborhood_magnitude,
+    measurements.target_new_nll,
+    measurements.target_true_nll,
+    base.efficacy as efficacy_before,
+    base.efficacy_one_prefix as efficacy_one_prefix_before,
+    base.efficacy_prefix_mean as efficacy_prefix_mean_before,
+    base.generalization as generalization_before,
+    base.locality as locality_before,
+    base.efficacy_score as efficacy_score_before,
+    base.efficacy_magnitude as efficacy_magnitude_before,
+    base.paraphrase_score as paraphrase_score_before,
+    base.paraphrase_magnitude as paraphrase_magnitude_before,
+    base.neighborhood_score as neighborhood_score_before,
+    base.neighborhood_magnitude as neighborhood_magnitude_before,
+    base.target_new_nll as target_new_nll_before,
+    base.target_true_nll as target_true_nll_before
+from main.studies
+inner join main.study_edits on study_edits.study_id = studies.study_id
+inner join main.edits on edits.edit_id = study_edits.edit_id
+left join main.models on models.model_id = edits.model_id
+left join main.datasets on datasets.dataset_id = studies.dataset_id
+left join main.covariances on covariances.covariance_id = edits.covariance_id
+left join study_requests
+    on study_requests.dataset_id = studies.dataset_id
+    and study_requests.request_id = edits.request_id
+left join main.positions
+    on positions.model_id = edits.model_id
+    and positions.request_id = edits.request_id
+left join main.measurements
+    on measurements.edit_id = edits.edit_id
+    and measurements.evaluation_id = studies.evaluation_id
+left join main.base_perplexities
+    on base_perplexities.model_id = edits.model_id
+    and base_perplexities.evaluation_id = studies.evaluation_id
+left join main.base_measurements as base
+    on base.model_id = edits.model_id
+    and base.request_id = edits.request_id
+    and base.evaluation_id = studies.evaluation_id
+    and base.template_set_id = edits.template_set_id;
+
+comment on view edit_outcomes is
+    'One row for each edit of each study: request, position, diagnostics and measurements. NULL where the edit has not been measured yet.';
+comment on column edit_outcomes.study is 'Name of the study. Text.';
+comment on column edit_outcomes.study_id is 'Study: studies.study_id.';
+comment on column edit_outcomes.model is 'Name of the model in the study. Text.';
+comment on column edit_outcomes.model_id is 'Model: models.model_id.';
+comment on column edit_outcomes.dataset is 'Name of the file of edit requests. Text.';
+comment on column edit_outcomes.dataset_id is 'Dataset: datasets.dataset_id.';
+comment on column edit_outcomes.edit_id is 'Edit: edits.edit_id.';
+comment on column edit_outcomes.layer is 'Edited block. Index from 0.';
+comment on column edit_outcomes.covariance is
+    'Kind of the second moment: corpus, identity or statistics. Text.';
+comment on column edit_outcomes.covariance_id is 'Second moment: covariances.covariance_id.';
+comment on column edit_outcomes.template_set_id is
+    'Set of context templates: templates.template_set_id.';
+comment on column edit_outcomes.settings_id is
+    'Settings of the v* optimisation: value_settings.settings_id.';
+comment on column edit_outcomes.record_index is
+    'Place of the request in its file, the first where it stands there twice. Index from 0.';
+comment on column edit_outcomes.case_id is
+    'The dataset''s own name of the record. Text. NULL = it gives none.';
+comment on column edit_outcomes.evaluation_id is 'Evaluation: evaluations.evaluation_id.';
+comment on column edit_outcomes.perplexity_before is
+    'Perplexity of the unedited model on the same texts. No unit.';
+comment on column edit_outcomes.perplexity_ratio is
+    'perplexity / perplexity_before. Ratio, no unit; inf and nan are kept.';
+comment on column edit_outcomes.nll_mean_before is
+    'nll_mean of the unedited model. Nats a token.';
+comment on column edit_outcomes.n_texts is 'Texts measured. Count.';
+comment on column edit_outcomes.efficacy_before is
+    'efficacy of the unedited model. Fraction 0-1.';
+comment on column edit_outcomes.efficacy_one_prefix_before is
+    'efficacy_one_prefix of the unedited model. Fraction 0-1.';
+comment on column edit_outcomes.efficacy_prefix_mean_before is
+    'efficacy_prefix_mean of the unedited model. Fraction 0-1.';
+comment on column edit_outcomes.generalization_before is
+    'generalization of the unedited model. Fraction 0-1.';
+comment on column edit_outcomes.locality_before is
+    'locality of the unedited model. Fraction 0-1.';
+comment on column edit_outcomes.efficacy_score_before is
+    'efficacy_score of the unedited model. Fraction 0-1.';
+comment on column edit_outcomes.efficacy_magnitude_before is
+    'efficacy_magnitude of the unedited model. Difference of probabilities, -1 to 1.';
+comment on column edit_outcomes.paraphrase_score_before is
+    'paraphrase_score of the unedited model. Fraction 0-1.';
+comment on column edit_outcomes.paraphrase_magnitude_before is
+    'paraphrase_magnitude of the unedited model. Difference of probabilities, -1 to 1.';
+comment on column edit_outcomes.neighborhood_score_before is
+    'neighborhood_score of the unedited model. Fraction 0-1.';
+comment on column edit_outcomes.neighborhood_magnitude_before is
+    'neighborhood_magnitude of the unedited model. Difference of probabilities, -1 to 1.';
+comment on column edit_outcomes.target_new_nll_before is
+    'target_new_nll of the unedited model. Nats a token.';
+comment on column edit_outcomes.target_true_nll_before is
+    'target_true_nll of the unedited model. Nats a token.';

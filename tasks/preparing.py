@@ -1,0 +1,56 @@
+"""What comes before the edits: context templates, second moment, the unedited model."""
+
+from prefect import task
+from prefect.cache_policies import CacheKeyFnPolicy
+
+from editcollapse.orders import Manifest, MomentOrder, TemplatesOrder, UneditedOrder, order_key
+from editcollapse.progress import reporter
+
+
+@task(
+    name="context-templates",
+    task_run_name="templates {order.model.spec.name}",
+    description="Draw, or take over, the context templates that prefixed keys are averaged over.",
+    cache_policy=CacheKeyFnPolicy(cache_key_fn=order_key),
+    persist_result=True,
+    result_serializer="json",
+    tags=["gpu", "templates"],
+)
+def context_templates(order: TemplatesOrder) -> Manifest:
+    """Return a template set as a manifest."""
+    from editcollapse.preparing import prepare_templates
+
+    return prepare_templates(order)
+
+
+@task(
+    name="covariance",
+    task_run_name="covariance {order.model.spec.name} layer {order.model.layer}",
+    description="Measure the second moment C = E[k kT] of the edited layer's keys.",
+    cache_policy=CacheKeyFnPolicy(cache_key_fn=order_key),
+    persist_result=True,
+    result_serializer="json",
+    tags=["gpu", "covariance"],
+)
+def second_moment(order: MomentOrder) -> Manifest:
+    """Return a second moment as a manifest; one process computes it, others wait for it."""
+    from editcollapse.preparing import prepare_moment
+
+    what = f"covariance {order.model.spec.name}"
+    return prepare_moment(order, reporter(what))
+
+
+@task(
+    name="unedited-model",
+    task_run_name="unedited {order.model.spec.name}",
+    description="Measure the unedited model's perplexity, once per model.",
+    cache_policy=CacheKeyFnPolicy(cache_key_fn=order_key),
+    persist_result=True,
+    result_serializer="json",
+    tags=["gpu", "evaluation"],
+)
+def unedited_model(order: UneditedOrder) -> Manifest:
+    """Return the unedited model's perplexity as a manifest."""
+    from editcollapse.preparing import measure_unedited
+
+    return measure_unedited(order, reporter(f"unedited {order.model.spec.name}"))

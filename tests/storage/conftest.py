@@ -1,0 +1,147 @@
+"""Small real rows, real Parquet files and real DuckDB files in a temporary folder."""
+
+import dataclasses
+import shutil
+import types
+import typing
+from pathlib import Path
+
+import pytest
+
+from editcollapse.fingerprints import digest_file
+from editcollapse.outcomes import ROW_TYPES
+from editcollapse.tables import frame_of
+from storage.database import publish_snapshot
+from storage.rows import ROWS_FOLDER, RowsFile
+from storage.writer import ingest
+
+_DEFAULTS = {str: "x", int: 1, float: 0.5, bool: False, list[int]: [1, 2]}
+_IDS = {
+    "study_id": "study-1",
+    "model_id": "model-1",
+    "dataset_id": "dataset-1",
+    "evaluation_id": "evaluation-1",
+    "template_set_id": "templates-1",
+    "covariance_id": "covariance-1",
+    "settings_id": "settings-1",
+    "request_id": "request-1",
+    "edit_id": "edit-1",
+}
+
+
+def make_row(table, **values):
+    """Return a row of a table; optional fields are None and ids go together, where not given."""
+    hints = typing.get_type_hints(ROW_TYPES[table])
+    filled = {}
+    for field in dataclasses.fields(ROW_TYPES[table]):
+        hint = hints[field.name]
+        default = None if isinstance(hint, types.UnionType) else _DEFAULTS[hint]
+        filled[field.name] = values.pop(field.name, _IDS.get(field.name, default))
+    assert not values, f"{table} has no {sorted(values)}"
+    return ROW_TYPES[table](**filled)
+
+
+@dataclasses.dataclass(frozen=True)
+class Folder:
+    """A results folder under construction."""
+
+    results: Path
+
+    def write(self, table, *rows) -> RowsFile:
+        """Write rows to a row file where a worker would."""
+        folder = self.results / ROWS_FOLDER / table
+        folder.mkdir(parents=True, exist_ok=True)
+        draft = folder / "draft"
+        frame_of(table, rows).write_parquet(draft)
+        found = digest_file(draft)
+        draft.rename(folder / f"{found}.parquet")
+        return RowsFile(table, ROWS_FOLDER / table / f"{found}.parquet", found)
+
+    def add(self, table, *rows) -> RowsFile:
+        """Write rows to a row file and take it in."""
+        file = self.write(table, *rows)
+        ingest(self.results, [file])
+        return file
+
+    def add_study(self, *, methods=("rome", "c_rome"), perplexities=(5.0,), before=5.0, **scores):
+        """Publish a study: an edit for each method and perplexity, None where not measured."""
+        requests = [f"request-{index}" for index in range(len(perplexities))]
+        edits = [
+            make_row("edits", edit_id=f"{method}-{request}", method=method, request_id=request)
+            for method in methods
+            for request in requests
+        ]
+        measured = [
+            make_row("measurements", edit_id=f"{method}-{request}", perplexity=perplexity, **scores)
+            for method in methods
+            for request, perplexity in zip(requests, perplexities, strict=True)
+            if perplexity is not None
+        ]
+        files = [
+            self.write("studies", make_row("studies", name="small")),
+            self.write("models", make_row("models", name="tiny")),
+            self.write("datasets", make_row("datasets", name="facts")),
+            self.write("covariances", make_row("covariances", kind="identity")),
+            self.write("edits", *edits),
+            self.write("study_edits", *(make_row("study_edits", edit_id=e.edit_id) for e in edits)),
+            self.write(
+                "requests",
+                *(
+                    make_row("requests", request_id=request, record_index=index)
+                    for index, request in enumerate(requests)
+                ),
+            ),
+            self.write(
+                "positions",
+                *(
+                    make_row("positions", request_id=request, subject_position="inside")
+                    for request in requests
+                ),
+            ),
+            self.write("measurements", *measured),
+            self.write("base_perplexities", make_row("base_perplexities", perplexity=before)),
+            self.write(
+                "base_measurements",
+                *(
+                    make_row("base_measurements", request_id=request, **scores)
+                    for request in requests
+                ),
+            ),
+        ]
+        ingest(self.results, files)
+        self.publish()
+
+    def publish(self):
+        """Let readers see what was taken in."""
+        publish_snapshot(self.results)
+
+
+@pytest.fixture(scope="session")
+def empty_results(tmp_path_factory):
+    """Return a results folder whose store has its tables and views and no rows: made once."""
+    results = tmp_path_factory.mktemp("empty") / "results"
+    ingest(results, [])
+    return results
+
+
+@pytest.fixture(scope="session")
+def folder_at(empty_results):
+    """Return a maker of results folders with an empty store."""
+
+    def make(parent):
+        shutil.copytree(empty_results, parent / "results")
+        return Folder(parent / "results")
+
+    return make
+
+
+@pytest.fixture
+def folder(tmp_path, folder_at):
+    """Return a results folder with an empty store."""
+    return folder_at(tmp_path)
+
+
+@pytest.fixture(name="make_row")
+def make_row_fixture():
+    """Return the maker of rows."""
+    return make_row

@@ -1,0 +1,214 @@
+"""The questions: their numbers against values worked out by hand."""
+
+import math
+
+import duckdb
+import pytest
+
+from storage.migrate import migrate
+from storage.queries import ask
+
+_INF, _NAN = math.inf, math.nan
+
+
+@pytest.fixture(scope="module")
+def macros():
+    """Return a database with the macros."""
+    with duckdb.connect(":memory:") as connection:
+        migrate(connection)
+        yield connection
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ((5.0, 5.0, 1000, 10), False),
+        ((1000.0, 500.0, 1000, 10), False),
+        ((1000.1, 500.0, 1000, 10), True),
+        ((50.0, 5.0, 1000, 10), False),
+        ((50.1, 5.0, 1000, 10), True),
+        ((50.1, 5.0, 1000, None), False),
+        ((2000.0, 1500.0, None, 10), False),
+        ((2000.0, 1.0, None, None), False),
+        ((2000.0, None, 1000, 10), True),
+        ((50.0, None, 1000, 10), False),
+        ((_INF, 5.0, None, None), True),
+        ((_NAN, 5.0, None, None), True),
+        ((_NAN, 5.0, 1000, 10), True),
+        ((None, 5.0, 1000, 10), None),
+    ],
+)
+def test_collapsed_follows_its_rule(macros, arguments, expected):
+    """Either bound counts, nan and inf always count, a null bound does not, NULL stays NULL."""
+    found = macros.execute(
+        "select collapsed(?::double, ?::double, ?::double, ?::double)",
+        arguments,
+    ).fetchall()
+    assert found == [(expected,)]
+
+
+@pytest.mark.parametrize(
+    ("k", "n", "low", "high"),
+    [
+        (0, 10, 0.0, 0.277533),
+        (1, 10, 0.017876, 0.404150),
+        (5, 10, 0.236593, 0.763407),
+        (10, 10, 0.722467, 1.0),
+        (1, 1, 0.206549, 1.0),
+        (77, 21919, 0.002812, 0.004388),
+    ],
+)
+def test_wilson_interval_has_the_known_values(macros, k, n, low, high):
+    """The 95 % Wilson interval agrees with values computed by hand and stays within 0 and 1."""
+    query = "select wilson_low(?, ?), wilson_high(?, ?)"
+    (found,) = macros.execute(query, [k, n, k, n]).fetchall()
+    assert found == pytest.approx((low, high), abs=1e-6)
+    assert 0 <= found[0] <= k / n <= found[1] <= 1
+
+
+def test_wilson_interval_of_nothing_is_null(macros):
+    """No edit, no interval."""
+    assert macros.sql("select wilson_low(0, 0), wilson_high(0, 0)").fetchall() == [(None, None)]
+
+
+def test_incidence_counts_measured_edits(folder):
+    """inf, nan and large perplexities collapse; what was not measured is left out."""
+    folder.add_study(methods=("rome",), perplexities=(5.0, 60.0, _INF, _NAN, 2e6, None))
+    frame = ask(folder.results, "from collapse_incidence")
+    (row,) = frame.rows(named=True)
+    assert (row["study"], row["model"], row["method"], row["dataset"], row["subject_position"]) == (
+        "small",
+        "tiny",
+        "rome",
+        "facts",
+        "inside",
+    )
+    assert (row["n_edits"], row["n_collapsed"], row["share"]) == (5, 4, 0.8)
+    assert row["wilson_low"] < 0.8 < row["wilson_high"]
+    assert row["median_perplexity_ratio"] == 4e5
+    assert math.isnan(row["max_perplexity_ratio"])
+
+
+def test_incidence_takes_another_rule(folder):
+    """The macro of the same name judges the same facts by other bounds."""
+    folder.add_study(methods=("rome",), perplexities=(5.0, 60.0, 500.0, _INF))
+    query = "select n_collapsed from collapse_incidence({})"
+    asked = {
+        "": 3,
+        "threshold := 1000": 3,
+        "ratio := null": 1,
+        "threshold := 100, ratio := null": 2,
+        "threshold := null, ratio := 1000": 1,
+    }
+    found = {rule: ask(folder.results, query.format(rule)).item() for rule in asked}
+    assert found == asked
+
+
+def test_outcomes_have_one_row_an_edit(folder, make_row):
+    """Every edit of a study has one row, also if its request stands twice in the file."""
+    folder.add_study(perplexities=(5.0, 20.0, None), efficacy=0.25)
+    folder.add("requests", make_row("requests", request_id="request-0", record_index=9))
+    folder.publish()
+    frame = ask(folder.results, "from edit_outcomes order by method, request_id")
+    assert frame["edit_id"].to_list() == [
+        f"{method}-request-{index}" for method in ("c_rome", "rome") for index in range(3)
+    ]
+    assert frame["perplexity_ratio"].to_list() == [1.0, 4.0, None] * 2
+    assert frame["record_index"].to_list() == [0, 1, 2] * 2
+    assert set(frame["perplexity_before"]) == {5.0}
+    assert set(frame["efficacy_before"]) == {0.25}
+    assert frame.columns[:6] == ["study", "study_id", "model", "model_id", "family", "dataset"]
+
+
+def test_edit_of_two_studies_is_measured_by_each_studys_evaluation(folder, make_row):
+    """One edit in two studies has two rows, each with the perplexity of its study's texts."""
+    folder.add_study(methods=("rome",), perplexities=(5.0,))
+    folder.add("studies", make_row("studies", study_id="b", name="other", evaluation_id="e-2"))
+    folder.add("study_edits", make_row("study_edits", study_id="b", edit_id="rome-request-0"))
+    row = make_row(
+        "measurements", edit_id="rome-request-0", evaluation_id="e-2", perplexity=math.inf
+    )
+    folder.add("measurements", row)
+    folder.publish()
+    frame = ask(folder.results, "select study, perplexity from edit_outcomes order by study")
+    assert frame.rows() == [("other", math.inf), ("small", 5.0)]
+
+
+def test_denominators_are_told_apart_by_outcome(folder):
+    """Collapsed, normal and unmeasured edits have rows of their own, by whichever rule."""
+    folder.add_study(methods=("rome",), perplexities=(5.0, 6.0, _INF, None))
+    frame = ask(
+        folder.results,
+        "select outcome, n, minimum, median, maximum from denominators where quantity = 'rho'",
+    )
+    assert frame.rows() == [
+        ("collapsed", 1, 0.5, 0.5, 0.5),
+        ("normal", 2, 0.5, 0.5, 0.5),
+        ("not measured", 1, 0.5, 0.5, 0.5),
+    ]
+    quantities = ask(folder.results, "select distinct quantity from denominators order by all")
+    assert quantities["quantity"].to_list() == [
+        "abs_denominator",
+        "numerator_norm",
+        "relative_update_norm",
+        "rho",
+        "update_norm",
+        "update_norm_bound",
+    ]
+    other = ask(
+        folder.results,
+        "select distinct outcome from denominators(threshold := 5.5, ratio := null) order by all",
+    )
+    assert other["outcome"].to_list() == ["collapsed", "normal", "not measured"]
+
+
+def test_denominators_are_absolute_and_quartiles_interpolated(folder, make_row):
+    """The denominator's sign is dropped; quartiles are those of the sizes."""
+    folder.add_study(methods=("rome",), perplexities=(5.0,) * 5)
+    edits = [
+        make_row(
+            "edits",
+            edit_id=f"rome-request-{index}",
+            method="rome",
+            request_id=f"request-{index}",
+            denominator=denominator,
+        )
+        for index, denominator in enumerate((-1.0, 2.0, -3.0, 4.0, 5.0))
+    ]
+    folder.add("edits", *edits)
+    folder.publish()
+    frame = ask(
+        folder.results,
+        "select n, minimum, lower_quartile, median, upper_quartile, maximum from denominators "
+        "where quantity = 'abs_denominator'",
+    )
+    assert frame.rows() == [(5, 1.0, 2.0, 3.0, 4.0, 5.0)]
+
+
+def test_counterfact_scores_are_in_percent(folder):
+    """ES, PS, NS are means in percent, S their harmonic mean; the unedited model has a row."""
+    folder.add_study(
+        perplexities=(5.0, 6.0),
+        efficacy_score=1.0,
+        paraphrase_score=0.5,
+        neighborhood_score=0.25,
+        efficacy_magnitude=0.75,
+        efficacy=0.5,
+    )
+    frame = ask(folder.results, "from counterfact_scores")
+    assert frame["method"].to_list() == ["c_rome", "none", "rome"]
+    assert frame["n_edits"].to_list() == [2, 2, 2]
+    for row in frame.rows(named=True):
+        assert (row["es"], row["ps"], row["ns"], row["em"]) == (100, 50, 25, 75)
+        assert row["s"] == pytest.approx(3 / (1 / 100 + 1 / 50 + 1 / 25))
+        assert (row["efficacy"], row["generalization"], row["pm"]) == (0.5, None, None)
+
+
+@pytest.mark.parametrize(("es", "expected"), [(0.0, 0.0), (None, None)])
+def test_harmonic_mean_of_nothing(folder, es, expected):
+    """S is 0 where one of its scores is 0, and NULL where one was not measured."""
+    folder.add_study(
+        methods=("rome",), efficacy_score=es, paraphrase_score=1.0, neighborhood_score=1.0
+    )
+    frame = ask(folder.results, "select s from counterfact_scores where method = 'rome'")
+    assert frame["s"].to_list() == [expected]
