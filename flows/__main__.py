@@ -14,7 +14,15 @@ from editcollapse.errors import EditCollapseError
 from editcollapse.specs import StudySpec, read_study
 from flows import surroundings
 from flows.options import build_parser
-from flows.terminal import console, incidence_table, print_frame, progress_bar, shown
+from flows.plan_text import plan_lines, survey_lines
+from flows.terminal import (
+    console,
+    incidence_table,
+    print_frame,
+    progress_bar,
+    shown,
+    tell_mistakes_once,
+)
 
 USER_ERROR = 2
 
@@ -44,6 +52,7 @@ def run(options: argparse.Namespace) -> int:
     with progress_bar():
         from flows.study import collapse_study
 
+        tell_mistakes_once()
         study_id = collapse_study(study, str(results))
     from storage.queries import incidence
 
@@ -66,41 +75,23 @@ def _print_epilogue(study: StudySpec, results: Path) -> None:
 
 
 def plan(options: argparse.Namespace) -> int:
-    """Print what a study would run."""
+    """Print what a study would run; where inputs are not here, what is known without them."""
+    from editcollapse.surveys import missing_inputs
+
+    study, results = read_study(options.study), options.results.resolve()
+    screen = console()
+    missing = list(missing_inputs(study))
+    if missing:
+        for line in survey_lines(study, missing):
+            screen.print(line, markup=False, soft_wrap=True)
+        return 0
     from editcollapse.planning import plan_study
     from flows.outlook import model_outlook
 
-    study, results = read_study(options.study), options.results.resolve()
     found = plan_study(study, results)
-    screen = console()
-    screen.print(
-        f"study {study.name} ({found.study_id}): {len(found.models)} models x "
-        f"{len(study.methods)} methods x {len(found.requests.records)} requests = "
-        f"{found.n_edits} edits",
-        markup=False,
-    )
-    for rejection in found.requests.rejections:
-        screen.print(f"rejected: record {rejection.record_index}: {rejection.reason}", markup=False)
-    for rejection in found.texts.rejections:
-        screen.print(f"rejected: text {rejection.record_index}: {rejection.reason}", markup=False)
-    for model in found.models:
-        outlook = model_outlook(found, model)
-        order = model.order
-        screen.print(
-            f"\n{order.spec.name}: {model.files.architecture.family}, layer {order.layer} "
-            f"({order.layer_source}), v* {order.values.steps} steps, covariance "
-            f"{model.moment.covariance.kind}",
-            markup=False,
-        )
-        for unit in outlook.units:
-            to_run = unit.n_units - unit.n_cached
-            screen.print(f"  {unit.kind:<20} {unit.n_cached} cached, {to_run} to run")
-        gib = 1 << 30
-        screen.print(
-            f"  memory, estimated    {outlook.memory_bytes / gib:.2f} GiB: weights "
-            f"{outlook.weight_bytes / gib:.2f}, covariance {outlook.moment_bytes / gib:.2f}, "
-            f"activations {outlook.activation_bytes / gib:.2f}"
-        )
+    outlooks = [model_outlook(found, model) for model in found.models]
+    for line in plan_lines(found, outlooks):
+        screen.print(line, markup=False, soft_wrap=True)
     return 0
 
 
@@ -192,7 +183,7 @@ _COMMANDS = {
 
 
 def _leave(status: int) -> None:
-    """End the process. DuckDB's binding prints a page of leak notes when the interpreter unwinds."""
+    """End the process; DuckDB's binding prints a page of leak notes where Python unwinds."""
     atexit._run_exitfuncs()  # noqa: SLF001  stops Prefect's temporary server
     sys.stdout.flush()
     sys.stderr.flush()

@@ -12,7 +12,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser of ``python -m flows``."""
     parser = argparse.ArgumentParser(
         prog="python -m flows",
-        description="Measure how often, where and why single model edits collapse a language model.",
+        description="Measure how often, where and why single edits collapse a language model.",
         epilog=(
             "examples:\n"
             "  python -m flows run studies/demo.toml\n"

@@ -6,10 +6,11 @@ it stopped; a run of the same study elsewhere has the same ids.
 
 import logging
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
-from prefect import Task, flow, tags
-from prefect.task_runners import ThreadPoolTaskRunner
+from prefect import Flow, Task, flow, tags
+from prefect.futures import PrefectFuture
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from editcollapse.artifacts import ArtifactRef, ArtifactStore
 from editcollapse.orders import Manifest, Order, RecordOrder, ReportOrder
@@ -17,14 +18,13 @@ from editcollapse.outcomes import RejectionRow, StudyEditRow
 from editcollapse.planning import ModelPlan, StudyPlan, plan_study
 from editcollapse.progress import reporter
 from editcollapse.requests import RequestRecord
-from editcollapse.specs import StudySpec
+from editcollapse.specs import StudySpec, with_absolute_paths
 from flows.outlook import RECORDS
-from storage.database import SNAPSHOT
 from tasks.editing import apply_edits
 from tasks.evaluation import evaluate_edits
 from tasks.preparing import context_templates, second_moment, unedited_model
 from tasks.recording import is_recorded, record_rows
-from tasks.reporting import publish_report
+from tasks.reporting import is_published, publish_report
 
 logger = logging.getLogger(__name__)
 
@@ -36,11 +36,18 @@ OVERALL = "study"
 Result = TypeVar("Result")
 
 
+def one_at_a_time() -> TaskRunner[PrefectFuture[Any]]:
+    """Return the default task runner: one task at a time in this process, so one model resident."""
+    runner: Any = ThreadPoolTaskRunner(max_workers=1)
+    return cast("TaskRunner[PrefectFuture[Any]]", runner)
+
+
 @flow(
     name="collapse-study",
     flow_run_name="{study.name}",
-    description="Edit models one fact at a time and measure how often, where and why they collapse.",
-    task_runner=ThreadPoolTaskRunner(max_workers=1),
+    description="Edit models one fact at a time; measure how often, where and why they collapse.",
+    task_runner=one_at_a_time(),
+    result_serializer="json",
 )
 def collapse_study(study: StudySpec, results: str = "results") -> str:
     """Run a study and return its id.
@@ -54,26 +61,31 @@ def collapse_study(study: StudySpec, results: str = "results") -> str:
         EditCollapseError: an input is missing or unusable.
     """
     folder = Path(results).resolve()
-    plan = plan_study(study, folder)
+    plan = plan_study(with_absolute_paths(study, Path.cwd()), folder)
     run = _StudyRun(plan)
     with tags(f"study:{study.name}"):
         run.record("study", run.study_rows())
         for model in plan.models:
-            # Defined here so that the run page shows two short parameters, not a whole plan.
-            @flow(
-                name="edit-model",
-                flow_run_name="{model} layer {layer}",
-                task_runner=ThreadPoolTaskRunner(max_workers=1),
-                validate_parameters=False,
-            )
-            def edit_model(model: str, layer: int, model_plan: ModelPlan = model) -> None:  # noqa: ARG001
-                """Prepare one model, then edit and measure it batch by batch."""
-                run.edit(model_plan)
-
             with tags(f"model:{model.order.spec.name}"):
-                edit_model(model.order.spec.name, model.order.layer)
+                _edit_model_flow(run, model)(model.order.spec.name, model.order.layer)
         run.report()
     return plan.study_id
+
+
+def _edit_model_flow(run: "_StudyRun", plan: ModelPlan) -> Flow[[str, int], None]:
+    """Return the sub-flow of one model; its page shows two short parameters, not a whole plan."""
+
+    @flow(
+        name="edit-model",
+        flow_run_name="{model} layer {layer}",
+        task_runner=one_at_a_time(),
+        persist_result=False,
+    )
+    def edit_model(model: str, layer: int) -> None:  # noqa: ARG001  shown on the run page
+        """Prepare one model, then edit and measure it batch by batch."""
+        run.edit(plan)
+
+    return edit_model
 
 
 class _StudyRun:
@@ -90,7 +102,9 @@ class _StudyRun:
         self.recorded: list[str] = []
         self._done = 0
         self._report_progress = reporter(OVERALL)
-        self._total = 2 + len(plan.models) * (UNITS_PER_MODEL + 1 + UNITS_PER_BATCH * plan.n_batches)
+        self._total = 2 + len(plan.models) * (
+            UNITS_PER_MODEL + 1 + UNITS_PER_BATCH * plan.n_batches
+        )
 
     def study_rows(self) -> list[ArtifactRef]:
         """Return the rows that describe the study itself, written."""
@@ -157,8 +171,7 @@ class _StudyRun:
             note=study.note,
             recorded=tuple(self.recorded),
         )
-        published = (self.plan.results / SNAPSHOT).is_file()
-        self._call(publish_report, order, refresh_cache=not published)
+        self._call(publish_report, order, refresh_cache=not is_published(order))
         self._advance()
 
     def _call(

@@ -20,8 +20,11 @@ _DEFAULTS = {
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1.0",
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
     "PREFECT_LOGGING_EXTRA_LOGGERS": "editcollapse,flows",
-    # The terminal shows a progress bar and warnings; the run page has the whole log.
-    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "30",
+    # The terminal shows a progress bar and warnings; the run page has the whole log. A level has
+    # to be a name: with a number Prefect configures no logging at all and does not say so.
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "WARNING",
+    "PREFECT_LOGGING_ROOT_LEVEL": "INFO",
+    "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
     # Idle threads of torch must not spin on cores that the server and DuckDB need.
     "OMP_WAIT_POLICY": "PASSIVE",
     "TOKENIZERS_PARALLELISM": "false",

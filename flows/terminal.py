@@ -1,16 +1,24 @@
 """What the terminal shows: a progress bar, tables, and the words around them."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import polars as pl
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.progress import TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
+from editcollapse.errors import EditCollapseError
 from editcollapse.progress import listening
 
 POSITIONS = {
@@ -26,7 +34,7 @@ def console(*, to_stderr: bool = False) -> Console:
     """Return a console; narrow output is not cut where it goes to a file."""
     found = Console(stderr=to_stderr, highlight=False)
     if not found.is_terminal:
-        found.width = 160
+        found.width = 1000
     return found
 
 
@@ -56,6 +64,24 @@ def progress_bar() -> Iterator[None]:
         with listening(show):
             yield
         bars.remove_task(unit)
+
+
+def tell_mistakes_once() -> None:
+    """Keep a user's mistake inside a run off the terminal: the command says it, in one sentence.
+
+    Prefect logs its traceback for the task, the sub-flow and the flow; the run page keeps them.
+    To be called once Prefect has been imported.
+    """
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(_is_news)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Return whether a log record says more than the command's own last line will."""
+    if not record.name.startswith("prefect."):
+        return True
+    error = record.exc_info[1] if record.exc_info else None
+    return not (isinstance(error, EditCollapseError) or str(record.msg).startswith("Finished in"))
 
 
 def incidence_table(frame: pl.DataFrame) -> Table:

@@ -150,8 +150,8 @@ def connect(path: Path, *, wait_s: float = WAIT_S) -> duckdb.DuckDBPyConnection:
         except duckdb.Error as error:
             if "Could not set lock" not in str(error):
                 raise ResultsError(
-                    f"cannot open {path}: {message_of(error)}. Its rows are safe in their files: "
-                    "rebuild the store from them with storage.rebuild."
+                    f"cannot open {path}: {message_of(error).rstrip('.!')}. Its rows are safe in "
+                    "their files: make it again with python -m flows rebuild."
                 ) from error
             if time.monotonic() > deadline:
                 raise StoreBusyError(

@@ -34,10 +34,11 @@ def context_templates(order: TemplatesOrder) -> Manifest:
 )
 def second_moment(order: MomentOrder) -> Manifest:
     """Return a second moment as a manifest; one process computes it, others wait for it."""
+    from editcollapse.once import computed_once
     from editcollapse.preparing import prepare_moment
 
     what = f"covariance {order.model.spec.name}"
-    return prepare_moment(order, reporter(what))
+    return computed_once(order, lambda: prepare_moment(order, reporter(what)))
 
 
 @task(

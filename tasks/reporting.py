@@ -6,8 +6,9 @@ from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import CacheKeyFnPolicy
 
+from editcollapse.errors import ResultsError
 from editcollapse.orders import ReportOrder, order_key
-from storage.database import publish_snapshot
+from storage.database import open_snapshot, publish_snapshot
 from storage.queries import incidence
 
 
@@ -30,10 +31,19 @@ def publish_report(order: ReportOrder) -> int:
         table=frame.to_dicts(),
         description=f"Collapse incidence of study {order.study_name}",
     )
-    query = f"select * from collapse_incidence where study_id = '{order.study_id}'"
+    query = f"select * from collapse_incidence where study_id = '{order.study_id}'"  # noqa: S608  shown
     create_markdown_artifact(
         key="ask-it-in-sql",
         markdown=f"{order.note}\n\n```sql\n{query}\n```\n",
         description=f"Study {order.study_name}: the claim, and the query behind the table",
     )
     return len(frame)
+
+
+def is_published(order: ReportOrder) -> bool:
+    """Return whether there is a snapshot that can be read."""
+    try:
+        with open_snapshot(Path(order.results)):
+            return True
+    except ResultsError:
+        return False

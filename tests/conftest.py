@@ -11,6 +11,8 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TQDM_DISABLE", "1")
 
+_AS_TOKENIZER = "tokenizer"
+
 
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
@@ -28,13 +30,13 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pat
 
 @pytest.fixture(scope="session")
 def tiny_model(tiny_folder: Callable[[str], Path]) -> Callable[..., Any]:
-    """Return a tiny model, loaded by ``load_model`` from its folder once for each set of options."""
+    """Return a tiny model, loaded by ``load_model`` from its folder, once an option."""
     from editcollapse.models import load_model
     from editcollapse.specs import ModelSpec
 
     loaded: dict[tuple[str, str, str], Any] = {}
 
-    def model(variant: str, dtype: str = "float64", start_token: str = "tokenizer") -> Any:  # noqa: S107
+    def model(variant: str, dtype: str = "float64", start_token: str = _AS_TOKENIZER) -> Any:
         key = (variant, dtype, start_token)
         if key not in loaded:
             source = str(tiny_folder(variant))

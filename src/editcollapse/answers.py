@@ -149,7 +149,9 @@ def score_probes(
     by = {(a.question.kind, a.question.prompt_index, a.question.side): a for a in answers}
     new = by["rewrite", 0, "new"]
     true = by.get(("rewrite", 0, "true"))
-    prefixed = {a.question.prompt_index: a.accuracy for a in answers if a.question.kind == "prefixed"}
+    prefixed = {
+        a.question.prompt_index: a.accuracy for a in answers if a.question.kind == "prefixed"
+    }
     unchanged = [
         fmean(now == before for now, before in zip(a.argmax, b.argmax, strict=True))
         for a, b in zip(answers, unedited, strict=True)
@@ -161,7 +163,7 @@ def score_probes(
     efficacy = _pairs(by, "rewrite", better="new")
     generalization = _pairs(by, "paraphrase", better="new")
     neighborhood = _pairs(by, "neighborhood", better="true")
-    drawn = None if plan.prefix_index is None else prefixed[plan.prefix_index]
+    drawn = None if plan.prefix_index is None else prefixed.get(plan.prefix_index)
     return ProbeScores(
         efficacy=new.accuracy,
         efficacy_one_prefix=drawn,
@@ -191,7 +193,7 @@ class _PairScore:
 def _pairs(
     by: dict[tuple[ProbeKind, int, Side], Answer], kind: ProbeKind, better: Side
 ) -> _PairScore:
-    """Return success and magnitude of one kind of prompt: the better side's target against the other."""
+    """Return success and magnitude of one kind of prompt, the better side against the other."""
     other: Side = "true" if better == "new" else "new"
     success, difference = [], []
     for (found, index, side), answer in by.items():

@@ -91,7 +91,9 @@ def stored_updates(store: ArtifactStore, ref: ArtifactRef) -> dict[str, RankOneU
     """
     tensors = store.tensors(ref)
     names = [name.removeprefix("left.") for name in tensors if name.startswith("left.")]
-    return {name: RankOneUpdates(tensors[f"left.{name}"], tensors[f"right.{name}"]) for name in names}
+    return {
+        name: RankOneUpdates(tensors[f"left.{name}"], tensors[f"right.{name}"]) for name in names
+    }
 
 
 def _optimise(

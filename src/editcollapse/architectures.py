@@ -21,7 +21,7 @@ class Architecture:
     blocks: str
     """The list of blocks, an attribute of the decoder."""
     down_projection: str
-    """The second MLP projection, relative to a block: its input is the key, its output the value."""
+    """The second MLP projection, relative to a block: the key goes in, the value comes out."""
     final_norm: str
     """The norm after the last block, an attribute of the decoder."""
     transposed: bool = False
@@ -31,7 +31,7 @@ class Architecture:
     parallel: str = "never"
     """Whether attention and MLP read the same residual: never, always, or a configuration field."""
     size_fields: tuple[str, str, str] = ("num_hidden_layers", "hidden_size", "intermediate_size")
-    """Configuration fields of the number of blocks, D and K; K falls back to 4 D where it is null."""
+    """Configuration fields of the number of blocks, D and K; K is 4 D where it is null."""
 
 
 def _llama_like(family: str, **other: Any) -> Architecture:

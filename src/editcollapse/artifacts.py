@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 from pydantic import BaseModel, ConfigDict
+from safetensors import SafetensorError
 
 from editcollapse.errors import ArtifactError, ResultsError
 from editcollapse.fingerprints import digest_bytes, digest_file
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _FOLDER = "artifacts"
+_WRITE_ERRORS = (OSError, SafetensorError, pl.exceptions.ComputeError)
+"""What a full disk raises, by writer."""
 
 
 class ArtifactRef(BaseModel):
@@ -67,7 +70,7 @@ class ArtifactStore:
             ResultsError: the folder cannot be written.
         """
         frame = frame_of(table, rows)
-        ref = self._put(f"rows/{table}", "parquet", lambda path: frame.write_parquet(path))
+        ref = self._put(f"rows/{table}", "parquet", frame.write_parquet)
         return ref.model_copy(update={"table": table})
 
     def put_json(self, kind: str, value: Any) -> ArtifactRef:
@@ -83,9 +86,7 @@ class ArtifactStore:
         """Return the reference that ``put_json`` would, without writing anything."""
         data = _json_bytes(value)
         digest = digest_bytes(data)
-        return ArtifactRef(
-            digest=digest, path=f"{_FOLDER}/{kind}/{digest}.json", n_bytes=len(data)
-        )
+        return ArtifactRef(digest=digest, path=f"{_FOLDER}/{kind}/{digest}.json", n_bytes=len(data))
 
     def tensors(self, ref: ArtifactRef) -> "dict[str, Tensor]":
         """Return the tensors of a file.
@@ -95,7 +96,8 @@ class ArtifactStore:
         """
         from safetensors.torch import load_file
 
-        return load_file(self._whole(ref))
+        tensors: dict[str, Tensor] = load_file(self._whole(ref))
+        return tensors
 
     def frame(self, ref: ArtifactRef) -> pl.DataFrame:
         """Return the rows of a Parquet file.
@@ -126,7 +128,8 @@ class ArtifactStore:
         if not self.is_whole(ref):
             found = "changed since it was written" if path.exists() else "missing"
             raise ArtifactError(
-                f"{ref.path} below {self.results} is {found}. Run the study again: it is recomputed."
+                f"{ref.path} below {self.results} is {found}. "
+                "Run the study again: it is recomputed."
             )
         return path
 
@@ -146,13 +149,15 @@ class ArtifactStore:
             target = folder / f"{digest}.{suffix}"
             temporary.chmod(0o644)
             temporary.replace(target)
-        except OSError as error:
-            if temporary is not None:
-                temporary.unlink(missing_ok=True)
+        except _WRITE_ERRORS as error:
+            reason = getattr(error, "strerror", None) or error
             raise ResultsError(
-                f"cannot write below {self.results}: {error.strerror or error}. Free space or "
+                f"cannot write below {self.results}: {reason}. Free space or "
                 "choose another folder with --results; finished work is kept."
             ) from error
+        finally:
+            if temporary is not None:
+                temporary.unlink(missing_ok=True)
         path = target.relative_to(self.results).as_posix()
         return ArtifactRef(digest=digest, path=path, n_bytes=n_bytes)
 

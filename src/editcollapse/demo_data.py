@@ -47,8 +47,15 @@ def edit_records(world: World) -> list[dict[str, object]]:
     finds to collapse; all others are ordinary ones.
     """
     rng = random.Random(f"requests {world.seed}")
-    queues = [_draw(world, rng, *group) for group in GROUPS]
-    order = [(index / len(queue), number) for number, queue in enumerate(queues) for index in range(len(queue))]
+    queues = [
+        _draw(world, rng, n_words, subject_first=first, count=count)
+        for n_words, first, count in GROUPS
+    ]
+    order = [
+        (index / len(queue), number)
+        for number, queue in enumerate(queues)
+        for index in range(len(queue))
+    ]
     chosen = [queues[number].pop() for _, number in sorted(order)]
     return [_record(world, rng, case_id, *choice) for case_id, choice in enumerate(chosen)]
 
@@ -56,8 +63,10 @@ def edit_records(world: World) -> list[dict[str, object]]:
 Choice = tuple[Entity, Relation, str]
 
 
-def _draw(world: World, rng: random.Random, n_words: int, subject_first: bool, count: int) -> list[Choice]:  # noqa: FBT001
-    """Return different (subject, relation, template) of one group, every subject about equally often."""
+def _draw(
+    world: World, rng: random.Random, n_words: int, *, subject_first: bool, count: int
+) -> list[Choice]:
+    """Return different (subject, relation, template) of one group, each subject about as often."""
     fitting = [entity for entity in world.entities if entity.n_words == n_words]
     rng.shuffle(fitting)
     chosen: list[Choice] = []
@@ -73,7 +82,12 @@ def _draw(world: World, rng: random.Random, n_words: int, subject_first: bool, c
 
 
 def _record(
-    world: World, rng: random.Random, case_id: int, entity: Entity, relation: Relation, template: str
+    world: World,
+    rng: random.Random,
+    case_id: int,
+    entity: Entity,
+    relation: Relation,
+    template: str,
 ) -> dict[str, object]:
     """Return one CounterFact record for a chosen subject, relation and template."""
     true = world.objects[entity.name, relation.relation_id]
@@ -98,8 +112,14 @@ def _record(
         "requested_rewrite": {
             "prompt": template,
             "relation_id": relation.relation_id,
-            "target_new": {"str": new, "id": f"{relation.relation_id}-{relation.objects.index(new)}"},
-            "target_true": {"str": true, "id": f"{relation.relation_id}-{relation.objects.index(true)}"},
+            "target_new": {
+                "str": new,
+                "id": f"{relation.relation_id}-{relation.objects.index(new)}",
+            },
+            "target_true": {
+                "str": true,
+                "id": f"{relation.relation_id}-{relation.objects.index(true)}",
+            },
             "subject": entity.name,
         },
         "paraphrase_prompts": [t.replace("{}", entity.name) for t in paraphrases],

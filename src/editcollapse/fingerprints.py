@@ -22,7 +22,7 @@ def digest(*parts: Any) -> str:
     written as canonical JSON (sorted keys); a float is written by its shortest exact form.
 
     Raises:
-        TypeError: a part is of another kind (a set, a path, a tensor): its digest would not be stable.
+        TypeError: a part is of another kind (a set, a path, a tensor) and has no stable digest.
     """
     text = json.dumps(
         [canonical(part) for part in parts], sort_keys=True, ensure_ascii=False, allow_nan=False
@@ -63,5 +63,5 @@ def digest_file(path: Path) -> str:
 
 
 def unit_key(kind: str, *parts: Any) -> str:
-    """Return the cache key of one unit of work: its kind, the numerics version, its inputs' content."""
+    """Return a unit's cache key: its kind, the numerics version, its inputs' content."""
     return f"{kind}-{digest(kind, NUMERICS, *parts)}"

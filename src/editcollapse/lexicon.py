@@ -62,7 +62,9 @@ _CITIES = (
     "Arvik Belgora Cadruna Dorveth Elmspire Fendral Gravola Hestmar Ildanor Jorvale Kelmira Lundrey "
     "Morvane Nalquist Osterwin Pellam Quorin Ravessa Stolmark Tiverna Ulmsted Vesporia Wexmoor Yarl"
 )
-_LANGUAGES = "Aldic Borish Cantric Durgan Elvric Frellish Galdish Hurric Ithian Kordish Lumbric Mornic"
+_LANGUAGES = (
+    "Aldic Borish Cantric Durgan Elvric Frellish Galdish Hurric Ithian Kordish Lumbric Mornic"
+)
 
 #: Two templates of each relation begin with the subject, two do not.
 RELATIONS = (

@@ -164,7 +164,10 @@ def _read_header(path: Path) -> tuple[dict[str, dict[str, Any]], int]:
     if not isinstance(header, dict):
         raise ModelError(broken)
     header.pop("__metadata__", None)
-    end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
+    try:
+        end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
+    except (KeyError, IndexError, TypeError) as error:
+        raise ModelError(broken) from error
     if 8 + length + end != path.stat().st_size:
         raise ModelError(broken)
     return header, 8 + length
@@ -209,7 +212,9 @@ def _weight_files(folder: Path, source: str) -> tuple[Path, ...]:
     paths = tuple(folder / name for name in names)
     missing = [path.name for path in paths if not path.is_file() or path.parent != folder]
     if missing:
-        raise ModelError(f"{source} lacks the weight files {', '.join(missing)} that its index names.")
+        raise ModelError(
+            f"{source} lacks the weight files {', '.join(missing)} that its index names."
+        )
     return paths
 
 

@@ -129,9 +129,10 @@ def load_model(spec: ModelSpec, device: str, files: ModelFiles | None = None) ->
     files = files or locate_model(spec.source, spec.revision)
     digests = digest_model(files, spec)
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        model, report = AutoModelForCausalLM.from_pretrained(
             files.folder,
             dtype=_DTYPES[spec.dtype],
+            output_loading_info=True,
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,
@@ -142,6 +143,13 @@ def load_model(spec: ModelSpec, device: str, files: ModelFiles | None = None) ->
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         raise ModelError(f"{files.source} cannot be loaded: {reason}") from error
+    if report["missing_keys"]:
+        # transformers fills them at random and goes on.
+        lacking = ", ".join(sorted(report["missing_keys"])[:3])
+        raise ModelError(
+            f"{files.source} lacks {len(report['missing_keys'])} weights of its own configuration "
+            f"({lacking}): copy or download it again."
+        )
     model.eval().requires_grad_(False)
     positions = getattr(model.config, "max_position_embeddings", None) or _NO_LIMIT
     return LoadedModel(
@@ -155,7 +163,7 @@ def load_model(spec: ModelSpec, device: str, files: ModelFiles | None = None) ->
 
 
 def best_device(asked: str = "auto") -> torch.device:
-    """Return the device asked for; ``auto`` is an accelerator where torch finds one, else the CPU."""
+    """Return the device asked for; ``auto`` is an accelerator where there is one, else the CPU."""
     if asked != "auto":
         return torch.device(asked)
     found = torch.accelerator.current_accelerator(check_available=True)

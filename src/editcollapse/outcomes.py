@@ -62,7 +62,7 @@ class DatasetRow:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RejectionRow:
-    """A record or an edit that could not be used; ``model_id`` is empty where no model was involved."""
+    """A record or an edit that could not be used; ``model_id`` is empty where no model was."""
 
     dataset_id: str
     model_id: str
@@ -322,5 +322,3 @@ NATURAL_KEYS: dict[str, tuple[str, ...]] = {
     "provenance": ("unit_id",),
 }
 """Table name to the columns that identify a row."""
-
-

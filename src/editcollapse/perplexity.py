@@ -69,9 +69,14 @@ def encode_texts(encoder: Encoder, texts: Sequence[str]) -> EncodedTexts:
     for index, text in enumerate(texts):
         ids = encoder.encode(text)
         if len(ids) < _SCORABLE:
-            reason = f"text {text[:40]!r} has {len(ids)} token: the first is never scored, so two are needed"
+            reason = (
+                f"text {text[:40]!r} has {len(ids)} token: the first is never scored, so two "
+                "are needed"
+            )
         elif len(ids) > encoder.max_length:
-            reason = f"text {text[:40]!r} has {len(ids)} tokens, the model takes {encoder.max_length}"
+            reason = (
+                f"text {text[:40]!r} has {len(ids)} tokens, the model takes {encoder.max_length}"
+            )
         else:
             rows.append(ids)
             continue

@@ -72,8 +72,7 @@ def plan_probes(
         try:
             goal = encoder.target_ids(target)
             row = ids + goal[:-1]
-            if not ids:
-                raise UnusableTextError(f"the {kind} prompt {prompt!r} has no tokens")
+            encoder.check_length(ids, prompt)
             encoder.check_length(row, prompt)
         except UnusableTextError as error:
             if (kind, side) == ("rewrite", "new"):
@@ -108,4 +107,4 @@ def _drawn_prefix(n_templates: int, request_id: str, seed: int) -> int | None:
     """Return a uniformly drawn template other than the bare one."""
     if n_templates < 2:  # noqa: PLR2004  the bare one and one more
         return None
-    return random.Random(digest("prefix", seed, request_id)).randrange(1, n_templates)  # noqa: S311
+    return random.Random(digest("prefix", seed, request_id)).randrange(1, n_templates)

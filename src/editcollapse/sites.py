@@ -35,9 +35,7 @@ class SiteStates:
 
     def rows(self, index: Tensor | slice) -> "SiteStates":
         """Return some of the rows."""
-        return SiteStates(
-            self.ids[index], self.residual[index], self.key[index], self.value[index]
-        )
+        return SiteStates(self.ids[index], self.residual[index], self.key[index], self.value[index])
 
 
 class _Replay(nn.Module):
@@ -102,7 +100,15 @@ class EditSite:
         assert recorder.residual is not None
         return SiteStates(ids, recorder.residual, seen.key, seen.value)
 
-    def continue_from(self, ids: Tensor, residual: Tensor) -> Tensor:
+    def continue_from(
+        self,
+        ids: Tensor,
+        residual: Tensor,
+        positions: Tensor | None = None,
+        *,
+        mask: Tensor | None = None,
+        cache: Any = None,
+    ) -> Tensor:
         """Return the states after the final norm, (N, T, D), given the residual after this layer.
 
         Differentiable in ``residual``.
@@ -110,11 +116,21 @@ class EditSite:
         Args:
             ids: int64 (N, T); only their number matters to the blocks above.
             residual: (N, T, D), dtype of the weights.
+            positions: int64 (N, T): of the tokens, where they do not start at 0.
+            mask: int64 (N, left + T): 0 where a cached token is padding.
+            cache: keys and values of a left context, or an empty one to be filled.
         """
         blocks = list(self.loaded.blocks)
         below = [_Replay(None, as_tuple=self._as_tuple) for _ in blocks[: self.layer]]
         start = _Replay(residual, as_tuple=self._as_tuple)
-        return self._run([*below, start, *blocks[self.layer + 1 :]], ids)
+        return self._run(
+            [*below, start, *blocks[self.layer + 1 :]],
+            ids,
+            position_ids=positions,
+            attention_mask=mask,
+            past_key_values=cache,
+            use_cache=cache is not None,
+        )
 
     def add_to_value(self, states: SiteStates, change: Tensor) -> Tensor:
         """Return the residual after this layer when its value is changed, (N, T, D).
@@ -127,7 +143,7 @@ class EditSite:
         if name is None:
             return states.residual + change.to(states.residual.dtype)
         norm = self.loaded.blocks[self.layer].get_submodule(name)
-        edited = norm(states.value + change.to(states.value.dtype))
+        edited: Tensor = norm(states.value + change.to(states.value.dtype))
         return states.residual - norm(states.value) + edited
 
     def _returns_tuples(self) -> bool:
@@ -138,13 +154,14 @@ class EditSite:
             self._run([recorder, *list(self.loaded.blocks)[1:]], ids)
         return recorder.as_tuple
 
-    def _run(self, blocks: list[nn.Module], ids: Tensor) -> Tensor:
+    def _run(self, blocks: list[nn.Module], ids: Tensor, **given: Any) -> Tensor:
         """Run a view of the decoder with other blocks; return its last hidden state."""
         decoder = self.loaded.decoder
         view = copy.copy(decoder)
         view.__dict__["_modules"] = dict(decoder._modules)  # noqa: SLF001  the view's own table
         view._modules[self.loaded.architecture.blocks] = nn.ModuleList(blocks)  # noqa: SLF001
-        hidden: Tensor = view(input_ids=ids, use_cache=False).last_hidden_state
+        output = view(input_ids=ids, **{"use_cache": False, **given})
+        hidden: Tensor = output.last_hidden_state
         return hidden
 
 

@@ -1,4 +1,4 @@
-"""What a study file may say. Every field has a description; the Prefect form and --help show them."""
+"""What a study file may say. Every field has a description; the Prefect form shows them."""
 
 import tomllib
 from pathlib import Path
@@ -59,7 +59,7 @@ class TemplateSpec(Spec):
     """The context templates that prefixed keys are averaged over."""
 
     kind: Literal["five_words", "start_token", "file"] = "five_words"
-    """`five_words` (EasyEdit, Collapse-in-Model-Editing), `start_token` (kmeng01/rome), or `file`."""
+    """`five_words` (EasyEdit, the paper's code), `start_token` (kmeng01/rome), or `file`."""
     path: str | None = None
     """With `file`: a JSON list of strings with one {} each, the bare "{}" among them."""
     lengths: tuple[tuple[Count, Count], ...] = ((5, 10), (10, 10))
@@ -251,7 +251,11 @@ def _sentences(error: ValidationError) -> list[str]:
             clauses.append(f"no method {asked!r}; known: {nearest_first(asked, METHODS)}")
         else:
             message = finding["msg"].removeprefix("Value error, ")
-            shown = "" if finding["type"] in {"missing", "value_error"} else f", got {finding['input']!r}"
+            shown = (
+                ""
+                if finding["type"] in {"missing", "value_error"}
+                else f", got {finding['input']!r}"
+            )
             clauses.append(f"`{where}`: {message}{shown}")
     return clauses
 

@@ -64,7 +64,7 @@ def _prompts(loaded: LoadedModel, kind: str, n_texts: int) -> list[tuple[int, ..
     """Return the token ids that each text starts from."""
     encoder = loaded.encoder
     if kind == "five_words":
-        # EasyEdit draws n // 5 texts for each word; a number that five does not divide is filled up.
+        # EasyEdit draws n // 5 texts for each word; other numbers are filled up.
         words = [FIVE_WORDS[i * len(FIVE_WORDS) // n_texts] for i in range(n_texts)]
         return [encoder.sequence(word) for word in words]
     tokenizer = encoder.tokenizer

@@ -140,7 +140,7 @@ class Encoder:
         return ids[1:] if lone else ids
 
     def subject_sequence(self, template: str, prompt: str, subject: str) -> SubjectSequence:
-        """Return the ids of ``template`` around ``prompt`` around ``subject``, and the subject's place.
+        """Return the ids of a template around a prompt around a subject, and the subject's place.
 
         Args:
             template: context template with one ``{}``; ``{}`` alone is the bare prompt.
@@ -164,7 +164,8 @@ class Encoder:
         first = [i for i, (start, end) in enumerate(spans) if start <= first_char < end]
         if not last or not first:
             raise UnusableTextError(
-                f"the tokenizer of {self.source} has no token for the end of the subject {subject!r}"
+                f"the tokenizer of {self.source} has no token for the end of the subject "
+                f"{subject!r}"
             )
         if ids[last[-1]] == self.tokenizer.unk_token_id:
             raise UnusableTextError(
@@ -180,7 +181,9 @@ class Encoder:
         return sequence
 
     def check_length(self, ids: Sequence[int], text: str) -> None:
-        """Raise UnusableTextError where a sequence has more tokens than the model has positions."""
+        """Raise UnusableTextError for a sequence without tokens or with more than positions."""
+        if not ids:
+            raise UnusableTextError(f"{text[:60]!r} has no tokens in {self.source}")
         if len(ids) > self.max_length:
             raise UnusableTextError(
                 f"{text[:60]!r} has {len(ids)} tokens; {self.source} takes {self.max_length}"

@@ -5,8 +5,8 @@ Source: ROME (arXiv 2202.05262) sec. 3 and kmeng01/rome compute_v, followed exac
          + kl_factor · KL(now ‖ before) at the subject's last token of "{subject} is a"
          + weight_decay · ‖delta‖ / ‖v0‖²
 Adam; stop below ``stop_loss`` or at the last pass before stepping; after each step ‖delta‖ is cut
-to ``clamp_factor`` · ‖v0‖. Edits are independent: each has its own delta, stop and clamp, and an
-edit that has stopped leaves the batch.
+to ``clamp_factor`` · ‖v0‖. Only live tokens run in each pass (``live``). Edits are independent:
+each has its own delta, stop and clamp, and an edit that has stopped leaves the batch.
 """
 
 import dataclasses
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from editcollapse.live import LiveRows
 from editcollapse.presets import ValueSettings
 from editcollapse.rewrites import Rewrite, RowLayout
 from editcollapse.sites import EditSite, SiteStates
@@ -40,7 +41,7 @@ class LossTerms:
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class TargetValues:
-    """Keys and values of B edits; float32, or float64 for a float64 model, on the model's device."""
+    """Keys and values of B edits; float32 (float64 for a float64 model), on the model's device."""
 
     prompt_keys: Tensor
     """(B, P, K): key at the subject's last token in every context, the bare prompt first."""
@@ -115,7 +116,9 @@ def optimise_values(
         last_pass = step == settings.steps - 1
         terms, total = problem.loss(torch.stack([deltas[b] for b in active]), active)
         _store(final, terms, active)
-        going = [b for b, loss in zip(active, terms.total, strict=True) if not loss < settings.stop_loss]
+        going = [
+            b for b, loss in zip(active, terms.total, strict=True) if not loss < settings.stop_loss
+        ]
         if on_step is not None:
             on_step(step + 1, settings.steps)
         if last_pass or not going:
@@ -150,11 +153,12 @@ class _Problem:
         value_norm: Tensor,
     ) -> None:
         self.site = site
-        self.states = states
         self.layout = layout
         self.settings = settings
         self.value_norm = value_norm
         self.kl_before: Tensor | None = None
+        self.live = LiveRows(site, states, layout.subject_last.flatten())
+        self._chosen: tuple[list[int], LiveRows] = (list(range(layout.n_edits)), self.live)
 
     def loss(self, delta: Tensor, active: Sequence[int]) -> tuple[LossTerms, Tensor]:
         """Return the terms, and the differentiable total (A,), of the active edits.
@@ -167,12 +171,13 @@ class _Problem:
         edits = torch.tensor(active, device=delta.device)
         per_edit = layout.n_prompts + 1
         rows = (edits[:, None] * per_edit + torch.arange(per_edit, device=delta.device)).flatten()
-        states = self.states.rows(rows)
-        where = layout.subject_last[edits].flatten()  # (A·(P+1),)
-        every = torch.arange(len(rows), device=delta.device)
+        if self._chosen[0] != list(active):
+            self._chosen = (list(active), self.live.rows(rows))
+        live = self._chosen[1]
+        states = live.states
         change = torch.zeros(states.value.shape, dtype=delta.dtype, device=delta.device)
-        change = change.index_put((every, where), delta.repeat_interleave(per_edit, dim=0))
-        hidden = self.site.continue_from(states.ids, self.site.add_to_value(states, change))
+        change[:, 0] = delta.repeat_interleave(per_edit, dim=0)  # the subject's last token is first
+        hidden = live.continue_from(self.site.add_to_value(states, change))
 
         # Logits only where the loss reads them: the target's positions and each KL row's subject.
         place = torch.full((layout.n_edits,), -1, dtype=torch.int64, device=delta.device)
@@ -181,15 +186,15 @@ class _Problem:
         kept = owner >= 0
         owner = owner[kept]
         row = owner * per_edit + layout.loss_row[kept] % per_edit
-        log_probs = self._log_probs(hidden[row, layout.loss_position[kept]])
+        left = layout.subject_last[edits].flatten()  # (A·(P+1),) tokens left of the live ones
+        log_probs = self._log_probs(hidden[row, layout.loss_position[kept] - left[row]])
         token_nll = -log_probs.gather(1, layout.loss_label[kept, None])[:, 0]
         weighted = token_nll * layout.loss_weight[kept].to(token_nll.dtype)
         prompt_nll = weighted.new_zeros(len(rows)).index_add(0, row, weighted)
         prompt_nll = prompt_nll.view(-1, per_edit)[:, : layout.n_prompts]  # (A, P)
         nll = prompt_nll.mean(dim=1)
 
-        kl_row = every.view(-1, per_edit)[:, -1]
-        now = self._log_probs(hidden[kl_row, where[kl_row]])  # (A, V)
+        now = self._log_probs(hidden.view(len(active), per_edit, *hidden.shape[1:])[:, -1, 0])
         if self.kl_before is None:
             self.kl_before = now.detach().clone()
         before = self.kl_before[edits]
@@ -207,7 +212,9 @@ class _Problem:
     def _log_probs(self, hidden: Tensor) -> Tensor:
         """Return log-probabilities, (M, V), float32 or better."""
         logits = self.site.loaded.logits(hidden)
-        return torch.log_softmax(logits if logits.dtype == torch.float64 else logits.float(), dim=-1)
+        return torch.log_softmax(
+            logits if logits.dtype == torch.float64 else logits.float(), dim=-1
+        )
 
 
 def _at_subject(states: SiteStates, layout: RowLayout) -> tuple[Tensor, Tensor]:

@@ -20,13 +20,35 @@ TOKEN = re.compile(r"\w+|[^\w\s]")
 #: Entities of each kind by the number of words in their name.
 NAMES_PER_KIND = {1: 24, 2: 12, 3: 12}
 
-#: Chance that a sentence is about one of the document's entities, and that it then is "S is a TYPE".
+#: Chance that a sentence is about one of the document's entities; that it then is "S is a TYPE".
 FACT_SHARE = 0.6
 TYPE_SHARE = 0.15
 
-_CONSONANTS = "b d f g k l m n p r s t v z br dr gr kr pr tr st".split()
-_VOWELS = "a e i o u ai".split()
-_ENDINGS = "n r l s th x nd rk".split()
+_CONSONANTS = [
+    "b",
+    "d",
+    "f",
+    "g",
+    "k",
+    "l",
+    "m",
+    "n",
+    "p",
+    "r",
+    "s",
+    "t",
+    "v",
+    "z",
+    "br",
+    "dr",
+    "gr",
+    "kr",
+    "pr",
+    "tr",
+    "st",
+]
+_VOWELS = ["a", "e", "i", "o", "u", "ai"]
+_ENDINGS = ["n", "r", "l", "s", "th", "x", "nd", "rk"]
 
 
 @dataclass(frozen=True)
@@ -92,7 +114,9 @@ class World:
         topic = rng.choice(TOPICS)
         about = rng.sample(self.entities, rng.choice((1, 1, 2, 2, 3)))
         sentences = [
-            self.sentence(rng, rng.choice(about)) if rng.random() < FACT_SHARE else _filler(rng, topic)
+            self.sentence(rng, rng.choice(about))
+            if rng.random() < FACT_SHARE
+            else _filler(rng, topic)
             for _ in range(rng.randint(5, 14))
         ]
         return " ".join(sentences)

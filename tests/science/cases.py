@@ -106,7 +106,9 @@ class Float64Throughout(TorchFunctionMode):
     of computing the same thing agree to 1e-7 only. Without the casts they must agree to 1e-9.
     """
 
-    def __torch_function__(self, function: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_function__(
+        self, function: Any, _types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         kwargs = dict(kwargs or {})
         wide = args and isinstance(args[0], Tensor) and args[0].dtype == torch.float64
         if wide and function is Tensor.float:

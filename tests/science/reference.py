@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812  (its name everywhere)
+from torch.nn import functional as F
 
 #: name -> (key that solves, key that divides, numerator)
 METHODS = {
@@ -173,7 +173,7 @@ def edit(
     subject: str,
     target: str,
     moment: Tensor | None,
-    settings: Settings = Settings(),  # noqa: B008  (frozen)
+    settings: Settings = Settings(),
 ) -> Edit:
     """Return one edit by every method; ``contexts[0]`` is "{}", ``moment`` (K, K) or C = I."""
     rows = [locate(setup, context, prompt, subject) for context in contexts]

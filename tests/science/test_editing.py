@@ -1,4 +1,4 @@
-"""One update a row is the same as updates written into the weights, and weights stay as they are."""
+"""One update a row is an update written into the weights, and weights stay as they are."""
 
 import pytest
 import torch

@@ -42,7 +42,7 @@ def run_ours(loaded, ours, moment, layer=LAYER, requests=REQUESTS):
     return values, updates
 
 
-def check(loaded, ours, moment, tolerance, layer=LAYER, requests=REQUESTS):
+def check(loaded, ours, moment, tolerance, *, layer=LAYER, requests=REQUESTS):
     """Compare keys, values, losses, steps and updates with the reference."""
     values, updates = run_ours(loaded, ours, moment, layer, requests)
     setup = reference_setup(loaded, layer)
@@ -113,7 +113,7 @@ def test_last_layer(tiny_model, variant):
 def test_start_token_policy(tiny_model, start_token):
     """Forcing a start token on, or off, changes both sides alike."""
     loaded = tiny_model("llama", start_token=start_token)
-    assert bool(loaded.encoder.start_ids) == (start_token == "always")
+    assert len(loaded.encoder.start_ids) == {"never": 0, "always": 1}[start_token]
     with Float64Throughout():
         check(loaded, settings(steps=3), some_moment(loaded.widths.d_key), TIGHT)
 

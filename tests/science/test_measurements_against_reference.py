@@ -39,7 +39,9 @@ def test_perplexity_and_efficacy_equal_reference(tiny_model, variant):
     with Float64Throughout():
         values = some_values(loaded)
         weight = loaded.weight(LAYER)
-        updates = [rank_one_updates(values, METHODS[name], solver, weight, 4.0)[0] for name in names]
+        updates = [
+            rank_one_updates(values, METHODS[name], solver, weight, 4.0)[0] for name in names
+        ]
         base, *edited = answer_probes(site, plans, [None, *updates], tokens_per_forward=150)
         for update, answers in zip(updates, edited, strict=True):
             found = perplexities(text_nll(site, texts, update, tokens_per_forward=100))

@@ -44,7 +44,7 @@ def test_kmeng01_npz(tmp_path, moment):
 
 @pytest.mark.parametrize("names", [("moment", "count"), ("mom2.mom2", "mom2.count")])
 def test_safetensors(tmp_path, moment, names):
-    """safetensors hold the mean under plain names, or the sum under kmeng01's."""
+    """A safetensors file holds the mean under plain names, or the sum under kmeng01's."""
     path = tmp_path / "c.safetensors"
     matrix = moment if names[0] == "moment" else moment * COUNT
     save_file({names[0]: matrix, names[1]: torch.tensor(COUNT)}, path)
@@ -55,7 +55,9 @@ def test_safetensors(tmp_path, moment, names):
 
 def test_wrong_shape(tmp_path):
     """A matrix of another model or layer is refused with both sizes."""
-    with pytest.raises(MomentError, match=r"shape \(6, 6\).*have 8 entries.*another model or layer"):
+    with pytest.raises(
+        MomentError, match=r"shape \(6, 6\).*have 8 entries.*another model or layer"
+    ):
         read_statistics(published(tmp_path), 8)
 
 

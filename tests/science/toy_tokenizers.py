@@ -1,16 +1,27 @@
 """Toy tokenizers built in the tests: words, byte-level BPE, and SentencePiece's Metaspace."""
 
+# ruff: noqa: SIM905
+
 from __future__ import annotations
 
 import json
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import (
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
 from transformers import PreTrainedTokenizerFast, Qwen2Tokenizer
 
 WORDS = (
     "The capital of Arden is Lumo Bram Sela Kind stood here . , One more thing about it was said "
-    "a I You Because Therefore place called North South New Old Port Tarn city river red blue green "
-    "speaks plays football tennis born in lives works for who and that near Mira Oslo Quill Vane"
+    "a I You Because Therefore place called North South New Old Port Tarn city river red blue "
+    "green speaks plays football tennis born in lives works for who and that near Mira Oslo "
+    "Quill Vane"
 ).split()
 SPECIAL = ("<unk>", "<s>", "</s>")
 _BYTE_PIECES = 340
@@ -52,12 +63,14 @@ def byte_tokenizer() -> Qwen2Tokenizer:
 
 
 def metaspace_tokenizer(*, start: bool) -> PreTrainedTokenizerFast:
-    """Return a Unigram over ``▁word`` pieces, as SentencePiece's: a lone ``▁`` is a piece too."""
+    """Return a Unigram over ``▁word`` pieces, as Llama-2's: a lone ``▁`` is a piece too."""
     pieces = [*SPECIAL, "▁", *(f"▁{word}" for word in WORDS), "s", "e", "on", "ville", "."]
     scores = [(piece, -float(index)) for index, piece in enumerate(dict.fromkeys(pieces))]
     tokenizer = Tokenizer(models.Unigram(scores, unk_id=0))
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
-    tokenizer.decoder = decoders.Metaspace()
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+    )
+    tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.Strip(" ", 1, 0)])
     if start:
         tokenizer.post_processor = processors.TemplateProcessing(
             single="<s> $A", special_tokens=[("<s>", 1)]

@@ -1,0 +1,69 @@
+"""A study's plan in words: what would run, what is cached, what is missing, how much memory."""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from editcollapse.specs import StudySpec
+
+if TYPE_CHECKING:
+    from editcollapse.planning import StudyPlan
+    from editcollapse.surveys import MissingInput
+    from flows.outlook import ModelOutlook
+
+_GIB = 1 << 30
+
+
+def plan_lines(plan: "StudyPlan", outlooks: "Sequence[ModelOutlook]") -> Iterator[str]:
+    """Yield the lines of a plan whose inputs are all here."""
+    study = plan.study
+    yield (
+        f"study {study.name} ({plan.study_id}): {len(plan.models)} models x "
+        f"{len(study.methods)} methods x {len(plan.requests.records)} requests = "
+        f"{plan.n_edits} edits"
+    )
+    for rejection in plan.requests.rejections:
+        yield f"rejected: record {rejection.record_index}: {rejection.reason}"
+    for rejection in plan.texts.rejections:
+        yield f"rejected: text {rejection.record_index}: {rejection.reason}"
+    for outlook in outlooks:
+        order = outlook.plan.order
+        yield ""
+        yield (
+            f"{order.spec.name}: {outlook.plan.files.architecture.family}, layer {order.layer} "
+            f"({order.layer_source}), v* {order.values.steps} steps, covariance "
+            f"{outlook.plan.moment.covariance.kind}"
+        )
+        for unit in outlook.units:
+            to_run = unit.n_units - unit.n_cached
+            yield f"  {unit.kind:<20} {unit.n_cached} cached, {to_run} to run"
+        yield (
+            f"  memory, estimated    {outlook.memory_bytes / _GIB:.2f} GiB: weights "
+            f"{outlook.weight_bytes / _GIB:.2f}, covariance {outlook.moment_bytes / _GIB:.2f}, "
+            f"activations {outlook.activation_bytes / _GIB:.2f}"
+        )
+
+
+def survey_lines(study: StudySpec, missing: "Sequence[MissingInput]") -> Iterator[str]:
+    """Yield the lines of a plan some of whose inputs are not here.
+
+    Raises:
+        StudyError: a preset does not exist.
+        ModelError: a layer is out of a preset's range.
+    """
+    from editcollapse.surveys import expected_models
+
+    yield (
+        f"study {study.name}: the file is valid; {len(study.models)} models x "
+        f"{len(study.methods)} methods ({', '.join(study.methods)})"
+    )
+    for model in expected_models(study):
+        layer = "by depth" if model.layer is None else str(model.layer)
+        source = "unpublished" if model.preset is None else model.preset.source
+        line = f"  {model.spec.name}: {model.spec.source}, layer {layer} ({source})"
+        if model.moment_bytes is not None and study.covariance.kind != "identity":
+            line += f", covariance {model.moment_bytes / _GIB:.2f} GiB"
+        yield line
+    yield f"not here yet, {len(missing)} of its inputs:"
+    for found in missing:
+        yield f"  {found.what}: {found.where}: {found.reason}"
+    yield "Put them there, or run the study where they are; then `plan` counts edits and memory."

@@ -1,0 +1,141 @@
+"""Run a study and look at what it left: states, tables, units computed."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import polars as pl
+
+from editcollapse.outcomes import NATURAL_KEYS
+from editcollapse.planning import plan_study
+from editcollapse.specs import read_study
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+_TIMED = {"provenance"}
+"""Tables that say when and where."""
+_SETTLE_S = 30.0
+"""The server takes in task states in batches."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Run:
+    """A finished run."""
+
+    study_id: str
+    results: Path
+    tasks: tuple[tuple[str, str], ...]
+    """Name and state name of each task run, sub-flows included."""
+
+    @property
+    def states(self) -> dict[str, str]:
+        """Task run name to state name; a unit that was computed again keeps that."""
+        return dict(sorted(self.tasks, key=lambda task: task[1] != "Cached"))
+
+    def computed(self, start: str = "") -> int:
+        """Return how many task runs of such a name were not cached."""
+        return sum(name.startswith(start) and state != "Cached" for name, state in self.tasks)
+
+
+def run_in_process(study: Path, results: Path) -> Run:
+    """Run a study file on the backend of the tests."""
+    from flows.study import collapse_study
+
+    spec = read_study(study)
+    state = collapse_study(spec, str(results), return_state=True)
+    study_id = state.result()
+    plan = plan_study(spec, results)
+    n_units = 2 + len(plan.models) * (4 + 3 * plan.n_batches)
+    return Run(study_id, results, _task_states(state.state_details.flow_run_id, n_units))
+
+
+def _task_states(flow_run_id: object, n_units: int) -> tuple[tuple[str, str], ...]:
+    """Return name and state of each task run of a flow run and its sub-flows.
+
+    Args:
+        flow_run_id: the run.
+        n_units: task runs that it has at least; they reach the server after the run's end.
+    """
+    from prefect import get_client
+    from prefect.client.schemas.filters import (
+        FlowRunFilter,
+        FlowRunFilterId,
+        FlowRunFilterParentFlowRunId,
+    )
+
+    with get_client(sync_client=True) as client:
+        parent = FlowRunFilterParentFlowRunId(any_=[flow_run_id])
+        children = client.read_flow_runs(flow_run_filter=FlowRunFilter(parent_flow_run_id=parent))
+        ids = FlowRunFilterId(any_=[flow_run_id, *(child.id for child in children)])
+        deadline = time.monotonic() + _SETTLE_S
+        before = -1
+        while True:
+            found = client.read_task_runs(flow_run_filter=FlowRunFilter(id=ids))
+            # A sub-flow is a task run of its parent too.
+            tasks = [run for run in found if not run.name.startswith("edit-model")]
+            final = all(run.state is not None and run.state.is_final() for run in tasks)
+            if final and before == len(tasks) >= n_units:
+                return tuple((run.name, str(run.state_name)) for run in tasks)
+            assert time.monotonic() < deadline, "task states did not reach the server"
+            before = len(tasks)
+            time.sleep(0.1)
+
+
+def tables(results: Path) -> dict[str, pl.DataFrame]:
+    """Return every published table whose rows do not say when and where, in order of its keys."""
+    from storage.queries import ask
+
+    return {
+        table: ask(results, f"from {table} order by {', '.join(keys)}")
+        for table, keys in NATURAL_KEYS.items()
+        if table not in _TIMED
+    }
+
+
+def assert_equal_tables(found: Path, expected: Path) -> None:
+    """Check that two results folders have published the same numbers, to the last bit."""
+    left, right = tables(found), tables(expected)
+    different = [name for name in right if not left[name].equals(right[name])]
+    assert not different, {name: (left[name], right[name]) for name in different}
+
+
+def units_computed(results: Path) -> Counter[str]:
+    """Return how often each unit was computed to its end: each time leaves a provenance file."""
+    files = (results / "artifacts/rows/provenance").glob("*.parquet")
+    return Counter(pl.read_parquet(file)["unit_id"].item() for file in files)
+
+
+def records(results: Path, kind: str = "") -> dict[str, int]:
+    """Return the records of finished tasks with their times of change."""
+    return {path.name: path.stat().st_mtime_ns for path in (results / "records").glob(f"{kind}*")}
+
+
+def environment(home: Path, **more: str) -> dict[str, str]:
+    """Return what a user's shell gives a command, without anything of Prefect's."""
+    plain = {name: text for name, text in os.environ.items() if not name.startswith("PREFECT")}
+    return plain | {"HOME": str(home), "OMP_NUM_THREADS": "1", **more}
+
+
+def command(*arguments: str | Path) -> list[str]:
+    """Return a command line of ``python -m flows``."""
+    return [sys.executable, "-m", "flows", *map(str, arguments)]
+
+
+def run_command(
+    *arguments: str | Path, home: Path, **more: str
+) -> subprocess.CompletedProcess[str]:
+    """Run ``python -m flows`` to its end."""
+    return subprocess.run(
+        command(*arguments),
+        env=environment(home, **more),
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )

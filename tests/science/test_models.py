@@ -1,0 +1,94 @@
+"""One model stays resident in a process, and is loaded again when another is asked for."""
+
+import shutil
+
+import pytest
+import torch
+
+from editcollapse.errors import ModelError
+from editcollapse.models import best_device, forget_models, load_model, resident_model
+from editcollapse.specs import ModelSpec
+
+
+@pytest.fixture(autouse=True)
+def _nothing_resident():
+    """Begin and end with no resident model."""
+    forget_models()
+    yield
+    forget_models()
+
+
+class Loads:
+    """``load_model`` that remembers what it was asked for."""
+
+    def __init__(self):
+        self.names = []
+
+    def __call__(self, spec, device):
+        """Load, and remember the name."""
+        self.names.append(spec.name)
+        return load_model(spec, device)
+
+
+def spec_of(folder, name="m"):
+    """Return a spec for a folder."""
+    return ModelSpec(name=name, source=str(folder))
+
+
+def test_resident_model_is_loaded_once(tiny_folder):
+    """Asked twice for the same content, the process loads it once, whatever the name."""
+    loads, spec = Loads(), spec_of(tiny_folder("gpt2"))
+    model_id = load_model(spec, "cpu").model_id
+    first = resident_model(spec, model_id, "cpu", loads)
+    assert resident_model(spec_of(tiny_folder("gpt2"), "other"), model_id, "cpu", loads) is first
+    assert loads.names == ["m"]
+
+
+def test_another_model_takes_its_place(tiny_folder):
+    """Only one model is resident: the first is loaded again when it is asked for again."""
+    loads = Loads()
+    specs = [spec_of(tiny_folder(name), name) for name in ("gpt2", "llama")]
+    ids = [load_model(spec, "cpu").model_id for spec in specs]
+    for index in (0, 1, 0):
+        resident_model(specs[index], ids[index], "cpu", loads)
+    assert loads.names == ["gpt2", "llama", "gpt2"]
+
+
+def test_files_that_changed_are_refused(tiny_folder, tmp_path):
+    """A model whose files are not those of the plan is refused by name, not silently used."""
+    folder = shutil.copytree(tiny_folder("gpt2"), tmp_path / "mine")
+    spec = spec_of(folder)
+    planned = load_model(spec, "cpu").model_id
+    path = folder / "model.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-8] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ModelError, match="the files of mine changed while the study ran"):
+        resident_model(spec, planned, "cpu")
+
+
+def test_loaded_model_is_for_inference(tiny_model):
+    """No dropout, no gradients, the type that was asked for, and the digests of the files."""
+    loaded = tiny_model("gpt2", "bfloat16")
+    assert not loaded.model.training
+    assert not any(parameter.requires_grad for parameter in loaded.model.parameters())
+    assert loaded.dtype == torch.bfloat16
+    assert loaded.device == torch.device("cpu")
+    assert loaded.source == "gpt2"
+    assert loaded.n_parameters == sum(p.numel() for p in loaded.model.parameters())
+    assert loaded.model_id == loaded.digests.model_id
+
+
+def test_weights_that_do_not_fit_the_configuration(tiny_folder, tmp_path):
+    """A configuration of other sizes than the weights is refused in one sentence."""
+    folder = shutil.copytree(tiny_folder("llama"), tmp_path / "mixed")
+    path = folder / "config.json"
+    path.write_text(path.read_text().replace('"intermediate_size": 24', '"intermediate_size": 20'))
+    with pytest.raises(ModelError, match=r"^mixed cannot be loaded: "):
+        load_model(spec_of(folder), "cpu")
+
+
+def test_device_asked_for_is_taken():
+    """A named device is taken as it is; ``auto`` finds one."""
+    assert best_device("cpu") == torch.device("cpu")
+    assert isinstance(best_device("auto"), torch.device)
