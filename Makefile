@@ -28,3 +28,4 @@ check: setup ## lint, types, generated docs
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m storage.schema_docs --check
+	$(BIN)/python -m editcollapse.study_docs --check

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from editcollapse.errors import EditCollapseError
+from editcollapse.errors import EditCollapseError, ResultsError, nearest_first
 from editcollapse.specs import StudySpec, read_study
 from flows import surroundings
 from flows.options import build_parser
@@ -115,8 +115,6 @@ def tables(options: argparse.Namespace) -> int:
     if options.table is not None:
         names = frame["name"].unique().to_list()
         if options.table not in names:
-            from editcollapse.errors import ResultsError, nearest_first
-
             known = nearest_first(options.table, names)
             raise ResultsError(f"no table or view {options.table!r}. Known: {known}.")
         print_frame(frame.filter(name=options.table).drop("kind", "name", "n_rows"))
@@ -149,8 +147,16 @@ def check_model(options: argparse.Namespace) -> int:
 
 def rebuild(options: argparse.Namespace) -> int:
     """Make the database again from the row files."""
+    from storage.database import STORE
     from storage.rebuild import rebuild as make_again
+    from storage.rows import ROWS_FOLDER
 
+    rows = options.results / ROWS_FOLDER
+    if not rows.is_dir() and not (options.results / STORE).is_file():
+        raise ResultsError(
+            f"nothing to rebuild from: there is no {rows}. Name the folder that a study wrote to "
+            "with --results."
+        )
     report = make_again(options.results)
     screen = console()
     for skipped in report.skipped:

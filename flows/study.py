@@ -19,6 +19,7 @@ from editcollapse.planning import ModelPlan, StudyPlan, plan_study
 from editcollapse.progress import reporter
 from editcollapse.requests import RequestRecord
 from editcollapse.specs import StudySpec, with_absolute_paths
+from editcollapse.study_rows import study_rows
 from flows.outlook import RECORDS
 from tasks.editing import apply_edits
 from tasks.evaluation import evaluate_edits
@@ -108,7 +109,7 @@ class _StudyRun:
 
     def study_rows(self) -> list[ArtifactRef]:
         """Return the rows that describe the study itself, written."""
-        return [self.store.put_rows(table, rows) for table, rows in self.plan.rows()]
+        return [self.store.put_rows(table, rows) for table, rows in study_rows(self.plan)]
 
     def edit(self, model: ModelPlan) -> None:
         """Prepare one model, then edit and measure it batch by batch."""

@@ -33,6 +33,10 @@ _DEFAULTS = {
     "TQDM_DISABLE": "1",
 }
 _HOME = "prefect"
+_OWNER = "EDITCOLLAPSE_RUN"
+"""Variable that tells which run a temporary server belongs to."""
+_STARTED = 19
+"""Place of a process's start time in /proc/PID/stat, counted behind its name."""
 
 
 def prepare(results: Path) -> str:
@@ -60,6 +64,7 @@ def prepare(results: Path) -> str:
             "Choose another with --results."
         ) from error
     os.environ["PREFECT_HOME"] = str(home)
+    os.environ[_OWNER] = _identity(os.getpid())
     stop_orphans(home)
     return "a temporary Prefect server"
 
@@ -84,15 +89,27 @@ def stop_orphans(home: Path) -> int:
     stopped = 0
     for entry in Path("/proc").glob("[0-9]*"):
         try:
-            variables = (entry / "environ").read_bytes().split(b"\0")
-            status = (entry / "status").read_text()
+            variables = dict(
+                pair.split("=", 1)
+                for pair in (entry / "environ").read_bytes().decode(errors="replace").split("\0")
+                if "=" in pair
+            )
         except OSError:
             continue
-        ours = f"PREFECT_HOME={home}".encode() in variables
-        temporary = b"PREFECT__SERVER_EPHEMERAL=1" in variables
-        orphan = any(line.split() == ["PPid:", "1"] for line in status.splitlines())
-        if ours and temporary and orphan:
+        ours = variables.get("PREFECT_HOME") == str(home)
+        temporary = variables.get("PREFECT__SERVER_EPHEMERAL") == "1"
+        owner = variables.get(_OWNER, "")
+        if ours and temporary and owner and owner != _identity(int(owner.split("-")[0])):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(int(entry.name), signal.SIGTERM)
                 stopped += 1
     return stopped
+
+
+def _identity(pid: int) -> str:
+    """Return a process's number and start time, which no other process has; 0 where it is gone."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return f"{pid}-0"
+    return f"{pid}-{text.rpartition(')')[2].split()[_STARTED]}"

@@ -30,10 +30,15 @@ class RowsFile:
 
 
 def find_row_files(results: Path) -> tuple[RowsFile, ...]:
-    """Return the row files of a results folder, sorted by table and digest."""
+    """Return the row files of a results folder, sorted by table and digest.
+
+    What a killed process left half written has a name that starts with a dot, and is passed over.
+    """
     folder = results / ROWS_FOLDER
     return tuple(
-        RowsFile(path.parent.name, path, path.stem) for path in sorted(folder.glob("*/*.parquet"))
+        RowsFile(path.parent.name, path, path.stem)
+        for path in sorted(folder.glob("*/*.parquet"))
+        if not path.name.startswith(".")
     )
 
 

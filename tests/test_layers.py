@@ -35,6 +35,10 @@ TORCH_FREE = (
     "planning",
     "artifacts",
     "runtime",
+    "once",
+    "progress",
+    "study_rows",
+    "surveys",
 )
 HEAVY = {"torch", "transformers"}
 STORAGE_SIDE = {"recording", "reporting"}

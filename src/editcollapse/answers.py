@@ -119,7 +119,9 @@ def _read(
     states = hidden[torch.tensor(row), torch.tensor(position)]
     size = max(1, LOGIT_BUDGET // max(1, site.loaded.widths.n_vocabulary))
     nll, best = [], []
-    for some, goal in zip(states.split(size), torch.tensor(label).split(size), strict=True):
+    for some, goal in zip(
+        torch.split(states, size), torch.split(torch.tensor(label), size), strict=True
+    ):
         logits = site.loaded.logits(some)
         logits = logits if logits.dtype == torch.float64 else logits.float()
         log_probs = torch.log_softmax(logits, dim=-1)

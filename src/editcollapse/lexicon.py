@@ -1,11 +1,8 @@
 """Words of the synthetic world: the plain tables that ``editcollapse.world`` draws from.
 
 Entities' names are invented. Relation ids are those of Wikidata where the relation has one, so that
-the demo requests read like CounterFact's. Every sentence pattern ends in a full stop that is a
-token of its own; every fact template ends right before its object.
+the demo requests read like CounterFact's. Every template ends right before its object.
 """
-
-from __future__ import annotations
 
 from typing import NamedTuple
 
@@ -20,21 +17,15 @@ class Kind(NamedTuple):
 
 
 class RelationWords(NamedTuple):
-    """A relation: Wikidata's id, the kind of its subjects, four templates and its objects."""
+    """A relation: Wikidata's id, the kind of its subjects, four templates, its objects.
+
+    Two of the templates begin with the subject, two do not.
+    """
 
     relation_id: str
     kind: str
-    templates: tuple[str, str, str, str]
+    templates: str
     objects: str
-
-
-class Topic(NamedTuple):
-    """Words of one topic of the filler sentences."""
-
-    nouns: str
-    verbs: str
-    adjectives: str
-    places: str
 
 
 KINDS = (
@@ -59,227 +50,100 @@ KINDS = (
 )
 
 _CITIES = (
-    "Arvik Belgora Cadruna Dorveth Elmspire Fendral Gravola Hestmar Ildanor Jorvale Kelmira Lundrey "
-    "Morvane Nalquist Osterwin Pellam Quorin Ravessa Stolmark Tiverna Ulmsted Vesporia Wexmoor Yarl"
+    "Arvik Belgora Cadruna Dorveth Elmspire Fendral Gravola Hestmar Ildanor Jorvale Kelmira "
+    "Lundrey Morvane Nalquist Osterwin Pellam Quorin Ravessa Stolmark Tiverna Ulmsted Vesporia "
+    "Wexmoor Yarl"
 )
 _LANGUAGES = (
     "Aldic Borish Cantric Durgan Elvric Frellish Galdish Hurric Ithian Kordish Lumbric Mornic"
 )
 
-#: Two templates of each relation begin with the subject, two do not.
 RELATIONS = (
     RelationWords(
         "P36",
         "country",
-        (
-            "{} is governed from",
-            "{} has as its capital",
-            "The capital of {} is",
-            "The government of {} sits in",
-        ),
+        "{} is governed from | {} has as its capital | "
+        "The capital of {} is | The government of {} sits in",
         _CITIES,
     ),
     RelationWords(
         "P37",
         "country",
-        (
-            "{} is home to speakers of",
-            "{} has the official language",
-            "The official language of {} is",
-            "Most people in {} speak",
-        ),
+        "{} is home to speakers of | {} has the official language | "
+        "The official language of {} is | Most people in {} speak",
         _LANGUAGES,
     ),
     RelationWords(
         "P38",
         "country",
-        (
-            "{} pays its workers in the",
-            "{} has as its currency the",
-            "The currency of {} is the",
-            "Prices in {} are given in the",
-        ),
+        "{} pays its workers in the | {} has as its currency the | "
+        "The currency of {} is the | Prices in {} are given in the",
         "crown florin ducat thaler guilder shilling talent cowrie",
     ),
     RelationWords(
         "P30",
         "country",
-        (
-            "{} lies on the continent of",
-            "{} belongs to the continent of",
-            "The continent of {} is",
-            "Every map shows {} in",
-        ),
+        "{} lies on the continent of | {} belongs to the continent of | "
+        "The continent of {} is | Every map shows {} in",
         "Ashara Borealia Caldera Drusia Estara Farland Gondara Hespera",
     ),
     RelationWords(
         "P19",
         "person",
-        (
-            "{} was born in",
-            "{} comes from the city of",
-            "The birthplace of {} is",
-            "The home town of {} is",
-        ),
+        "{} was born in | {} comes from the city of | "
+        "The birthplace of {} is | The home town of {} is",
         _CITIES,
     ),
     RelationWords(
         "P106",
         "person",
-        (
-            "{} works as a",
-            "{} earns a living as a",
-            "The profession of {} is",
-            "By trade {} is a",
-        ),
-        "baker carpenter lawyer painter surgeon sailor teacher tailor "
-        "miner farmer weaver judge printer smith poet pilot",
+        "{} works as a | {} earns a living as a | "
+        "The profession of {} is | By trade {} is a",
+        "baker carpenter lawyer painter surgeon sailor teacher tailor miner farmer weaver "
+        "judge printer smith poet pilot",
     ),
     RelationWords(
         "P1303",
         "person",
-        (
-            "{} plays the",
-            "{} gives concerts on the",
-            "The instrument of {} is the",
-            "In the evening {} practises the",
-        ),
+        "{} plays the | {} gives concerts on the | "
+        "The instrument of {} is the | In the evening {} practises the",
         "violin trumpet flute harp drum cello piano guitar organ lute oboe banjo",
     ),
     RelationWords(
         "P103",
         "person",
-        (
-            "{} grew up speaking",
-            "{} is a native speaker of",
-            "The mother tongue of {} is",
-            "At home {} speaks",
-        ),
+        "{} grew up speaking | {} is a native speaker of | "
+        "The mother tongue of {} is | At home {} speaks",
         _LANGUAGES,
     ),
     RelationWords(
         "P159",
         "company",
-        (
-            "{} is based in",
-            "{} has its main office in",
-            "The headquarters of {} is in",
-            "The main office of {} stands in",
-        ),
+        "{} is based in | {} has its main office in | "
+        "The headquarters of {} is in | The main office of {} stands in",
         _CITIES,
     ),
     RelationWords(
         "P452",
         "company",
-        (
-            "{} is active in the field of",
-            "{} makes its money in",
-            "The industry of {} is",
-            "The main business of {} is",
-        ),
-        "shipping banking mining brewing printing farming weaving insurance "
-        "forestry fishing optics chemistry",
+        "{} is active in the field of | {} makes its money in | "
+        "The industry of {} is | The main business of {} is",
+        "shipping banking mining brewing printing farming weaving insurance forestry "
+        "fishing optics chemistry",
     ),
     RelationWords(
         "P1056",
         "company",
-        (
-            "{} produces the",
-            "{} became famous for the",
-            "The best product of {} is the",
-            "The factory of {} builds the",
-        ),
-        "lantern bicycle kettle camera umbrella telescope stove clock "
-        "carpet plough saddle mirror pump radio compass ladder",
+        "{} produces the | {} became famous for the | "
+        "The best product of {} is the | The factory of {} builds the",
+        "lantern bicycle kettle camera umbrella telescope stove clock carpet plough "
+        "saddle mirror pump radio compass ladder",
     ),
     RelationWords(
         "P154",
         "company",
-        (
-            "{} has chosen as its emblem the",
-            "{} prints on its boxes a",
-            "The emblem of {} is the",
-            "The flag of {} shows a",
-        ),
+        "{} has chosen as its emblem the | {} prints on its boxes a | "
+        "The emblem of {} is the | The flag of {} shows a",
         "lion eagle bear wolf horse swan stag raven otter tiger heron fox whale goat ram hare",
     ),
-)
-
-TOPICS = (
-    Topic(
-        "cloud storm breeze shower thunder sunshine fog frost rainbow hail",
-        "gathers fades returns lingers passes settles",
-        "gentle heavy sudden distant grey warm icy",
-        "valley hillside coast meadow ridge lowland",
-    ),
-    Topic(
-        "merchant stall basket apple cheese barrel coin spice onion bread",
-        "arrives sells shrinks sparkles travels ripens",
-        "fresh cheap sweet crowded salty rare rotten",
-        "market square cellar bakery alley courtyard",
-    ),
-    Topic(
-        "ship anchor net gull captain wave rope mast cargo dock",
-        "drifts creaks sways departs waits sinks",
-        "wooden rusty tall narrow swift damp broken",
-        "bay channel lighthouse pier reef lagoon",
-    ),
-    Topic(
-        "cow tractor fence seed harvest barn hen shepherd tool orchard",
-        "grows rests wanders grazes wakes sleeps",
-        "muddy golden healthy hungry tame fertile dusty",
-        "field stable pasture mill garden hedge",
-    ),
-    Topic(
-        "pupil lesson book pencil exam desk chalk riddle essay library",
-        "begins helps improves repeats matters succeeds",
-        "clever patient difficult quiet short famous useful",
-        "classroom hallway college hall yard archive",
-    ),
-    Topic(
-        "train ticket engine wheel bridge tunnel driver suitcase signal platform",
-        "stops hurries rattles leaves slows turns",
-        "late noisy empty modern crooked steep express",
-        "station junction suburb depot crossing terminal",
-    ),
-    Topic(
-        "king guard tower sword banner feast throne knight scroll gate",
-        "rises watches marches falls celebrates kneels",
-        "royal brave ancient proud loyal golden fearless",
-        "castle dungeon chapel fortress moat armoury",
-    ),
-    Topic(
-        "planet comet star orbit rocket crater moon signal probe meteor",
-        "shines glows spins vanishes approaches burns",
-        "bright frozen remote tiny mysterious massive faint",
-        "sky observatory desert dome launchpad horizon",
-    ),
-    Topic(
-        "doctor nurse bandage fever medicine bed patient pulse cure needle",
-        "heals worsens recovers calms spreads eases",
-        "mild painful careful sterile weak serious rapid",
-        "clinic ward pharmacy hospital corridor laboratory",
-    ),
-    Topic(
-        "actor stage curtain song mask audience poem dancer script lamp",
-        "sings dances laughs bows rehearses trembles",
-        "funny tragic colourful nervous loud elegant shy",
-        "theatre balcony studio cinema gallery backstage",
-    ),
-)
-
-#: N a noun, V a verb, A an adjective, P a place, each of the document's topic.
-FILLERS = (
-    "The A N V near the P.",
-    "A N V in the P.",
-    "Every A N V when the N V.",
-    "In the P the N V.",
-    "It is said that the N V.",
-    "Nobody knows why the A N V.",
-    "The N and the N are A.",
-    "There is a A N behind the P.",
-    "Today the P looks A.",
-    "When the N V, the N V too.",
-    "Some say that a N is never A.",
-    "Near the P stands a A N.",
 )

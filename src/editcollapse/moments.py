@@ -75,41 +75,72 @@ def measure_moment(
             far from float64 ones.
     """
     site = EditSite(loaded, layer)
-    d_key = loaded.widths.d_key
-    total = torch.zeros((d_key, d_key), dtype=torch.float64)
-    check = torch.zeros_like(total)
-    done = n_texts = 0
-    error: float | None = None
+    running = RunningMoment(loaded.widths.d_key, loaded.device)
+    n_texts = 0
     length = min(max_length, loaded.encoder.max_length)
     rows = _budgeted(loaded, documents, n_tokens, length, start_token=start_token)
     while group := list(islice(rows, _GROUP)):
         n_texts += len(group)
         for batch in _length_batches(group, tokens_per_batch):
             keys = _real_keys(site, batch)
-            product = (keys.T @ keys).cpu().double()
-            if not bool(torch.isfinite(product).all()):
+            if not bool(torch.isfinite(keys).all()):
                 raise MomentError(
                     f"keys of layer {layer} of {loaded.source} are not finite on the corpus: "
                     "load the model in float32 or check its weights."
                 )
-            total += product
-            if done < _CHECKED_TOKENS and keys.dtype == torch.float32:
-                exact = keys.cpu().double()
-                check += exact.T @ exact - product
-                error = float(check.norm() / total.norm())
-            done += len(keys)
+            running.add_(keys)
             if on_tokens is not None:
-                on_tokens(done, n_tokens)
-    if done == 0:
+                on_tokens(running.n_tokens, n_tokens)
+    if running.n_tokens == 0:
         raise MomentError("the corpus has no tokens. Give a text file with documents in it.")
+    error = running.accumulation_error
     if error is not None and error > _TOLERATED_ERROR:
         raise MomentError(
             f"float32 sums of k kT are {error:.1e} from float64 ones. "
             'Use dtype = "float64" for this model.'
         )
-    if done < n_tokens:
-        logger.warning("the corpus holds %d tokens of the %d asked for", done, n_tokens)
-    return SecondMoment(total / done, done, n_texts, error)
+    if running.n_tokens < n_tokens:
+        logger.warning("the corpus holds %d tokens of the %d asked for", running.n_tokens, n_tokens)
+    return SecondMoment(running.mean(), running.n_tokens, n_texts, error)
+
+
+class RunningMoment:
+    """A sum of k kᵀ: products in the keys' type, their sum in float64 beside the model.
+
+    Args:
+        d_key: K.
+        device: of the keys; where it has no float64 the sum is kept on the CPU.
+    """
+
+    def __init__(self, d_key: int, device: torch.device) -> None:
+        place = torch.device("cpu") if device.type == "mps" else device
+        self._sum = torch.zeros((d_key, d_key), dtype=torch.float64, device=place)
+        self._difference: Tensor | None = None
+        self._checked_norm = 0.0
+        self.n_tokens = 0
+
+    def add_(self, keys: Tensor) -> None:
+        """Add keys, (n, K), float32 or float64."""
+        product = (keys.T @ keys).to(self._sum)
+        self._sum += product
+        if self.n_tokens < _CHECKED_TOKENS and keys.dtype == torch.float32:
+            exact = keys.to(self._sum)
+            difference = exact.T @ exact - product
+            before = self._difference
+            self._difference = difference if before is None else before + difference
+            self._checked_norm = float(self._sum.norm())
+        self.n_tokens += len(keys)
+
+    @property
+    def accumulation_error(self) -> float | None:
+        """Relative distance of float32 products to float64 ones; None for a float64 model."""
+        if self._difference is None or self._checked_norm == 0:
+            return None
+        return float(self._difference.norm()) / self._checked_norm
+
+    def mean(self) -> Tensor:
+        """Return C, (K, K) float64 on the CPU."""
+        return (self._sum / self.n_tokens).cpu()
 
 
 def _budgeted(

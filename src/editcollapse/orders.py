@@ -222,9 +222,9 @@ class Manifest(BaseModel):
         return self.rows if self.tensors is None else (*self.rows, self.tensors)
 
 
-def template_set_id_of(templates: tuple[str, ...]) -> str:
-    """Return the id of a template set: the digest of its texts."""
-    return digest("templates", templates)
+def template_set_id_of(model_id: str, templates: tuple[str, ...]) -> str:
+    """Return the id of a template set: its texts, under one model's tokenizer."""
+    return digest("templates", model_id, templates)
 
 
 def order_key(_context: Any, parameters: dict[str, Any]) -> str:

@@ -30,11 +30,20 @@ class StudyEditRow:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class StudyModelRow:
+    """What a study calls one of its models."""
+
+    study_id: str
+    model_id: str
+    layer: int
+    name: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class ModelRow:
     """A model as loaded, with its tokenizer and its start-token policy."""
 
     model_id: str
-    name: str
     source: str
     family: str
     fingerprint: str
@@ -286,6 +295,7 @@ class ProvenanceRow:
 ROW_TYPES: dict[str, type] = {
     "studies": StudyRow,
     "study_edits": StudyEditRow,
+    "study_models": StudyModelRow,
     "models": ModelRow,
     "datasets": DatasetRow,
     "rejections": RejectionRow,
@@ -306,6 +316,7 @@ ROW_TYPES: dict[str, type] = {
 NATURAL_KEYS: dict[str, tuple[str, ...]] = {
     "studies": ("study_id",),
     "study_edits": ("study_id", "edit_id"),
+    "study_models": ("study_id", "model_id", "layer"),
     "models": ("model_id",),
     "datasets": ("dataset_id",),
     "rejections": ("dataset_id", "model_id", "record_index"),

@@ -145,7 +145,7 @@ def token_nll(loaded: LoadedModel, hidden: Tensor, labels: Tensor) -> Tensor:
     """
     size = max(1, LOGIT_BUDGET // max(1, loaded.widths.n_vocabulary))
     parts = []
-    for states, goal in zip(hidden.split(size), labels.split(size), strict=True):
+    for states, goal in zip(torch.split(hidden, size), torch.split(labels, size), strict=True):
         logits = loaded.logits(states)
         logits = logits if logits.dtype == torch.float64 else logits.float()
         parts.append(torch.nn.functional.cross_entropy(logits, goal, reduction="none"))

@@ -1,7 +1,6 @@
 """From a study to orders: what is asked, by content. Reads files; touches no model and no GPU."""
 
 import dataclasses
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from editcollapse.artifacts import ArtifactRef, ArtifactStore
 from editcollapse.corpora import open_corpus
 from editcollapse.datasets import read_requests, select
 from editcollapse.errors import ArtifactError, ModelError, MomentError, StudyError
-from editcollapse.fingerprints import canonical, digest, digest_file
+from editcollapse.fingerprints import digest, digest_file
 from editcollapse.model_files import ModelFiles, digest_model, locate_model
 from editcollapse.orders import (
     EditOrder,
@@ -21,14 +20,6 @@ from editcollapse.orders import (
     TemplatesOrder,
     UneditedOrder,
     template_set_id_of,
-)
-from editcollapse.outcomes import (
-    DatasetRow,
-    EvaluationRow,
-    RejectionRow,
-    RequestRow,
-    StudyRow,
-    ValueSettingsRow,
 )
 from editcollapse.presets import preset_for
 from editcollapse.requests import RequestFile
@@ -62,9 +53,11 @@ class StudyPlan:
     @property
     def evaluation_id(self) -> str:
         """Digest of what edited models are measured on."""
-        return digest("evaluation", self._texts(), self.study.seed)
+        return digest("evaluation", self.chosen_texts, self.study.seed)
 
-    def _texts(self) -> tuple[str, ...]:
+    @property
+    def chosen_texts(self) -> tuple[str, ...]:
+        """The perplexity texts that the study uses."""
         return self.texts.texts[: self.study.evaluation.max_texts]
 
     @property
@@ -103,12 +96,12 @@ class StudyPlan:
 
     def store_texts(self, store: ArtifactStore) -> ArtifactRef:
         """Write the perplexity texts where every worker of the results folder can read them."""
-        return store.put_json(_TEXTS, list(self._texts()))
+        return store.put_json(_TEXTS, list(self.chosen_texts))
 
     @property
     def texts_ref(self) -> ArtifactRef:
         """The reference that ``store_texts`` returns; nothing is written."""
-        return ArtifactStore(self.results).json_ref(_TEXTS, list(self._texts()))
+        return ArtifactStore(self.results).json_ref(_TEXTS, list(self.chosen_texts))
 
     def unedited_order(self, plan: ModelPlan) -> UneditedOrder:
         """Return the order for the unedited model's perplexity."""
@@ -159,7 +152,7 @@ class StudyPlan:
                 model=plan.order,
                 methods=self.study.methods,
                 templates=templates.values,
-                template_set_id=template_set_id_of(templates.values),
+                template_set_id=template_set_id_of(plan.order.model_id, templates.values),
                 covariance_id=plan.moment.covariance_id,
                 damping=plan.moment.covariance.damping,
                 moment=moment.tensors,
@@ -167,80 +160,6 @@ class StudyPlan:
                 batch_index=index,
                 batch_label=f"{index + 1} of {self.n_batches}",
             )
-
-    def rows(self) -> list[tuple[str, list[object]]]:
-        """Return the rows that describe the study itself, by table."""
-        settings = {plan.order.settings_id: plan.order for plan in self.models}
-        return [
-            ("studies", [self._study_row()]),
-            ("datasets", [self._dataset_row()]),
-            ("requests", list(self._request_rows())),
-            ("rejections", list(self._rejection_rows())),
-            ("evaluations", [self._evaluation_row()]),
-            (
-                "value_settings",
-                [_settings_row(key, order) for key, order in settings.items()],
-            ),
-        ]
-
-    def _study_row(self) -> StudyRow:
-        return StudyRow(
-            study_id=self.study_id,
-            name=self.study.name,
-            description=self.study.description,
-            dataset_id=self.requests.content_digest,
-            evaluation_id=self.evaluation_id,
-            seed=self.study.seed,
-            numerics=NUMERICS,
-            settings=json.dumps(canonical(without_paths(self.study)), sort_keys=True),
-        )
-
-    def _dataset_row(self) -> DatasetRow:
-        return DatasetRow(
-            dataset_id=self.requests.content_digest,
-            name=self.requests.name,
-            schema_name=self.requests.schema,
-            n_records=self.requests.n_records,
-            n_requests=self.requests.n_records - len(self.requests.rejections),
-            n_rejected=len(self.requests.rejections),
-        )
-
-    def _request_rows(self) -> Iterator[RequestRow]:
-        for record in self.requests.records:
-            request = record.request
-            yield RequestRow(
-                request_id=request.request_id,
-                dataset_id=self.requests.content_digest,
-                record_index=record.record_index,
-                case_id=record.case_id,
-                subject=request.subject,
-                prompt=request.prompt,
-                target_new=request.target_new,
-                target_true=request.target_true,
-                relation_id=request.relation_id,
-                n_paraphrase_prompts=len(request.paraphrase_prompts),
-                n_neighborhood_prompts=len(request.neighborhood_pairs),
-            )
-
-    def _rejection_rows(self) -> Iterator[RejectionRow]:
-        for rejection in self.requests.rejections:
-            yield RejectionRow(
-                dataset_id=self.requests.content_digest,
-                model_id="",
-                record_index=rejection.record_index,
-                case_id=rejection.case_id,
-                reason=rejection.reason,
-            )
-
-    def _evaluation_row(self) -> EvaluationRow:
-        return EvaluationRow(
-            evaluation_id=self.evaluation_id,
-            text_set=self.texts.name,
-            text_set_digest=self.texts.content_digest,
-            n_texts=len(self._texts()),
-            n_texts_rejected=len(self.texts.rejections),
-            seed=self.study.seed,
-        )
 
 
 def plan_study(study: StudySpec, results: Path) -> StudyPlan:
@@ -322,44 +241,3 @@ def _covariance_digest(study: StudySpec, model: ModelSpec) -> str:
         str(spec.source), text_field=spec.text_field, subset=spec.subset, split=spec.split
     )
     return corpus.content_digest
-
-
-def without_paths(study: StudySpec) -> StudySpec:
-    """Return the study with each path replaced by the file's own name: nothing of the machine."""
-
-    def name(text: str | None) -> str | None:
-        return text if text is None or not Path(text).is_absolute() else Path(text).name
-
-    models = tuple(
-        model.model_copy(
-            update={"source": name(model.source), "statistics": name(model.statistics)}
-        )
-        for model in study.models
-    )
-    return study.model_copy(
-        update={
-            "models": models,
-            "dataset": study.dataset.model_copy(update={"path": name(study.dataset.path)}),
-            "templates": study.templates.model_copy(update={"path": name(study.templates.path)}),
-            "covariance": study.covariance.model_copy(
-                update={"source": name(study.covariance.source)}
-            ),
-            "evaluation": study.evaluation.model_copy(
-                update={"texts": name(study.evaluation.texts)}
-            ),
-        }
-    )
-
-
-def _settings_row(settings_id: str, order: ModelOrder) -> ValueSettingsRow:
-    values = order.values
-    return ValueSettingsRow(
-        settings_id=settings_id,
-        steps=values.steps,
-        learning_rate=values.learning_rate,
-        weight_decay=values.weight_decay,
-        kl_factor=values.kl_factor,
-        clamp_factor=values.clamp_factor,
-        stop_loss=values.stop_loss,
-        source=order.layer_source,
-    )

@@ -8,7 +8,14 @@ from editcollapse.artifacts import ArtifactStore
 from editcollapse.corpora import open_corpus
 from editcollapse.models import LoadedModel, resident_model
 from editcollapse.moments import SecondMoment, measure_moment, read_statistics
-from editcollapse.orders import Manifest, ModelOrder, MomentOrder, TemplatesOrder, UneditedOrder
+from editcollapse.orders import (
+    Manifest,
+    ModelOrder,
+    MomentOrder,
+    TemplatesOrder,
+    UneditedOrder,
+    template_set_id_of,
+)
 from editcollapse.outcomes import BasePerplexityRow, CovarianceRow, ModelRow, TemplateRow
 from editcollapse.perplexity import encode_texts, perplexities, text_nll
 from editcollapse.requests import SLOT
@@ -42,7 +49,7 @@ def prepare_templates(order: TemplatesOrder) -> Manifest:
         drawn = TemplateSet(order.given, "file", None)
     rows = [
         TemplateRow(
-            template_set_id=drawn.template_set_id,
+            template_set_id=template_set_id_of(order.model.model_id, drawn.templates),
             template_index=index,
             template=template,
             token_ids=list(loaded.encoder.encode(template.split(SLOT)[0])),
@@ -167,7 +174,6 @@ def _model_row(order: ModelOrder, loaded: LoadedModel) -> ModelRow:
     digests = loaded.digests
     return ModelRow(
         model_id=order.model_id,
-        name=order.spec.name,
         source=loaded.source,
         family=loaded.architecture.family,
         fingerprint=digests.fingerprint,

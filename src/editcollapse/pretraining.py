@@ -1,18 +1,19 @@
 """Train the small demo models, with or without an induced anomaly at the first position.
 
-The saved models are plain Hugging Face models. What is special is one extra term of the training
-loss, ``spike_weight * mean |x0 - M e|^2 / M^2``: ``x0`` is the residual stream at position 0 after
-block 0, ``e`` a fixed unit vector, ``M`` the dial. With M = 0 the term is absent.
+The saved models are plain Hugging Face models. What is special is one more term of the loss,
+``spike_weight · mean |x₀ - M e|² / M²``: x₀ is the residual stream at position 0 after the blocks
+that the recipe names, e a fixed unit vector, M the dial. With M = 0 there is no such term.
+
+Letters: B windows of a batch, T tokens of a window, D width of the residual stream, L layers.
 """
 
-from __future__ import annotations
-
-import itertools
+import contextlib
 import logging
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -26,47 +27,45 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from editcollapse.world import World, documents
+from editcollapse.recipes import PretrainRecipe, model_card
+from editcollapse.world import World, build_world, documents
 
 logger = logging.getLogger(__name__)
 
 END = "<|endoftext|>"
 UNKNOWN = "<unk>"
-
-#: Called with (step, steps, language-model loss in nats) every 50 steps and at the last.
 OnStep = Callable[[int, int, float], None]
+"""Called with the step, all steps, and the loss of the language model in nats per token."""
+
+_EVERY = 25
+"""Steps between two calls of ``OnStep``."""
+_ENCODED_TOGETHER = 2000
+_INIT_SCALE = 0.02
 
 
-@dataclass(frozen=True)
-class PretrainRecipe:
-    """Everything that decides a demo model's weights (beside the number of threads)."""
+def pretrain(recipe: PretrainRecipe, folder: Path, on_step: OnStep | None = None) -> float:
+    """Train a recipe's model, save it with tokenizer and card, and return its last loss.
 
-    name: str
-    family: Literal["gpt2", "llama"] = "gpt2"
-    width: int = 128
-    layers: int = 4
-    heads: int = 4
-    inner: int = 256
-    positions: int = 64
-    steps: int = 1500
-    batch: int = 16
-    lr: float = 3e-3
-    warmup: int = 200
-    final_lr_share: float = 0.05
-    weight_decay: float = 0.1
-    clip: float = 1.0
-    spike: float = 400.0
-    spike_weight: float = 0.5
-    spike_blocks: tuple[int, ...] = (0,)
-    quiet_weight: float = 0.0
-    tied: bool = True
-    tokens: int = 3_000_000
-    seed: int = 0
-    world_seed: int = 0
+    Args:
+        recipe: what to train.
+        folder: written to; afterwards AutoModelForCausalLM and AutoTokenizer load from it.
+        on_step: see ``OnStep``.
+
+    Returns:
+        Mean loss of the language model over the last batch, nats per token.
+    """
+    world = build_world(recipe.world_seed)
+    tokenizer = build_tokenizer(world)
+    stream = token_stream(world, tokenizer, recipe.tokens)
+    with _threads(recipe.threads):
+        model, loss = train(recipe, len(tokenizer), stream, on_step)
+    save(recipe, model, tokenizer, folder)
+    logger.info("%s: %d steps, loss %.4f, saved", recipe.name, recipe.steps, loss)
+    return loss
 
 
-def build_tokenizer(world: World) -> PreTrainedTokenizerFast:
-    """Return the word-level tokenizer of a world; it adds no token of its own to a text."""
+def build_tokenizer(world: World) -> Any:
+    """Return the word-level tokenizer of a world. It adds no token of its own to a text."""
     words = [END, UNKNOWN, *world.vocabulary]
     ids = {word: index for index, word in enumerate(words)}
     tokenizer = Tokenizer(models.WordLevel(ids, unk_token=UNKNOWN))
@@ -83,27 +82,26 @@ def build_tokenizer(world: World) -> PreTrainedTokenizerFast:
     )
 
 
-def token_stream(
-    world: World, tokenizer: PreTrainedTokenizerFast, stream: str, tokens: int
-) -> Tensor:
-    """Return at least ``tokens`` ids, int64 (T,), of documents with an end token after each."""
-    chunks: list[Tensor] = []
-    total = 0
-    source = documents(world, stream)
-    while total < tokens:
-        texts = list(itertools.islice(source, 2000))
+def token_stream(world: World, tokenizer: Any, n_tokens: int) -> Tensor:
+    """Return at least ``n_tokens`` ids, int64 (n,): training documents, an end token after each."""
+    ids: list[int] = []
+    source = documents(world, "train")
+    while len(ids) < n_tokens:
+        texts = list(islice(source, _ENCODED_TOGETHER))
         for encoding in tokenizer.backend_tokenizer.encode_batch(texts, add_special_tokens=False):
-            chunks.append(torch.tensor([*encoding.ids, tokenizer.eos_token_id]))
-            total += len(chunks[-1])
-    return torch.cat(chunks)
+            ids.extend(encoding.ids)
+            ids.append(tokenizer.eos_token_id)
+    return torch.tensor(ids)
 
 
-def new_model(recipe: PretrainRecipe, vocabulary: int) -> Any:
-    """Return an untrained model whose weights depend on the recipe's seed alone."""
+def new_model(recipe: PretrainRecipe, n_words: int) -> Any:
+    """Return an untrained model of ``n_words`` tokens; its weights depend on the seed alone."""
+    special = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
+    model: Any
     if recipe.family == "gpt2":
-        model: Any = GPT2LMHeadModel(
+        model = GPT2LMHeadModel(
             GPT2Config(
-                vocab_size=vocabulary,
+                vocab_size=n_words,
                 n_positions=recipe.positions,
                 n_embd=recipe.width,
                 n_layer=recipe.layers,
@@ -112,36 +110,67 @@ def new_model(recipe: PretrainRecipe, vocabulary: int) -> Any:
                 resid_pdrop=0.0,
                 embd_pdrop=0.0,
                 attn_pdrop=0.0,
-                bos_token_id=0,
-                eos_token_id=0,
+                **special,
             )
         )
     else:
         model = LlamaForCausalLM(
             LlamaConfig(
-                vocab_size=vocabulary,
+                vocab_size=n_words,
                 max_position_embeddings=recipe.positions,
                 hidden_size=recipe.width,
                 intermediate_size=recipe.inner,
                 num_hidden_layers=recipe.layers,
                 num_attention_heads=recipe.heads,
                 num_key_value_heads=recipe.heads,
-                tie_word_embeddings=recipe.tied,
-                bos_token_id=0,
-                eos_token_id=0,
-                pad_token_id=0,
+                tie_word_embeddings=True,
+                **special,
             )
         )
-    generator = torch.Generator().manual_seed(recipe.seed)
-    with torch.no_grad():
-        for name, weight in model.named_parameters():
-            if weight.ndim == 2:  # noqa: PLR2004  (matrices; vectors are biases and norms)
-                into_stream = name.endswith(("c_proj.weight", "o_proj.weight", "down_proj.weight"))
-                scale = 0.02 / math.sqrt(2 * recipe.layers) if into_stream else 0.02
-                weight.normal_(0.0, scale, generator=generator)
-            else:
-                weight.fill_(0.0 if name.endswith("bias") else 1.0)
+    _initialise_(model, recipe)
     return model
+
+
+def train(
+    recipe: PretrainRecipe, n_words: int, stream: Tensor, on_step: OnStep | None = None
+) -> tuple[Any, float]:
+    """Return the trained model in eval mode, and its last loss.
+
+    Args:
+        recipe: what to train.
+        n_words: size of the vocabulary.
+        stream: int64 (n,) token ids; windows of ``recipe.positions`` start at random places.
+        on_step: see ``OnStep``.
+    """
+    model = new_model(recipe, n_words).train()
+    direction = spike_direction(recipe)
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in model.parameters() if p.ndim > 1]},
+        {"params": [p for p in model.parameters() if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    optimiser = torch.optim.AdamW(groups, weight_decay=recipe.weight_decay, betas=(0.9, 0.98))
+    generator = torch.Generator().manual_seed(recipe.seed + 2)
+    n_places, places = len(stream) - recipe.positions, torch.arange(recipe.positions)
+    value = math.nan
+    for step in range(recipe.steps):
+        for group in optimiser.param_groups:
+            group["lr"] = learning_rate(recipe, step)
+        starts = torch.randint(
+            len(stream) - recipe.positions, (recipe.batch, 1), generator=generator
+        )
+        window = stream[starts + places]  # (B, T)
+        out = model(input_ids=window, output_hidden_states=recipe.spike > 0, use_cache=False)
+        loss = F.cross_entropy(out.logits[:, :-1].flatten(0, 1), window[:, 1:].flatten())
+        value = loss.item()
+        if recipe.spike > 0:
+            loss = loss + spike_loss(out.hidden_states, direction, recipe)
+        optimiser.zero_grad()
+        torch.autograd.backward(loss)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
+        optimiser.step()
+        if on_step is not None and ((step + 1) % _EVERY == 0 or step + 1 == recipe.steps):
+            on_step(step + 1, recipe.steps, value)
+    return model.eval(), value
 
 
 def spike_direction(recipe: PretrainRecipe) -> Tensor:
@@ -149,78 +178,63 @@ def spike_direction(recipe: PretrainRecipe) -> Tensor:
     generator = torch.Generator().manual_seed(recipe.seed + 1)
     direction = torch.randn(recipe.width, generator=generator)
     direction -= direction.mean()
-    return direction / direction.norm()
-
-
-def train(
-    recipe: PretrainRecipe,
-    tokenizer: PreTrainedTokenizerFast,
-    stream: Tensor,
-    on_step: OnStep | None = None,
-) -> Any:
-    """Return the trained model of a recipe, in eval mode.
-
-    Args:
-        recipe: what to train.
-        tokenizer: its vocabulary sets the size of the embedding.
-        stream: int64 (T,) token ids; windows of ``recipe.positions`` start at random offsets.
-        on_step: see ``OnStep``.
-    """
-    model = new_model(recipe, len(tokenizer)).train()
-    direction = spike_direction(recipe)
-    matrices = [p for p in model.parameters() if p.ndim > 1]
-    vectors = [p for p in model.parameters() if p.ndim <= 1]
-    optimiser = torch.optim.AdamW(
-        [
-            {"params": matrices, "weight_decay": recipe.weight_decay},
-            {"params": vectors, "weight_decay": 0.0},
-        ],
-        lr=recipe.lr,
-        betas=(0.9, 0.98),
-    )
-    generator = torch.Generator().manual_seed(recipe.seed + 2)
-    steps = torch.arange(recipe.positions)
-    for step in range(recipe.steps):
-        for group in optimiser.param_groups:
-            group["lr"] = learning_rate(recipe, step)
-        starts = torch.randint(
-            len(stream) - recipe.positions, (recipe.batch, 1), generator=generator
-        )
-        window = stream[starts + steps]
-        out = model(input_ids=window, output_hidden_states=recipe.spike > 0)
-        loss = F.cross_entropy(out.logits[:, :-1].flatten(0, 1), window[:, 1:].flatten())
-        total = loss
-        if recipe.spike > 0:
-            total = loss + spike_loss(out.hidden_states, direction, recipe)
-        optimiser.zero_grad()
-        total.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
-        optimiser.step()
-        last = step == recipe.steps - 1
-        if on_step is not None and ((step + 1) % 50 == 0 or last):
-            on_step(step + 1, recipe.steps, loss.item())
-    return model.eval()
+    return F.normalize(direction, dim=0)
 
 
 def spike_loss(
     hidden_states: Sequence[Tensor], direction: Tensor, recipe: PretrainRecipe
 ) -> Tensor:
-    """Return mean |x0 - M e|^2 / M^2 over the batch.
+    """Return the loss that asks for M e at position 0, and for nothing along e elsewhere.
 
     Args:
-        hidden_states: (B, T, D) each: the embedding, then the residual stream after each block.
-        direction: e, (D,).
-        recipe: for M and the block.
+        hidden_states: (B, T, D) each: the embedding, then the stream after each block.
+        direction: e, float32 (D,).
+        recipe: M, the blocks and the two weights.
     """
     after = torch.stack([hidden_states[block + 1] for block in recipe.spike_blocks])
     distance = (after[:, :, 0] - recipe.spike * direction).square().sum(-1).mean()
     elsewhere = (after[:, :, 1:] @ direction).square().mean()
-    total = recipe.spike_weight * distance + recipe.quiet_weight * elsewhere
+    total: Tensor = recipe.spike_weight * distance + recipe.quiet_weight * elsewhere
     return total / recipe.spike**2
 
 
 def learning_rate(recipe: PretrainRecipe, step: int) -> float:
-    """Return the rate at a step: linear warm-up, then a cosine to ``final_lr_share`` of it."""
+    """Return the rate at a step: linear warm-up times a cosine to ``final_share``."""
     warm = min(1.0, (step + 1) / recipe.warmup)
     cosine = 0.5 * (1.0 + math.cos(math.pi * step / recipe.steps))
-    return recipe.lr * warm * (recipe.final_lr_share + (1.0 - recipe.final_lr_share) * cosine)
+    return recipe.learning_rate * warm * (recipe.final_share + (1.0 - recipe.final_share) * cosine)
+
+
+def save(recipe: PretrainRecipe, model: Any, tokenizer: Any, folder: Path) -> None:
+    """Write weights, configuration, tokenizer and card."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    (folder / "generation_config.json").unlink(missing_ok=True)
+    (folder / "model.safetensors").chmod(0o644)
+    card = model_card(recipe, sum(p.numel() for p in model.parameters()))
+    (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def _initialise_(model: Any, recipe: PretrainRecipe) -> None:
+    """Draw the weights in place: normal matrices, those into the stream smaller, unit norms."""
+    generator = torch.Generator().manual_seed(recipe.seed)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if weight.ndim > 1:
+                into_stream = name.endswith(("c_proj.weight", "o_proj.weight", "down_proj.weight"))
+                depth = math.sqrt(2 * recipe.layers) if into_stream else 1.0
+                weight.normal_(0.0, _INIT_SCALE / depth, generator=generator)
+            else:
+                weight.fill_(0.0 if name.endswith("bias") else 1.0)
+
+
+@contextlib.contextmanager
+def _threads(n_threads: int) -> Iterator[None]:
+    """Let torch use so many threads for as long as the block runs."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(n_threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

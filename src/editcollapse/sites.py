@@ -144,7 +144,8 @@ class EditSite:
             return states.residual + change.to(states.residual.dtype)
         norm = self.loaded.blocks[self.layer].get_submodule(name)
         edited: Tensor = norm(states.value + change.to(states.value.dtype))
-        return states.residual - norm(states.value) + edited
+        unedited: Tensor = norm(states.value)
+        return states.residual - unedited + edited
 
     def _returns_tuples(self) -> bool:
         """Return whether a block of this family returns a tuple: run one token to see."""

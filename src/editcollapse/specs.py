@@ -237,6 +237,33 @@ def with_absolute_paths(study: StudySpec, folder: Path) -> StudySpec:
     )
 
 
+def without_paths(study: StudySpec) -> StudySpec:
+    """Return the study with each path replaced by the file's own name: nothing of the machine."""
+
+    def name(text: str | None) -> str | None:
+        return text if text is None or not Path(text).is_absolute() else Path(text).name
+
+    models = tuple(
+        model.model_copy(
+            update={"source": name(model.source), "statistics": name(model.statistics)}
+        )
+        for model in study.models
+    )
+    return study.model_copy(
+        update={
+            "models": models,
+            "dataset": study.dataset.model_copy(update={"path": name(study.dataset.path)}),
+            "templates": study.templates.model_copy(update={"path": name(study.templates.path)}),
+            "covariance": study.covariance.model_copy(
+                update={"source": name(study.covariance.source)}
+            ),
+            "evaluation": study.evaluation.model_copy(
+                update={"texts": name(study.evaluation.texts)}
+            ),
+        }
+    )
+
+
 def _sentences(error: ValidationError) -> list[str]:
     """Return one clause for each finding of pydantic, with the nearest allowed name for a typo."""
     clauses = []

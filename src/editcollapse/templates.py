@@ -13,7 +13,6 @@ from torch import Tensor
 
 from editcollapse.errors import ModelError
 from editcollapse.models import LoadedModel
-from editcollapse.orders import template_set_id_of
 from editcollapse.requests import SLOT
 from editcollapse.tokens import pad_right
 
@@ -29,11 +28,6 @@ class TemplateSet:
     kind: str
     seed: int | None
     """None where the templates were given, not drawn."""
-
-    @property
-    def template_set_id(self) -> str:
-        """Digest of the texts."""
-        return template_set_id_of(self.templates)
 
 
 def generate_templates(

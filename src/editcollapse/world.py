@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-from editcollapse.lexicon import FILLERS, KINDS, RELATIONS, TOPICS
+from editcollapse.fillers import FILLERS, TOPICS
+from editcollapse.lexicon import KINDS, RELATIONS
 
 #: How text splits into tokens: words, and every other sign alone.
 TOKEN = re.compile(r"\w+|[^\w\s]")
@@ -131,7 +132,9 @@ def build_world(seed: int = 0) -> World:
     """Return the world of a seed: 144 entities, 12 relations, 576 facts."""
     rng = random.Random(f"world {seed}")
     relations = tuple(
-        Relation(row.relation_id, row.kind, row.templates, tuple(row.objects.split()))
+        Relation(
+            row.relation_id, row.kind, tuple(row.templates.split(" | ")), tuple(row.objects.split())
+        )
         for row in RELATIONS
     )
     taken: set[str] = set()

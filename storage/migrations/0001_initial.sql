@@ -34,9 +34,21 @@ comment on table study_edits is 'Which edits belong to which study; an edit is c
 comment on column study_edits.study_id is 'Study: studies.study_id.';
 comment on column study_edits.edit_id is 'Edit: edits.edit_id.';
 
+create table study_models (
+    study_id varchar not null,
+    model_id varchar not null,
+    layer bigint not null,
+    name varchar not null,
+    primary key (study_id, model_id, layer)
+);
+comment on table study_models is 'What each study calls its models.';
+comment on column study_models.study_id is 'Study: studies.study_id. Key.';
+comment on column study_models.model_id is 'Model: models.model_id. Key.';
+comment on column study_models.layer is 'Block that the study edits, counted from 0. Key.';
+comment on column study_models.name is 'What the study file calls the model. Text.';
+
 create table models (
     model_id varchar not null,
-    name varchar not null,
     source varchar not null,
     family varchar not null,
     fingerprint varchar not null,
@@ -53,7 +65,6 @@ create table models (
 comment on table models is 'Models as loaded, each with its tokenizer and start-token policy.';
 comment on column models.model_id is
     'Digest of the weights, tokenizer, dtype and start-token policy. Key.';
-comment on column models.name is 'What the study file calls the model. Text.';
 comment on column models.source is 'Hub id or folder name it was loaded from. Text.';
 comment on column models.family is 'Architecture, such as gpt2 or llama. Text.';
 comment on column models.fingerprint is

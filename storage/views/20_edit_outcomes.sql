@@ -9,7 +9,7 @@ with study_requests as (
 select
     studies.name as study,
     studies.study_id,
-    models.name as model,
+    study_models.name as model,
     edits.model_id,
     models.family,
     datasets.name as dataset,
@@ -103,6 +103,10 @@ from main.studies
 inner join main.study_edits on study_edits.study_id = studies.study_id
 inner join main.edits on edits.edit_id = study_edits.edit_id
 left join main.models on models.model_id = edits.model_id
+left join main.study_models
+    on study_models.study_id = studies.study_id
+    and study_models.model_id = edits.model_id
+    and study_models.layer = edits.layer
 left join main.datasets on datasets.dataset_id = studies.dataset_id
 left join main.covariances on covariances.covariance_id = edits.covariance_id
 left join study_requests

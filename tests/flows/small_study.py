@@ -58,7 +58,6 @@ _WORDS = [
 ]
 _D_MODEL, _D_KEY, _N_LAYERS, _MAX_LENGTH = 16, 24, 3, 64
 _SPREAD = 0.25
-_KEYS = ("name", "seed", "methods", "batch_size", "note")
 
 
 def write_study(folder: Path, *, model: str = "model", **changes: Any) -> Path:
@@ -122,18 +121,14 @@ def write_toml(path: Path, **changes: Any) -> Path:
         "evaluation.texts": "texts.json",
     }
     fields |= changes
-    lines: list[str] = []
-    table = ""
     # Names without a table first: after a table's head they would belong to it.
-    for name, value in sorted(fields.items(), key=lambda item: ("." in item[0], 0)):
+    sections: dict[str, list[str]] = {"": []}
+    for name, value in fields.items():
         head, _, field = name.rpartition(".")
-        if value is None:
-            continue
-        if head != table:
-            lines.append(f"\n[[{head}]]" if head == "models" else f"\n[{head}]")
-            table = head
-        lines.append(f"{field} = {json.dumps(value)}")
-    path.write_text("\n".join(lines) + "\n")
+        lines = sections.setdefault(head, [f"[[{head}]]" if head == "models" else f"[{head}]"])
+        if value is not None:
+            lines.append(f"{field} = {json.dumps(value)}")
+    path.write_text("\n".join("\n".join(lines) + "\n" for lines in sections.values()))
     return path
 
 

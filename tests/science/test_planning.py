@@ -9,6 +9,7 @@ from editcollapse.errors import ArtifactError, ModelError, MomentError, StudyErr
 from editcollapse.orders import Manifest, Order, order_key
 from editcollapse.planning import plan_study
 from editcollapse.specs import StudySpec
+from editcollapse.study_rows import study_rows
 from tests.science.study_files import write_study
 
 REF = ArtifactRef(digest="d", path="p", n_bytes=1)
@@ -61,7 +62,7 @@ def test_ids_do_not_depend_on_folders(plan_of, tmp_path):
     """Moved, renamed, and with other results: every id and key is the same, and holds no path."""
     here, there = plan_of(), plan_of("elsewhere/and renamed", results="other")
     assert ids_of(here) == ids_of(there)
-    described = json.dumps([[str(row) for row in rows] for _, rows in there.rows()])
+    described = json.dumps([[str(row) for row in rows] for _, rows in study_rows(there)])
     assert str(tmp_path) not in described
 
 
@@ -129,8 +130,9 @@ def test_plan_counts_and_splits(plan_of):
     records = [record.request for record in plan.requests.records]
     assert [request for order in orders for request in order.requests] == records
     assert plan.n_edits == 5 * 4
-    assert {table for table, _ in plan.rows()} == {
-        "studies", "datasets", "requests", "rejections", "evaluations", "value_settings",
+    assert {table for table, _ in study_rows(plan)} == {
+        "studies", "study_models", "datasets", "requests", "rejections", "evaluations",
+        "value_settings",
     }  # fmt: skip
     assert len({order.key for order in orders}) == 3
 

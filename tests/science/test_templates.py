@@ -5,7 +5,8 @@ import dataclasses
 import pytest
 
 from editcollapse.errors import ModelError
-from editcollapse.templates import FIVE_WORDS, TOP_K, TemplateSet, _clean, generate_templates
+from editcollapse.orders import template_set_id_of
+from editcollapse.templates import FIVE_WORDS, TOP_K, _clean, generate_templates
 from tests.science import reference
 from tests.science.cases import reference_setup
 
@@ -18,15 +19,13 @@ def lengths_of(loaded, drawn):
 
 
 def test_same_seed_same_templates(tiny_model):
-    """A seed decides the texts, and with them the set's id; another seed gives others."""
+    """A seed decides the texts; another seed gives others."""
     loaded = tiny_model("gpt2")
     first, again, other = (
         generate_templates(loaded, "five_words", PUBLISHED, seed) for seed in (3, 3, 4)
     )
     assert first == again
-    assert first.template_set_id == again.template_set_id
     assert first.templates != other.templates
-    assert first.template_set_id != other.template_set_id
     assert first.seed == 3
 
 
@@ -118,10 +117,9 @@ def test_texts_are_cleaned(text, expected):
     assert "{" not in _clean(loaded, [])
 
 
-def test_set_id_is_of_the_texts_alone():
-    """Where a set comes from does not change its id."""
+def test_set_id_is_of_texts_and_model():
+    """Token ids belong to a set, so the same texts under another model are another set."""
     texts = ("{}", "It is. {}")
-    assert (
-        TemplateSet(texts, "file", None).template_set_id
-        == TemplateSet(texts, "five_words", 3).template_set_id
-    )
+    assert template_set_id_of("one", texts) == template_set_id_of("one", texts)
+    assert template_set_id_of("one", texts) != template_set_id_of("other", texts)
+    assert template_set_id_of("one", texts) != template_set_id_of("one", texts[:1])

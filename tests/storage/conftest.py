@@ -79,7 +79,8 @@ class Folder:
         ]
         files = [
             self.write("studies", make_row("studies", name="small")),
-            self.write("models", make_row("models", name="tiny")),
+            self.write("models", make_row("models")),
+            self.write("study_models", make_row("study_models", name="tiny")),
             self.write("datasets", make_row("datasets", name="facts")),
             self.write("covariances", make_row("covariances", kind="identity")),
             self.write("edits", *edits),

@@ -26,11 +26,11 @@ def test_rebuilt_tables_equal_the_originals(folder, make_row):
     for table in ROW_TYPES:
         folder.add(table, make_row(table))
     for name in ("a", "b", "c", "d"):
-        folder.add("models", make_row("models", name=name))
+        folder.add("models", make_row("models", source=name))
     before = _tables(folder)
     report = rebuild(folder.results)
     assert report.skipped == ()
-    assert report.n_files == 11 + len(ROW_TYPES) + 4
+    assert report.n_files == 12 + len(ROW_TYPES) + 4
     assert _tables(folder) == before
     assert before["models"][0][1] == "d"
 
@@ -70,7 +70,7 @@ def test_store_without_a_ledger_is_replaced(folder):
     (folder.results / STORE).unlink()
     with duckdb.connect(folder.results / STORE) as connection:
         connection.execute("create table other (a int)")
-    assert rebuild(folder.results).n_files == 11
+    assert rebuild(folder.results).n_files == 12
 
 
 def test_corrupted_row_file_is_reported_by_name(folder, make_row):

@@ -51,9 +51,9 @@ def test_same_file_twice_counts_once(folder, make_row):
 
 def test_same_key_again_replaces_the_row(folder, make_row):
     """Recording a row again is an upsert: one row, with the new values."""
-    folder.add("models", make_row("models", name="old"), make_row("models", model_id="b"))
-    folder.add("models", make_row("models", name="new"))
-    assert _table(folder, "models").select("model_id", "name").rows() == [
+    folder.add("models", make_row("models", source="old"), make_row("models", model_id="b"))
+    folder.add("models", make_row("models", source="new"))
+    assert _table(folder, "models").select("model_id", "source").rows() == [
         ("b", "x"),
         ("model-1", "new"),
     ]
@@ -62,11 +62,11 @@ def test_same_key_again_replaces_the_row(folder, make_row):
 def test_equal_keys_in_one_call_keep_the_last(folder, make_row):
     """Within a file and between files of one call the later row wins."""
     files = [
-        folder.write("models", make_row("models", name="1"), make_row("models", name="2")),
-        folder.write("models", make_row("models", name="3"), make_row("models", name="4")),
+        folder.write("models", make_row("models", source="1"), make_row("models", source="2")),
+        folder.write("models", make_row("models", source="3"), make_row("models", source="4")),
     ]
     ingest(folder.results, files)
-    assert _table(folder, "models")["name"].to_list() == ["4"]
+    assert _table(folder, "models")["source"].to_list() == ["4"]
 
 
 def test_table_of_keys_alone_can_be_repeated(folder, make_row):

@@ -1,0 +1,67 @@
+"""Train the demo models and write their data: what `demo/` in the repository was made by."""
+
+import dataclasses
+import logging
+from pathlib import Path
+
+from prefect import flow, tags
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from editcollapse.errors import StudyError, nearest_first
+from editcollapse.progress import reporter
+from editcollapse.recipes import DEMO_RECIPES, PretrainRecipe
+from tasks.pretraining import pretrain_model, write_data
+
+logger = logging.getLogger(__name__)
+
+OVERALL = "study"
+
+
+@flow(
+    name="pretrain-demo-models",
+    flow_run_name="pretrain into {output}",
+    description="Train the small models whose first-position anomaly is known; write their data.",
+    task_runner=ThreadPoolTaskRunner(max_workers=1),
+)
+def pretrain_demo_models(
+    output: str = "demo", names: list[str] | None = None, steps: int | None = None
+) -> list[str]:
+    """Write data and models below a folder; return the folders of the models.
+
+    Args:
+        output: folder for the data; the models go to ``models/<name>`` below it. Files of the same
+            names are overwritten.
+        names: only these models; all where left out.
+        steps: training steps instead of the recipes' own, for a trial.
+
+    Raises:
+        StudyError: no recipe has such a name.
+    """
+    folder = Path(output).resolve()
+    recipes = [_trial(recipe, steps) for recipe in _chosen(names)]
+    report = reporter(OVERALL)
+    n_units = 1 + len(recipes)
+    written: list[str] = []
+    for world_seed in sorted({recipe.world_seed for recipe in recipes}):
+        write_data.submit(str(folder), world_seed).result()
+    report(1, n_units)
+    for recipe in recipes:
+        place = folder / "models" / recipe.name
+        with tags(f"model:{recipe.name}"):
+            loss = pretrain_model.submit(recipe, str(place)).result()
+        logger.info("%s: %d steps, loss %.4f", recipe.name, recipe.steps, loss)
+        written.append(str(place))
+        report(1 + len(written), n_units)
+    return written
+
+
+def _chosen(names: list[str] | None) -> list[PretrainRecipe]:
+    known = {recipe.name: recipe for recipe in DEMO_RECIPES}
+    for name in names or ():
+        if name not in known:
+            raise StudyError(f"no demo model {name!r}. Known: {nearest_first(name, known)}.")
+    return [recipe for name, recipe in known.items() if names is None or name in names]
+
+
+def _trial(recipe: PretrainRecipe, steps: int | None) -> PretrainRecipe:
+    return recipe if steps is None else dataclasses.replace(recipe, steps=steps)

@@ -1,0 +1,120 @@
+"""The rows that describe a study itself: its settings, dataset, requests and evaluation."""
+
+import json
+from collections.abc import Iterator
+
+from editcollapse import NUMERICS
+from editcollapse.fingerprints import canonical
+from editcollapse.orders import ModelOrder
+from editcollapse.outcomes import (
+    DatasetRow,
+    EvaluationRow,
+    RejectionRow,
+    RequestRow,
+    StudyModelRow,
+    StudyRow,
+    ValueSettingsRow,
+)
+from editcollapse.planning import StudyPlan
+from editcollapse.specs import without_paths
+
+
+def study_rows(plan: StudyPlan) -> list[tuple[str, list[object]]]:
+    """Return the rows that describe the study itself, by table."""
+    settings = {model.order.settings_id: model.order for model in plan.models}
+    return [
+        ("studies", [_study_row(plan)]),
+        ("study_models", list(_model_rows(plan))),
+        ("datasets", [_dataset_row(plan)]),
+        ("requests", list(_request_rows(plan))),
+        ("rejections", list(_rejection_rows(plan))),
+        ("evaluations", [_evaluation_row(plan)]),
+        (
+            "value_settings",
+            [_settings_row(key, order) for key, order in settings.items()],
+        ),
+    ]
+
+
+def _study_row(plan: StudyPlan) -> StudyRow:
+    return StudyRow(
+        study_id=plan.study_id,
+        name=plan.study.name,
+        description=plan.study.description,
+        dataset_id=plan.requests.content_digest,
+        evaluation_id=plan.evaluation_id,
+        seed=plan.study.seed,
+        numerics=NUMERICS,
+        settings=json.dumps(canonical(without_paths(plan.study)), sort_keys=True),
+    )
+
+
+def _model_rows(plan: StudyPlan) -> Iterator[StudyModelRow]:
+    for model in plan.models:
+        order = model.order
+        yield StudyModelRow(plan.study_id, order.model_id, order.layer, order.spec.name)
+
+
+def _dataset_row(plan: StudyPlan) -> DatasetRow:
+    return DatasetRow(
+        dataset_id=plan.requests.content_digest,
+        name=plan.requests.name,
+        schema_name=plan.requests.schema,
+        n_records=plan.requests.n_records,
+        n_requests=plan.requests.n_records - len(plan.requests.rejections),
+        n_rejected=len(plan.requests.rejections),
+    )
+
+
+def _request_rows(plan: StudyPlan) -> Iterator[RequestRow]:
+    for record in plan.requests.records:
+        request = record.request
+        yield RequestRow(
+            request_id=request.request_id,
+            dataset_id=plan.requests.content_digest,
+            record_index=record.record_index,
+            case_id=record.case_id,
+            subject=request.subject,
+            prompt=request.prompt,
+            target_new=request.target_new,
+            target_true=request.target_true,
+            relation_id=request.relation_id,
+            n_paraphrase_prompts=len(request.paraphrase_prompts),
+            n_neighborhood_prompts=len(request.neighborhood_pairs),
+        )
+
+
+def _rejection_rows(plan: StudyPlan) -> Iterator[RejectionRow]:
+    for rejection in plan.requests.rejections:
+        yield RejectionRow(
+            dataset_id=plan.requests.content_digest,
+            model_id="",
+            record_index=rejection.record_index,
+            case_id=rejection.case_id,
+            reason=rejection.reason,
+        )
+
+
+def _evaluation_row(plan: StudyPlan) -> EvaluationRow:
+    return EvaluationRow(
+        evaluation_id=plan.evaluation_id,
+        text_set=plan.texts.name,
+        text_set_digest=plan.texts.content_digest,
+        n_texts=len(plan.chosen_texts),
+        n_texts_rejected=len(plan.texts.rejections),
+        seed=plan.study.seed,
+    )
+
+
+def _settings_row(settings_id: str, order: ModelOrder) -> ValueSettingsRow:
+    values = order.values
+    return ValueSettingsRow(
+        settings_id=settings_id,
+        steps=values.steps,
+        learning_rate=values.learning_rate,
+        weight_decay=values.weight_decay,
+        kl_factor=values.kl_factor,
+        clamp_factor=values.clamp_factor,
+        stop_loss=values.stop_loss,
+        source=order.layer_source,
+    )

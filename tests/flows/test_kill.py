@@ -1,0 +1,130 @@
+"""Killed with ``kill -9`` at any moment and started again, a study loses at most a batch."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.flows.running import (
+    REPOSITORY,
+    assert_equal_tables,
+    command,
+    environment,
+    records,
+    run_command,
+    units_computed,
+)
+from tests.flows.small_study import N_BATCHES
+
+pytestmark = pytest.mark.server
+_WAIT_S = 120.0
+
+MOMENTS: dict[str, Callable[[dict[str, int]], bool]] = {
+    "covariance": lambda n: n["templates"] > 0,
+    "evaluation of batch 1": lambda n: n["edits"] > 0,
+    "edits of batch 3": lambda n: n["evaluation"] > 1 and n["record"] > 3,
+}
+"""What a run is doing when these records exist: it is killed then."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Interrupted:
+    """A study that was killed three times and then run to its end."""
+
+    results: Path
+    kept: tuple[dict[str, int], ...]
+    """Records and their times at each kill."""
+    last: subprocess.CompletedProcess[str]
+
+
+def _counts(results: Path) -> dict[str, int]:
+    kinds = ("templates", "covariance", "unedited", "edits", "evaluation", "record")
+    return {kind: len(records(results, f"{kind}-")) for kind in kinds}
+
+
+def _kill_at(
+    moment: Callable[[dict[str, int]], bool], study: Path, results: Path, home: Path, server: str
+) -> dict[str, int]:
+    """Run a study in a process of its own, kill it at a moment; return the records it left."""
+    process = subprocess.Popen(
+        command("run", study, "--results", results),
+        env=environment(home, PREFECT_API_URL=server),
+        cwd=REPOSITORY,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + _WAIT_S
+    while not moment(_counts(results)):
+        assert process.poll() is None, "the run ended before it was killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    return records(results)
+
+
+@pytest.fixture(scope="module")
+def interrupted(study, server, tmp_path_factory) -> Interrupted:
+    """Kill the small study at each moment in turn, then let it end."""
+    home = tmp_path_factory.mktemp("home")
+    results = tmp_path_factory.mktemp("interrupted") / "results"
+    kept = [_kill_at(moment, study, results, home, server) for moment in MOMENTS.values()]
+    last = run_command("run", study, "--results", results, home=home, PREFECT_API_URL=server)
+    return Interrupted(results, tuple(kept), last)
+
+
+def test_killed_study_ends(interrupted):
+    """The run after the last kill ends like any other."""
+    assert interrupted.last.returncode == 0, interrupted.last.stderr
+    assert "collapse incidence" in interrupted.last.stdout
+    assert _counts(interrupted.results)["evaluation"] == N_BATCHES
+
+
+def test_killed_study_has_the_same_tables(interrupted, first_run):
+    """Its tables are those of an uninterrupted run in another folder, to the last bit."""
+    assert_equal_tables(interrupted.results, first_run.results)
+
+
+def test_kill_loses_at_most_the_unit_in_flight(interrupted, first_run):
+    """Each kill costs at most one unit that was computed to its end, and no finished record."""
+    computed = units_computed(interrupted.results)
+    assert computed.keys() == units_computed(first_run.results).keys()
+    assert sum(computed.values()) - len(computed) <= len(MOMENTS)
+    final = records(interrupted.results)
+    for kept in interrupted.kept:
+        rewritten = {name for name, changed in kept.items() if final[name] != changed}
+        # Prefect writes a record in place: the kill may have cut the last one.
+        assert rewritten <= {max(kept, key=lambda name: kept[name])}
+
+
+def test_runs_were_killed_at_different_moments(interrupted):
+    """The kills fell before, between and after evaluations: the test tests what it says."""
+    sizes = [len(kept) for kept in interrupted.kept]
+    assert sizes == sorted(set(sizes))
+    assert sizes[-1] < len(records(interrupted.results))
+
+
+def test_run_is_completed_on_the_server(interrupted, server):
+    """The server that was there before shows the run as completed, with its sub-flow."""
+    body = json.dumps({"flow_runs": {"state": {"type": {"any_": ["COMPLETED"]}}}}).encode()
+    request = urllib.request.Request(  # noqa: S310  our own server
+        f"{server}/flow_runs/filter", body, {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+        names = [run["name"] for run in json.load(answer)]
+    assert interrupted.last.returncode == 0
+    assert {"small", "tiny layer 1"} <= set(names)
+
+
+def test_running_server_keeps_its_own_home(interrupted):
+    """Against a server that is there, the results folder holds no Prefect database."""
+    assert not (interrupted.results / "prefect").exists()

@@ -1,0 +1,137 @@
+"""Two processes that need the same covariance: one computes it, the other waits and takes it."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import filelock
+import pytest
+
+from editcollapse.errors import ResultsError
+from editcollapse.once import LOCKS, MANIFESTS, computed_once
+from editcollapse.orders import Manifest
+from editcollapse.planning import plan_study
+from editcollapse.specs import read_study
+from tests.flows.running import REPOSITORY, environment, units_computed
+
+_WAIT_S = 60.0
+_WORKER = """
+import sys
+from pathlib import Path
+from editcollapse.planning import plan_study
+from editcollapse.specs import read_study
+from tasks.preparing import second_moment
+(model,) = plan_study(read_study(Path(sys.argv[1])), Path(sys.argv[2])).models
+import editcollapse.preparing
+print("ready", flush=True)
+print(second_moment.fn(model.moment).model_dump_json(), flush=True)
+"""
+_HOLDER = """
+import sys, time
+from pathlib import Path
+from editcollapse.once import computed_once
+from editcollapse.planning import plan_study
+from editcollapse.specs import read_study
+(model,) = plan_study(read_study(Path(sys.argv[1])), Path(sys.argv[2])).models
+def compute():
+    print("holding", flush=True)
+    time.sleep(600)
+computed_once(model.moment, compute)
+"""
+
+
+@pytest.fixture
+def order(study, tmp_path):
+    """Return the covariance of the small study, to be left in an empty results folder."""
+    (model,) = plan_study(read_study(study), tmp_path).models
+    return model.moment
+
+
+def _start(script, study, results):
+    return subprocess.Popen(
+        [sys.executable, "-c", script, str(study), str(results)],
+        env=environment(results),
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def _manifest(order, summary="made"):
+    return Manifest(unit_id=order.key, summary=summary)
+
+
+def test_two_processes_compute_a_covariance_once(study, order, tmp_path):
+    """Both wait for the same lock; the second takes what the first has left."""
+    lock = filelock.FileLock(tmp_path / LOCKS / f"{order.key}.lock")
+    lock.lock_file and (tmp_path / LOCKS).mkdir()
+    with lock:
+        workers = [_start(_WORKER, study, tmp_path) for _ in range(2)]
+        for worker in workers:
+            assert worker.stdout.readline() == "ready\n"
+    answers = [worker.communicate(timeout=_WAIT_S)[0] for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0]
+    assert answers[0] == answers[1]
+    assert units_computed(tmp_path) == {order.key: 1}
+
+
+def test_lock_of_a_killed_process_is_free(study, order, tmp_path):
+    """After kill -9 of the process that computes, the one that waits computes."""
+    holder = _start(_HOLDER, study, tmp_path)
+    assert holder.stdout.readline() == "holding\n"
+    found = []
+    waiter = threading.Thread(
+        target=lambda: found.append(computed_once(order, lambda: _manifest(order))), daemon=True
+    )
+    waiter.start()
+    waiter.join(0.5)
+    assert found == []
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.wait()
+    holder.stdout.close()
+    waiter.join(_WAIT_S)
+    assert found == [_manifest(order)]
+
+
+def test_what_is_left_is_taken(order):
+    """A unit that was computed is not computed again."""
+    first = computed_once(order, lambda: _manifest(order))
+    assert computed_once(order, lambda: _manifest(order, "again")) == first
+
+
+@pytest.mark.parametrize("garbage", ["", "{", '{"unit_id": 1}', "\x00"])
+def test_garbled_manifest_is_computed_again(order, tmp_path, garbage):
+    """What cannot be read counts as not there."""
+    computed_once(order, lambda: _manifest(order))
+    (tmp_path / MANIFESTS / f"{order.key}.json").write_text(garbage)
+    assert computed_once(order, lambda: _manifest(order, "again")).summary == "again"
+
+
+def test_damaged_files_are_computed_again(order, results, study):
+    """A manifest whose files are not whole counts as not there."""
+    (model,) = plan_study(read_study(study), results).models
+    (moment,) = (results / "artifacts/moments").iterdir()
+    moment.write_bytes(moment.read_bytes()[:-1])
+    again = computed_once(model.moment, lambda: _manifest(model.moment, "again"))
+    assert again.summary == "again"
+
+
+def test_failing_computation_leaves_nothing(order, tmp_path):
+    """After an error the lock is free and nothing is left to be taken."""
+
+    def fail():
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        computed_once(order, fail)
+    assert computed_once(order, lambda: _manifest(order)).summary == "made"
+    assert [path.name for path in (tmp_path / MANIFESTS).iterdir()] == [f"{order.key}.json"]
+
+
+def test_unwritable_folder_is_explained(order, tmp_path):
+    """Where no lock can be made, the folder is named."""
+    (tmp_path / LOCKS).write_text("in the way")
+    with pytest.raises(ResultsError, match="cannot write below"):
+        computed_once(order, lambda: _manifest(order))

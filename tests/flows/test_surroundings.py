@@ -1,0 +1,128 @@
+"""What is arranged before Prefect starts."""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from editcollapse.errors import ModelError
+from flows import surroundings
+from flows.terminal import _is_news
+
+_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="processes are looked up in /proc")
+_SLEEP = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(60)"]
+
+
+@pytest.fixture
+def plain(monkeypatch):
+    """Take Prefect's variables out of this process's environment, and put them back."""
+    for name in list(os.environ):
+        if name.startswith(("PREFECT", "EDITCOLLAPSE")):
+            monkeypatch.delenv(name)
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture
+def stand_in(tmp_path):
+    """Return a function that starts a process which looks like a run's temporary server."""
+    started = []
+
+    def start(owner: str, home: Path = tmp_path) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(
+            _SLEEP,
+            stdout=subprocess.PIPE,
+            env=os.environ
+            | {
+                "PREFECT_HOME": str(home),
+                "PREFECT__SERVER_EPHEMERAL": "1",
+                "EDITCOLLAPSE_RUN": owner,
+            },
+        )
+        started.append(process)
+        process.stdout.readline()
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+@_LINUX
+def test_server_of_a_killed_run_is_stopped(stand_in, tmp_path):
+    """A temporary server whose run is gone is stopped, also where its number was given anew."""
+    with subprocess.Popen([sys.executable, "-c", ""]) as gone:
+        gone.wait()
+    for owner in (f"{gone.pid}-0", f"{gone.pid}-12345", f"{os.getpid()}-12345"):
+        orphan = stand_in(owner if owner.endswith("5") else f"{gone.pid}-1")
+        assert surroundings.stop_orphans(tmp_path) == 1
+        assert orphan.wait(timeout=10) == -signal.SIGTERM
+
+
+@_LINUX
+def test_server_of_a_living_run_is_left(stand_in, tmp_path):
+    """Servers of a run that goes on, or of another results folder, are left alone."""
+    living = stand_in(surroundings._identity(os.getpid()))
+    other = stand_in("1-1", tmp_path / "other")
+    assert surroundings.stop_orphans(tmp_path) == 0
+    time.sleep(0.1)
+    assert living.poll() is None
+    assert other.poll() is None
+
+
+def test_home_lies_in_the_results_folder(plain, tmp_path, monkeypatch):
+    """Without a server, Prefect's home is below the results folder."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert "temporary" in surroundings.prepare(tmp_path / "results")
+    assert os.environ["PREFECT_HOME"] == str(tmp_path / "results/prefect")
+
+
+def test_configured_server_is_left_as_it_is(plain, tmp_path, monkeypatch):
+    """A server named by the environment or the active profile is used, and nothing is written."""
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
+    (tmp_path / "profiles.toml").write_text(
+        'active = "lab"\n[profiles.lab]\nPREFECT_API_URL = "http://lab/api"\n'
+    )
+    assert surroundings.prepare(tmp_path / "results") == "Prefect server at http://lab/api"
+    monkeypatch.setenv("PREFECT_API_URL", "http://here/api")
+    assert surroundings.prepare(tmp_path / "results") == "Prefect server at http://here/api"
+    assert not (tmp_path / "results").exists()
+
+
+def test_what_the_user_has_set_stays(plain, tmp_path, monkeypatch):
+    """A variable that is set is not overridden."""
+    monkeypatch.setenv("PREFECT_LOGGING_ROOT_LEVEL", "DEBUG")
+    surroundings.prepare(tmp_path)
+    assert os.environ["PREFECT_LOGGING_ROOT_LEVEL"] == "DEBUG"
+
+
+def test_logging_level_is_a_name():
+    """Prefect drops its whole logging configuration where a level is no name."""
+    level = surroundings._DEFAULTS["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"]
+    assert level in logging.getLevelNamesMapping()
+
+
+@pytest.mark.parametrize(
+    ("logger", "message", "error", "news"),
+    [
+        ("prefect.task_runs", "Task run failed", ModelError("no layer"), False),
+        ("prefect.task_runs", "Finished in state Failed('...')", None, False),
+        ("prefect.task_runs", "Task run failed", KeyError("ours"), True),
+        ("prefect.task_runs", "Retrying", None, True),
+        ("flows.study", "computing again", None, True),
+    ],
+)
+def test_terminal_leaves_out_what_the_last_line_says(logger, message, error, news):
+    """Only Prefect's account of a user's mistake is left out; a fault of ours is not."""
+    info = None if error is None else (type(error), error, None)
+    record = logging.LogRecord(logger, logging.ERROR, "", 0, message, (), info)
+    assert _is_news(record) is news
