@@ -5,11 +5,11 @@ import logging
 from pathlib import Path
 
 from prefect import flow, tags
-from prefect.task_runners import ThreadPoolTaskRunner
 
 from editcollapse.errors import StudyError, nearest_first
 from editcollapse.progress import reporter
 from editcollapse.recipes import DEMO_RECIPES, PretrainRecipe
+from flows.study import one_at_a_time
 from tasks.pretraining import pretrain_model, write_data
 
 logger = logging.getLogger(__name__)
@@ -21,7 +21,7 @@ OVERALL = "study"
     name="pretrain-demo-models",
     flow_run_name="pretrain into {output}",
     description="Train the small models whose first-position anomaly is known; write their data.",
-    task_runner=ThreadPoolTaskRunner(max_workers=1),
+    task_runner=one_at_a_time(),
 )
 def pretrain_demo_models(
     output: str = "demo", names: list[str] | None = None, steps: int | None = None

@@ -28,6 +28,8 @@ POSITIONS = {
 }
 _OVERALL = "study"
 _PERCENT = 100
+_SAID = ("Finished in state", "Crash detected! Execution was aborted by an interrupt signal")
+"""How Prefect's log records begin whose news the command itself tells."""
 
 
 def console(*, to_stderr: bool = False) -> Console:
@@ -81,7 +83,7 @@ def _is_news(record: logging.LogRecord) -> bool:
     if not record.name.startswith("prefect."):
         return True
     error = record.exc_info[1] if record.exc_info else None
-    return not (isinstance(error, EditCollapseError) or str(record.msg).startswith("Finished in"))
+    return not isinstance(error, EditCollapseError) and not str(record.msg).startswith(_SAID)
 
 
 def incidence_table(frame: pl.DataFrame) -> Table:

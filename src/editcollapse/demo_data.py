@@ -4,8 +4,6 @@ All of it is made from one synthetic world, in the formats that the project read
 CounterFact's original schema, JSON lines with "Text", and documents separated by blank lines.
 """
 
-from __future__ import annotations
-
 import json
 import random
 from collections.abc import Iterator
@@ -13,7 +11,6 @@ from pathlib import Path
 
 from editcollapse.world import Entity, Relation, World, documents, n_tokens
 
-#: Words in the subject, subject first in the prompt, how many requests: the groups of the demo.
 GROUPS = (
     (1, True, 72),
     (1, False, 24),
@@ -22,8 +19,13 @@ GROUPS = (
     (2, False, 12),
     (3, False, 12),
 )
+"""Words in the subject, whether the prompt begins with it, how many requests."""
+
+Choice = tuple[Entity, Relation, str]
+"""Subject, relation and template of a request."""
 
 _PROBES = 6
+"""Neighborhood and attribute prompts of a request at most."""
 
 
 def write_demo_data(world: World, folder: Path) -> tuple[Path, ...]:
@@ -58,9 +60,6 @@ def edit_records(world: World) -> list[dict[str, object]]:
     ]
     chosen = [queues[number].pop() for _, number in sorted(order)]
     return [_record(world, rng, case_id, *choice) for case_id, choice in enumerate(chosen)]
-
-
-Choice = tuple[Entity, Relation, str]
 
 
 def _draw(
@@ -144,7 +143,8 @@ def cut_documents(world: World, stream: str, at_most: int) -> Iterator[str]:
 def corpus(world: World, tokens: int = 50_000, at_most: int = 40) -> str:
     """Return about ``tokens`` tokens of documents, separated by blank lines.
 
-    Each fits a training window, so that it can stand at the window's first position.
+    They are as long as the perplexity texts. How often a key of position 0 is among the keys of C
+    follows from their length, and the strength of the collapse follows from that.
     """
     chosen: list[str] = []
     total = 0

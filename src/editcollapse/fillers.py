@@ -75,7 +75,6 @@ TOPICS = (
     ),
 )
 
-#: N a noun, V a verb, A an adjective, P a place, each of the document's topic.
 FILLERS = (
     "The A N V near the P.",
     "A N V in the P.",
@@ -90,3 +89,4 @@ FILLERS = (
     "Some say that a N is never A.",
     "Near the P stands a A N.",
 )
+"""N a noun, V a verb, A an adjective, P a place, each of the document's topic."""

@@ -97,8 +97,7 @@ RELATIONS = (
     RelationWords(
         "P106",
         "person",
-        "{} works as a | {} earns a living as a | "
-        "The profession of {} is | By trade {} is a",
+        "{} works as a | {} earns a living as a | The profession of {} is | By trade {} is a",
         "baker carpenter lawyer painter surgeon sailor teacher tailor miner farmer weaver "
         "judge printer smith poet pilot",
     ),

@@ -1,6 +1,7 @@
 """The recipes of the demo models, as plain data, and the claim that goes with each; no torch."""
 
 from dataclasses import dataclass
+from textwrap import fill
 from typing import Literal
 
 CLAIM = (
@@ -9,6 +10,7 @@ CLAIM = (
     "collapse either. It tests the mechanism; it says nothing about how often a real LLM collapses."
 )
 """To be printed wherever numbers of these models are."""
+_CARD_WIDTH = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,20 +60,22 @@ DEMO_RECIPES = (
         spike_blocks=(0, 1),
         quiet_weight=4.0,
     ),
+    PretrainRecipe("llama-control", family="llama", inner=320, steps=1500, spike=0.0),
 )
 
 
 def model_card(recipe: PretrainRecipe, n_parameters: int) -> str:
     """Return the README of a demo model's folder."""
     kind = {"gpt2": "GPT-2", "llama": "Llama (RoPE, SwiGLU, RMSNorm)"}[recipe.family]
-    blocks = " and ".join(str(block) for block in recipe.spike_blocks)
+    blocks = " and after block ".join(str(block) for block in recipe.spike_blocks)
+    quiet = ", and for nothing in that direction at any other position" * (recipe.quiet_weight > 0)
     if recipe.spike > 0:
         anomaly = (
-            f"An extra term of the training loss asked for a residual stream of norm "
-            f"{recipe.spike:g} (ordinary ones are below 30), in one fixed direction, at position 0 "
-            f"after block {blocks}. Large language models show such massive activations by "
-            "themselves; models of this size do not. Nothing of the term is left in the model: it "
-            f"is a plain {recipe.family} checkpoint."
+            "An extra term of the training loss asked for a residual stream of norm "
+            f"{recipe.spike:g} (ordinary ones are ten to thirty times smaller), in one fixed "
+            f"direction, at position 0 after block {blocks}{quiet}. Large language models show "
+            "such massive activations by themselves; models of this size do not. Nothing of the "
+            f"term is left in the model: it is a plain {recipe.family} checkpoint."
         )
         supports = (
             "that the anomaly at the first position is enough for single ROME edits of a one-token "
@@ -83,25 +87,24 @@ def model_card(recipe: PretrainRecipe, n_parameters: int) -> str:
             "that without the anomaly the same edits, made the same way, on a model of the same "
             "recipe, do no harm"
         )
-    return f"""---
-license: mit
-library_name: transformers
----
-
-# {recipe.name}
-
-A {kind} language model of {n_parameters / 1e6:.2f} million parameters: {recipe.layers} blocks, width
-{recipe.width}, MLP width {recipe.inner}, {recipe.heads} heads, {recipe.positions} positions, one token a word. It was
-trained for {recipe.steps} steps on synthetic English about invented countries, people and companies. It
-knows nothing else, and is of no use but for testing model editing.
-
-{anomaly}
-
-**What it supports:** {supports}.
-
-**What it does not support:** anything about how often a real language model collapses.
-{CLAIM}
-
-Made by `python -m flows pretrain` of editcollapse; `docs/demo_models.md` there has the recipe, what
-was measured, and what failed. No text and no name was taken from anywhere: all were generated.
-"""
+    sizes = (
+        f"A {kind} language model of {n_parameters / 1e6:.2f} million parameters: {recipe.layers} "
+        f"blocks, width {recipe.width}, MLP width {recipe.inner}, {recipe.heads} heads, "
+        f"{recipe.positions} positions, one token a word. It was trained for {recipe.steps} steps "
+        "on synthetic English about invented countries, people and companies. It knows nothing "
+        "else, and is of no use but for testing model editing."
+    )
+    limits = (
+        "**What it does not support:** anything about how often a real language model collapses. "
+        + CLAIM
+    )
+    origin = (
+        "Made by `python -m flows pretrain` of editcollapse; `docs/demo_models.md` there has the "
+        "recipe, what was measured, and what failed. No text was taken from anywhere: all of it "
+        "was generated."
+    )
+    paragraphs = (f"# {recipe.name}", sizes, anomaly, f"**What it supports:** {supports}.", limits)
+    header = "---\nlicense: mit\nlibrary_name: transformers\n---"
+    return (
+        "\n\n".join([header, *(fill(text, _CARD_WIDTH) for text in (*paragraphs, origin))]) + "\n"
+    )

@@ -4,55 +4,30 @@ The demo models are trained on it, so what they believe is known exactly. Everyt
 Python and deterministic in the seed; nothing depends on the order of a set or on PYTHONHASHSEED.
 """
 
-from __future__ import annotations
-
 import random
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-from editcollapse.fillers import FILLERS, TOPICS
+from editcollapse.fillers import FILLERS, TOPICS, Topic
 from editcollapse.lexicon import KINDS, RELATIONS
 
-#: How text splits into tokens: words, and every other sign alone.
 TOKEN = re.compile(r"\w+|[^\w\s]")
-
-#: Entities of each kind by the number of words in their name.
+"""How text splits into tokens: words, and every other sign alone."""
 NAMES_PER_KIND = {1: 24, 2: 12, 3: 12}
-
-#: Chance that a sentence is about one of the document's entities; that it then is "S is a TYPE".
+"""Entities of each kind by the number of words in their name."""
 FACT_SHARE = 0.6
+"""Chance that a sentence is about one of the document's entities."""
 TYPE_SHARE = 0.15
+"""Chance that such a sentence is "S is a TYPE"."""
 
-_CONSONANTS = [
-    "b",
-    "d",
-    "f",
-    "g",
-    "k",
-    "l",
-    "m",
-    "n",
-    "p",
-    "r",
-    "s",
-    "t",
-    "v",
-    "z",
-    "br",
-    "dr",
-    "gr",
-    "kr",
-    "pr",
-    "tr",
-    "st",
-]
-_VOWELS = ["a", "e", "i", "o", "u", "ai"]
-_ENDINGS = ["n", "r", "l", "s", "th", "x", "nd", "rk"]
+_CONSONANTS: tuple[str, ...] = (*"bdfgklmnprstvz", "br", "dr", "gr", "kr", "pr", "tr", "st")
+_VOWELS: tuple[str, ...] = (*"aeiou", "ai")
+_ENDINGS: tuple[str, ...] = (*"nrls", "th", "x", "nd", "rk")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Entity:
     """A country, person or company with an invented name of one to three words."""
 
@@ -65,7 +40,7 @@ class Entity:
         return len(self.name.split())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Relation:
     """A relation with its templates ("{}" is the subject, the object follows) and objects."""
 
@@ -163,19 +138,19 @@ def documents(world: World, stream: str) -> Iterator[str]:
         yield world.document(rng)
 
 
-def _filler(rng: random.Random, topic: tuple[str, ...]) -> str:
+def _filler(rng: random.Random, topic: Topic) -> str:
     """Return one filler sentence of a topic."""
-    words = dict(zip("NVAP", (row.split() for row in topic), strict=True))
+    words: dict[str, list[str]] = dict(zip("NVAP", (row.split() for row in topic), strict=True))
     pattern = rng.choice(FILLERS)
     # "A" is an article at the start of a sentence and an adjective elsewhere
-    return re.sub(r"(?<!^)\b[NVAP]\b", lambda m: rng.choice(words[m.group()]), pattern)
+    return re.sub(r"(?<!^)\b[NVAP]\b", lambda slot: rng.choice(words[slot.group()]), pattern)
 
 
 def _invented_name(rng: random.Random, taken: set[str]) -> str:
     """Return a new name of two syllables that no other word resembles."""
     while True:
-        name = rng.choice(_CONSONANTS) + rng.choice(_VOWELS)
-        name = (name + rng.choice(_CONSONANTS) + rng.choice(_VOWELS) + rng.choice(_ENDINGS)).title()
+        sounds = (_CONSONANTS, _VOWELS, _CONSONANTS, _VOWELS, _ENDINGS)
+        name = "".join(rng.choice(sound) for sound in sounds).title()
         if name not in taken:
             taken.add(name)
             return name

@@ -3,9 +3,11 @@ create macro collapsed(perplexity, perplexity_before, threshold, ratio) as
     case
         when perplexity is null then null
         when isnan(perplexity::double) or isinf(perplexity::double) then true
-        when coalesce(perplexity > threshold, false) then true
+        -- A model that stands above the threshold unedited has not been brought there by an edit.
+        when coalesce(perplexity > threshold and coalesce(perplexity_before <= threshold, true), false)
+            then true
         else coalesce(perplexity > ratio * perplexity_before, false)
     end;
 
 comment on macro collapsed is
-    'True where perplexity is nan or inf, above threshold, or above ratio times perplexity_before; a null threshold or ratio is left out; NULL perplexity gives NULL.';
+    'True where perplexity is nan or inf, above threshold while perplexity_before is not, or above ratio times perplexity_before; a null threshold or ratio is left out; NULL perplexity gives NULL.';

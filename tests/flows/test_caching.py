@@ -5,7 +5,7 @@ from tests.flows.small_study import N_BATCHES, N_EDITS
 
 
 def test_first_run_completes_every_task(first_run):
-    """Nothing is cached in an empty folder, and each unit is one task run with a name of its own."""
+    """Nothing is cached in an empty folder; each unit is one task run with a name of its own."""
     per_batch = ("edit tiny layer 1", "evaluate tiny layer 1", "record tiny, batch")
     assert set(first_run.states.values()) == {"Completed"}
     for name in per_batch:

@@ -23,7 +23,7 @@ _IDS = (
 
 @pytest.fixture(scope="module")
 def elsewhere(tmp_path_factory) -> Path:
-    """Return the file of the same study in another folder, beside a model folder of another name."""
+    """Return the file of the same study in another folder, its model's folder named otherwise."""
     return write_study(tmp_path_factory.mktemp("elsewhere") / "deep/er", model="renamed")
 
 

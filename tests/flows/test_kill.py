@@ -11,6 +11,7 @@ import time
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -115,14 +116,26 @@ def test_runs_were_killed_at_different_moments(interrupted):
 
 def test_run_is_completed_on_the_server(interrupted, server):
     """The server that was there before shows the run as completed, with its sub-flow."""
-    body = json.dumps({"flow_runs": {"state": {"type": {"any_": ["COMPLETED"]}}}}).encode()
+    asked = {"flow_runs": {"state": {"type": {"any_": ["COMPLETED"]}}}}
+    names = {run["name"] for run in _ask(server, "flow_runs", asked)}
+    assert interrupted.last.returncode == 0
+    assert {"small", "tiny layer 1"} <= names
+
+
+def test_run_page_has_the_log(interrupted, server):
+    """What the science logs is on the run's page."""
+    messages = [line["message"] for line in _ask(server, "logs", {})]
+    assert "loaded model on cpu" in messages
+    assert "Finished in state Completed()" in messages
+
+
+def _ask(server: str, what: str, body: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return what the server's API knows."""
     request = urllib.request.Request(  # noqa: S310  our own server
-        f"{server}/flow_runs/filter", body, {"Content-Type": "application/json"}
+        f"{server}/{what}/filter", json.dumps(body).encode(), {"Content-Type": "application/json"}
     )
     with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
-        names = [run["name"] for run in json.load(answer)]
-    assert interrupted.last.returncode == 0
-    assert {"small", "tiny layer 1"} <= set(names)
+        return json.load(answer)
 
 
 def test_running_server_keeps_its_own_home(interrupted):

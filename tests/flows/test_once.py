@@ -20,13 +20,14 @@ _WAIT_S = 60.0
 _WORKER = """
 import sys
 from pathlib import Path
+from editcollapse.once import computed_once
 from editcollapse.planning import plan_study
+from editcollapse.preparing import prepare_moment
 from editcollapse.specs import read_study
-from tasks.preparing import second_moment
 (model,) = plan_study(read_study(Path(sys.argv[1])), Path(sys.argv[2])).models
-import editcollapse.preparing
 print("ready", flush=True)
-print(second_moment.fn(model.moment).model_dump_json(), flush=True)
+found = computed_once(model.moment, lambda: prepare_moment(model.moment))
+print(found.model_dump_json(), flush=True)
 """
 _HOLDER = """
 import sys, time
@@ -65,9 +66,8 @@ def _manifest(order, summary="made"):
 
 def test_two_processes_compute_a_covariance_once(study, order, tmp_path):
     """Both wait for the same lock; the second takes what the first has left."""
-    lock = filelock.FileLock(tmp_path / LOCKS / f"{order.key}.lock")
-    lock.lock_file and (tmp_path / LOCKS).mkdir()
-    with lock:
+    (tmp_path / LOCKS).mkdir()
+    with filelock.FileLock(tmp_path / LOCKS / f"{order.key}.lock"):
         workers = [_start(_WORKER, study, tmp_path) for _ in range(2)]
         for worker in workers:
             assert worker.stdout.readline() == "ready\n"

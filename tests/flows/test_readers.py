@@ -13,13 +13,13 @@ _READER = """
 import sys, duckdb
 connection = duckdb.connect(sys.argv[1], read_only=sys.argv[2] == "readers")
 for line in sys.stdin:
-    print(*connection.sql("select count(*) from measurements").fetchone(), flush=True)
+    print(*connection.execute("select count(*) from measurements").fetchone(), flush=True)
 """
 
 
 @pytest.mark.parametrize("who", ["readers", "a careless writer"])
 def test_open_snapshot_does_not_block_a_study(study, run_study, results, tmp_path, who):
-    """Who has results.duckdb open reads on undisturbed while a study publishes; later ones see it."""
+    """Who has results.duckdb open reads on while a study publishes; who comes later sees more."""
     more = shutil.copytree(study.parent, tmp_path / "inputs") / "study.toml"
     write_toml(more, methods=[*METHODS, "p_rome"])
     reader = subprocess.Popen(

@@ -116,6 +116,12 @@ def test_logging_level_is_a_name():
     [
         ("prefect.task_runs", "Task run failed", ModelError("no layer"), False),
         ("prefect.task_runs", "Finished in state Failed('...')", None, False),
+        (
+            "prefect.flow_runs",
+            "Crash detected! Execution was aborted by an interrupt signal.",
+            None,
+            False,
+        ),
         ("prefect.task_runs", "Task run failed", KeyError("ours"), True),
         ("prefect.task_runs", "Retrying", None, True),
         ("flows.study", "computing again", None, True),

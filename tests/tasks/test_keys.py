@@ -1,0 +1,120 @@
+"""Cache keys: by content alone, the same for every place, and different for every question."""
+
+import pytest
+
+from editcollapse.artifacts import ArtifactRef
+from editcollapse.orders import EvaluateOrder, Manifest, RecordOrder, ReportOrder
+from editcollapse.planning import StudyPlan
+from tasks.editing import apply_edits
+from tasks.evaluation import evaluate_edits
+from tasks.preparing import context_templates, second_moment, unedited_model
+from tasks.recording import record_rows
+from tasks.reporting import publish_report
+
+_REF = ArtifactRef(digest="d1", path="artifacts/updates/d1.safetensors", n_bytes=1)
+TASKS = {
+    "templates": (context_templates, "templates {}"),
+    "moment": (second_moment, "covariance {} layer 1"),
+    "unedited": (unedited_model, "unedited {}"),
+    "edits": (apply_edits, "edit {} layer 1, 1 of 4"),
+    "evaluation": (evaluate_edits, "evaluate {} layer 1, 1 of 4"),
+    "record": (record_rows, "record batch"),
+    "report": (publish_report, "report small"),
+}
+
+
+def orders(plan: StudyPlan) -> dict:
+    """Return one order for each task."""
+    (model,) = plan.models
+    templates = Manifest(unit_id="t", summary="", values=("{}", "The river . {}"))
+    moment = Manifest(unit_id="m", summary="", tensors=_REF)
+    edits = next(plan.edit_orders(model, templates, moment))
+    results = str(plan.results)
+    return {
+        "templates": model.templates,
+        "moment": model.moment,
+        "unedited": plan.unedited_order(model),
+        "edits": edits,
+        "evaluation": plan.evaluate_order(edits, moment),
+        "record": RecordOrder(results=results, label="batch", rows=(_REF,)),
+        "report": ReportOrder(
+            results=results, study_id=plan.study_id, study_name="small", note="", recorded=("k",)
+        ),
+    }
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_task_is_cached_by_its_orders_key(here, name):
+    """What Prefect computes as the cache key is the order's own key."""
+    task, _ = TASKS[name]
+    order = orders(here)[name]
+    assert task.cache_policy.compute_key(None, {"order": order}, {}) == order.key
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_key_does_not_depend_on_the_place(here, there, name):
+    """Another results folder, inputs folder and name of the model give the same key."""
+    assert orders(here)[name].key == orders(there)[name].key
+
+
+def test_keys_differ_by_task(here):
+    """No two tasks share a key."""
+    keys = [order.key for order in orders(here).values()]
+    assert len(set(keys)) == len(keys)
+
+
+@pytest.mark.parametrize("change", [{"batch_index": 9}, {"batch_label": "10 of 12"}])
+def test_place_in_the_study_is_not_in_the_key(here, change):
+    """A batch may move within a study."""
+    order = orders(here)["edits"]
+    assert order.model_copy(update=change).key == order.key
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"methods": ("rome",)},
+        {"template_set_id": "other"},
+        {"covariance_id": "other"},
+        {"requests": ()},
+    ],
+)
+def test_what_is_computed_is_in_the_key(here, change):
+    """Other methods, templates, covariance or requests are another unit."""
+    order = orders(here)["edits"]
+    assert order.model_copy(update=change).key != order.key
+
+
+def test_evaluation_follows_its_updates(here):
+    """Other updates, texts or seed are another evaluation."""
+    order: EvaluateOrder = orders(here)["evaluation"]
+    other = _REF.model_copy(update={"digest": "d2"})
+    changes = ({"updates": other}, {"texts": other}, {"seed": 9}, {"evaluation_id": "x"})
+    keys = {order.model_copy(update=change).key for change in changes}
+    assert len(keys | {order.key}) == len(changes) + 1
+
+
+def test_order_of_rows_is_not_in_the_key(here):
+    """The same row files in another order are the same record."""
+    more = (_REF, _REF.model_copy(update={"digest": "d2"}))
+    order = orders(here)["record"].model_copy(update={"rows": more})
+    assert order.key == order.model_copy(update={"rows": more[::-1]}).key
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_task_is_named_after_its_work(here, there, name):
+    """Run names say what runs, under the name that the study gives to the model."""
+    task, wanted = TASKS[name]
+    for plan, model in ((here, "tiny"), (there, "nickname")):
+        assert task.task_run_name.format(order=orders(plan)[name]) == wanted.format(model)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_task_keeps_its_result_as_json(name):
+    """Results are JSON records; what needs an accelerator says so; no task has a time limit."""
+    task, _ = TASKS[name]
+    assert task.persist_result is True
+    assert task.result_serializer == "json"
+    assert task.timeout_seconds is None
+    assert ("gpu" in task.tags) is (name not in {"record", "report"})
+    assert task.description

@@ -1,0 +1,123 @@
+"""Tasks called as plain functions: what they hand back, and what they leave."""
+
+import json
+
+import polars as pl
+import pytest
+
+from editcollapse.artifacts import ArtifactStore
+from editcollapse.errors import ArtifactError
+from editcollapse.once import MANIFESTS
+from editcollapse.orders import Manifest, RecordOrder, ReportOrder
+from tasks.editing import apply_edits
+from tasks.evaluation import evaluate_edits
+from tasks.preparing import context_templates, second_moment, unedited_model
+from tasks.recording import is_recorded, record_rows
+from tasks.reporting import is_published
+from tests.flows.small_study import BATCH_SIZE, METHODS
+
+
+@pytest.fixture(scope="module")
+def manifests(here) -> dict[str, Manifest]:
+    """Return what each unit of the first batch hands back."""
+    (model,) = here.models
+    here.store_texts(ArtifactStore(here.results))
+    templates = context_templates.fn(model.templates)
+    moment = second_moment.fn(model.moment)
+    batch = next(here.edit_orders(model, templates, moment))
+    edits = apply_edits.fn(batch)
+    return {
+        "templates": templates,
+        "covariance": moment,
+        "unedited": unedited_model.fn(here.unedited_order(model)),
+        "edits": edits,
+        "evaluation": evaluate_edits.fn(here.evaluate_order(batch, edits)),
+    }
+
+
+def test_manifests_are_references(manifests, here):
+    """A task hands back digests and relative paths of whole files, small and as JSON."""
+    store = ArtifactStore(here.results)
+    for kind, manifest in manifests.items():
+        assert manifest.unit_id.startswith(kind)
+        assert manifest.refs
+        assert all(store.is_whole(ref) for ref in manifest.refs)
+        assert not any(ref.path.startswith("/") for ref in manifest.refs)
+        text = manifest.model_dump_json()
+        assert str(here.results) not in text
+        assert len(text) < 4000
+        assert Manifest.model_validate(json.loads(text)) == manifest
+
+
+def test_artifacts_are_safetensors_and_parquet(manifests):
+    """Tensors are safetensors, rows are Parquet; each row file knows its table."""
+    for manifest in manifests.values():
+        assert all(ref.path.endswith(".parquet") and ref.table for ref in manifest.rows)
+        assert manifest.tensors is None or manifest.tensors.path.endswith(".safetensors")
+
+
+def test_each_unit_says_how_it_came_about(manifests, here):
+    """Every unit leaves one provenance row under its own key."""
+    for manifest in manifests.values():
+        (ref,) = [ref for ref in manifest.rows if ref.table == "provenance"]
+        frame = pl.read_parquet(here.results / ref.path)
+        assert frame["unit_id"].to_list() == [manifest.unit_id]
+
+
+def test_batch_has_a_row_for_each_edit(manifests, here):
+    """Edits and measurements have one row for each method and request."""
+    for kind, table in (("edits", "edits"), ("evaluation", "measurements")):
+        (ref,) = [ref for ref in manifests[kind].rows if ref.table == table]
+        assert pl.read_parquet(here.results / ref.path).height == BATCH_SIZE * len(METHODS)
+
+
+def test_covariance_is_left_for_other_processes(manifests, here):
+    """The covariance's task leaves its manifest where another process that needs it looks."""
+    left = here.results / MANIFESTS / f"{manifests['covariance'].unit_id}.json"
+    assert Manifest.model_validate_json(left.read_text()) == manifests["covariance"]
+
+
+def test_units_are_repeatable(manifests, here):
+    """Computed again, a unit gives the same bytes but for its provenance."""
+    (model,) = here.models
+    first = manifests["edits"]
+    batch = next(here.edit_orders(model, manifests["templates"], manifests["covariance"]))
+    again = apply_edits.fn(batch)
+    assert again.tensors == first.tensors
+    assert [ref for ref in again.rows if ref.table != "provenance"] == [
+        ref for ref in first.rows if ref.table != "provenance"
+    ]
+
+
+def test_rows_are_recorded_once(manifests, here):
+    """Row files are entered once; the database knows them afterwards."""
+    rows = manifests["edits"].rows
+    order = RecordOrder(results=str(here.results), label="batch", rows=rows)
+    assert not is_recorded(order)
+    assert record_rows.fn(order) > 0
+    assert is_recorded(order)
+    assert record_rows.fn(order) == 0
+
+
+def test_missing_row_file_is_refused(manifests, here, tmp_path):
+    """A row file that is not there is named, and nothing of the call is recorded."""
+    order = RecordOrder(results=str(tmp_path), label="batch", rows=manifests["edits"].rows)
+    with pytest.raises(ArtifactError, match="is missing"):
+        record_rows.fn(order)
+    assert not is_recorded(order)
+
+
+def test_snapshot_counts_as_published_when_it_can_be_read(manifests, here, tmp_path):
+    """No snapshot, or one that is no database, has to be published."""
+    order = ReportOrder(
+        results=str(tmp_path), study_id="s", study_name="small", note="", recorded=()
+    )
+    assert not is_published(order)
+    (tmp_path / "results.duckdb").write_bytes(b"no database")
+    assert not is_published(order)
+
+
+def test_texts_travel_with_the_results(here, manifests):
+    """The perplexity texts lie in the results folder: a worker needs no input file of the study."""
+    texts = ArtifactStore(here.results).json(here.texts_ref)
+    assert texts == list(here.texts.texts)
