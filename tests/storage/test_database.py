@@ -154,7 +154,7 @@ def test_program_that_does_not_know_our_lock_is_named(folder):
 def test_damaged_store_says_how_to_mend_it(folder):
     """A store that is no DuckDB file points to the row files."""
     (folder.results / STORE).write_bytes(b"no database" * 1000)
-    with pytest.raises(ResultsError, match=r"cannot open .* make it again with python -m flows rebuild"):
+    with pytest.raises(ResultsError, match=r"cannot open .* with python -m flows rebuild"):
         publish_snapshot(folder.results)
 
 

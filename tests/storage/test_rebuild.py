@@ -9,8 +9,7 @@ from storage import rebuild as module
 from storage.database import SNAPSHOT, STORE, open_store
 from storage.queries import ask
 from storage.rebuild import rebuild
-from storage.rows import find_row_files
-from storage.rows import RowsFile
+from storage.rows import RowsFile, find_row_files
 
 
 def _tables(folder):

@@ -212,3 +212,10 @@ def test_harmonic_mean_of_nothing(folder, es, expected):
     )
     frame = ask(folder.results, "select s from counterfact_scores where method = 'rome'")
     assert frame["s"].to_list() == [expected]
+
+
+def test_threshold_spares_models_that_stand_above_it_unedited(folder):
+    """A model whose unedited perplexity is above the threshold collapses by the ratio alone."""
+    folder.add_study(methods=("rome",), perplexities=(2100.0, 50_000.0), before=2000.0)
+    frame = ask(folder.results, "select n_collapsed, n_edits from collapse_incidence")
+    assert frame.rows() == [(1, 2)]
