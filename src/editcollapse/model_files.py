@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import re
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,8 @@ def fingerprint_model(files: ModelFiles) -> str:
     config = {key: value for key, value in files.config.items() if key not in _VOLATILE}
     tensors: dict[str, str] = {}
     for path in files.weight_files:
-        tensors.update(_tensor_digests(path))
+        seen = path.stat()
+        tensors.update(_tensor_digests(path, seen.st_size, seen.st_mtime_ns))
     return digest("model", config, sorted(tensors.items()))
 
 
@@ -173,8 +175,12 @@ def _read_header(path: Path) -> tuple[dict[str, dict[str, Any]], int]:
     return header, 8 + length
 
 
-def _tensor_digests(path: Path) -> dict[str, str]:
-    """Return tensor name to the digest of its type, shape and bytes."""
+@lru_cache(maxsize=256)
+def _tensor_digests(path: Path, size: int, changed_ns: int) -> tuple[tuple[str, str], ...]:  # noqa: ARG001
+    """Return each tensor's name and the digest of its type, shape and bytes.
+
+    A file of the same size and time of change is read once in a process.
+    """
     header, start = _read_header(path)
     digests = {}
     with path.open("rb") as stream:
@@ -189,7 +195,7 @@ def _tensor_digests(path: Path) -> dict[str, str]:
                 hasher.update(chunk)
                 left -= len(chunk)
             digests[name] = hasher.hexdigest()
-    return digests
+    return tuple(digests.items())
 
 
 def _weight_files(folder: Path, source: str) -> tuple[Path, ...]:

@@ -205,7 +205,7 @@ def _plan_model(
         model_id=digest_model(files, spec).model_id,
         layer=layer,
         layer_source=preset.source if spec.layer in {None, preset.layer} else "study file",
-        values=study.value.over(preset.values),
+        values=spec.value.over(study.value.over(preset.values)),
     )
     templates = TemplatesOrder(
         results=results,

@@ -14,12 +14,42 @@ MethodName = Literal["rome", "c_rome", "r_rome", "p_rome", "v_relative"]
 DtypeName = Literal["float32", "bfloat16", "float16", "float64"]
 Count = Annotated[int, Field(ge=1)]
 _HUB_PARTS = 2
+_FILE_SUFFIXES = (".txt", ".json", ".jsonl", ".ndjson", ".parquet")
 
 
 class Spec(BaseModel):
     """Base of every spec: immutable, and a name that does not exist is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class ValueSpec(Spec):
+    """Overrides of the v* settings; what is left out comes from the preset."""
+
+    steps: Count | None = None
+    """Forward passes at most."""
+    learning_rate: float | None = Field(default=None, gt=0)
+    """Adam's learning rate."""
+    weight_decay: float | None = Field(default=None, ge=0)
+    """Weight of the norm of delta."""
+    kl_factor: float | None = Field(default=None, ge=0)
+    """Weight of the KL term."""
+    clamp_factor: float | None = Field(default=None, gt=0)
+    """Largest norm of delta in units of the unedited value's."""
+    stop_loss: float | None = None
+    """Stop below this loss."""
+
+    def over(self, base: ValueSettings) -> ValueSettings:
+        """Return the settings with this spec's values in place of the base's."""
+        own = self.model_dump(exclude_none=True)
+        return ValueSettings(
+            steps=own.get("steps", base.steps),
+            learning_rate=own.get("learning_rate", base.learning_rate),
+            weight_decay=own.get("weight_decay", base.weight_decay),
+            kl_factor=own.get("kl_factor", base.kl_factor),
+            clamp_factor=own.get("clamp_factor", base.clamp_factor),
+            stop_loss=own.get("stop_loss", base.stop_loss),
+        )
 
 
 class ModelSpec(Spec):
@@ -42,6 +72,8 @@ class ModelSpec(Spec):
     statistics: str | None = None
     """Second moment of this model, where `covariance.kind` is "statistics": an .npz of
     kmeng01/rome's layer statistics or a .safetensors with `moment` and `count`."""
+    value: ValueSpec = ValueSpec()
+    """Settings of the v* optimisation for this model alone; they go before the study's."""
 
 
 class DatasetSpec(Spec):
@@ -99,35 +131,6 @@ class CovarianceSpec(Spec):
         return self
 
 
-class ValueSpec(Spec):
-    """Overrides of the v* settings; what is left out comes from the preset."""
-
-    steps: Count | None = None
-    """Forward passes at most."""
-    learning_rate: float | None = Field(default=None, gt=0)
-    """Adam's learning rate."""
-    weight_decay: float | None = Field(default=None, ge=0)
-    """Weight of the norm of delta."""
-    kl_factor: float | None = Field(default=None, ge=0)
-    """Weight of the KL term."""
-    clamp_factor: float | None = Field(default=None, gt=0)
-    """Largest norm of delta in units of the unedited value's."""
-    stop_loss: float | None = None
-    """Stop below this loss."""
-
-    def over(self, base: ValueSettings) -> ValueSettings:
-        """Return the settings with this spec's values in place of the base's."""
-        own = self.model_dump(exclude_none=True)
-        return ValueSettings(
-            steps=own.get("steps", base.steps),
-            learning_rate=own.get("learning_rate", base.learning_rate),
-            weight_decay=own.get("weight_decay", base.weight_decay),
-            kl_factor=own.get("kl_factor", base.kl_factor),
-            clamp_factor=own.get("clamp_factor", base.clamp_factor),
-            stop_loss=own.get("stop_loss", base.stop_loss),
-        )
-
-
 class EvaluationSpec(Spec):
     """What edited models are measured on."""
 
@@ -159,7 +162,7 @@ class StudySpec(Spec):
     covariance: CovarianceSpec
     """The second moment of the keys."""
     value: ValueSpec = ValueSpec()
-    """Settings of the v* optimisation."""
+    """Settings of the v* optimisation, for all models."""
     evaluation: EvaluationSpec
     """The measurements."""
     batch_size: int = Field(default=64, ge=1, le=4096)
@@ -216,6 +219,7 @@ def with_absolute_paths(study: StudySpec, folder: Path) -> StudySpec:
             return None
         found = (folder / Path(text).expanduser()).resolve()
         hub_like = text.count("/") < _HUB_PARTS and not text.startswith((".", "/", "~"))
+        hub_like = hub_like and found.suffix.lower() not in _FILE_SUFFIXES
         return text if may_be_hub and hub_like and not found.exists() else str(found)
 
     def with_paths(spec: Any, *fields: str, may_be_hub: bool = False) -> Any:

@@ -16,7 +16,7 @@ _TABLES: tuple[tuple[str, type[BaseModel]], ...] = (
     ("[dataset]", specs.DatasetSpec),
     ("[templates]", specs.TemplateSpec),
     ("[covariance]", specs.CovarianceSpec),
-    ("[value]", specs.ValueSpec),
+    ("[value], or [models.value] below a model", specs.ValueSpec),
     ("[evaluation]", specs.EvaluationSpec),
 )
 _HEAD = """# The study file

@@ -105,6 +105,7 @@ def test_rebuild_equals_what_was_recorded(results, first_run, capsys):
     shutil.rmtree(results / "store")
     (results / "results.duckdb").unlink()
     shutil.rmtree(results / "records")
+    (results / "artifacts/rows/edits/.killed.parquet").write_bytes(b"half of a f")
     assert main(["rebuild", "--results", str(results)]) == 0
     assert capsys.readouterr().out.startswith("rebuilt from")
     assert_equal_tables(results, first_run.results)

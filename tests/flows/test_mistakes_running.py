@@ -104,7 +104,7 @@ def test_deleted_model_leaves_its_results(inputs, run_study, tmp_path, capsys):
 
 @pytest.mark.server
 def test_mistake_inside_a_run_is_one_sentence_on_the_terminal(inputs, server, tmp_path):
-    """Prefect's tracebacks of a user's mistake are on the run's page; the terminal has a sentence."""
+    """Prefect's tracebacks of a user's mistake are on the run's page; the terminal has one line."""
     study = write_toml(inputs / "study.toml", **{"covariance.n_tokens": 10})
     done = run_command(
         "run", study, "--results", tmp_path / "results", home=tmp_path, PREFECT_API_URL=server
