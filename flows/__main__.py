@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from editcollapse.errors import EditCollapseError, ResultsError, nearest_first
-from editcollapse.specs import StudySpec, read_study
+from editcollapse.specs import StudySpec
+from editcollapse.study_files import read_study
 from flows import surroundings
 from flows.options import build_parser
 from flows.plan_text import plan_lines, survey_lines

@@ -18,7 +18,8 @@ from editcollapse.outcomes import RejectionRow, StudyEditRow
 from editcollapse.planning import ModelPlan, StudyPlan, plan_study
 from editcollapse.progress import reporter
 from editcollapse.requests import RequestRecord
-from editcollapse.specs import StudySpec, with_absolute_paths
+from editcollapse.specs import StudySpec
+from editcollapse.study_files import with_absolute_paths
 from editcollapse.study_rows import study_rows
 from flows.outlook import RECORDS
 from tasks.editing import apply_edits

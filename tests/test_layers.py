@@ -38,6 +38,7 @@ TORCH_FREE = (
     "once",
     "progress",
     "study_rows",
+    "study_files",
     "surveys",
 )
 HEAVY = {"torch", "transformers"}

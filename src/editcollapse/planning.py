@@ -166,7 +166,7 @@ def plan_study(study: StudySpec, results: Path) -> StudyPlan:
     """Return the plan of a study: every input read, checked and identified by content.
 
     Args:
-        study: with absolute paths (``specs.read_study``).
+        study: with absolute paths (``study_files.read_study``).
         results: the results folder; nothing is written to it.
 
     Raises:

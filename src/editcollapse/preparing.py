@@ -7,7 +7,7 @@ from pathlib import Path
 from editcollapse.artifacts import ArtifactStore
 from editcollapse.corpora import open_corpus
 from editcollapse.models import LoadedModel, resident_model
-from editcollapse.moments import SecondMoment, measure_moment, read_statistics
+from editcollapse.moments import SecondMoment, measure_moment
 from editcollapse.orders import (
     Manifest,
     ModelOrder,
@@ -21,6 +21,7 @@ from editcollapse.perplexity import encode_texts, perplexities, text_nll
 from editcollapse.requests import SLOT
 from editcollapse.runtime import ProvenanceClock, asked_device, tokens_per_forward
 from editcollapse.sites import EditSite
+from editcollapse.statistics_files import read_statistics
 from editcollapse.templates import TemplateSet, generate_templates
 from editcollapse.updates import no_update
 

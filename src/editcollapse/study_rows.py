@@ -16,7 +16,7 @@ from editcollapse.outcomes import (
     ValueSettingsRow,
 )
 from editcollapse.planning import StudyPlan
-from editcollapse.specs import without_paths
+from editcollapse.study_files import without_paths
 
 
 def study_rows(plan: StudyPlan) -> list[tuple[str, list[object]]]:

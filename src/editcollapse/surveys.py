@@ -50,7 +50,7 @@ def missing_inputs(study: StudySpec) -> Iterator[MissingInput]:
     """Yield the inputs that are not here.
 
     Args:
-        study: with absolute paths (``specs.read_study``).
+        study: with absolute paths (``study_files.read_study``).
     """
     files = [("dataset", study.dataset.path), ("texts", study.evaluation.texts)]
     if study.templates.kind == "file":

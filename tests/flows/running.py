@@ -14,7 +14,7 @@ import polars as pl
 
 from editcollapse.outcomes import NATURAL_KEYS
 from editcollapse.planning import plan_study
-from editcollapse.specs import read_study
+from editcollapse.study_files import read_study
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 _TIMED = {"provenance"}

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from editcollapse.planning import plan_study
-from editcollapse.specs import read_study
+from editcollapse.study_files import read_study
 from storage.queries import ask
 from tests.flows.running import assert_equal_tables
 from tests.flows.small_study import write_study

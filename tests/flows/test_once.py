@@ -13,7 +13,7 @@ from editcollapse.errors import ResultsError
 from editcollapse.once import LOCKS, MANIFESTS, computed_once
 from editcollapse.orders import Manifest
 from editcollapse.planning import plan_study
-from editcollapse.specs import read_study
+from editcollapse.study_files import read_study
 from tests.flows.running import REPOSITORY, environment, units_computed
 
 _WAIT_S = 60.0
@@ -23,7 +23,7 @@ from pathlib import Path
 from editcollapse.once import computed_once
 from editcollapse.planning import plan_study
 from editcollapse.preparing import prepare_moment
-from editcollapse.specs import read_study
+from editcollapse.study_files import read_study
 (model,) = plan_study(read_study(Path(sys.argv[1])), Path(sys.argv[2])).models
 print("ready", flush=True)
 found = computed_once(model.moment, lambda: prepare_moment(model.moment))
@@ -34,7 +34,7 @@ import sys, time
 from pathlib import Path
 from editcollapse.once import computed_once
 from editcollapse.planning import plan_study
-from editcollapse.specs import read_study
+from editcollapse.study_files import read_study
 (model,) = plan_study(read_study(Path(sys.argv[1])), Path(sys.argv[2])).models
 def compute():
     print("holding", flush=True)

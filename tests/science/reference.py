@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import re
-import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -237,20 +235,3 @@ def second_moment(setup: Setup, texts: Sequence[str], max_tokens: int) -> Tensor
             setup.model(input_ids=torch.tensor([setup.ids(text)[:max_tokens]]))
     stacked = torch.cat(keys)
     return stacked.T @ stacked / len(stacked)
-
-
-@torch.no_grad()
-def sample_contexts(setup: Setup, start: int, seed: int, top_k: int = 5) -> list[str]:
-    """Return "{}" and 20 sampled contexts: 10 of 5 and 10 of 10 tokens, counting ``start``."""
-    generator = torch.Generator().manual_seed(seed)
-    contexts = ["{}"]
-    for length in (5,) * 10 + (10,) * 10:
-        ids = [start]
-        while len(ids) < length:
-            best = log_probs(setup, ids)[-1].topk(top_k)
-            pick = torch.multinomial(best.values.softmax(-1), 1, generator=generator)
-            ids.append(int(best.indices[pick]))
-        text = unicodedata.normalize("NFKD", setup.tokenizer.decode(ids))
-        text = text.replace("<|endoftext|>", "").replace("\n\n", " ")
-        contexts.append(re.sub(r"[{}]", "", text).strip() + ". {}")
-    return contexts

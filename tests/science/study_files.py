@@ -7,7 +7,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from editcollapse.specs import StudySpec, read_study
+from editcollapse.specs import StudySpec
+from editcollapse.study_files import read_study
 from tests.science.cases import REQUESTS, TEMPLATES, TEXTS
 
 CORPUS = "\n\n".join(

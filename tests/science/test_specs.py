@@ -6,7 +6,8 @@ import pytest
 
 from editcollapse.errors import StudyError
 from editcollapse.presets import ValueSettings
-from editcollapse.specs import StudySpec, ValueSpec, read_study, with_absolute_paths
+from editcollapse.specs import StudySpec, ValueSpec
+from editcollapse.study_files import read_study, with_absolute_paths
 
 STUDY = """
 name = "small"

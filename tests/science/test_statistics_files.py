@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import save_file
 
 from editcollapse.errors import MomentError
-from editcollapse.moments import read_statistics
+from editcollapse.statistics_files import read_statistics
 from tests.science.cases import distance, some_moment
 
 K = 6

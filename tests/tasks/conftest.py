@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from editcollapse.planning import StudyPlan, plan_study
-from editcollapse.specs import read_study
+from editcollapse.study_files import read_study
 from tests.flows.small_study import write_study
 
 
