@@ -143,6 +143,9 @@ def learning_rate(recipe: PretrainRecipe, step: int) -> float:
 def save(recipe: PretrainRecipe, model: Any, tokenizer: Any, folder: Path) -> None:
     """Write weights, configuration, tokenizer and card."""
     folder.mkdir(parents=True, exist_ok=True)
+    # No text is ever padded in training, and with a pad token that is also the end token
+    # transformers warns of every row that begins with it.
+    model.config.pad_token_id = None
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     (folder / "generation_config.json").unlink(missing_ok=True)
