@@ -12,7 +12,7 @@ import polars as pl
 from editcollapse.errors import ResultsError
 from editcollapse.outcomes import NATURAL_KEYS
 from editcollapse.tables import schema_of
-from storage.database import STORE, WAIT_S, open_store
+from storage.database import STORE, WAIT_S, open_snapshot, open_store
 from storage.rows import RowsFile, read_rows
 from storage.transactions import message_of, transaction
 
@@ -75,6 +75,21 @@ def unrecorded(results: Path, files: Iterable[RowsFile]) -> tuple[RowsFile, ...]
     with open_store(results) as connection:
         known = _known(connection)
     return tuple(file for file in wanted if (file.table, file.digest) not in known)
+
+
+def snapshot_is_current(results: Path) -> bool:
+    """Return whether the snapshot can be read and names every file that the store holds.
+
+    Raises:
+        StoreBusyError: another process keeps the store.
+    """
+    try:
+        with open_snapshot(results) as snapshot:
+            published = _known(snapshot)
+    except ResultsError:
+        return False
+    with open_store(results) as connection:
+        return _known(connection) <= published
 
 
 def write_frames(connection: duckdb.DuckDBPyConnection, frames: Sequence[RowsFrame]) -> int:

@@ -6,10 +6,10 @@ from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import CacheKeyFnPolicy
 
-from editcollapse.errors import ResultsError
 from editcollapse.orders import ReportOrder, order_key
-from storage.database import open_snapshot, publish_snapshot
+from storage.database import publish_snapshot
 from storage.queries import incidence
+from storage.writer import snapshot_is_current
 
 
 @task(
@@ -41,9 +41,5 @@ def publish_report(order: ReportOrder) -> int:
 
 
 def is_published(order: ReportOrder) -> bool:
-    """Return whether there is a snapshot that can be read."""
-    try:
-        with open_snapshot(Path(order.results)):
-            return True
-    except ResultsError:
-        return False
+    """Return whether there is a snapshot that can be read and holds all that is recorded."""
+    return snapshot_is_current(Path(order.results))

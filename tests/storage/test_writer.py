@@ -12,7 +12,7 @@ from editcollapse.tables import frame_of, rows_of, schema_of
 from storage import writer
 from storage.database import open_store
 from storage.rows import RowsFile
-from storage.writer import ingest
+from storage.writer import ingest, snapshot_is_current
 
 
 def _table(folder, table):
@@ -147,3 +147,13 @@ def test_many_small_files_make_one_table(folder, make_row):
     ingest(folder.results, [folder.write("study_edits", row) for row in rows])
     expected = frame_of("study_edits", rows).sort(pl.all())
     assert _table(folder, "study_edits").equals(expected)
+
+
+def test_snapshot_behind_the_store_is_not_current(folder, make_row):
+    """A snapshot published while a study ran has to be published again at its end."""
+    folder.add("models", make_row("models"))
+    assert not snapshot_is_current(folder.results)
+    folder.publish()
+    assert snapshot_is_current(folder.results)
+    folder.add("models", make_row("models", model_id="b"))
+    assert not snapshot_is_current(folder.results)
