@@ -16,7 +16,7 @@ from editcollapse.artifacts import ArtifactRef, ArtifactStore
 from editcollapse.orders import Manifest, Order, RecordOrder, ReportOrder
 from editcollapse.outcomes import RejectionRow, StudyEditRow
 from editcollapse.planning import ModelPlan, StudyPlan, plan_study
-from editcollapse.progress import reporter
+from editcollapse.progress import OVERALL, reporter
 from editcollapse.requests import RequestRecord
 from editcollapse.specs import StudySpec
 from editcollapse.study_files import with_absolute_paths
@@ -34,7 +34,6 @@ UNITS_PER_MODEL = 3
 """Templates, covariance, unedited model."""
 UNITS_PER_BATCH = 3
 """Edits, evaluation, recording."""
-OVERALL = "study"
 Result = TypeVar("Result")
 
 

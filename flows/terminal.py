@@ -19,14 +19,13 @@ from rich.table import Table
 from rich.text import Text
 
 from editcollapse.errors import EditCollapseError
-from editcollapse.progress import listening
+from editcollapse.progress import OVERALL, listening
 
 POSITIONS = {
     "first_token": "first token",
     "first_several": "first, several tokens",
     "inside": "inside",
 }
-_OVERALL = "study"
 _PERCENT = 100
 _SAID = ("Finished in state", "Crash detected! Execution was aborted by an interrupt signal")
 """How Prefect's log records begin whose news the command itself tells."""
@@ -56,11 +55,11 @@ def progress_bar() -> Iterator[None]:
         unit = bars.add_task("starting Prefect", total=None)
 
         def show(what: str, done: int, total: int) -> None:
-            if what == _OVERALL:
+            if what == OVERALL:
                 bars.update(overall, completed=done, total=total)
             else:
                 bars.update(unit, description=what, completed=done, total=total)
-            if not screen.is_terminal and what == _OVERALL:
+            if not screen.is_terminal and what == OVERALL:
                 screen.print(f"study: {done} of {total} units")
 
         with listening(show):

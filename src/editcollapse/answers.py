@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from editcollapse.editing import edited_residual_by_row
+from editcollapse.models import widened
 from editcollapse.outcomes import ProbeScores
-from editcollapse.perplexity import LOGIT_BUDGET
+from editcollapse.perplexity import states_per_head
 from editcollapse.probes import ProbeKind, ProbePlan, Question, Side
 from editcollapse.sites import EditSite, SiteStates
 from editcollapse.tokens import pad_right
@@ -117,13 +118,12 @@ def _read(
             position.append(question.first_position + offset)
             label.append(token)
     states = hidden[torch.tensor(row), torch.tensor(position)]
-    size = max(1, LOGIT_BUDGET // max(1, site.loaded.widths.n_vocabulary))
+    size = states_per_head(site.loaded)
     nll, best = [], []
     for some, goal in zip(
         torch.split(states, size), torch.split(torch.tensor(label), size), strict=True
     ):
-        logits = site.loaded.logits(some)
-        logits = logits if logits.dtype == torch.float64 else logits.float()
+        logits = widened(site.loaded.logits(some))
         log_probs = torch.log_softmax(logits, dim=-1)
         nll.extend((-log_probs).gather(1, goal.to(logits.device)[:, None])[:, 0].tolist())
         best.extend(logits.argmax(dim=-1).tolist())

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from editcollapse.models import LoadedModel
+from editcollapse.models import LoadedModel, widened
 from editcollapse.sites import EditSite, SiteStates
 from editcollapse.updates import RankOneUpdates
 
@@ -24,7 +24,7 @@ def edited_residual(site: EditSite, states: SiteStates, updates: RankOneUpdates)
         states: unedited states of N rows.
         updates: E updates; row e·N + n of the result is row n under update e.
     """
-    dots = _wide(states.key) @ updates.right.to(_wide(states.key)).T  # (N, T, E)
+    dots = widened(states.key) @ updates.right.to(widened(states.key)).T  # (N, T, E)
     left = updates.left.to(dots)
     change = dots.permute(2, 0, 1)[..., None] * left[:, None, None, :]  # (E, N, T, D)
     every = SiteStates(
@@ -48,7 +48,7 @@ def edited_residual_by_row(
         updates: E updates.
         owner: int64 (N,): each row's update.
     """
-    key = _wide(states.key)
+    key = widened(states.key)
     right, left = (part.to(key)[owner] for part in (updates.right, updates.left))
     dots = torch.einsum("ntk,nk->nt", key, right)
     return site.add_to_value(states, dots[..., None] * left[:, None, :])
@@ -71,11 +71,6 @@ def written_into_weights(
     finally:
         with torch.no_grad():
             weight.copy_(saved)
-
-
-def _wide(tensor: Tensor) -> Tensor:
-    """Return float32 or better."""
-    return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
 def _repeat_if_read(site: EditSite, value: Tensor, times: int) -> Tensor:

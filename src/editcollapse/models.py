@@ -104,6 +104,11 @@ class LoadedModel:
         return logits if cap is None else torch.tanh(logits / cap) * cap
 
 
+def widened(tensor: Tensor) -> Tensor:
+    """Return a tensor as float32 or better: half types are widened, float64 stays."""
+    return tensor if tensor.dtype == torch.float64 else tensor.float()
+
+
 def check_layer(layer: int, widths: Widths, source: str) -> None:
     """Raise ModelError where a model has no such layer."""
     if not 0 <= layer < widths.n_layers:

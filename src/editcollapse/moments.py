@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from editcollapse.errors import MomentError
-from editcollapse.models import LoadedModel
+from editcollapse.models import LoadedModel, widened
 from editcollapse.sites import EditSite
 from editcollapse.tokens import pad_right
 
@@ -171,8 +171,7 @@ def _real_keys(site: EditSite, batch: list[tuple[int, ...]]) -> Tensor:
     states = site.read(pad_right(batch, site.loaded.device))
     lengths = torch.tensor([len(row) for row in batch], device=states.key.device)
     real = torch.arange(states.key.shape[1], device=states.key.device) < lengths[:, None]
-    keys = states.key[real]
-    return keys if keys.dtype == torch.float64 else keys.float()
+    return widened(states.key[real])
 
 
 class MomentSolver:

@@ -13,14 +13,14 @@ from torch import Tensor
 
 from editcollapse.editing import edited_residual
 from editcollapse.errors import DatasetError
-from editcollapse.models import LoadedModel
+from editcollapse.models import LoadedModel, widened
 from editcollapse.requests import Rejection
 from editcollapse.sites import EditSite
 from editcollapse.tokens import Encoder, pad_right
 from editcollapse.updates import RankOneUpdates
 
 _SCORABLE = 2
-LOGIT_BUDGET = 1 << 24
+_LOGIT_BUDGET = 1 << 24
 """Logits held at once; a vocabulary of 50,257 takes 333 tokens at a time."""
 
 
@@ -134,6 +134,11 @@ def text_nll(
     return result
 
 
+def states_per_head(loaded: LoadedModel) -> int:
+    """Return how many states the head may read at once."""
+    return max(1, _LOGIT_BUDGET // max(1, loaded.widths.n_vocabulary))
+
+
 @torch.no_grad()
 def token_nll(loaded: LoadedModel, hidden: Tensor, labels: Tensor) -> Tensor:
     """Return -log p of each label, (M,), float32 or better, nats.
@@ -143,11 +148,10 @@ def token_nll(loaded: LoadedModel, hidden: Tensor, labels: Tensor) -> Tensor:
         hidden: (M, D) states after the final norm.
         labels: int64 (M,).
     """
-    size = max(1, LOGIT_BUDGET // max(1, loaded.widths.n_vocabulary))
+    size = states_per_head(loaded)
     parts = []
     for states, goal in zip(torch.split(hidden, size), torch.split(labels, size), strict=True):
-        logits = loaded.logits(states)
-        logits = logits if logits.dtype == torch.float64 else logits.float()
+        logits = widened(loaded.logits(states))
         parts.append(torch.nn.functional.cross_entropy(logits, goal, reduction="none"))
     return torch.cat(parts)
 

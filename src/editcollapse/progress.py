@@ -6,6 +6,9 @@ from contextlib import contextmanager
 Listener = Callable[[str, int, int], None]
 """Called with what is going on, how much is done, and all there is to do."""
 
+OVERALL = "study"
+"""The name under which a flow reports how far it is as a whole."""
+
 _listeners: list[Listener] = []
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from editcollapse.live import LiveRows
+from editcollapse.models import widened
 from editcollapse.presets import ValueSettings
 from editcollapse.rewrites import Rewrite, RowLayout
 from editcollapse.sites import EditSite, SiteStates
@@ -212,9 +213,7 @@ class _Problem:
     def _log_probs(self, hidden: Tensor) -> Tensor:
         """Return log-probabilities, (M, V), float32 or better."""
         logits = self.site.loaded.logits(hidden)
-        return torch.log_softmax(
-            logits if logits.dtype == torch.float64 else logits.float(), dim=-1
-        )
+        return torch.log_softmax(widened(logits), dim=-1)
 
 
 def _at_subject(states: SiteStates, layout: RowLayout) -> tuple[Tensor, Tensor]:
