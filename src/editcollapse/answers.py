@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from editcollapse.editing import edited_residual_by_row
+from editcollapse.head import states_per_head
 from editcollapse.models import widened
 from editcollapse.outcomes import ProbeScores
-from editcollapse.perplexity import states_per_head
 from editcollapse.probes import ProbeKind, ProbePlan, Question, Side
 from editcollapse.sites import EditSite, SiteStates
 from editcollapse.tokens import pad_right

@@ -9,13 +9,16 @@ from pathlib import Path
 import torch
 
 from editcollapse.artifacts import ArtifactRef, ArtifactStore
+from editcollapse.devices import tokens_per_forward
+from editcollapse.halving import GroupLimit, halved
 from editcollapse.methods import distinct_rules, method_of
 from editcollapse.moments import MomentSolver
 from editcollapse.orders import EditOrder, Manifest
 from editcollapse.outcomes import EditRow, PositionRow
+from editcollapse.precision import float32_products
 from editcollapse.preparing import Progress, load
-from editcollapse.rewrites import Rewrite, build_rewrites
-from editcollapse.runtime import ProvenanceClock, tokens_per_forward
+from editcollapse.rewrites import Rewrite, build_rewrites, like_width_groups
+from editcollapse.runtime import ProvenanceClock
 from editcollapse.sites import EditSite
 from editcollapse.updates import RankOneUpdates, UpdateDiagnostics, rank_one_updates
 from editcollapse.values import LossTerms, TargetValues, optimise_values
@@ -26,6 +29,7 @@ _solvers: dict[str, MomentSolver] = {}
 _solvers_lock = threading.Lock()
 
 
+@float32_products()
 def edit_batch(order: EditOrder, on_step: Progress = None) -> Manifest:
     """Return the updates of a batch as tensors, and rows of edits and positions.
 
@@ -34,6 +38,7 @@ def edit_batch(order: EditOrder, on_step: Progress = None) -> Manifest:
     Raises:
         MomentError: C has no Cholesky factor.
         ArtifactError: C's file is missing or has changed.
+        DeviceMemoryError: one edit alone does not fit on the device.
     """
     clock = ProvenanceClock(order.key, "edits")
     store = ArtifactStore(Path(order.results))
@@ -100,18 +105,21 @@ def _optimise(
     site: EditSite, rewrites: Sequence[Rewrite], order: EditOrder, on_step: Progress
 ) -> TargetValues:
     """Optimise in groups of like width that fit in memory; return values in the order given."""
-    budget = tokens_per_forward(site.loaded.device.type)
-    by_width = sorted(range(len(rewrites)), key=lambda b: rewrites[b].n_tokens)
-    groups: list[list[int]] = []
-    for b in by_width:
-        if groups and (len(groups[-1]) + 1) * rewrites[b].n_tokens <= budget:
-            groups[-1].append(b)
-        else:
-            groups.append([b])
+    device = site.loaded.device
+    budget = tokens_per_forward(device, site.loaded.size(site.layer), "values")
+    groups = like_width_groups(rewrites, budget)
+    limit = GroupLimit(device, "v* of one edit")
+
+    def run(group: Sequence[int]) -> TargetValues:
+        return optimise_values(site, [rewrites[b] for b in group], order.model.values)
+
+    def tokens(group: Sequence[int]) -> int:
+        n_rows = len(rewrites[group[0]].prompts) + 1
+        return len(group) * n_rows * max(rewrites[b].n_live for b in group)
+
     parts = []
     for done, group in enumerate(groups):
-        chosen = [rewrites[b] for b in group]
-        parts.append(optimise_values(site, chosen, order.model.values))
+        parts += [part for _, part in halved(group, run, limit, tokens)]
         if on_step is not None:
             on_step(done + 1, len(groups))
     place = torch.tensor([b for group in groups for b in group]).argsort()

@@ -27,13 +27,9 @@ def edited_residual(site: EditSite, states: SiteStates, updates: RankOneUpdates)
     dots = widened(states.key) @ updates.right.to(widened(states.key)).T  # (N, T, E)
     left = updates.left.to(dots)
     change = dots.permute(2, 0, 1)[..., None] * left[:, None, None, :]  # (E, N, T, D)
-    every = SiteStates(
-        ids=states.ids,
-        residual=states.residual.repeat(len(updates), 1, 1),
-        key=states.key,
-        value=_repeat_if_read(site, states.value, len(updates)),
-    )
-    return site.add_to_value(every, change.flatten(0, 1))
+    residual = states.residual.repeat(len(updates), 1, 1)
+    value = states.value.repeat(len(updates), 1, 1) if site.reads_value else states.value
+    return site.add_to_value(residual, value, change.flatten(0, 1))
 
 
 @torch.no_grad()
@@ -51,7 +47,7 @@ def edited_residual_by_row(
     key = widened(states.key)
     right, left = (part.to(key)[owner] for part in (updates.right, updates.left))
     dots = torch.einsum("ntk,nk->nt", key, right)
-    return site.add_to_value(states, dots[..., None] * left[:, None, :])
+    return site.add_to_value(states.residual, states.value, dots[..., None] * left[:, None, :])
 
 
 @contextmanager
@@ -71,8 +67,3 @@ def written_into_weights(
     finally:
         with torch.no_grad():
             weight.copy_(saved)
-
-
-def _repeat_if_read(site: EditSite, value: Tensor, times: int) -> Tensor:
-    """Repeat the value for families whose norm reads it; others pass it on unread."""
-    return value.repeat(times, 1, 1) if site.loaded.architecture.post_mlp_norm else value

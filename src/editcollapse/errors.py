@@ -32,6 +32,10 @@ class ArtifactError(EditCollapseError, RuntimeError):
     """A stored file is missing or its content no longer matches its digest."""
 
 
+class DeviceMemoryError(EditCollapseError, MemoryError):
+    """The smallest piece of work does not fit in the memory of the device."""
+
+
 class ResultsError(EditCollapseError, RuntimeError):
     """The results folder or database cannot be read or written."""
 

@@ -7,18 +7,21 @@ from pathlib import Path
 from editcollapse.answers import answer_probes, score_probes
 from editcollapse.applying import stored_updates
 from editcollapse.artifacts import ArtifactStore
+from editcollapse.devices import tokens_per_forward
 from editcollapse.methods import distinct_rules
 from editcollapse.orders import EvaluateOrder, Manifest
 from editcollapse.outcomes import BaseMeasurementRow, MeasurementRow, ProbeScores
 from editcollapse.perplexity import Perplexity, encode_texts, perplexities, text_nll
+from editcollapse.precision import float32_products
 from editcollapse.preparing import Progress, load
 from editcollapse.probes import ProbePlan, plan_probes
-from editcollapse.runtime import ProvenanceClock, tokens_per_forward
+from editcollapse.runtime import ProvenanceClock
 from editcollapse.sites import EditSite
 
 logger = logging.getLogger(__name__)
 
 
+@float32_products()
 def evaluate_batch(order: EvaluateOrder, on_method: Progress = None) -> Manifest:
     """Return measurements of every edit of a batch, and the unedited model's on the same probes.
 
@@ -34,7 +37,7 @@ def evaluate_batch(order: EvaluateOrder, on_method: Progress = None) -> Manifest
     store = ArtifactStore(Path(order.results))
     loaded = load(edits.model)
     site = EditSite(loaded, edits.model.layer)
-    budget = tokens_per_forward(loaded.device.type)
+    budget = tokens_per_forward(loaded.device, loaded.size(site.layer), "evaluation")
     updates = stored_updates(store, order.updates)
     texts = encode_texts(loaded.encoder, store.json(order.texts))
     requests = [request for request in edits.requests if request.request_id not in order.skipped]

@@ -5,15 +5,27 @@ import logging
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
+from editcollapse.activations import fuse_activations_
 from editcollapse.architectures import Architecture, Widths
+from editcollapse.budgets import ModelSize
+from editcollapse.devices import (
+    best_device,
+    check_dtype,
+    device_memory_error,
+    is_out_of_memory,
+    release,
+)
 from editcollapse.errors import ModelError
 from editcollapse.model_files import ModelDigests, ModelFiles, digest_model, locate_model
-from editcollapse.specs import ModelSpec
 from editcollapse.tokens import Encoder
+
+if TYPE_CHECKING:
+    from editcollapse.specs import ModelSpec
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +86,10 @@ class LoadedModel:
         """Number of parameters; tied ones once."""
         return sum(parameter.numel() for parameter in self.model.parameters())
 
+    def size(self, layer: int) -> ModelSize:
+        """Return what memory depends on, with one layer edited."""
+        return ModelSize(self.architecture.family, self.widths, layer, self.digests.dtype)
+
     def down_projection(self, layer: int) -> nn.Module:
         """Return the second MLP projection of a block.
 
@@ -103,6 +119,11 @@ class LoadedModel:
         cap = getattr(self.model.config, "final_logit_softcapping", None)
         return logits if cap is None else torch.tanh(logits / cap) * cap
 
+    @property
+    def caps_logits(self) -> bool:
+        """Whether the family bounds its logits softly."""
+        return getattr(self.model.config, "final_logit_softcapping", None) is not None
+
 
 def widened(tensor: Tensor) -> Tensor:
     """Return a tensor as float32 or better: half types are widened, float64 stays."""
@@ -118,7 +139,7 @@ def check_layer(layer: int, widths: Widths, source: str) -> None:
         )
 
 
-def load_model(spec: ModelSpec, device: str, files: ModelFiles | None = None) -> LoadedModel:
+def load_model(spec: "ModelSpec", device: str, files: ModelFiles | None = None) -> LoadedModel:
     """Return a model in evaluation mode, without gradients for its weights.
 
     Args:
@@ -128,9 +149,13 @@ def load_model(spec: ModelSpec, device: str, files: ModelFiles | None = None) ->
 
     Raises:
         ModelError: the files are missing, foreign or not whole, or the tokenizer does not fit.
+        StudyError: there is no such device, or it has no numbers of this dtype.
+        DeviceMemoryError: the weights do not fit on the device.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    place = best_device(device)
+    check_dtype(place, _DTYPES[spec.dtype], spec.source)
     files = files or locate_model(spec.source, spec.revision)
     digests = digest_model(files, spec)
     try:
@@ -156,9 +181,10 @@ def load_model(spec: ModelSpec, device: str, files: ModelFiles | None = None) ->
             f"({lacking}): copy or download it again."
         )
     model.eval().requires_grad_(False)
+    fuse_activations_(model)
     positions = getattr(model.config, "max_position_embeddings", None) or _NO_LIMIT
     return LoadedModel(
-        model=model.to(best_device(device)),
+        model=_moved(model, place, files.source),
         encoder=Encoder(tokenizer, spec.start_token, int(positions), files.source),
         architecture=files.architecture,
         widths=files.widths,
@@ -167,19 +193,26 @@ def load_model(spec: ModelSpec, device: str, files: ModelFiles | None = None) ->
     )
 
 
-def best_device(asked: str = "auto") -> torch.device:
-    """Return the device asked for; ``auto`` is an accelerator where there is one, else the CPU."""
-    if asked != "auto":
-        return torch.device(asked)
-    found = torch.accelerator.current_accelerator(check_available=True)
-    return found if found is not None else torch.device("cpu")
+def _moved(model: nn.Module, place: torch.device, source: str) -> nn.Module:
+    """Return the model on a device.
+
+    Raises:
+        DeviceMemoryError: it does not fit.
+    """
+    try:
+        return model.to(place)
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+    n_bytes = sum(each.numel() * each.element_size() for each in model.parameters())
+    raise device_memory_error(f"the weights of {source}", f"{n_bytes / (1 << 30):.2f} GiB", place)
 
 
 def resident_model(
-    spec: ModelSpec,
+    spec: "ModelSpec",
     model_id: str,
     device: str,
-    load: Callable[[ModelSpec, str], LoadedModel] = load_model,
+    load: "Callable[[ModelSpec, str], LoadedModel]" = load_model,
 ) -> LoadedModel:
     """Return the model of this process, loading it when another or none is resident.
 
@@ -190,7 +223,7 @@ def resident_model(
     with _resident_lock:
         key = (model_id, device)
         if key not in _resident:
-            _resident.clear()
+            forget_models()
             loaded = load(spec, device)
             if loaded.model_id != model_id:
                 raise ModelError(
@@ -205,4 +238,7 @@ def resident_model(
 def forget_models() -> None:
     """Drop the resident model and free its memory."""
     with _resident_lock:
+        places = {loaded.device for loaded in _resident.values()}
         _resident.clear()
+        for place in places:
+            release(place)

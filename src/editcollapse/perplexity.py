@@ -13,15 +13,15 @@ from torch import Tensor
 
 from editcollapse.editing import edited_residual
 from editcollapse.errors import DatasetError
-from editcollapse.models import LoadedModel, widened
+from editcollapse.head import label_nll
 from editcollapse.requests import Rejection
 from editcollapse.sites import EditSite
 from editcollapse.tokens import Encoder, pad_right
 from editcollapse.updates import RankOneUpdates
 
 _SCORABLE = 2
-_LOGIT_BUDGET = 1 << 24
-"""Logits held at once; a vocabulary of 50,257 takes 333 tokens at a time."""
+_ENOUGH = 4
+"""One over the share of a full forward that keeps a device busy."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -36,11 +36,24 @@ class EncodedTexts:
         """Tokens that are scored: all but each text's first."""
         return sum(len(row) - 1 for row in self.rows)
 
-    def groups(self, tokens_per_forward: int) -> Iterator[tuple[int, list[tuple[int, ...]]]]:
-        """Yield the index of a group's first row and the group, bounded in padded tokens."""
+    def groups(
+        self, tokens_per_forward: int, n_updates: int
+    ) -> Iterator[tuple[int, list[tuple[int, ...]]]]:
+        """Yield the index of a group's first row and the group.
+
+        A group holds texts of one length, so that nothing is padded, unless it would be too small
+        to keep the device busy.
+
+        Args:
+            tokens_per_forward: padded tokens of a group at most.
+            n_updates: models that every group runs under.
+        """
+        enough = tokens_per_forward // _ENOUGH
         start, group = 0, list[tuple[int, ...]]()
         for index, row in enumerate(self.rows):
-            if group and (len(group) + 1) * len(row) > tokens_per_forward:
+            full = (len(group) + 1) * len(row) > tokens_per_forward
+            longer = bool(group) and len(row) > len(group[0])
+            if group and (full or (longer and sum(map(len, group)) * n_updates >= enough)):
                 yield start, group
                 start, group = index, []
             group.append(row)
@@ -111,7 +124,7 @@ def text_nll(
     """
     device = site.loaded.device
     result = torch.empty((len(updates), len(texts.rows)), dtype=torch.float64)
-    for start, group in texts.groups(tokens_per_forward):
+    for start, group in texts.groups(tokens_per_forward, len(updates)):
         ids = pad_right(group, device)
         states = site.read(ids)
         n_rows, width = ids.shape
@@ -125,35 +138,13 @@ def text_nll(
             residual = edited_residual(site, states, some)  # (e·n, T, D)
             hidden = site.continue_from(ids.repeat(len(some), 1), residual)
             hidden = hidden.view(len(some), n_rows, width, -1)[:, :, :-1][:, real]  # (e, m, D)
-            nll = token_nll(site.loaded, hidden.flatten(0, 1), labels.repeat(len(some)))
+            nll = label_nll(site.loaded, hidden.flatten(0, 1), labels.repeat(len(some)))
             sums = torch.zeros((len(some), n_rows), dtype=torch.float64, device="cpu")
             sums.index_add_(1, owner.cpu(), nll.view(len(some), -1).double().cpu())
             result[first : first + len(some), start : start + n_rows] = sums / scored.cpu()
         if on_group is not None:
             on_group(start + n_rows, len(texts.rows))
     return result
-
-
-def states_per_head(loaded: LoadedModel) -> int:
-    """Return how many states the head may read at once."""
-    return max(1, _LOGIT_BUDGET // max(1, loaded.widths.n_vocabulary))
-
-
-@torch.no_grad()
-def token_nll(loaded: LoadedModel, hidden: Tensor, labels: Tensor) -> Tensor:
-    """Return -log p of each label, (M,), float32 or better, nats.
-
-    Args:
-        loaded: the model whose head reads the states.
-        hidden: (M, D) states after the final norm.
-        labels: int64 (M,).
-    """
-    size = states_per_head(loaded)
-    parts = []
-    for states, goal in zip(torch.split(hidden, size), torch.split(labels, size), strict=True):
-        logits = widened(loaded.logits(states))
-        parts.append(torch.nn.functional.cross_entropy(logits, goal, reduction="none"))
-    return torch.cat(parts)
 
 
 def perplexities(nll: Tensor) -> list[Perplexity]:

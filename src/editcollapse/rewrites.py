@@ -9,6 +9,8 @@ from torch import Tensor
 from editcollapse.requests import SLOT, EditRequest
 from editcollapse.tokens import Encoder, PositionAudit, SubjectSequence, UnusableTextError
 
+_ENOUGH = 8
+"""One over the share of a full pass that keeps a device busy: measured on CPUs, 512 tokens."""
 KL_PROMPT = f"{SLOT} is a"
 
 
@@ -34,9 +36,15 @@ class Rewrite:
         return [*(prompt.ids + self.target[:-1] for prompt in self.prompts), self.kl_prompt.ids]
 
     @property
-    def n_tokens(self) -> int:
-        """Tokens of the widest row, times rows."""
-        return max(len(row) for row in self.rows) * (len(self.prompts) + 1)
+    def n_live(self) -> int:
+        """Most tokens that a row has from its subject's last one on."""
+        rows = zip((*self.prompts, self.kl_prompt), self.rows, strict=True)
+        return max(len(row) - prompt.subject_last for prompt, row in rows)
+
+    @property
+    def n_left(self) -> int:
+        """Most tokens that a row has left of its subject's last one."""
+        return max(prompt.subject_last for prompt in (*self.prompts, self.kl_prompt))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -87,6 +95,34 @@ def build_rewrites(
     return rewrites, unusable
 
 
+def like_width_groups(rewrites: Sequence[Rewrite], tokens_per_pass: int) -> list[list[int]]:
+    """Return places of rewrites in groups that run together, narrow ones first.
+
+    A pass costs each edit as many live tokens as the widest of its group has. So a group holds
+    one width, unless it would be too small to keep the device busy.
+
+    Args:
+        rewrites: of one batch.
+        tokens_per_pass: live tokens in one pass at most; a left context counts a quarter, since
+            it takes memory and hardly any work.
+    """
+    enough = tokens_per_pass // _ENOUGH
+    order = sorted(range(len(rewrites)), key=lambda b: (rewrites[b].n_live, rewrites[b].n_left))
+    groups: list[list[int]] = []
+    for b in order:
+        n_live, n_rows = rewrites[b].n_live, len(rewrites[b].prompts) + 1
+        if groups:
+            group = [*groups[-1], b]
+            n_left = max(rewrites[other].n_left for other in group)
+            fits = len(group) * n_rows * (n_live + n_left // 4) <= tokens_per_pass
+            narrower = rewrites[group[0]].n_live < n_live
+            if fits and not (narrower and (len(group) - 1) * n_rows * n_live > enough):
+                groups[-1] = group
+                continue
+        groups.append([b])
+    return groups
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class RowLayout:
     """Where B rewrites of P prompts each read, in their B·(P+1) padded rows.
@@ -98,35 +134,35 @@ class RowLayout:
     n_prompts: int
     subject_last: Tensor
     """int64 (B, P+1): where delta is added, KL row included."""
-    loss_row: Tensor
-    """int64 (M,): row of each target token, counted within the batch."""
-    loss_position: Tensor
-    """int64 (M,): position whose logits predict it."""
-    loss_label: Tensor
-    """int64 (M,): the target token."""
-    loss_weight: Tensor
-    """float64 (M,): one over the number of the edit's target tokens."""
+    reads: Tensor
+    """int64 (B, P+1, M): positions whose logits are read, counted from the subject's last token:
+    those that predict the target; in the KL row, the subject's last token itself. Filled up with
+    the last one where the target has fewer than M tokens."""
+    labels: Tensor
+    """int64 (B, M): the target's tokens, filled up likewise."""
+    weights: Tensor
+    """float64 (B, M): one over the number of the target's tokens, 0 where filled up."""
 
     @classmethod
     def of(cls, rewrites: Sequence[Rewrite], device: torch.device) -> "RowLayout":
         """Return the layout of rewrites that share their templates."""
-        n_prompts = len(rewrites[0].prompts)
-        subject, row, position, label, weight = [], [], [], [], []
-        for b, rewrite in enumerate(rewrites):
-            prompts = [*rewrite.prompts, rewrite.kl_prompt]
-            subject.append([prompt.subject_last for prompt in prompts])
-            for p, prompt in enumerate(rewrite.prompts):
-                for t, token in enumerate(rewrite.target):
-                    row.append(b * (n_prompts + 1) + p)
-                    position.append(len(prompt.ids) - 1 + t)
-                    label.append(token)
-                    weight.append(1.0 / len(rewrite.target))
+        width = max(len(rewrite.target) for rewrite in rewrites)
+        subject, reads, labels, weights = [], [], [], []
+        for rewrite in rewrites:
+            size = len(rewrite.target)
+            places = [min(t, size - 1) for t in range(width)]
+            subject.append(
+                [prompt.subject_last for prompt in (*rewrite.prompts, rewrite.kl_prompt)]
+            )
+            first = [len(prompt.ids) - 1 - prompt.subject_last for prompt in rewrite.prompts]
+            reads.append([[start + t for t in places] for start in first] + [[0] * width])
+            labels.append([rewrite.target[t] for t in places])
+            weights.append([1.0 / size] * size + [0.0] * (width - size))
         return cls(
             n_edits=len(rewrites),
-            n_prompts=n_prompts,
+            n_prompts=len(rewrites[0].prompts),
             subject_last=torch.tensor(subject, device=device),
-            loss_row=torch.tensor(row, device=device),
-            loss_position=torch.tensor(position, device=device),
-            loss_label=torch.tensor(label, device=device),
-            loss_weight=torch.tensor(weight, dtype=torch.float64, device=device),
+            reads=torch.tensor(reads, device=device),
+            labels=torch.tensor(labels, device=device),
+            weights=torch.tensor(weights, dtype=torch.float64, device="cpu"),
         )

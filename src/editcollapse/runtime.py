@@ -16,8 +16,8 @@ from editcollapse import NUMERICS, __version__
 from editcollapse.errors import StudyError
 from editcollapse.outcomes import ProvenanceRow
 
-_CPU_TOKENS = 4096
-_ACCELERATOR_TOKENS = 32768
+_MEMINFO = Path("/proc/meminfo")
+_CGROUP = Path("/sys/fs/cgroup")
 
 
 def asked_device() -> str:
@@ -25,23 +25,68 @@ def asked_device() -> str:
     return os.environ.get("EDITCOLLAPSE_DEVICE", "auto")
 
 
-def tokens_per_forward(device_type: str) -> int:
-    """Return the padded tokens that one forward may hold.
+def asked_tokens() -> int | None:
+    """Return the padded tokens that EDITCOLLAPSE_TOKENS_PER_FORWARD allows; None where unset.
 
-    EDITCOLLAPSE_TOKENS_PER_FORWARD overrides the default of the device. Numbers do not depend on
-    it beyond rounding.
+    Numbers do not depend on it beyond rounding.
 
     Raises:
         StudyError: the variable holds no positive whole number.
     """
     text = os.environ.get("EDITCOLLAPSE_TOKENS_PER_FORWARD")
     if text is None:
-        return _CPU_TOKENS if device_type == "cpu" else _ACCELERATOR_TOKENS
-    if not text.isdigit() or int(text) == 0:
+        return None
+    if not text.isdecimal() or int(text) == 0:
         raise StudyError(
             f"EDITCOLLAPSE_TOKENS_PER_FORWARD is {text!r}; it must be a positive whole number."
         )
     return int(text)
+
+
+def asked_tf32() -> bool:
+    """Return whether EDITCOLLAPSE_TF32 asks for TF32 products; it does not where it is unset.
+
+    Raises:
+        StudyError: the variable holds neither 0 nor 1.
+    """
+    text = os.environ.get("EDITCOLLAPSE_TF32", "0")
+    if text not in {"0", "1"}:
+        raise StudyError(f"EDITCOLLAPSE_TF32 is {text!r}; it must be 0 or 1.")
+    return text == "1"
+
+
+def free_host_bytes() -> int | None:
+    """Return the main memory that new work may take, in bytes; None where the system tells none.
+
+    Linux: MemAvailable, or what the control group leaves where that is less. Elsewhere: the free
+    pages, or all of them.
+    """
+    try:
+        text = _MEMINFO.read_text(encoding="ascii")
+        free = int(text.split("MemAvailable:")[1].split()[0]) << 10
+    except (OSError, IndexError, ValueError):
+        return _free_pages()
+    left = _left_in_group()
+    return free if left is None else min(free, left)
+
+
+def _left_in_group() -> int | None:
+    """Return what the control group of this container leaves, in bytes; None without a limit."""
+    try:
+        limit = int((_CGROUP / "memory.max").read_text(encoding="ascii"))
+        used = int((_CGROUP / "memory.current").read_text(encoding="ascii"))
+    except (OSError, ValueError):  # no control group, or its limit is the word max
+        return None
+    return max(0, limit - used)
+
+
+def _free_pages() -> int | None:
+    """Return the free pages in bytes, or all pages where the system counts no free ones."""
+    names = getattr(os, "sysconf_names", {})
+    for name in ("SC_AVPHYS_PAGES", "SC_PHYS_PAGES"):
+        if name in names and os.sysconf(name) > 0:
+            return os.sysconf(name) * os.sysconf("SC_PAGE_SIZE")
+    return None
 
 
 class ProvenanceClock:

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import DynamicCache
 
 from editcollapse.models import LoadedModel
 
@@ -36,6 +37,18 @@ class SiteStates:
     def rows(self, index: Tensor | slice) -> "SiteStates":
         """Return some of the rows."""
         return SiteStates(self.ids[index], self.residual[index], self.key[index], self.value[index])
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LeftContext:
+    """What stands left of the tokens that run: N rows, each padded on the left."""
+
+    positions: Tensor | None
+    """int64 (N, T): of the tokens that run; None where they start at 0."""
+    mask: Tensor | None
+    """int64 (N, left + T): 0 where a cached token is padding; None without padding."""
+    cache: Any
+    """Keys and values of the tokens on the left by block, or an empty cache to be filled."""
 
 
 class _Replay(nn.Module):
@@ -85,29 +98,52 @@ class EditSite:
         self._as_tuple = self._returns_tuples()
 
     @torch.no_grad()
-    def read(self, ids: Tensor) -> SiteStates:
+    def read(self, ids: Tensor, left: "LeftContext | None" = None) -> SiteStates:
         """Return key, value and residual of every token at this layer; the blocks above do not run.
 
         Args:
             ids: int64 (N, T), padded on the right.
+            left: of the blocks up to this one, where the rows do not start at their first token.
         """
         blocks = list(self.loaded.blocks)
         recorder = _Recorder(blocks[self.layer])
-        # Blocks above cost nothing, but must hand on what the decoder expects of a block.
-        above = [_Replay(None, as_tuple=self._as_tuple) for _ in blocks[self.layer + 1 :]]
         with watch_projection(self.projection) as seen:
-            self._run([*blocks[: self.layer], recorder, *above], ids)
+            self._run([*blocks[: self.layer], recorder, *self._passing(above=True)], ids, left)
         assert recorder.residual is not None
         return SiteStates(ids, recorder.residual, seen.key, seen.value)
+
+    @torch.no_grad()
+    def read_key(self, ids: Tensor, left: "LeftContext | None" = None) -> Tensor:
+        """Return the key of every token, (N, T, K), dtype of the weights; nothing after it runs.
+
+        Args:
+            ids: int64 (N, T), padded on the right.
+            left: of the blocks up to this one, where the rows do not start at their first token.
+        """
+        with stopped_at(self.projection) as seen:
+            self._run(list(self.loaded.blocks), ids, left)
+        return seen.key
+
+    @torch.no_grad()
+    def context(self, ids: Tensor, *, above: bool) -> list[tuple[Tensor, Tensor]]:
+        """Return the keys and values (N, H, T, d) that attention keeps of whole rows.
+
+        Args:
+            ids: int64 (N, T), padded on the right.
+            above: all blocks run; without it, those up to the edited one.
+        """
+        blocks = list(self.loaded.blocks)
+        if not above:
+            blocks = [*blocks[: self.layer + 1], *self._passing(above=True)]
+        cache = DynamicCache()
+        self._run(blocks, ids, LeftContext(None, None, cache))
+        return [(layer.keys, layer.values) for layer in cache.layers]
 
     def continue_from(
         self,
         ids: Tensor,
         residual: Tensor,
-        positions: Tensor | None = None,
-        *,
-        mask: Tensor | None = None,
-        cache: Any = None,
+        left: "LeftContext | None" = None,
     ) -> Tensor:
         """Return the states after the final norm, (N, T, D), given the residual after this layer.
 
@@ -116,36 +152,81 @@ class EditSite:
         Args:
             ids: int64 (N, T); only their number matters to the blocks above.
             residual: (N, T, D), dtype of the weights.
-            positions: int64 (N, T): of the tokens, where they do not start at 0.
-            mask: int64 (N, left + T): 0 where a cached token is padding.
-            cache: keys and values of a left context, or an empty one to be filled.
+            left: of the blocks above, where the rows do not start at their first token.
         """
         blocks = list(self.loaded.blocks)
-        below = [_Replay(None, as_tuple=self._as_tuple) for _ in blocks[: self.layer]]
         start = _Replay(residual, as_tuple=self._as_tuple)
-        return self._run(
-            [*below, start, *blocks[self.layer + 1 :]],
-            ids,
-            position_ids=positions,
-            attention_mask=mask,
-            past_key_values=cache,
-            use_cache=cache is not None,
-        )
+        return self._run([*self._passing(above=False), start, *blocks[self.layer + 1 :]], ids, left)
 
-    def add_to_value(self, states: SiteStates, change: Tensor) -> Tensor:
+    def last_input(self, ids: Tensor, residual: Tensor, left: "LeftContext") -> Tensor:
+        """Return what goes into the last block, (N, T, D), given the residual after this layer.
+
+        The last block runs until something raises ``EnoughIsKnown``; differentiable in
+        ``residual``.
+
+        Args:
+            ids: int64 (N, T).
+            residual: (N, T, D), dtype of the weights.
+            left: of the blocks above.
+        """
+        seen: list[Tensor] = []
+        blocks = list(self.loaded.blocks)
+
+        def keep(_: nn.Module, args: tuple[Tensor, ...], kwargs: dict[str, Any]) -> None:
+            seen.append(args[0] if args else kwargs["hidden_states"])
+
+        handle = blocks[-1].register_forward_pre_hook(keep, with_kwargs=True)
+        try:
+            self.continue_from(ids, residual, left)
+        except EnoughIsKnown:
+            pass
+        finally:
+            handle.remove()
+        return seen[0]
+
+    def last_from(self, ids: Tensor, hidden: Tensor, positions: Tensor) -> Tensor:
+        """Return the states after the final norm, (N, T, D), given what goes into the last block.
+
+        Args:
+            ids: int64 (N, T).
+            hidden: (N, T, D), dtype of the weights.
+            positions: int64 (N, T).
+        """
+        blocks = list(self.loaded.blocks)
+        passing = [_Replay(None, as_tuple=self._as_tuple) for _ in blocks[:-2]]
+        start = _Replay(hidden, as_tuple=self._as_tuple)
+        return self._run([*passing, start, blocks[-1]], ids, LeftContext(positions, None, None))
+
+    def add_to_value(self, residual: Tensor, value: Tensor, change: Tensor) -> Tensor:
         """Return the residual after this layer when its value is changed, (N, T, D).
 
         Args:
-            states: the unedited states of N rows.
+            residual: unedited, (N, T, D).
+            value: unedited, (N, T, D); only read where the family has a norm behind it.
             change: what is added to the value, (N, T, D), float32 or better.
         """
         name = self.loaded.architecture.post_mlp_norm
         if name is None:
-            return states.residual + change.to(states.residual.dtype)
+            return residual + change.to(residual.dtype)
         norm = self.loaded.blocks[self.layer].get_submodule(name)
-        edited: Tensor = norm(states.value + change.to(states.value.dtype))
-        unedited: Tensor = norm(states.value)
-        return states.residual - unedited + edited
+        edited: Tensor = norm(value + change.to(value.dtype))
+        unedited: Tensor = norm(value)
+        return residual - unedited + edited
+
+    @property
+    def reads_value(self) -> bool:
+        """Whether ``add_to_value`` needs the unedited value."""
+        return self.loaded.architecture.post_mlp_norm is not None
+
+    @property
+    def n_above(self) -> int:
+        """Blocks above the edited one."""
+        return len(self.loaded.blocks) - self.layer - 1
+
+    def _passing(self, *, above: bool) -> list[nn.Module]:
+        """Return stand-ins for the blocks on one side: they cost nothing and hand on."""
+        count = self.n_above if above else self.layer
+        return [_Replay(None, as_tuple=self._as_tuple) for _ in range(count)]
 
     def _returns_tuples(self) -> bool:
         """Return whether a block of this family returns a tuple: run one token to see."""
@@ -155,13 +236,22 @@ class EditSite:
             self._run([recorder, *list(self.loaded.blocks)[1:]], ids)
         return recorder.as_tuple
 
-    def _run(self, blocks: list[nn.Module], ids: Tensor, **given: Any) -> Tensor:
+    def _run(
+        self, blocks: list[nn.Module], ids: Tensor, left: "LeftContext | None" = None
+    ) -> Tensor:
         """Run a view of the decoder with other blocks; return its last hidden state."""
         decoder = self.loaded.decoder
         view = copy.copy(decoder)
         view.__dict__["_modules"] = dict(decoder._modules)  # noqa: SLF001  the view's own table
         view._modules[self.loaded.architecture.blocks] = nn.ModuleList(blocks)  # noqa: SLF001
-        output = view(input_ids=ids, **{"use_cache": False, **given})
+        left = left or LeftContext(None, None, None)
+        output = view(
+            input_ids=ids,
+            position_ids=left.positions,
+            attention_mask=left.mask,
+            past_key_values=left.cache,
+            use_cache=left.cache is not None,
+        )
         hidden: Tensor = output.last_hidden_state
         return hidden
 
@@ -172,6 +262,28 @@ class SeenProjection:
 
     key: Tensor = dataclasses.field(default_factory=lambda: torch.empty(0))
     value: Tensor = dataclasses.field(default_factory=lambda: torch.empty(0))
+
+
+class EnoughIsKnown(Exception):  # noqa: N818  a signal, not an error
+    """What was asked of a forward has been read; nothing after it needs to run."""
+
+
+@contextmanager
+def stopped_at(projection: nn.Module) -> Iterator[SeenProjection]:
+    """Keep what goes into a projection and leave the block right there; removes its hook."""
+    seen = SeenProjection()
+
+    def stop(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        seen.key = inputs[0]
+        raise EnoughIsKnown
+
+    handle = projection.register_forward_pre_hook(stop)
+    try:
+        yield seen
+    except EnoughIsKnown:
+        pass
+    finally:
+        handle.remove()
 
 
 @contextmanager

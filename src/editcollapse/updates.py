@@ -68,6 +68,45 @@ class UpdateDiagnostics:
     """clamp · ‖v0‖ / |k0 · u|: what ROME's update cannot exceed, known before optimising."""
 
 
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class SolvedDirections:
+    """What keys and C alone decide of B updates, float64 on the CPU; no v* is needed."""
+
+    right: Tensor
+    """(B, K): u, of unit length."""
+    bare_dot: Tensor
+    """(B,): k0 · u."""
+    prefixed_dot: Tensor
+    """(B,): kbar · u."""
+    denominator: Tensor
+    """(B,): a · u, signed."""
+
+    @property
+    def rho(self) -> Tensor:
+        """(B,): (k0 · u) / (kbar · u); near 0 where ROME's update explodes."""
+        return self.bare_dot / self.prefixed_dot
+
+
+def solved_directions(
+    bare_key: Tensor, prefixed_key: Tensor, method: Method, solver: MomentSolver
+) -> SolvedDirections:
+    """Return u and the denominators of one method: C-ROME (arXiv 2406.11263) sec. 3.
+
+    Args:
+        bare_key: k0, (B, K), any float dtype.
+        prefixed_key: kbar, (B, K).
+        method: which key solves and which divides.
+        solver: C.
+    """
+    bare, prefixed = _wide(bare_key), _wide(prefixed_key)
+    solved = solver.solve(bare if method.solve_with == "bare" else prefixed)
+    right = solved / solved.norm(dim=1, keepdim=True)
+    bare_dot = (bare * right).sum(dim=1)
+    prefixed_dot = (prefixed * right).sum(dim=1)
+    denominator = bare_dot if method.divide_with == "bare" else prefixed_dot
+    return SolvedDirections(right, bare_dot, prefixed_dot, denominator)
+
+
 def rank_one_updates(
     values: TargetValues,
     method: Method,
@@ -89,26 +128,22 @@ def rank_one_updates(
         evaluation then reports as a collapse.
     """
     bare, prefixed = (_wide(values.bare_key), _wide(values.prefixed_key))
+    found = solved_directions(bare, prefixed, method, solver)
     v0, vbar, delta = (
         _wide(values.bare_value),
         _wide(values.prefixed_value),
         _wide(values.delta),
     )
-    solved = solver.solve(bare if method.solve_with == "bare" else prefixed)
-    right = solved / solved.norm(dim=1, keepdim=True)
     residual = delta if method.value_from == "bare" else v0 + delta - vbar
-    bare_dot = (bare * right).sum(dim=1)
-    prefixed_dot = (prefixed * right).sum(dim=1)
-    denominator = bare_dot if method.divide_with == "bare" else prefixed_dot
-    left = residual / denominator[:, None]
+    left = residual / found.denominator[:, None]
     numerator_norm = residual.norm(dim=1)
-    update_norm = numerator_norm / denominator.abs()
+    update_norm = numerator_norm / found.denominator.abs()
     diagnostics = UpdateDiagnostics(
         numerator_norm=numerator_norm,
-        denominator=denominator,
-        rho=bare_dot / prefixed_dot,
-        bare_key_dot=bare_dot,
-        prefixed_key_dot=prefixed_dot,
+        denominator=found.denominator,
+        rho=found.rho,
+        bare_key_dot=found.bare_dot,
+        prefixed_key_dot=found.prefixed_dot,
         bare_key_norm=bare.norm(dim=1),
         prefixed_key_norm=prefixed.norm(dim=1),
         key_cosine=torch.cosine_similarity(bare, prefixed, dim=1),
@@ -116,9 +151,9 @@ def rank_one_updates(
         bare_value_norm=v0.norm(dim=1),
         update_norm=update_norm,
         relative_update_norm=update_norm / _wide(weight).norm(),
-        update_norm_bound=clamp_factor * v0.norm(dim=1) / bare_dot.abs(),
+        update_norm_bound=clamp_factor * v0.norm(dim=1) / found.bare_dot.abs(),
     )
-    return RankOneUpdates(left, right), diagnostics
+    return RankOneUpdates(left, found.right), diagnostics
 
 
 def no_update(widths: Widths) -> RankOneUpdates:

@@ -14,14 +14,13 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from editcollapse.live import LiveRows
+from editcollapse.live import LiveRows, split_rows
+from editcollapse.losses import token_losses
 from editcollapse.models import widened
 from editcollapse.presets import ValueSettings
 from editcollapse.rewrites import Rewrite, RowLayout
-from editcollapse.sites import EditSite, SiteStates
-from editcollapse.tokens import pad_right
+from editcollapse.sites import EditSite
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -97,49 +96,67 @@ def optimise_values(
     """
     device = site.loaded.device
     layout = RowLayout.of(rewrites, device)
-    ids = pad_right([row for rewrite in rewrites for row in rewrite.rows], device)
-    states = site.read(ids)
-    keys, values = _at_subject(states, layout)
-    problem = _Problem(site, states, layout, settings, values[:, 0].norm(dim=1))
-    dtype = values.dtype
-    deltas = [
-        torch.zeros(values.shape[-1], dtype=dtype, device=device, requires_grad=True)
-        for _ in rewrites
-    ]
-    adam = torch.optim.Adam(deltas, lr=settings.learning_rate)
+    rows = [row for rewrite in rewrites for row in rewrite.rows]
+    where = layout.subject_last.flatten().tolist()
+    live, subject = split_rows(site, rows, where, layout.n_prompts + 1)
+    keys, values = (_of_prompts(states, layout) for states in (subject.key, subject.value))
+    problem = _Problem(live, layout, settings, values[:, 0].norm(dim=1))
+    # Adam is elementwise: one parameter of B rows is B optimisations. A row that has stopped is
+    # kept in ``final`` and moves on unread.
+    delta = torch.zeros_like(values[:, 0], requires_grad=True)
+    adam = torch.optim.Adam([delta], lr=settings.learning_rate)
     limit = settings.clamp_factor * problem.value_norm
-    active = list(range(len(rewrites)))
-    n_steps = torch.zeros(len(rewrites), dtype=torch.int64)
-    clamp_hit = torch.zeros(len(rewrites), dtype=torch.bool)
-    final = LossTerms(*(torch.zeros(len(rewrites), dtype=torch.float64) for _ in range(4)))
+    n_edits = len(rewrites)
+    final = _Final.of(n_edits, delta)
+    active = torch.arange(n_edits)
     for step in range(settings.steps):
         adam.zero_grad(set_to_none=True)
-        last_pass = step == settings.steps - 1
-        terms, total = problem.loss(torch.stack([deltas[b] for b in active]), active)
-        _store(final, terms, active)
-        going = [
-            b for b, loss in zip(active, terms.total, strict=True) if not loss < settings.stop_loss
-        ]
+        terms, total = problem.loss(delta, active)
+        going = ~(terms.total < settings.stop_loss)
+        stops = active if step == settings.steps - 1 else active[~going]
+        final.keep_loss(terms, active)
+        final.delta[stops] = delta.detach()[stops]
         if on_step is not None:
             on_step(step + 1, settings.steps)
-        if last_pass or not going:
+        if len(stops) == len(active):
             break
         total.sum().backward()  # type: ignore[no-untyped-call]
-        for b in set(active) - set(going):
-            deltas[b].grad = None  # Adam passes over what has no gradient: the edit has stopped.
         adam.step()
-        for b in going:
-            n_steps[b] += 1
-            clamp_hit[b] |= _clamp_(deltas[b], limit[b])
-        active = going
+        active = active[going]
+        final.n_steps[active] += 1
+        final.clamp_hit[active] |= _clamp_(delta, limit)[active]
     return TargetValues(
         prompt_keys=keys,
         prompt_values=values,
-        delta=torch.stack([delta.detach() for delta in deltas]),
-        loss=final,
-        n_steps=n_steps,
-        clamp_hit=clamp_hit,
+        delta=final.delta,
+        loss=final.loss,
+        n_steps=final.n_steps,
+        clamp_hit=final.clamp_hit,
     )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class _Final:
+    """What B edits end with, filled in as they stop."""
+
+    delta: Tensor
+    loss: LossTerms
+    n_steps: Tensor
+    clamp_hit: Tensor
+
+    @classmethod
+    def of(cls, n_edits: int, delta: Tensor) -> "_Final":
+        return cls(
+            delta=torch.zeros_like(delta, requires_grad=False),
+            loss=LossTerms(*(torch.zeros(n_edits, dtype=torch.float64) for _ in range(4))),
+            n_steps=torch.zeros(n_edits, dtype=torch.int64),
+            clamp_hit=torch.zeros(n_edits, dtype=torch.bool),
+        )
+
+    def keep_loss(self, terms: LossTerms, active: Tensor) -> None:
+        """Keep the terms of the active edits."""
+        for field in dataclasses.fields(LossTerms):
+            getattr(self.loss, field.name)[active] = getattr(terms, field.name)
 
 
 class _Problem:
@@ -147,97 +164,78 @@ class _Problem:
 
     def __init__(
         self,
-        site: EditSite,
-        states: SiteStates,
+        live: LiveRows,
         layout: RowLayout,
         settings: ValueSettings,
         value_norm: Tensor,
     ) -> None:
-        self.site = site
+        self.site = live.site
+        self.live = live
         self.layout = layout
         self.settings = settings
         self.value_norm = value_norm
         self.kl_before: Tensor | None = None
-        self.live = LiveRows(site, states, layout.subject_last.flatten())
-        self._chosen: tuple[list[int], LiveRows] = (list(range(layout.n_edits)), self.live)
+        self._chosen = (torch.arange(layout.n_edits), live)
 
-    def loss(self, delta: Tensor, active: Sequence[int]) -> tuple[LossTerms, Tensor]:
+    def loss(self, deltas: Tensor, active: Tensor) -> tuple[LossTerms, Tensor]:
         """Return the terms, and the differentiable total (A,), of the active edits.
 
         Args:
-            delta: (A, D) of the active edits.
-            active: their places in the batch.
+            deltas: (B, D).
+            active: int64 (A,) on the CPU: places of the active edits.
         """
         layout = self.layout
-        edits = torch.tensor(active, device=delta.device)
+        edits = active.to(deltas.device)
+        delta = deltas[edits]
         per_edit = layout.n_prompts + 1
-        rows = (edits[:, None] * per_edit + torch.arange(per_edit, device=delta.device)).flatten()
-        if self._chosen[0] != list(active):
-            self._chosen = (list(active), self.live.rows(rows))
-        live = self._chosen[1]
-        states = live.states
-        change = torch.zeros(states.value.shape, dtype=delta.dtype, device=delta.device)
+        live = self._live_rows(active, edits)
+        change = torch.zeros(live.residual.shape, dtype=delta.dtype, device=delta.device)
         change[:, 0] = delta.repeat_interleave(per_edit, dim=0)  # the subject's last token is first
-        hidden = live.continue_from(self.site.add_to_value(states, change))
-
-        # Logits only where the loss reads them: the target's positions and each KL row's subject.
-        place = torch.full((layout.n_edits,), -1, dtype=torch.int64, device=delta.device)
-        place[edits] = torch.arange(len(active), device=delta.device)
-        owner = place[layout.loss_row // per_edit]
-        kept = owner >= 0
-        owner = owner[kept]
-        row = owner * per_edit + layout.loss_row[kept] % per_edit
-        left = layout.subject_last[edits].flatten()  # (A·(P+1),) tokens left of the live ones
-        log_probs = self._log_probs(hidden[row, layout.loss_position[kept] - left[row]])
-        token_nll = -log_probs.gather(1, layout.loss_label[kept, None])[:, 0]
-        weighted = token_nll * layout.loss_weight[kept].to(token_nll.dtype)
-        prompt_nll = weighted.new_zeros(len(rows)).index_add(0, row, weighted)
-        prompt_nll = prompt_nll.view(-1, per_edit)[:, : layout.n_prompts]  # (A, P)
-        nll = prompt_nll.mean(dim=1)
-
-        now = self._log_probs(hidden.view(len(active), per_edit, *hidden.shape[1:])[:, -1, 0])
+        residual = self.site.add_to_value(live.residual, live.value, change)
+        # States only where the loss reads them: before the target's tokens, and at each KL row's
+        # subject. One product with the head serves both: its weights are read from memory once.
+        states = live.states_at(residual, layout.reads[edits].flatten(0, 1))
+        states = states.view(len(edits), per_edit, *states.shape[1:])  # (A, P+1, M, D)
+        weight = layout.weights[active].to(delta)  # (A, M)
+        counts = (weight > 0)[:, None].expand(-1, layout.n_prompts, -1)
+        scored = states[:, :-1][counts]
+        labels = layout.labels[edits][:, None].expand(-1, layout.n_prompts, -1)[counts]
+        before = None if self.kl_before is None else self.kl_before[edits]
+        logits = self.site.loaded.logits(torch.cat([scored, states[:, -1, 0]]))
+        token_nll, kl, now = token_losses(widened(logits), labels, before)
         if self.kl_before is None:
-            self.kl_before = now.detach().clone()
-        before = self.kl_before[edits]
-        kl = F.kl_div(before, now, log_target=True, reduction="none").sum(dim=1)
+            self.kl_before = now
+        by_prompt = token_nll.new_zeros(counts.shape).masked_scatter(counts, token_nll)
+        prompt_nll = (by_prompt * weight[:, None].to(token_nll)).sum(dim=2)  # (A, P)
+        nll = prompt_nll.mean(dim=1)
         kl = self.settings.kl_factor * kl
         decay = self.settings.weight_decay * delta.norm(dim=1) / self.value_norm[edits] ** 2
-        terms = LossTerms(
-            nll=nll.detach().double().cpu(),
-            kl=kl.detach().double().cpu(),
-            weight_decay=decay.detach().double().cpu(),
-            target_probability=prompt_nll.detach().neg().exp().mean(dim=1).double().cpu(),
-        )
-        return terms, nll + kl + decay
+        probability = prompt_nll.detach().neg().exp().mean(dim=1)
+        # One copy to the CPU: an accelerator waits once a pass.
+        terms = torch.stack([nll, kl, decay, probability]).detach().cpu().double()
+        return LossTerms(*terms), nll + kl + decay
 
-    def _log_probs(self, hidden: Tensor) -> Tensor:
-        """Return log-probabilities, (M, V), float32 or better."""
-        logits = self.site.loaded.logits(hidden)
-        return torch.log_softmax(widened(logits), dim=-1)
+    def _live_rows(self, active: Tensor, edits: Tensor) -> LiveRows:
+        """Return the rows of the active edits, chosen anew when one has stopped."""
+        if not torch.equal(self._chosen[0], active):
+            per_edit = self.layout.n_prompts + 1
+            each = torch.arange(per_edit, device=edits.device)
+            rows = (edits[:, None] * per_edit + each).flatten()
+            self._chosen = (active, self.live.rows(rows))
+        return self._chosen[1]
 
 
-def _at_subject(states: SiteStates, layout: RowLayout) -> tuple[Tensor, Tensor]:
-    """Return keys (B, P, K) and values (B, P, D) at the subject's last token, without KL rows."""
-    every = torch.arange(len(states.ids), device=states.ids.device)
-    where = layout.subject_last.flatten()
-    wide = torch.float64 if states.key.dtype == torch.float64 else torch.float32
-    shape = (layout.n_edits, layout.n_prompts + 1, -1)
-    keys = states.key[every, where].to(wide).view(shape)[:, : layout.n_prompts]
-    values = states.value[every, where].to(wide).view(shape)[:, : layout.n_prompts]
-    return keys, values
+def _of_prompts(states: Tensor, layout: RowLayout) -> Tensor:
+    """Return one state a row as (B, P, ...), float32 or better, without the KL rows."""
+    shape = (layout.n_edits, layout.n_prompts + 1, states.shape[-1])
+    by_edit: Tensor = widened(states).view(shape)
+    return by_edit[:, : layout.n_prompts]
 
 
 @torch.no_grad()
-def _clamp_(delta: Tensor, limit: Tensor) -> bool:
-    """Cut a delta (D,) in place to a norm; return whether it was longer."""
-    norm = delta.norm()
-    if not bool(norm > limit):
-        return False
-    delta.mul_(limit / norm)
-    return True
-
-
-def _store(final: LossTerms, terms: LossTerms, active: Sequence[int]) -> None:
-    """Keep the terms of the active edits."""
-    for field in dataclasses.fields(LossTerms):
-        getattr(final, field.name)[list(active)] = getattr(terms, field.name)
+def _clamp_(deltas: Tensor, limit: Tensor) -> Tensor:
+    """Cut deltas (B, D) in place to norms (B,); return which were longer, bool on the CPU."""
+    norm = deltas.norm(dim=1)
+    longer = norm > limit
+    deltas.mul_(torch.where(longer, limit / norm, torch.ones_like(norm))[:, None])
+    return longer.cpu()
