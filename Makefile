@@ -1,8 +1,9 @@
-.PHONY: help setup demo test check
+.PHONY: help setup demo test check bench
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
 RESULTS ?= results
+BENCH ?=
 VENV := .venv
 BIN := $(VENV)/bin
 
@@ -29,3 +30,6 @@ check: setup ## lint, types, generated docs
 	$(BIN)/mypy
 	$(BIN)/python -m storage.schema_docs --check
 	$(BIN)/python -m editcollapse.study_docs --check
+
+bench: setup ## measure against the published procedure, prints tables
+	$(BIN)/python -m benchmarks $(BENCH)

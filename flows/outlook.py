@@ -5,15 +5,14 @@ import json
 from pathlib import Path
 
 from editcollapse.artifacts import ArtifactStore
+from editcollapse.budgets import ModelSize, Work, default_tokens, forward_bytes, loaded_bytes
 from editcollapse.orders import Manifest, Order
+from editcollapse.passes import MomentPass
 from editcollapse.planning import ModelPlan, StudyPlan
-from editcollapse.runtime import tokens_per_forward
+from editcollapse.runtime import asked_tokens, free_host_bytes
 
 RECORDS = "records"
 """Folder below the results folder where Prefect keeps what each task returned."""
-_BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
-_MOMENT_COPIES = 3
-"""C, the damped matrix, and its Cholesky factor, in float64."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -26,6 +25,32 @@ class UnitCount:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class ForwardOutlook:
+    """The forwards of one kind of work at their default size."""
+
+    work: Work
+    n_tokens: int
+    """Padded tokens of one forward."""
+    n_bytes: int
+    """What it takes beside the weights."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class DeviceOutlook:
+    """A model's forwards on one type of device."""
+
+    device: str
+    forwards: tuple[ForwardOutlook, ...]
+    free: int | None
+    """Free bytes here; None where it is not known without asking the device."""
+
+    @property
+    def largest(self) -> int:
+        """Bytes of the largest forward: one kind of work runs at a time."""
+        return max(forward.n_bytes for forward in self.forwards)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class ModelOutlook:
     """What one model of a study asks for; memory in bytes, estimated from sizes alone."""
 
@@ -33,12 +58,8 @@ class ModelOutlook:
     units: tuple[UnitCount, ...]
     weight_bytes: int
     moment_bytes: int
-    activation_bytes: int
-
-    @property
-    def memory_bytes(self) -> int:
-        """Estimate of what the model's tasks need together."""
-        return self.weight_bytes + self.moment_bytes + self.activation_bytes
+    """C, damped and factored: in main memory, whatever the device."""
+    devices: tuple[DeviceOutlook, ...]
 
 
 def model_outlook(plan: StudyPlan, model: ModelPlan) -> ModelOutlook:
@@ -55,39 +76,66 @@ def model_outlook(plan: StudyPlan, model: ModelPlan) -> ModelOutlook:
     unedited = cached.of(plan.unedited_order(model))
     units = (
         UnitCount("context templates", 1, int(templates is not None)),
+        *_shard_counts(cached, MomentPass.of(plan, model), is_merged=moment is not None),
         UnitCount("covariance", 1, int(moment is not None)),
         UnitCount("unedited model", 1, int(unedited is not None)),
         UnitCount("edit batches", plan.n_batches, n_edits),
         UnitCount("evaluation batches", plan.n_batches, n_evaluations),
     )
-    widths = model.files.widths
+    size = ModelSize(
+        family=model.files.architecture.family,
+        widths=model.files.widths,
+        layer=model.order.layer,
+        dtype=model.order.spec.dtype,
+    )
+    config = model.files.config
+    stored = str(config.get("dtype") or config.get("torch_dtype") or "")
+    weights = loaded_bytes(model.files.weight_bytes, stored, size.dtype)
     with_moment = plan.study.covariance.kind != "identity"
+    works: tuple[Work, ...] = ("values", "evaluation")
+    if plan.study.covariance.kind == "corpus":
+        works += ("moment",)
+    here = free_host_bytes()
+    on_cpu = None if here is None else max(0, here - weights)  # with the model loaded
     return ModelOutlook(
         plan=model,
         units=units,
-        weight_bytes=_loaded_bytes(model),
-        moment_bytes=_MOMENT_COPIES * 8 * widths.d_key**2 * int(with_moment),
-        activation_bytes=_activation_bytes(model),
+        weight_bytes=weights,
+        moment_bytes=size.moment_bytes * int(with_moment),
+        devices=(
+            DeviceOutlook("cpu", _forwards(size, works, "cpu", on_cpu), here),
+            DeviceOutlook("accelerator", _forwards(size, works, "accelerator", None), None),
+        ),
     )
 
 
-def _loaded_bytes(model: ModelPlan) -> int:
-    """Return the size of the weights in the type that they are loaded in."""
-    on_disk = str(model.files.config.get("dtype") or model.files.config.get("torch_dtype") or "")
-    stored = _BYTES.get(on_disk, _BYTES["float32"])
-    return model.files.weight_bytes * _BYTES[model.order.spec.dtype] // stored
+def _shard_counts(
+    cached: "_CachedManifests", moments: MomentPass, *, is_merged: bool
+) -> tuple[UnitCount, ...]:
+    """Return the count of the corpus's shards: exact once it is cut, else at most so many.
 
-
-def _activation_bytes(model: ModelPlan) -> int:
-    """Return an estimate of what the backward pass of v* keeps.
-
-    A block keeps about sixteen D-wide and four K-wide values a token; the logits of the positions
-    that the loss reads are small beside them.
+    Where C is there its shards are not looked at: none has to run.
     """
-    widths, spec = model.files.widths, model.order.spec
-    above = widths.n_layers - model.order.layer
-    per_token = above * (16 * widths.d_model + 4 * widths.d_key) * _BYTES[spec.dtype]
-    return per_token * tokens_per_forward("cpu" if widths.d_model < 1024 else "cuda")  # noqa: PLR2004
+    if moments.moment.covariance.kind != "corpus":
+        return ()
+    corpus = cached.of(moments.corpus_order())
+    n_shards = moments.n_shards_at_most if corpus is None else len(corpus.parts)
+    n_cached = n_shards if is_merged else 0
+    if corpus is not None and not is_merged:
+        orders = moments.shard_orders(corpus)
+        n_cached = sum(cached.of(order) is not None for order in orders)
+    return (UnitCount("covariance shards", n_shards, n_cached),)
+
+
+def _forwards(
+    size: ModelSize, works: tuple[Work, ...], device: str, free: int | None
+) -> tuple[ForwardOutlook, ...]:
+    """Return the forwards of each kind of work at the size that they would have."""
+    sizes = [asked_tokens() or default_tokens(size, work, device, free) for work in works]
+    return tuple(
+        ForwardOutlook(work, n_tokens, forward_bytes(size, work, n_tokens))
+        for work, n_tokens in zip(works, sizes, strict=True)
+    )
 
 
 class _CachedManifests:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from flows.outlook import ModelOutlook
 
 _GIB = 1 << 30
+_WORK = {"values": "v*", "evaluation": "evaluation", "moment": "covariance"}
 
 
 def plan_lines(plan: "StudyPlan", outlooks: "Sequence[ModelOutlook]") -> Iterator[str]:
@@ -36,11 +37,27 @@ def plan_lines(plan: "StudyPlan", outlooks: "Sequence[ModelOutlook]") -> Iterato
         for unit in outlook.units:
             to_run = unit.n_units - unit.n_cached
             yield f"  {unit.kind:<20} {unit.n_cached} cached, {to_run} to run"
-        yield (
-            f"  memory, estimated    {outlook.memory_bytes / _GIB:.2f} GiB: weights "
-            f"{outlook.weight_bytes / _GIB:.2f}, covariance {outlook.moment_bytes / _GIB:.2f}, "
-            f"activations {outlook.activation_bytes / _GIB:.2f}"
+        yield from _memory_lines(outlook)
+
+
+def _memory_lines(outlook: "ModelOutlook") -> Iterator[str]:
+    """Yield a model's memory: what stays, and the forwards on each type of device."""
+    yield (
+        f"  memory, estimated    weights {_gib(outlook.weight_bytes)}, "
+        f"covariance {_gib(outlook.moment_bytes)} (main memory)"
+    )
+    for device in outlook.devices:
+        forwards = ", ".join(
+            f"{_WORK[forward.work]} {_gib(forward.n_bytes)} ({forward.n_tokens} tokens)"
+            for forward in device.forwards
         )
+        needed = _gib(outlook.weight_bytes + device.largest)
+        here = "less is free: fewer tokens" if device.free is None else f"{_gib(device.free)} free"
+        yield f"    {device.device:<18} {forwards}; with weights {needed}; {here}"
+
+
+def _gib(n_bytes: int) -> str:
+    return f"{n_bytes / _GIB:.2f} GiB"
 
 
 def survey_lines(study: StudySpec, missing: "Sequence[MissingInput]") -> Iterator[str]:

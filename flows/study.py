@@ -5,26 +5,30 @@ it stopped; a run of the same study elsewhere has the same ids.
 """
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from prefect import Flow, Task, flow, tags
+from prefect.context import FlowRunContext
 from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from editcollapse.artifacts import ArtifactRef, ArtifactStore
 from editcollapse.orders import Manifest, Order, RecordOrder, ReportOrder
 from editcollapse.outcomes import RejectionRow, StudyEditRow
+from editcollapse.passes import MomentPass
 from editcollapse.planning import ModelPlan, StudyPlan, plan_study
 from editcollapse.progress import OVERALL, reporter
 from editcollapse.requests import RequestRecord
 from editcollapse.specs import StudySpec
 from editcollapse.study_files import with_absolute_paths
 from editcollapse.study_rows import study_rows
+from flows.covariance import measured_moment, units_at_most
 from flows.outlook import RECORDS
 from tasks.editing import apply_edits
 from tasks.evaluation import evaluate_edits
-from tasks.preparing import context_templates, second_moment, unedited_model
+from tasks.preparing import context_templates, unedited_model
 from tasks.recording import is_recorded, record_rows
 from tasks.reporting import is_published, publish_report
 
@@ -74,12 +78,18 @@ def collapse_study(study: StudySpec, results: str = "results") -> str:
 
 
 def _edit_model_flow(run: "_StudyRun", plan: ModelPlan) -> Flow[[str, int], None]:
-    """Return the sub-flow of one model; its page shows two short parameters, not a whole plan."""
+    """Return the sub-flow of one model; its page shows two short parameters, not a whole plan.
+
+    It runs its tasks as the study does: with several workers, several shards at a time.
+    """
+    study = FlowRunContext.get()
+    assert study is not None
+    assert study.flow is not None
 
     @flow(
         name="edit-model",
         flow_run_name="{model} layer {layer}",
-        task_runner=one_at_a_time(),
+        task_runner=study.flow.task_runner,
         persist_result=False,
     )
     def edit_model(model: str, layer: int) -> None:  # noqa: ARG001  shown on the run page
@@ -103,8 +113,12 @@ class _StudyRun:
         self.recorded: list[str] = []
         self._done = 0
         self._report_progress = reporter(OVERALL)
-        self._total = 2 + len(plan.models) * (
-            UNITS_PER_MODEL + 1 + UNITS_PER_BATCH * plan.n_batches
+        self._total = 2 + sum(
+            UNITS_PER_MODEL
+            + 1
+            + UNITS_PER_BATCH * plan.n_batches
+            + units_at_most(MomentPass.of(plan, model))
+            for model in plan.models
         )
 
     def study_rows(self) -> list[ArtifactRef]:
@@ -114,7 +128,7 @@ class _StudyRun:
     def edit(self, model: ModelPlan) -> None:
         """Prepare one model, then edit and measure it batch by batch."""
         templates = self.compute(context_templates, model.templates)
-        moment = self.compute(second_moment, model.moment)
+        moment = measured_moment(self, MomentPass.of(self.plan, model), templates)
         unedited = self.compute(unedited_model, self.plan.unedited_order(model))
         self.record(
             f"{model.order.spec.name}, preparation",
@@ -147,13 +161,20 @@ class _StudyRun:
 
     def compute(self, task: Task[[Any], Manifest], order: Order) -> Manifest:
         """Return a unit's manifest, computed or cached; a damaged file makes it compute again."""
-        manifest = self._call(task, order)
-        damaged = [ref.path for ref in manifest.refs if not self.store.is_whole(ref)]
-        if damaged:
-            logger.warning("computing again, damaged or missing: %s", ", ".join(damaged))
-            manifest = self._call(task, order, refresh_cache=True)
-        self._advance()
+        (manifest,) = self.compute_all(task, [order])
         return manifest
+
+    def compute_all(self, task: Task[[Any], Manifest], orders: Sequence[Order]) -> list[Manifest]:
+        """Return the manifests of units, each as ``compute``; all are submitted at once."""
+        futures = [self._submit(task, order) for order in orders]
+        return [
+            self._checked(task, order, future.result())
+            for order, future in zip(orders, futures, strict=True)
+        ]
+
+    def expect(self, units: int) -> None:
+        """Change how many units there are to run."""
+        self._total += units
 
     def record(self, label: str, rows: list[ArtifactRef]) -> None:
         """Enter rows into the database, unless it has them."""
@@ -175,15 +196,30 @@ class _StudyRun:
         self._call(publish_report, order, refresh_cache=not is_published(order))
         self._advance()
 
+    def _checked(self, task: Task[[Any], Manifest], order: Order, manifest: Manifest) -> Manifest:
+        """Return a unit's manifest; where a file of it is not whole, that of a new computation."""
+        damaged = [ref.path for ref in manifest.refs if not self.store.is_whole(ref)]
+        if damaged:
+            logger.warning("computing again, damaged or missing: %s", ", ".join(damaged))
+            manifest = self._call(task, order, refresh_cache=True)
+        self._advance()
+        return manifest
+
     def _call(
         self, task: Task[[Any], Result], order: Order, *, refresh_cache: bool = False
     ) -> Result:
-        """Run one task on the task runner, with its record below the results folder."""
+        """Run one task to its end."""
+        result: Result = self._submit(task, order, refresh_cache=refresh_cache).result()
+        return result
+
+    def _submit(
+        self, task: Task[[Any], Result], order: Order, *, refresh_cache: bool = False
+    ) -> PrefectFuture[Result]:
+        """Give one task to the task runner, with its record below the results folder."""
         own = task.with_options(
             result_storage=self.plan.results / RECORDS, refresh_cache=refresh_cache
         )
-        result: Result = own.submit(order).result()
-        return result
+        return own.submit(order)
 
     def _advance(self) -> None:
         self._done += 1

@@ -1,9 +1,9 @@
-"""What comes before the edits: context templates, second moment, the unedited model."""
+"""What comes before the edits: context templates and the unedited model."""
 
 from prefect import task
 from prefect.cache_policies import CacheKeyFnPolicy
 
-from editcollapse.orders import Manifest, MomentOrder, TemplatesOrder, UneditedOrder, order_key
+from editcollapse.orders import Manifest, TemplatesOrder, UneditedOrder, order_key
 from editcollapse.progress import reporter
 
 
@@ -21,24 +21,6 @@ def context_templates(order: TemplatesOrder) -> Manifest:
     from editcollapse.preparing import prepare_templates
 
     return prepare_templates(order)
-
-
-@task(
-    name="covariance",
-    task_run_name="covariance {order.model.spec.name} layer {order.model.layer}",
-    description="Measure the second moment C = E[k kT] of the edited layer's keys.",
-    cache_policy=CacheKeyFnPolicy(cache_key_fn=order_key),
-    persist_result=True,
-    result_serializer="json",
-    tags=["gpu", "covariance"],
-)
-def second_moment(order: MomentOrder) -> Manifest:
-    """Return a second moment as a manifest; one process computes it, others wait for it."""
-    from editcollapse.once import computed_once
-    from editcollapse.preparing import prepare_moment
-
-    what = f"covariance {order.model.spec.name}"
-    return computed_once(order, lambda: prepare_moment(order, reporter(what)))
 
 
 @task(

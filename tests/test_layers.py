@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PROJECT = ("editcollapse", "tasks", "storage", "flows")
+PROJECT = ("editcollapse", "tasks", "storage", "flows", "benchmarks")
 TORCH_FREE = (
     "errors",
     "fingerprints",
@@ -32,9 +32,14 @@ TORCH_FREE = (
     "model_files",
     "architectures",
     "orders",
+    "moment_orders",
+    "passes",
     "planning",
+    "batches",
+    "checkpoints",
     "artifacts",
     "runtime",
+    "budgets",
     "once",
     "progress",
     "study_rows",
@@ -126,6 +131,12 @@ def test_flows_never_load_torch():
         return top(name) not in HEAVY
 
     assert not broken("flows", allowed, "the flow process stays light")
+
+
+@pytest.mark.parametrize("folder", ["src/editcollapse", "storage", "tasks", "flows"])
+def test_benchmarks_are_imported_by_nobody(folder):
+    """What is measured does not know that it is measured."""
+    assert not broken(folder, lambda _path, name: top(name) != "benchmarks", "it measures us")
 
 
 @pytest.mark.parametrize("module", TORCH_FREE)

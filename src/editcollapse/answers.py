@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from editcollapse.editing import edited_residual_by_row
+from editcollapse.halving import GroupLimit, halved
 from editcollapse.head import states_per_head
 from editcollapse.models import widened
 from editcollapse.outcomes import ProbeScores
@@ -64,20 +65,38 @@ def answer_probes(
         for q, question in enumerate(plan.questions):
             by_row.setdefault((b, question.row), []).append(q)
     order = sorted(by_row, key=lambda key: len(plans[key[0]].rows[key[1]]))
-    done = 0
-    for chunk in _chunks(order, plans, tokens_per_forward):
+    limit = GroupLimit(site.loaded.device, "answers of one prompt")
+
+    def run(chunk: Sequence[tuple[int, int]]) -> list[list[Answer]]:
         ids = pad_right([plans[b].rows[row] for b, row in chunk], site.loaded.device)
         states = site.read(ids)
         owner = torch.tensor([b for b, _ in chunk], device=ids.device)
-        asked = [(n, b, q) for n, (b, row) in enumerate(chunk) for q in by_row[b, row]]
-        for v, updates in enumerate(variants):
-            hidden = _hidden(site, states, updates, owner)
-            for (_, b, q), answer in zip(asked, _read(site, hidden, plans, asked), strict=True):
-                answers[v][b][q] = answer
-        done += len(chunk)
-        if on_rows is not None:
-            on_rows(done, len(order))
+        asked = _asked(chunk, by_row)
+        return [
+            _read(site, _hidden(site, states, updates, owner), plans, asked) for updates in variants
+        ]
+
+    def tokens(chunk: Sequence[tuple[int, int]]) -> int:
+        return len(chunk) * max(len(plans[b].rows[row]) for b, row in chunk)
+
+    done = 0
+    for whole in _chunks(order, plans, tokens_per_forward):
+        for chunk, found in halved(whole, run, limit, tokens):
+            asked = _asked(chunk, by_row)
+            for v, read in enumerate(found):
+                for (_, b, q), answer in zip(asked, read, strict=True):
+                    answers[v][b][q] = answer
+            done += len(chunk)
+            if on_rows is not None:
+                on_rows(done, len(order))
     return [[[a for a in row if a is not None] for row in variant] for variant in answers]
+
+
+def _asked(
+    chunk: Sequence[tuple[int, int]], by_row: dict[tuple[int, int], list[int]]
+) -> list[tuple[int, int, int]]:
+    """Return the chunk's row, the request and the question of all that is asked of a chunk."""
+    return [(n, b, q) for n, (b, row) in enumerate(chunk) for q in by_row[b, row]]
 
 
 def _chunks(
@@ -94,7 +113,7 @@ def _chunks(
         yield chunk
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def _hidden(
     site: EditSite, states: SiteStates, updates: RankOneUpdates | None, owner: Tensor
 ) -> Tensor:
@@ -105,7 +124,7 @@ def _hidden(
     return site.continue_from(states.ids, residual)
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def _read(
     site: EditSite, hidden: Tensor, plans: Sequence[ProbePlan], asked: list[tuple[int, int, int]]
 ) -> list[Answer]:

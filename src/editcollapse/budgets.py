@@ -16,8 +16,8 @@ from editcollapse.architectures import Widths
 Work = Literal["values", "evaluation", "moment"]
 
 _BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
-_CAP_ON_CPU = 4096
-"""Measured on two cores: more tokens make an evaluation slower."""
+_CAPS_ON_CPU: dict[Work, int] = {"values": 4096, "evaluation": 2048, "moment": 4096}
+"""Measured on two cores: larger forwards leave the cache, smaller ones wait for Python."""
 _CAP_ELSEWHERE = 32768
 """Not measured: a batch that fills any accelerator."""
 _SHARE_OF_FREE = 0.7
@@ -122,7 +122,7 @@ def default_tokens(size: ModelSize, work: Work, device_type: str, free: int | No
         free: free bytes of the device with the model loaded; None where nobody knows: then the
             cap of the device decides.
     """
-    cap = _CAP_ON_CPU if device_type == "cpu" else _CAP_ELSEWHERE
+    cap = _CAPS_ON_CPU[work] if device_type == "cpu" else _CAP_ELSEWHERE
     if free is None:
         return cap
     room = int(_SHARE_OF_FREE * free) - _shared_bytes(size, work, cap)

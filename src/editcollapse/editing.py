@@ -25,11 +25,13 @@ def edited_residual(site: EditSite, states: SiteStates, updates: RankOneUpdates)
         updates: E updates; row e·N + n of the result is row n under update e.
     """
     dots = widened(states.key) @ updates.right.to(widened(states.key)).T  # (N, T, E)
-    left = updates.left.to(dots)
-    change = dots.permute(2, 0, 1)[..., None] * left[:, None, None, :]  # (E, N, T, D)
+    by_edit = dots.permute(2, 0, 1)[..., None]  # (E, N, T, 1)
+    left = updates.left.to(dots)[:, None, None, :]
+    if not site.reads_value and states.residual.dtype == dots.dtype:
+        return torch.addcmul(states.residual, by_edit, left).flatten(0, 1)  # in one pass
     residual = states.residual.repeat(len(updates), 1, 1)
     value = states.value.repeat(len(updates), 1, 1) if site.reads_value else states.value
-    return site.add_to_value(residual, value, change.flatten(0, 1))
+    return site.add_to_value(residual, value, (by_edit * left).flatten(0, 1))
 
 
 @torch.no_grad()

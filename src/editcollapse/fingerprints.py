@@ -7,8 +7,6 @@ import math
 from pathlib import Path
 from typing import Any
 
-import pydantic
-
 from editcollapse import NUMERICS
 
 DIGEST_BYTES = 16
@@ -36,7 +34,7 @@ def canonical(value: Any) -> Any:
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else f"float:{value}"
-    if isinstance(value, pydantic.BaseModel):
+    if hasattr(value, "model_dump"):  # pydantic's, which the numerics load without
         return canonical(value.model_dump(mode="json"))
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = dataclasses.fields(value)

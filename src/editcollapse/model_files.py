@@ -6,12 +6,14 @@ import json
 import re
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from editcollapse.architectures import Architecture, Widths, architecture_of, widths_of
 from editcollapse.errors import ModelError
 from editcollapse.fingerprints import DIGEST_BYTES, digest, digest_file
-from editcollapse.specs import ModelSpec
+
+if TYPE_CHECKING:
+    from editcollapse.specs import ModelSpec
 
 _HUB_ID = re.compile(r"^[\w.-]+(/[\w.-]+)?$")
 _PATTERNS = ["*.safetensors", "*.safetensors.index.json", "*.json", "tokenizer.model", "*.txt"]
@@ -128,7 +130,7 @@ class ModelDigests:
         return digest("model-as-used", self)
 
 
-def digest_model(files: ModelFiles, spec: ModelSpec) -> ModelDigests:
+def digest_model(files: ModelFiles, spec: "ModelSpec") -> ModelDigests:
     """Return a model's digests as a study uses it.
 
     Raises:

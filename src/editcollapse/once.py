@@ -45,6 +45,12 @@ def computed_once(order: Order, compute: Callable[[], Manifest]) -> Manifest:
     return manifest
 
 
+def left_behind(order: Order) -> Manifest | None:
+    """Return what a process left of a unit, if its files are whole; computes and waits for none."""
+    results = Path(order.results)
+    return _whole(results / MANIFESTS / f"{order.key}.json", ArtifactStore(results))
+
+
 @contextlib.contextmanager
 def _alone(results: Path, key: str) -> Iterator[None]:
     """Hold the unit's lock for the block, waiting for whoever holds it."""

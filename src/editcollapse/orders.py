@@ -12,7 +12,7 @@ from editcollapse.artifacts import ArtifactRef
 from editcollapse.fingerprints import digest, unit_key
 from editcollapse.presets import ValueSettings
 from editcollapse.requests import EditRequest
-from editcollapse.specs import CovarianceSpec, ModelSpec
+from editcollapse.specs import ModelSpec
 
 
 class Order(BaseModel):
@@ -63,31 +63,6 @@ class TemplatesOrder(Order):
         """Cache key of the unit."""
         drawn = (self.kind, self.lengths, self.seed) if self.given is None else self.given
         return unit_key("templates", self.model.model_id, drawn)
-
-
-class MomentOrder(Order):
-    """Measure or read the second moment of one layer."""
-
-    model: ModelOrder
-    covariance: CovarianceSpec
-    source_digest: str
-    """Content of the corpus or of the statistics file; empty for the identity."""
-
-    @property
-    def covariance_id(self) -> str:
-        """Digest of what decides C and how it is solved."""
-        spec = self.covariance
-        asked: tuple[Any, ...] = (spec.kind, self.source_digest)
-        if spec.kind == "corpus":
-            asked += (spec.n_tokens, spec.max_length, spec.start_token, spec.text_field)
-        damping = 0.0 if spec.kind == "identity" else spec.damping
-        # The identity is the same at every layer of every model, but a row belongs to one.
-        return digest("covariance", self.model.model_id, self.model.layer, asked, damping)
-
-    @property
-    def key(self) -> str:
-        """Cache key of the unit."""
-        return unit_key("covariance", self.covariance_id)
 
 
 class UneditedOrder(Order):
@@ -211,15 +186,19 @@ class Manifest(BaseModel):
     """One line for people."""
     rows: tuple[ArtifactRef, ...] = ()
     tensors: ArtifactRef | None = None
+    parts: tuple[ArtifactRef, ...] = ()
+    """Tensor files that others take one by one: the shards of a corpus; a file for each layer."""
     values: tuple[str, ...] = ()
-    """Small results that later orders need: the templates of a template set."""
+    """Small results that later orders need: the templates of a template set, the largest change at
+    a checkpoint."""
     unusable: tuple[tuple[str, str], ...] = ()
     """Request id and reason of what this model could not take."""
 
     @property
     def refs(self) -> tuple[ArtifactRef, ...]:
         """All files of the unit."""
-        return self.rows if self.tensors is None else (*self.rows, self.tensors)
+        refs = (*self.rows, *self.parts)
+        return refs if self.tensors is None else (*refs, self.tensors)
 
 
 def template_set_id_of(model_id: str, templates: tuple[str, ...]) -> str:

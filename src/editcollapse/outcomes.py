@@ -145,6 +145,20 @@ class CovarianceRow:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class ConvergenceRow:
+    """How far directions C⁻¹k̄ still moved while the tokens of C were counted."""
+
+    covariance_id: str
+    n_shards: int
+    n_tokens: int
+    tokens_per_d_key: float
+    probe_set_id: str
+    n_probes: int
+    median_change: float | None
+    max_change: float | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class ValueSettingsRow:
     """Settings of the v* optimisation."""
 
@@ -303,6 +317,7 @@ ROW_TYPES: dict[str, type] = {
     "positions": PositionRow,
     "templates": TemplateRow,
     "covariances": CovarianceRow,
+    "covariance_convergence": ConvergenceRow,
     "value_settings": ValueSettingsRow,
     "edits": EditRow,
     "evaluations": EvaluationRow,
@@ -324,6 +339,7 @@ NATURAL_KEYS: dict[str, tuple[str, ...]] = {
     "positions": ("model_id", "request_id"),
     "templates": ("template_set_id", "template_index"),
     "covariances": ("covariance_id",),
+    "covariance_convergence": ("covariance_id", "n_shards"),
     "value_settings": ("settings_id",),
     "edits": ("edit_id",),
     "evaluations": ("evaluation_id",),

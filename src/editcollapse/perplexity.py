@@ -13,6 +13,7 @@ from torch import Tensor
 
 from editcollapse.editing import edited_residual
 from editcollapse.errors import DatasetError
+from editcollapse.halving import GroupLimit, halved
 from editcollapse.head import label_nll
 from editcollapse.requests import Rejection
 from editcollapse.sites import EditSite
@@ -100,7 +101,7 @@ def encode_texts(encoder: Encoder, texts: Sequence[str]) -> EncodedTexts:
     return EncodedTexts(tuple(sorted(rows, key=len)), tuple(rejections))
 
 
-@torch.no_grad()
+@torch.inference_mode()
 def text_nll(
     site: EditSite,
     texts: EncodedTexts,
@@ -121,30 +122,67 @@ def text_nll(
 
     Returns:
         (E, N) float64 on the CPU, nats, texts in the order of ``texts.rows``.
+
+    Raises:
+        DeviceMemoryError: one text under one model does not fit on the device.
     """
-    device = site.loaded.device
     result = torch.empty((len(updates), len(texts.rows)), dtype=torch.float64)
+    few_texts = GroupLimit(site.loaded.device, "perplexity of one text")
+    few_updates = GroupLimit(site.loaded.device, "perplexity of one edited model")
+
+    def run(rows: Sequence[tuple[int, ...]]) -> Tensor:
+        return _rows_nll(site, rows, updates, tokens_per_forward, few_updates)
+
     for start, group in texts.groups(tokens_per_forward, len(updates)):
-        ids = pad_right(group, device)
-        states = site.read(ids)
-        n_rows, width = ids.shape
-        scored = torch.tensor([len(row) - 1 for row in group], device=device)
-        real = torch.arange(width - 1, device=device) < scored[:, None]  # (n, T-1)
-        labels = ids[:, 1:][real]
-        owner = torch.arange(n_rows, device=device)[:, None].expand_as(real)[real]
-        size = max(1, tokens_per_forward // (n_rows * width))
-        for first in range(0, len(updates), size):
-            some = updates.rows(slice(first, first + size))
-            residual = edited_residual(site, states, some)  # (e·n, T, D)
-            hidden = site.continue_from(ids.repeat(len(some), 1), residual)
-            hidden = hidden.view(len(some), n_rows, width, -1)[:, :, :-1][:, real]  # (e, m, D)
-            nll = label_nll(site.loaded, hidden.flatten(0, 1), labels.repeat(len(some)))
-            sums = torch.zeros((len(some), n_rows), dtype=torch.float64, device="cpu")
-            sums.index_add_(1, owner.cpu(), nll.view(len(some), -1).double().cpu())
-            result[first : first + len(some), start : start + n_rows] = sums / scored.cpu()
+        done = start
+        for rows, nll in halved(group, run, few_texts, _padded):
+            result[:, done : done + len(rows)] = nll
+            done += len(rows)
         if on_group is not None:
-            on_group(start + n_rows, len(texts.rows))
+            on_group(done, len(texts.rows))
     return result
+
+
+def _rows_nll(
+    site: EditSite,
+    rows: Sequence[tuple[int, ...]],
+    updates: RankOneUpdates,
+    tokens_per_forward: int,
+    limit: GroupLimit,
+) -> Tensor:
+    """Return the mean token NLL of some texts under every model, (E, n) float64 on the CPU."""
+    device = site.loaded.device
+    # A text's last token is predicted and predicts nothing: it does not run.
+    ids = pad_right([row[:-1] for row in rows], device)
+    states = site.read(ids)
+    n_rows, width = ids.shape
+    scored = torch.tensor([len(row) - 1 for row in rows], device=device)
+    real = torch.arange(width, device=device) < scored[:, None]  # (n, T)
+    labels = pad_right([row[1:] for row in rows], device)[real]
+    owner = torch.arange(n_rows, device=device)[:, None].expand_as(real)[real].cpu()
+
+    def run(index: Sequence[int]) -> Tensor:
+        some = updates.rows(slice(index[0], index[-1] + 1))
+        residual = edited_residual(site, states, some)  # (e·n, T, D)
+        hidden = site.continue_from(ids.repeat(len(some), 1), residual)
+        hidden = hidden.view(len(some), n_rows, width, -1)[:, real]  # (e, m, D)
+        nll = label_nll(site.loaded, hidden.flatten(0, 1), labels.repeat(len(some)))
+        sums = torch.zeros((len(some), n_rows), dtype=torch.float64)
+        sums.index_add_(1, owner, nll.view(len(some), -1).cpu().double())
+        return sums / scored.cpu()
+
+    size = max(1, tokens_per_forward // ids.numel())
+    parts: list[Tensor] = []
+    for first in range(0, len(updates), size):
+        index = range(first, min(first + size, len(updates)))
+        found = halved(index, run, limit, lambda some: len(some) * ids.numel())
+        parts.extend(nll for _, nll in found)
+    return torch.cat(parts)
+
+
+def _padded(rows: Sequence[tuple[int, ...]]) -> int:
+    """Return the padded tokens of some texts, short ones first."""
+    return len(rows) * len(rows[-1])
 
 
 def perplexities(nll: Tensor) -> list[Perplexity]:

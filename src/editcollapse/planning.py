@@ -11,12 +11,12 @@ from editcollapse.datasets import read_requests, select
 from editcollapse.errors import ArtifactError, ModelError, MomentError, StudyError
 from editcollapse.fingerprints import digest, digest_file
 from editcollapse.model_files import ModelFiles, digest_model, locate_model
+from editcollapse.moment_orders import MomentOrder
 from editcollapse.orders import (
     EditOrder,
     EvaluateOrder,
     Manifest,
     ModelOrder,
-    MomentOrder,
     TemplatesOrder,
     UneditedOrder,
     template_set_id_of,
@@ -28,6 +28,8 @@ from editcollapse.template_files import read_templates
 from editcollapse.texts import TextSet, read_texts
 
 _TEXTS = "texts"
+N_PROBES = 32
+"""Requests whose prefixed keys C is followed with, at most."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -178,7 +180,8 @@ def plan_study(study: StudySpec, results: Path) -> StudyPlan:
     given = None
     if study.templates.kind == "file" and study.templates.path is not None:
         given = read_templates(Path(study.templates.path))
-    models = tuple(_plan_model(study, spec, str(results), given) for spec in study.models)
+    probed = [record.request.request_id for record in requests.records[:N_PROBES]]
+    models = tuple(_plan_model(study, spec, str(results), given, probed) for spec in study.models)
     identities = [(plan.order.model_id, plan.order.layer) for plan in models]
     if len(set(identities)) != len(identities):
         raise StudyError(
@@ -189,9 +192,13 @@ def plan_study(study: StudySpec, results: Path) -> StudyPlan:
 
 
 def _plan_model(
-    study: StudySpec, spec: ModelSpec, results: str, given: tuple[str, ...] | None
+    study: StudySpec,
+    spec: ModelSpec,
+    results: str,
+    given: tuple[str, ...] | None,
+    probed: list[str],
 ) -> ModelPlan:
-    """Return one model's part of the plan."""
+    """Return one model's part of the plan; ``probed`` are ids of requests."""
     files = locate_model(spec.source, spec.revision)
     preset = preset_for(spec.preset, files.architecture.family, files.widths)
     layer = preset.layer if spec.layer is None else spec.layer
@@ -220,6 +227,7 @@ def _plan_model(
         model=order,
         covariance=study.covariance,
         source_digest=_covariance_digest(study, spec),
+        probe_set_id=digest("probes", templates.key, probed),
     )
     return ModelPlan(order=order, files=files, templates=templates, moment=moment)
 

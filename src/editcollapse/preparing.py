@@ -1,27 +1,24 @@
-"""Units that come before the edits: context templates, second moment, the unedited model."""
+"""Units that come before the edits: context templates and the unedited model."""
 
 import logging
 from collections.abc import Callable
 from pathlib import Path
 
 from editcollapse.artifacts import ArtifactStore
-from editcollapse.corpora import open_corpus
+from editcollapse.devices import tokens_per_forward
 from editcollapse.models import LoadedModel, resident_model
-from editcollapse.moments import SecondMoment, measure_moment
 from editcollapse.orders import (
     Manifest,
     ModelOrder,
-    MomentOrder,
     TemplatesOrder,
     UneditedOrder,
     template_set_id_of,
 )
-from editcollapse.outcomes import BasePerplexityRow, CovarianceRow, ModelRow, TemplateRow
+from editcollapse.outcomes import BasePerplexityRow, ModelRow, TemplateRow
 from editcollapse.perplexity import encode_texts, perplexities, text_nll
 from editcollapse.requests import SLOT
-from editcollapse.runtime import ProvenanceClock, asked_device, tokens_per_forward
+from editcollapse.runtime import ProvenanceClock, asked_device
 from editcollapse.sites import EditSite
-from editcollapse.statistics_files import read_statistics
 from editcollapse.templates import TemplateSet, generate_templates
 from editcollapse.updates import no_update
 
@@ -74,65 +71,6 @@ def prepare_templates(order: TemplatesOrder) -> Manifest:
     )
 
 
-def prepare_moment(order: MomentOrder, on_tokens: Progress = None) -> Manifest:
-    """Return C as a tensor file (none for the identity) and its row.
-
-    Raises:
-        MomentError: as ``measure_moment`` and ``read_statistics``.
-    """
-    clock = ProvenanceClock(order.key, "covariance")
-    spec = order.covariance
-    store = ArtifactStore(Path(order.results))
-    device = "none"
-    moment: SecondMoment | None = None
-    if spec.kind == "statistics":
-        files_d_key = load(order.model).widths.d_key
-        moment = read_statistics(Path(str(order.model.spec.statistics)), files_d_key)
-    elif spec.kind == "corpus":
-        loaded = load(order.model)
-        device = str(loaded.device)
-        corpus = open_corpus(
-            str(spec.source), text_field=spec.text_field, subset=spec.subset, split=spec.split
-        )
-        moment = measure_moment(
-            loaded,
-            order.model.layer,
-            corpus.documents(),
-            n_tokens=spec.n_tokens,
-            max_length=spec.max_length,
-            start_token=spec.start_token,
-            tokens_per_batch=tokens_per_forward(loaded.device.type),
-            on_tokens=on_tokens,
-        )
-    tensors = None if moment is None else store.put_tensors("moments", {"moment": moment.matrix})
-    source = str(order.model.spec.statistics if spec.kind == "statistics" else spec.source or "")
-    row = CovarianceRow(
-        covariance_id=order.covariance_id,
-        model_id=order.model.model_id,
-        layer=order.model.layer,
-        kind=spec.kind,
-        source=Path(source).name if Path(source).is_absolute() else source,
-        source_digest=order.source_digest,
-        n_tokens=0 if moment is None else moment.n_tokens,
-        n_texts=0 if moment is None else moment.n_texts,
-        damping=0.0 if moment is None else spec.damping,
-        trace=0.0 if moment is None else float(moment.matrix.trace()),
-        accumulation_error=None if moment is None else moment.accumulation_error,
-        artifact_digest=None if tensors is None else tensors.digest,
-    )
-    summary = f"{spec.kind} second moment of {order.model.spec.name}, layer {order.model.layer}"
-    provenance = clock.row(summary, row.n_tokens, device)
-    return Manifest(
-        unit_id=order.key,
-        summary=summary,
-        rows=(
-            store.put_rows("covariances", [row]),
-            store.put_rows("provenance", [provenance]),
-        ),
-        tensors=tensors,
-    )
-
-
 def measure_unedited(order: UneditedOrder, on_texts: Progress = None) -> Manifest:
     """Return the unedited model's perplexity on the text set as a row.
 
@@ -144,7 +82,7 @@ def measure_unedited(order: UneditedOrder, on_texts: Progress = None) -> Manifes
     loaded = load(order.model)
     texts = encode_texts(loaded.encoder, store.json(order.texts))
     site = EditSite(loaded, order.model.layer)
-    budget = tokens_per_forward(loaded.device.type)
+    budget = tokens_per_forward(loaded.device, loaded.size(site.layer), "evaluation")
     nll = text_nll(site, texts, no_update(loaded.widths), budget, on_texts)
     (found,) = perplexities(nll)
     row = BasePerplexityRow(

@@ -108,6 +108,14 @@ class CovarianceSpec(Spec):
     """Split of a hub dataset."""
     n_tokens: Count = 100_000
     """Token budget: the first so many tokens of the corpus."""
+    shard_tokens: Count = 65_536
+    """Tokens in one cached task of the pass over the corpus, about: what a killed run loses at
+    most. The sum of a shard takes 5 K² bytes on disk for each layer. No id depends on it, but with
+    `stop_change`."""
+    stop_change: float | None = Field(default=None, gt=0)
+    """Stop before the budget: at a doubling of the shards where the direction C⁻¹k̄ of no probe
+    key has changed by more, for the second time in a row. A direction has length 1. Where left
+    out, the budget alone decides."""
     max_length: Count = 1024
     """Documents are cut to so many tokens, or to what the model takes."""
     start_token: bool = False
@@ -121,6 +129,10 @@ class CovarianceSpec(Spec):
             raise ValueError(
                 'kind "corpus" needs `source`, a text file or a hub dataset id '
                 '(or choose kind = "identity" or "statistics")'
+            )
+        if self.kind != "corpus" and self.stop_change is not None:
+            raise ValueError(
+                f'`stop_change` is for kind "corpus", and the kind is "{self.kind}"; leave it out'
             )
         return self
 

@@ -228,7 +228,7 @@ class _Problem:
 def _of_prompts(states: Tensor, layout: RowLayout) -> Tensor:
     """Return one state a row as (B, P, ...), float32 or better, without the KL rows."""
     shape = (layout.n_edits, layout.n_prompts + 1, states.shape[-1])
-    by_edit: Tensor = widened(states).view(shape)
+    by_edit: Tensor = torch.reshape(widened(states), shape)
     return by_edit[:, : layout.n_prompts]
 
 

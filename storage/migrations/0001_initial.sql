@@ -235,6 +235,33 @@ comment on column covariances.accumulation_error is
 comment on column covariances.artifact_digest is
     'Digest of the tensor file. Hex digits. NULL = no file: the identity.';
 
+create table covariance_convergence (
+    covariance_id varchar not null,
+    n_shards bigint not null,
+    n_tokens bigint not null,
+    tokens_per_d_key double not null,
+    probe_set_id varchar not null,
+    n_probes bigint not null,
+    median_change double,
+    max_change double,
+    primary key (covariance_id, n_shards)
+);
+comment on table covariance_convergence is
+    'How far directions u = C^-1 kbar / ||C^-1 kbar|| of probe keys still moved as C took in tokens: one row at each doubling of the shards, and at the last.';
+comment on column covariance_convergence.covariance_id is
+    'Second moment: covariances.covariance_id.';
+comment on column covariance_convergence.n_shards is 'Shards of the corpus summed so far. Count.';
+comment on column covariance_convergence.n_tokens is 'Keys summed so far. Tokens.';
+comment on column covariance_convergence.tokens_per_d_key is
+    'n_tokens over the width of a key; C is singular below 1. Ratio, no unit.';
+comment on column covariance_convergence.probe_set_id is
+    'Digest of the context templates and requests whose prefixed keys are the probes. Hex digits.';
+comment on column covariance_convergence.n_probes is 'Probe keys. Count.';
+comment on column covariance_convergence.median_change is
+    'Median over the probes of ||u - u before||, against the row before; u has norm 1. 0 to 2. NULL = first row, or C is singular, there or here.';
+comment on column covariance_convergence.max_change is
+    'Largest over the probes of ||u - u before||. 0 to 2. NULL as median_change.';
+
 create table value_settings (
     settings_id varchar not null,
     steps bigint not null,

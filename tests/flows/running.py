@@ -12,8 +12,10 @@ from pathlib import Path
 
 import polars as pl
 
+from editcollapse.once import left_behind
 from editcollapse.outcomes import NATURAL_KEYS
-from editcollapse.planning import plan_study
+from editcollapse.passes import MomentPass
+from editcollapse.planning import ModelPlan, StudyPlan, plan_study
 from editcollapse.study_files import read_study
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -47,11 +49,20 @@ def run_in_process(study: Path, results: Path) -> Run:
     from flows.study import collapse_study
 
     spec = read_study(study)
+    plan = plan_study(spec, results)
+    n_units = 2 + sum(4 + 3 * plan.n_batches + _corpus_units(plan, model) for model in plan.models)
     state = collapse_study(spec, str(results), return_state=True)
     study_id = state.result()
-    plan = plan_study(spec, results)
-    n_units = 2 + len(plan.models) * (4 + 3 * plan.n_batches)
     return Run(study_id, results, _task_states(state.state_details.flow_run_id, n_units))
+
+
+def _corpus_units(plan: StudyPlan, model: ModelPlan) -> int:
+    """Return the task runs before a merge: corpus, probe keys and shards, as far as it is known."""
+    needs_none = model.moment.covariance.kind != "corpus" or left_behind(model.moment) is not None
+    if needs_none:
+        return 0
+    stops = model.moment.covariance.stop_change is not None
+    return 2 + (1 if stops else MomentPass.of(plan, model).n_shards_at_most)
 
 
 def _task_states(flow_run_id: object, n_units: int) -> tuple[tuple[str, str], ...]:

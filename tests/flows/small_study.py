@@ -14,6 +14,7 @@ N_REQUESTS = 8
 BATCH_SIZE = 2
 N_BATCHES = N_REQUESTS // BATCH_SIZE
 METHODS = ("rome", "c_rome", "r_rome")
+N_SHARDS = 3
 N_EDITS = N_REQUESTS * len(METHODS)
 NOTE = "Random weights: the numbers mean nothing."
 START = "<|endoftext|>"
@@ -117,6 +118,7 @@ def write_toml(path: Path, **changes: Any) -> Path:
         "templates.lengths": [[3, 2]],
         "covariance.source": "corpus.txt",
         "covariance.n_tokens": 400,
+        "covariance.shard_tokens": 150,
         "value.steps": 3,
         "evaluation.texts": "texts.json",
     }

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.server
 _WAIT_S = 120.0
 
 MOMENTS: dict[str, Callable[[dict[str, int]], bool]] = {
-    "covariance": lambda n: n["templates"] > 0,
+    "shard 1 or 2": lambda n: n["shard"] > 0,
     "evaluation of batch 1": lambda n: n["edits"] > 0,
     "edits of batch 3": lambda n: n["evaluation"] > 1 and n["record"] > 3,
 }
@@ -48,7 +48,7 @@ class Interrupted:
 
 
 def _counts(results: Path) -> dict[str, int]:
-    kinds = ("templates", "covariance", "unedited", "edits", "evaluation", "record")
+    kinds = ("templates", "shard", "covariance", "unedited", "edits", "evaluation", "record")
     return {kind: len(records(results, f"{kind}-")) for kind in kinds}
 
 

@@ -1,4 +1,4 @@
-"""Two processes that need the same covariance: one computes it, the other waits and takes it."""
+"""Two processes that need the same unit: one computes it, the other waits and takes it."""
 
 import os
 import signal
@@ -12,9 +12,11 @@ import pytest
 from editcollapse.errors import ResultsError
 from editcollapse.once import LOCKS, MANIFESTS, computed_once
 from editcollapse.orders import Manifest
+from editcollapse.passes import MomentPass
 from editcollapse.planning import plan_study
 from editcollapse.study_files import read_study
 from tests.flows.running import REPOSITORY, environment, units_computed
+from tests.flows.small_study import N_SHARDS
 
 _WAIT_S = 60.0
 _WORKER = """
@@ -22,12 +24,16 @@ import sys
 from pathlib import Path
 from editcollapse.once import computed_once
 from editcollapse.planning import plan_study
-from editcollapse.preparing import prepare_moment
+from editcollapse.covariance_units import cut_corpus, sum_shard
+from editcollapse.passes import MomentPass
 from editcollapse.study_files import read_study
-(model,) = plan_study(read_study(Path(sys.argv[1])), Path(sys.argv[2])).models
+plan = plan_study(read_study(Path(sys.argv[1])), Path(sys.argv[2]))
+moments = MomentPass.of(plan, plan.models[0])
 print("ready", flush=True)
-found = computed_once(model.moment, lambda: prepare_moment(model.moment))
-print(found.model_dump_json(), flush=True)
+corpus = computed_once(moments.corpus_order(), lambda: cut_corpus(moments.corpus_order()))
+for order in moments.shard_orders(corpus):
+    found = computed_once(order, lambda: sum_shard(order))
+    print(found.model_dump_json(), flush=True)
 """
 _HOLDER = """
 import sys, time
@@ -64,8 +70,10 @@ def _manifest(order, summary="made"):
     return Manifest(unit_id=order.key, summary=summary)
 
 
-def test_two_processes_compute_a_covariance_once(study, order, tmp_path):
-    """Both wait for the same lock; the second takes what the first has left."""
+def test_two_processes_sum_each_shard_once(study, tmp_path):
+    """Both wait for the same lock; of corpus and shards each takes what the other has left."""
+    plan = plan_study(read_study(study), tmp_path)
+    order = MomentPass.of(plan, plan.models[0]).corpus_order()
     (tmp_path / LOCKS).mkdir()
     with filelock.FileLock(tmp_path / LOCKS / f"{order.key}.lock"):
         workers = [_start(_WORKER, study, tmp_path) for _ in range(2)]
@@ -74,7 +82,10 @@ def test_two_processes_compute_a_covariance_once(study, order, tmp_path):
     answers = [worker.communicate(timeout=_WAIT_S)[0] for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0]
     assert answers[0] == answers[1]
-    assert units_computed(tmp_path) == {order.key: 1}
+    assert len(answers[0].splitlines()) == N_SHARDS
+    computed = units_computed(tmp_path)
+    assert {key.split("-")[0] for key in computed} == {"corpus", "shard"}
+    assert sorted(computed.values()) == [1] * (1 + N_SHARDS)
 
 
 def test_lock_of_a_killed_process_is_free(study, order, tmp_path):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from editcollapse.errors import ModelError
-from editcollapse.models import best_device, forget_models, load_model, resident_model
+from editcollapse.models import forget_models, load_model, resident_model
 from editcollapse.specs import ModelSpec
 
 
@@ -86,9 +86,3 @@ def test_weights_that_do_not_fit_the_configuration(tiny_folder, tmp_path):
     path.write_text(path.read_text().replace('"intermediate_size": 24', '"intermediate_size": 20'))
     with pytest.raises(ModelError, match=r"^mixed cannot be loaded: "):
         load_model(spec_of(folder), "cpu")
-
-
-def test_device_asked_for_is_taken():
-    """A named device is taken as it is; ``auto`` finds one."""
-    assert best_device("cpu") == torch.device("cpu")
-    assert isinstance(best_device("auto"), torch.device)

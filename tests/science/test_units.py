@@ -15,9 +15,10 @@ from editcollapse.measuring import evaluate_batch
 from editcollapse.models import forget_models
 from editcollapse.outcomes import NATURAL_KEYS, ROW_TYPES
 from editcollapse.planning import plan_study
-from editcollapse.preparing import measure_unedited, prepare_moment, prepare_templates
+from editcollapse.preparing import measure_unedited, prepare_templates
 from editcollapse.tables import rows_of, schema_of
 from tests.science.study_files import records, write_study
+from tests.science.units import measured_moment
 
 METHODS = ("rome", "c_rome", "r_rome", "p_rome")
 N_USABLE = len(records()) - 1
@@ -56,7 +57,7 @@ def run(study, results):
     plan.store_texts(store)
     (model,) = plan.models
     templates = prepare_templates(model.templates)
-    moment = prepare_moment(model.moment)
+    moment = measured_moment(plan, model, templates)
     manifests, edits = [templates, moment, measure_unedited(plan.unedited_order(model))], []
     for order in plan.edit_orders(model, templates, moment):
         done = edit_batch(order)
@@ -85,6 +86,7 @@ def test_rows_have_their_schema_and_fit_together(outcome_of, variant):
         "templates",
         "models",
         "covariances",
+        "covariance_convergence",
         "base_perplexities",
         "edits",
         "positions",

@@ -214,6 +214,36 @@ def test_harmonic_mean_of_nothing(folder, es, expected):
     assert frame["s"].to_list() == [expected]
 
 
+@pytest.mark.parametrize(
+    ("tolerance", "changes", "expected"),
+    [
+        (0.1, (None, 0.5, 0.09, 0.08), (300, 3.0, 0.08)),
+        (0.1, (None, 0.05, 0.2, 0.08), (400, 4.0, 0.08)),
+        (0.6, (None, 0.5, 0.09, 0.08), (200, 2.0, 0.08)),
+        (0.01, (None, 0.5, 0.09, 0.08), (None, None, 0.08)),
+        (0.1, (None, None, None, None), (None, None, None)),
+    ],
+)
+def test_tokens_that_a_moment_needed(folder, make_row, tolerance, changes, expected):
+    """Settled is from where on no change is larger, whatever came before."""
+    folder.add("covariances", make_row("covariances", n_tokens=400))
+    rows = [
+        make_row(
+            "covariance_convergence",
+            n_shards=index,
+            n_tokens=100 * index,
+            tokens_per_d_key=float(index),
+            max_change=change,
+        )
+        for index, change in enumerate(changes, start=1)
+    ]
+    folder.add("covariance_convergence", *rows)
+    folder.publish()
+    found = ask(folder.results, f"from covariance_tokens(tolerance := {tolerance})")
+    columns = ["tokens_needed", "needed_per_d_key", "last_change", "n_tokens", "tokens_per_d_key"]
+    assert found.select(columns).rows() == [(*expected, 400, 4.0)]
+
+
 def test_threshold_spares_models_that_stand_above_it_unedited(folder):
     """A model whose unedited perplexity is above the threshold collapses by the ratio alone."""
     folder.add_study(methods=("rome",), perplexities=(2100.0, 50_000.0), before=2000.0)

@@ -4,16 +4,28 @@ import pytest
 
 from editcollapse.artifacts import ArtifactRef
 from editcollapse.orders import EvaluateOrder, Manifest, RecordOrder, ReportOrder
+from editcollapse.passes import MomentPass
 from editcollapse.planning import StudyPlan
+from tasks.covariance import (
+    corpus_shards,
+    covariance_checkpoint,
+    probe_keys,
+    second_moment,
+    shard_sums,
+)
 from tasks.editing import apply_edits
 from tasks.evaluation import evaluate_edits
-from tasks.preparing import context_templates, second_moment, unedited_model
+from tasks.preparing import context_templates, unedited_model
 from tasks.recording import record_rows
 from tasks.reporting import publish_report
 
 _REF = ArtifactRef(digest="d1", path="artifacts/updates/d1.safetensors", n_bytes=1)
 TASKS = {
     "templates": (context_templates, "templates {}"),
+    "corpus": (corpus_shards, "corpus {}"),
+    "shard": (shard_sums, "shard {}, 1 of 1"),
+    "probes": (probe_keys, "probes {}"),
+    "checkpoint": (covariance_checkpoint, "checkpoint {} layer 1, 1 shards"),
     "moment": (second_moment, "covariance {} layer 1"),
     "unedited": (unedited_model, "unedited {}"),
     "edits": (apply_edits, "edit {} layer 1, 1 of 4"),
@@ -28,11 +40,17 @@ def orders(plan: StudyPlan) -> dict:
     (model,) = plan.models
     templates = Manifest(unit_id="t", summary="", values=("{}", "The river . {}"))
     moment = Manifest(unit_id="m", summary="", tensors=_REF)
+    moments = MomentPass.of(plan, model)
+    one = Manifest(unit_id="p", summary="", parts=(_REF,))
     edits = next(plan.edit_orders(model, templates, moment))
     results = str(plan.results)
     return {
         "templates": model.templates,
-        "moment": model.moment,
+        "corpus": moments.corpus_order(),
+        "shard": moments.shard_orders(one)[0],
+        "probes": moments.probes_order(templates),
+        "checkpoint": moments.checkpoint_order([one], one, None),
+        "moment": moments.merge_order([one], one),
         "unedited": plan.unedited_order(model),
         "edits": edits,
         "evaluation": plan.evaluate_order(edits, moment),

@@ -9,9 +9,17 @@ from editcollapse.artifacts import ArtifactStore
 from editcollapse.errors import ArtifactError
 from editcollapse.once import MANIFESTS
 from editcollapse.orders import Manifest, RecordOrder, ReportOrder
+from editcollapse.passes import MomentPass
+from tasks.covariance import (
+    corpus_shards,
+    covariance_checkpoint,
+    probe_keys,
+    second_moment,
+    shard_sums,
+)
 from tasks.editing import apply_edits
 from tasks.evaluation import evaluate_edits
-from tasks.preparing import context_templates, second_moment, unedited_model
+from tasks.preparing import context_templates, unedited_model
 from tasks.recording import is_recorded, record_rows
 from tasks.reporting import is_published
 from tests.flows.small_study import BATCH_SIZE, METHODS
@@ -23,11 +31,19 @@ def manifests(here) -> dict[str, Manifest]:
     (model,) = here.models
     here.store_texts(ArtifactStore(here.results))
     templates = context_templates.fn(model.templates)
-    moment = second_moment.fn(model.moment)
+    moments = MomentPass.of(here, model)
+    corpus = corpus_shards.fn(moments.corpus_order())
+    shards = [shard_sums.fn(order) for order in moments.shard_orders(corpus)]
+    probes = probe_keys.fn(moments.probes_order(templates))
+    moment = second_moment.fn(moments.merge_order(shards, probes))
     batch = next(here.edit_orders(model, templates, moment))
     edits = apply_edits.fn(batch)
     return {
         "templates": templates,
+        "corpus": corpus,
+        "shard": shards[0],
+        "probes": probes,
+        "checkpoint": covariance_checkpoint.fn(moments.checkpoint_order(shards, probes, None)),
         "covariance": moment,
         "unedited": unedited_model.fn(here.unedited_order(model)),
         "edits": edits,
@@ -53,7 +69,8 @@ def test_artifacts_are_safetensors_and_parquet(manifests):
     """Tensors are safetensors, rows are Parquet; each row file knows its table."""
     for manifest in manifests.values():
         assert all(ref.path.endswith(".parquet") and ref.table for ref in manifest.rows)
-        assert manifest.tensors is None or manifest.tensors.path.endswith(".safetensors")
+        tensors = manifest.parts if manifest.tensors is None else (manifest.tensors,)
+        assert all(ref.path.endswith(".safetensors") for ref in tensors)
 
 
 def test_each_unit_says_how_it_came_about(manifests, here):

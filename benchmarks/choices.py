@@ -1,0 +1,43 @@
+"""What can be asked for: works and models. Light, so that ``--help`` answers at once."""
+
+import dataclasses
+from pathlib import Path
+
+TOLERANCE = 1e-3
+"""Largest relative difference that float32 results of the two sides may have."""
+DEMO_MODEL = "demo"
+DEFAULT_MODELS = (DEMO_MODEL, "gpt2-small", "llama-small")
+WORKS = {
+    "edits": "v*, update and perplexity of 50 texts, one method (rome)",
+    "methods": "the same for rome, c_rome, p_rome and v_relative",
+    "perplexity": "perplexity of edited models alone, the same updates on both sides",
+    "covariance": "the second moment of the keys, from text",
+    "denominators": "keys and k0 . u without any v*, beside whole edits",
+    "overhead": "the whole flow with Prefect and DuckDB beside its units alone "
+    "(the demo model, others where --only names it)",
+    "scaling": "seconds an edit by batch size and by number of texts",
+    "memory": "peak resident memory of each side, in child processes",
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Asked:
+    """What a run was asked for, as far as models and data go."""
+
+    workspace: Path
+    """Folder for models and results that this run writes."""
+    tokenizer: Path | None
+    n_requests: int
+    n_texts: int
+    """Of the set that every work measures."""
+    n_more_texts: int
+    """Of the largest set, which only scaling measures."""
+    n_corpus_tokens: int
+    """Tokens of the covariance benchmark."""
+    steps: int | None
+    """Passes of the v* optimisation; None for the published number."""
+
+    def folder(self, kind: str, model: str) -> Path:
+        """Return the workspace's folder for one model with one tokenizer."""
+        other = "" if self.tokenizer is None else f"-{self.tokenizer.name}"
+        return self.workspace / kind / f"{model}{other}"

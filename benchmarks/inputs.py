@@ -1,0 +1,185 @@
+"""What both sides edit and measure: the demo's data, or random words in the lengths of real data.
+
+Random weights know no language, so only lengths matter: they are drawn from the distributions
+below, with a seed. One word is one token of the random models' tokenizer.
+"""
+
+import dataclasses
+import json
+import math
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+from editcollapse.datasets import read_requests
+from editcollapse.errors import DatasetError
+from editcollapse.requests import SLOT, EditRequest
+from editcollapse.texts import read_texts
+
+DEMO = Path(__file__).resolve().parents[1] / "demo"
+SUBJECT_TOKENS = {1: 0.10, 2: 0.35, 3: 0.30, 4: 0.15, 5: 0.10}
+"""Share of subjects by length. CounterFact's subjects are names of one to five tokens."""
+PROMPT_TOKENS = (5, 15)
+"""Shortest and longest prompt, subject included; all lengths between are alike."""
+SUBJECT_FIRST = 0.8
+"""Share of prompts that open with their subject."""
+TARGET_TOKENS = {1: 0.85, 2: 0.15}
+"""Share of targets by length."""
+TEMPLATE_TOKENS = (5, 10)
+"""Lengths of the drawn context templates, ten of each, with ". " behind (kmeng01/rome)."""
+_TEMPLATES_EACH = 10
+_TEXT_SHORTEST, _TEXT_RANGE, _TEXT_POWER = 8, 52, 1.5
+_DOCUMENT_SHORTEST, _DOCUMENT_MEAN = 20, 170
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Inputs:
+    """Data of one model's benchmarks."""
+
+    templates: tuple[str, ...]
+    """The bare ``{}`` first."""
+    requests: tuple[EditRequest, ...]
+    texts: tuple[str, ...]
+    documents: tuple[str, ...]
+    """The corpus."""
+    source: str
+    """For people."""
+
+
+def demo_inputs(templates: Sequence[str], n_texts: int, n_requests: int) -> Inputs:
+    """Return the demo's requests, first texts and corpus.
+
+    Args:
+        templates: drawn from the demo model.
+        n_texts: how many; more than the file has start again from its first.
+        n_requests: likewise, of requests with other targets.
+    """
+    texts = read_texts(DEMO / "texts.jsonl").texts
+    corpus = (DEMO / "corpus.txt").read_text(encoding="utf-8")
+    records = read_requests(DEMO / "counterfact.json").records
+    known = [record.request for record in records]
+    return Inputs(
+        templates=tuple(templates),
+        requests=tuple(retargeted(known, n_requests)),
+        texts=tuple(texts[index % len(texts)] for index in range(n_texts)),
+        documents=tuple(part for part in corpus.split("\n\n") if part.strip()),
+        source="the demo's requests, texts and corpus",
+    )
+
+
+def retargeted(known: Sequence[EditRequest], n_requests: int) -> list[EditRequest]:
+    """Return distinct requests: the known ones, then the same prompts with others' targets.
+
+    Raises:
+        DatasetError: there are not so many pairs.
+    """
+    found: dict[str, EditRequest] = {}
+    for turn in range(len(known)):
+        for index, request in enumerate(known):
+            target = known[(index + turn) % len(known)].target_new
+            other = dataclasses.replace(request, target_new=target)
+            if target != request.target_true:
+                found.setdefault(other.request_id, other)
+            if len(found) == n_requests:
+                return list(found.values())
+    raise DatasetError(
+        f"{n_requests} requests were asked of {len(known)} prompts, which give {len(found)} with "
+        "each other's targets. Ask for fewer with --edits."
+    )
+
+
+def write_counterfact(requests: Sequence[EditRequest], path: Path) -> Path:
+    """Write requests as a CounterFact file; return its path."""
+    records = [
+        {
+            "case_id": index,
+            "requested_rewrite": {
+                "prompt": request.prompt,
+                "relation_id": request.relation_id,
+                "target_new": {"str": request.target_new},
+                "target_true": {"str": request.target_true},
+                "subject": request.subject,
+            },
+            "paraphrase_prompts": list(request.paraphrase_prompts),
+            "neighborhood_prompts": list(request.neighborhood_prompts),
+        }
+        for index, request in enumerate(requests)
+    ]
+    path.write_text(json.dumps(records), encoding="utf-8")
+    return path
+
+
+def text_lengths(n_texts: int) -> list[int]:
+    """Return lengths in tokens: 8 to 60, mean 29, as ME-PPL_50, whose useful share is 48 %."""
+    middles = [(index + 0.5) / n_texts for index in range(n_texts)]
+    return [round(_TEXT_SHORTEST + _TEXT_RANGE * middle**_TEXT_POWER) for middle in middles]
+
+
+def document_lengths(n_documents: int, longest: int) -> list[int]:
+    """Return lengths in tokens: at least 20, exponential above, mean 190 before the cut."""
+    middles = [(index + 0.5) / n_documents for index in range(n_documents)]
+    drawn = [round(_DOCUMENT_SHORTEST - _DOCUMENT_MEAN * math.log1p(-middle)) for middle in middles]
+    return [min(length, longest) for length in drawn]
+
+
+def random_inputs(
+    words: Sequence[str],
+    *,
+    n_requests: int,
+    n_texts: int,
+    n_more_texts: int,
+    n_corpus_tokens: int,
+    longest: int,
+    seed: int = 0,
+) -> Inputs:
+    """Return requests, templates, texts and a corpus of random words.
+
+    Args:
+        words: one token each.
+        n_requests: how many edits.
+        n_texts: perplexity texts whose lengths follow the distribution as one set.
+        n_more_texts: all texts; those beyond follow it as another set.
+        n_corpus_tokens: tokens of the corpus at least.
+        longest: tokens that the model takes; no document has more.
+        seed: of the drawing.
+    """
+    draw = random.Random(seed)
+
+    def phrase(n_tokens: int) -> str:
+        return " ".join(draw.choices(words, k=n_tokens))
+
+    def texts(lengths: list[int]) -> tuple[str, ...]:
+        draw.shuffle(lengths)
+        return tuple(phrase(length) for length in lengths)
+
+    n_documents = 1 + n_corpus_tokens // (_DOCUMENT_SHORTEST + _DOCUMENT_MEAN)
+    while sum(documents := document_lengths(n_documents, longest)) < n_corpus_tokens:
+        n_documents += 1
+    drawn = [
+        f"{phrase(length)}. {SLOT}" for length in TEMPLATE_TOKENS for _ in range(_TEMPLATES_EACH)
+    ]
+    return Inputs(
+        templates=(SLOT, *drawn),
+        requests=tuple(_random_request(draw, words) for _ in range(n_requests)),
+        texts=texts(text_lengths(n_texts)) + texts(text_lengths(n_more_texts - n_texts)),
+        documents=texts(documents),
+        source="random words in the lengths of CounterFact and ME-PPL_50",
+    )
+
+
+def _random_request(draw: random.Random, words: Sequence[str]) -> EditRequest:
+    """Return a request whose lengths follow the distributions above."""
+    n_subject = _drawn(draw, SUBJECT_TOKENS)
+    n_around = max(2, draw.randint(*PROMPT_TOKENS) - n_subject)
+    around = draw.choices(words, k=n_around)
+    n_before = 0 if draw.random() < SUBJECT_FIRST else draw.randint(1, n_around - 1)
+    return EditRequest(
+        subject=" ".join(draw.choices(words, k=n_subject)),
+        prompt=" ".join([*around[:n_before], SLOT, *around[n_before:]]),
+        target_new=" ".join(draw.choices(words, k=_drawn(draw, TARGET_TOKENS))),
+        target_true=draw.choice(words),
+    )
+
+
+def _drawn(draw: random.Random, shares: dict[int, float]) -> int:
+    return draw.choices(list(shares), list(shares.values()))[0]

@@ -1,0 +1,79 @@
+"""Our side: the very functions that the tasks call, with the orders that a study gives them."""
+
+import dataclasses
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from benchmarks.cases import Case
+from editcollapse.applying import edit_batch, stored_updates
+from editcollapse.convergence import prefixed_keys
+from editcollapse.devices import tokens_per_forward
+from editcollapse.moments import measure_moment
+from editcollapse.orders import EditOrder
+from editcollapse.perplexity import EncodedTexts, text_nll
+from editcollapse.requests import EditRequest
+from editcollapse.rewrites import Rewrite, build_rewrite
+from editcollapse.sites import EditSite
+from editcollapse.updates import RankOneUpdates
+
+
+def edit_order(case: Case, requests: Sequence[EditRequest], methods: tuple[str, ...]) -> EditOrder:
+    """Return the order of one batch, as ``planning`` makes it."""
+    return EditOrder(
+        results=str(case.results),
+        model=case.order,
+        methods=methods,
+        templates=case.inputs.templates,
+        template_set_id="benchmark",
+        covariance_id=f"benchmark {case.moment.digest}",
+        damping=0.0,
+        moment=case.moment,
+        requests=tuple(requests),
+        batch_index=0,
+        batch_label="benchmark",
+    )
+
+
+def rewrite(case: Case, request: EditRequest) -> Rewrite:
+    """Return a request in tokens: the rows that both sides edit."""
+    return build_rewrite(case.loaded.encoder, case.inputs.templates, request)
+
+
+def edit(
+    case: Case, requests: Sequence[EditRequest], methods: tuple[str, ...]
+) -> dict[str, RankOneUpdates]:
+    """Return the updates of a batch by method: the unit ``edit_batch``, its files included."""
+    done = edit_batch(edit_order(case, requests, methods))
+    assert not done.unusable, done.unusable
+    assert done.tensors is not None
+    return stored_updates(case.store, done.tensors)
+
+
+def keys(case: Case, requests: Sequence[EditRequest]) -> tuple[Tensor, Tensor]:
+    """Return the bare and the prefixed key of each subject, (B, K) float64 on the CPU each."""
+    whole = [rewrite(case, request) for request in requests]
+    bare = [dataclasses.replace(one, prompts=one.prompts[:1]) for one in whole]
+    size = case.loaded.size(case.layer)
+    budget = tokens_per_forward(case.loaded.device, size, "evaluation")
+    # A mean over the bare prompt alone is the bare key.
+    found = [prefixed_keys(case.loaded, [case.layer], rows, budget)[0] for rows in (bare, whole)]
+    return found[0], found[1]
+
+
+def measure(case: Case, updates: RankOneUpdates, texts: EncodedTexts) -> Tensor:
+    """Return the mean token NLL of every text under every edited model, float64 (E, N), nats."""
+    return text_nll(EditSite(case.loaded, case.layer), texts, updates)
+
+
+def moment(case: Case, n_tokens: int) -> Tensor:
+    """Return C over so many tokens of the corpus, (K, K) float64 on the CPU."""
+    found = measure_moment(
+        case.loaded,
+        case.layer,
+        case.inputs.documents,
+        n_tokens=n_tokens,
+        max_length=case.loaded.encoder.max_length,
+    )
+    assert found.n_tokens == n_tokens
+    return found.matrix

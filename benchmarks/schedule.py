@@ -1,0 +1,123 @@
+"""Which works run on which models, and how much of each."""
+
+import dataclasses
+import sys
+from pathlib import Path
+
+from benchmarks import denominators, machine, memory, overhead, scaling, works
+from benchmarks.cases import Case, check_models, open_case
+from benchmarks.choices import DEFAULT_MODELS, DEMO_MODEL, WORKS, Asked
+from benchmarks.results import Results
+from editcollapse.devices import best_device
+from editcollapse.runtime import asked_device
+
+_N_TEXTS = 50
+_DEMO_EDITS, _OTHER_EDITS = 64, 8
+_DEMO_TOKENS, _OTHER_TOKENS = 50_000, 10_000
+_OVERHEAD_EDITS = 512
+_QUICK_EDITS, _QUICK_TOKENS, _QUICK_OVERHEAD = 4, 5_000, 16
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Order:
+    """What one run is asked for; None leaves the choice to this module."""
+
+    workspace: Path
+    quick: bool = False
+    only: tuple[str, ...] | None = None
+    models: tuple[str, ...] | None = None
+    repeats: int | None = None
+    edits: int | None = None
+    steps: int | None = None
+    tokenizer: Path | None = None
+    profile: bool = False
+
+    @property
+    def chosen_models(self) -> tuple[str, ...]:
+        """The models to run on."""
+        return self.models or ((DEMO_MODEL,) if self.quick else DEFAULT_MODELS)
+
+    def size(self, model: str) -> works.Size:
+        """Return how much one repeat does on a model."""
+        demo = model == DEMO_MODEL
+        if self.quick:
+            n_ours, n_tokens, repeats = _QUICK_EDITS, _QUICK_TOKENS, 1
+        else:
+            n_ours = _DEMO_EDITS if demo else _OTHER_EDITS
+            n_tokens, repeats = (_DEMO_TOKENS if demo else _OTHER_TOKENS), 5
+        n_ours = self.edits or n_ours
+        n_reference = min(4 if demo else 1, n_ours)
+        return works.Size(self.repeats or repeats, n_reference, n_ours, n_tokens)
+
+    def overhead_edits(self, model: str) -> int:
+        """Return the edits of the overhead's study; none where it is not to run."""
+        named = self.only is not None and "overhead" in self.only
+        if not named and (self.only is not None or model != DEMO_MODEL):
+            return 0
+        if self.edits is not None:
+            return self.edits
+        if self.quick:
+            return _QUICK_OVERHEAD
+        return _OVERHEAD_EDITS if model == DEMO_MODEL else _OTHER_EDITS
+
+    def asked(self, model: str) -> Asked:
+        """Return what one model and its data are prepared for."""
+        size = self.size(model)
+        n_more = _N_TEXTS if self.quick else max(scaling.TEXTS)
+        return Asked(
+            workspace=self.workspace.resolve(),
+            tokenizer=self.tokenizer,
+            n_requests=max(size.n_ours, self.overhead_edits(model)),
+            n_texts=_N_TEXTS,
+            n_more_texts=n_more,
+            n_corpus_tokens=size.n_tokens,
+            steps=self.steps,
+        )
+
+
+def run(order: Order, command: str) -> Results:
+    """Return what the run found.
+
+    Raises:
+        EditCollapseError: a model is unknown, or a tokenizer does not fit.
+    """
+    check_models(order.chosen_models)
+    found = Results(machine.describe(best_device(asked_device())), command)
+    for model in order.chosen_models:
+        _say(f"{model}: preparing")
+        case = open_case(model, order.asked(model))
+        scaling.warm_up(case)
+        for work in order.only or WORKS:
+            _say(f"{model}: {work}")
+            _measure(work, case, order, found)
+        if order.profile:
+            _say(f"{model}: profile")
+            scaling.operators(case, order.size(model), found)
+    return found
+
+
+def _measure(work: str, case: Case, order: Order, found: Results) -> None:
+    """Do one work on one model."""
+    size = order.size(case.name)
+    if work == "edits":
+        works.edits(case, size, works.ONE_METHOD, found)
+    elif work == "methods":
+        works.edits(case, size, works.FOUR_METHODS, found)
+    elif work == "perplexity":
+        works.perplexity(case, size, found)
+    elif work == "covariance":
+        works.covariance(case, size, found)
+    elif work == "denominators":
+        denominators.denominators(case, size, found)
+    elif work == "scaling":
+        scaling.batches(case, size, found)
+        scaling.texts(case, size, found)
+    elif work == "memory":
+        memory.peaks(case.name, order.asked(case.name), size, found)
+    elif n_edits := order.overhead_edits(case.name):
+        overhead.measure(case, n_edits, size.repeats, found)
+
+
+def _say(text: str) -> None:
+    """Tell on stderr what runs; stdout holds the tables."""
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,104 @@
+"""The second moment: shards of a corpus, their sums, probe keys, checkpoints, and C itself.
+
+One process computes a unit, and others that need it wait for it.
+"""
+
+from prefect import task
+from prefect.cache_policies import CacheKeyFnPolicy
+
+from editcollapse.moment_orders import (
+    CheckpointOrder,
+    CorpusOrder,
+    MomentOrder,
+    ProbesOrder,
+    ShardOrder,
+)
+from editcollapse.orders import Manifest, order_key
+from editcollapse.progress import reporter
+
+
+@task(
+    name="corpus-shards",
+    task_run_name="corpus {order.model.spec.name}",
+    description="Cut the corpus into shards of token ids, up to the token budget.",
+    cache_policy=CacheKeyFnPolicy(cache_key_fn=order_key),
+    persist_result=True,
+    result_serializer="json",
+    tags=["gpu", "covariance"],
+)
+def corpus_shards(order: CorpusOrder) -> Manifest:
+    """Return the shards of a corpus as a manifest."""
+    from editcollapse.covariance_units import cut_corpus
+    from editcollapse.once import computed_once
+
+    what = f"corpus {order.model.spec.name}"
+    return computed_once(order, lambda: cut_corpus(order, reporter(what)))
+
+
+@task(
+    name="shard-sums",
+    task_run_name="shard {order.model.spec.name}, {order.label}",
+    description="Sum k kT over the tokens of one shard, for every layer that the study edits.",
+    cache_policy=CacheKeyFnPolicy(cache_key_fn=order_key),
+    persist_result=True,
+    result_serializer="json",
+    tags=["gpu", "covariance"],
+)
+def shard_sums(order: ShardOrder) -> Manifest:
+    """Return the sums of one shard as a manifest."""
+    from editcollapse.covariance_units import sum_shard
+    from editcollapse.once import computed_once
+
+    what = f"covariance {order.model.spec.name}, shard {order.label}"
+    return computed_once(order, lambda: sum_shard(order, reporter(what)))
+
+
+@task(
+    name="probe-keys",
+    task_run_name="probes {order.model.spec.name}",
+    description="Read the prefixed keys of a few requests, to follow how C settles.",
+    cache_policy=CacheKeyFnPolicy(cache_key_fn=order_key),
+    persist_result=True,
+    result_serializer="json",
+    tags=["gpu", "covariance"],
+)
+def probe_keys(order: ProbesOrder) -> Manifest:
+    """Return probe keys as a manifest."""
+    from editcollapse.covariance_units import read_probes
+    from editcollapse.once import computed_once
+
+    return computed_once(order, lambda: read_probes(order))
+
+
+@task(
+    name="covariance-checkpoint",
+    task_run_name="checkpoint {order.model.spec.name} layer {order.model.layer}, {order.label}",
+    description="Compare the directions that C gives to the probes with those at half the tokens.",
+    cache_policy=CacheKeyFnPolicy(cache_key_fn=order_key),
+    persist_result=True,
+    result_serializer="json",
+    tags=["gpu", "covariance"],
+)
+def covariance_checkpoint(order: CheckpointOrder) -> Manifest:
+    """Return a checkpoint as a manifest."""
+    from editcollapse.covariance_units import read_checkpoint
+    from editcollapse.once import computed_once
+
+    return computed_once(order, lambda: read_checkpoint(order))
+
+
+@task(
+    name="covariance",
+    task_run_name="covariance {order.model.spec.name} layer {order.model.layer}",
+    description="Merge the sums of the shards into the second moment C = E[k kT] of one layer.",
+    cache_policy=CacheKeyFnPolicy(cache_key_fn=order_key),
+    persist_result=True,
+    result_serializer="json",
+    tags=["gpu", "covariance"],
+)
+def second_moment(order: MomentOrder) -> Manifest:
+    """Return a second moment as a manifest; one process computes it, others wait for it."""
+    from editcollapse.merging import prepare_moment
+    from editcollapse.once import computed_once
+
+    return computed_once(order, lambda: prepare_moment(order))

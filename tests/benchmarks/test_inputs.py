@@ -1,0 +1,129 @@
+"""The benchmarks' random data has the lengths of real data, and its own seed."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from benchmarks import inputs
+from benchmarks.models import SHAPES, word_tokenizer, words_of, write_model
+from editcollapse.datasets import read_requests
+from editcollapse.errors import DatasetError, ModelError
+from editcollapse.model_files import locate_model
+from editcollapse.rewrites import build_rewrites
+from editcollapse.tokens import Encoder
+
+N_REQUESTS = 400
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return word_tokenizer(500)
+
+
+@pytest.fixture(scope="module")
+def random_data(tokenizer):
+    return drawn(tokenizer)
+
+
+def drawn(tokenizer, seed=0):
+    return inputs.random_inputs(
+        words_of(tokenizer),
+        n_requests=N_REQUESTS,
+        n_texts=50,
+        n_more_texts=200,
+        n_corpus_tokens=5000,
+        longest=256,
+        seed=seed,
+    )
+
+
+def n_tokens(tokenizer, text):
+    return len(tokenizer(text)["input_ids"])
+
+
+def test_a_seed_gives_the_same_data_again(tokenizer, random_data):
+    assert drawn(tokenizer) == random_data
+    assert drawn(tokenizer, seed=1) != random_data
+
+
+def test_requests_follow_the_distributions(tokenizer, random_data):
+    """Every length is within its range, and shares are near those asked for."""
+    encoder = Encoder(tokenizer, "never", 256, "words")
+    rewrites, unusable = build_rewrites(encoder, random_data.templates, random_data.requests)
+    assert not unusable
+    subjects = Counter(rewrite.audit.n_subject_tokens for rewrite in rewrites)
+    targets = Counter(len(rewrite.target) for rewrite in rewrites)
+    for found, asked in ((subjects, inputs.SUBJECT_TOKENS), (targets, inputs.TARGET_TOKENS)):
+        assert set(found) == set(asked)
+        for length, share in asked.items():
+            assert found[length] / N_REQUESTS == pytest.approx(share, abs=0.06)
+    lengths = [rewrite.audit.n_prompt_tokens for rewrite in rewrites]
+    assert min(lengths) >= inputs.PROMPT_TOKENS[0] - 2
+    assert max(lengths) == inputs.PROMPT_TOKENS[1]
+    first = sum(rewrite.audit.subject_first_index == 0 for rewrite in rewrites)
+    assert first / N_REQUESTS == pytest.approx(inputs.SUBJECT_FIRST, abs=0.06)
+    assert [
+        len(prompt.ids) - len(rewrites[0].prompts[0].ids) for prompt in rewrites[0].prompts
+    ] == [
+        0,
+        *[6] * 10,
+        *[11] * 10,
+    ]
+
+
+def test_texts_are_as_long_as_those_of_me_ppl(tokenizer, random_data):
+    """50 texts: mean 29 tokens, longest about 60, 48 % useful where padded to the longest."""
+    lengths = [n_tokens(tokenizer, text) for text in random_data.texts[:50]]
+    assert sum(lengths) / 50 == pytest.approx(29, abs=0.5)
+    assert sum(lengths) / (50 * max(lengths)) == pytest.approx(0.48, abs=0.02)
+    assert len(random_data.texts) == 200
+
+
+def test_corpus_holds_what_was_asked_for(tokenizer, random_data):
+    lengths = [n_tokens(tokenizer, document) for document in random_data.documents]
+    assert 5000 <= sum(lengths) < 6000
+    assert max(lengths) == 256
+
+
+def test_retargeted_requests_are_distinct_and_survive_a_file(tmp_path):
+    """The overhead's study has 512 requests of the demo's 168 prompts."""
+    data = inputs.demo_inputs(["{}"], 50, 512)
+    assert len({request.request_id for request in data.requests}) == 512
+    assert all(request.target_new != request.target_true for request in data.requests)
+    path = inputs.write_counterfact(data.requests, tmp_path / "requests.json")
+    found = [record.request for record in read_requests(path).records]
+    assert [(each.prompt, each.subject, each.target_new) for each in found] == [
+        (each.prompt, each.subject, each.target_new) for each in data.requests
+    ]
+
+
+def test_too_many_requests_are_told(tmp_path):
+    known = inputs.demo_inputs(["{}"], 1, 2).requests
+    with pytest.raises(DatasetError, match="5 requests were asked of 2 prompts"):
+        inputs.retargeted(known, 5)
+
+
+@pytest.mark.parametrize("name", ["tiny", "tiny-llama"])
+def test_random_models_are_real_folders(tmp_path, name):
+    """A folder of the asked shape, which the project recognises."""
+    folder = write_model(SHAPES[name], tmp_path / name)
+    files = locate_model(str(folder))
+    assert (files.widths.n_layers, files.widths.d_model) == (3, 64)
+    assert files.widths.n_vocabulary == SHAPES[name].n_vocabulary
+
+
+def test_a_tokenizer_of_ones_own_gives_its_words(tmp_path, tiny_folder):
+    """The toy byte-level tokenizer has too few words of one token, and says so."""
+    folder = write_model(SHAPES["tiny"], tmp_path / "model", tiny_folder("qwen2"))
+    from transformers import AutoTokenizer
+
+    with pytest.raises(ModelError, match=r"words of one token, 100 are needed"):
+        words_of(AutoTokenizer.from_pretrained(folder))
+
+
+def test_a_tokenizer_larger_than_the_model_is_refused(tmp_path):
+    word_tokenizer(1000).save_pretrained(tmp_path / "large")
+    with pytest.raises(ModelError, match="has 1000 tokens, the model 512"):
+        write_model(SHAPES["tiny"], tmp_path / "model", tmp_path / "large")
