@@ -1,14 +1,14 @@
 """Our side: the very functions that the tasks call, with the orders that a study gives them."""
 
-import dataclasses
 from collections.abc import Sequence
 
 from torch import Tensor
 
 from benchmarks.cases import Case
 from editcollapse.applying import edit_batch, stored_updates
-from editcollapse.convergence import prefixed_keys
+from editcollapse.budgets import Work
 from editcollapse.devices import tokens_per_forward
+from editcollapse.keys import read_keys
 from editcollapse.moments import measure_moment
 from editcollapse.orders import EditOrder
 from editcollapse.perplexity import EncodedTexts, text_nll
@@ -52,18 +52,15 @@ def edit(
 
 def keys(case: Case, requests: Sequence[EditRequest]) -> tuple[Tensor, Tensor]:
     """Return the bare and the prefixed key of each subject, (B, K) float64 on the CPU each."""
-    whole = [rewrite(case, request) for request in requests]
-    bare = [dataclasses.replace(one, prompts=one.prompts[:1]) for one in whole]
-    size = case.loaded.size(case.layer)
-    budget = tokens_per_forward(case.loaded.device, size, "evaluation")
-    # A mean over the bare prompt alone is the bare key.
-    found = [prefixed_keys(case.loaded, [case.layer], rows, budget)[0] for rows in (bare, whole)]
-    return found[0], found[1]
+    rewrites = [rewrite(case, request) for request in requests]
+    found = read_keys(EditSite(case.loaded, case.layer), rewrites, _budget(case, "evaluation"))
+    return found.bare_key.cpu().double(), found.prefixed_key.cpu().double()
 
 
 def measure(case: Case, updates: RankOneUpdates, texts: EncodedTexts) -> Tensor:
     """Return the mean token NLL of every text under every edited model, float64 (E, N), nats."""
-    return text_nll(EditSite(case.loaded, case.layer), texts, updates)
+    site = EditSite(case.loaded, case.layer)
+    return text_nll(site, texts, updates, _budget(case, "evaluation"))
 
 
 def moment(case: Case, n_tokens: int) -> Tensor:
@@ -74,6 +71,12 @@ def moment(case: Case, n_tokens: int) -> Tensor:
         case.inputs.documents,
         n_tokens=n_tokens,
         max_length=case.loaded.encoder.max_length,
+        tokens_per_batch=_budget(case, "moment"),
     )
     assert found.n_tokens == n_tokens
     return found.matrix
+
+
+def _budget(case: Case, work: Work) -> int:
+    """Return the tokens of one forward, as the units choose them."""
+    return tokens_per_forward(case.loaded.device, case.loaded.size(case.layer), work)

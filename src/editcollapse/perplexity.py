@@ -80,8 +80,7 @@ def encode_texts(encoder: Encoder, texts: Sequence[str]) -> EncodedTexts:
         DatasetError: no text can be scored.
     """
     rows, rejections = [], []
-    for index, text in enumerate(texts):
-        ids = encoder.encode(text)
+    for index, (text, ids) in enumerate(zip(texts, encoder.encode_many(texts), strict=True)):
         if len(ids) < _SCORABLE:
             reason = (
                 f"text {text[:40]!r} has {len(ids)} token: the first is never scored, so two "

@@ -2,12 +2,19 @@
 
 import dataclasses
 from collections.abc import Sequence
+from itertools import islice
 
 import torch
 from torch import Tensor
 
 from editcollapse.requests import SLOT, EditRequest
-from editcollapse.tokens import Encoder, PositionAudit, SubjectSequence, UnusableTextError
+from editcollapse.tokens import (
+    Encoder,
+    PositionAudit,
+    SubjectSequence,
+    SubjectText,
+    UnusableTextError,
+)
 
 _ENOUGH = 8
 """One over the share of a full pass that keeps a device busy: measured on CPUs, 512 tokens."""
@@ -66,20 +73,31 @@ def build_rewrite(encoder: Encoder, templates: Sequence[str], request: EditReque
     Raises:
         UnusableTextError: the tokenizer or the model's length does not take it.
     """
+    return _rewrite_of(encoder, request, encoder.subject_sequences(_texts(templates, request)))
+
+
+def _texts(templates: Sequence[str], request: EditRequest) -> list[SubjectText]:
+    """Return the texts of a rewrite's rows, the KL row last."""
+    filled = [(template, request.prompt) for template in templates] + [(SLOT, KL_PROMPT)]
+    return [SubjectText.of(template, prompt, request.subject) for template, prompt in filled]
+
+
+def _rewrite_of(
+    encoder: Encoder,
+    request: EditRequest,
+    sequences: Sequence[SubjectSequence | UnusableTextError],
+) -> Rewrite:
+    """Return a rewrite of its rows' sequences; raise the first error among them."""
     target = encoder.target_ids(request.target_new)
-    prompts = tuple(
-        encoder.subject_sequence(template, request.prompt, request.subject)
-        for template in templates
-    )
+    whole: list[SubjectSequence] = []
+    for sequence in sequences:
+        if isinstance(sequence, UnusableTextError):
+            raise sequence
+        whole.append(sequence)
+    *prompts, kl_prompt = whole
     for prompt in prompts:
         encoder.check_length(prompt.ids + target[:-1], request.filled_prompt)
-    return Rewrite(
-        request=request,
-        audit=encoder.audit(request),
-        prompts=prompts,
-        kl_prompt=encoder.subject_sequence(SLOT, KL_PROMPT, request.subject),
-        target=target,
-    )
+    return Rewrite(request, encoder.audit_of(prompts[0]), tuple(prompts), kl_prompt, target)
 
 
 def build_rewrites(
@@ -87,9 +105,12 @@ def build_rewrites(
 ) -> tuple[list[Rewrite], list[Unusable]]:
     """Return the requests in tokens, and those that this model cannot take with the reason."""
     rewrites, unusable = [], []
-    for request in requests:
+    texts = [_texts(templates, request) for request in requests]
+    # One call of the tokenizer for all rows: it works on them side by side.
+    sequences = iter(encoder.subject_sequences([text for rows in texts for text in rows]))
+    for request, rows in zip(requests, texts, strict=True):
         try:
-            rewrites.append(build_rewrite(encoder, templates, request))
+            rewrites.append(_rewrite_of(encoder, request, list(islice(sequences, len(rows)))))
         except UnusableTextError as error:
             unusable.append(Unusable(request, str(error)))
     return rewrites, unusable

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _KIND = "corpora"
+_DOCUMENTS = 64
+"""Documents that the tokenizer takes at once."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -60,14 +62,31 @@ def budgeted_rows(
     """
     length = min(max_length, encoder.max_length)
     left = n_tokens
-    for text in documents:
-        ids = encoder.sequence(text) if start_token else encoder.encode(text)
-        ids = ids[: min(length, left)]
-        if ids:
-            yield ids
-        left -= len(ids)
-        if left <= 0:
-            return
+    start = encoder.start_ids if start_token else ()
+    stream = iter(documents)
+    while texts := _next_documents(stream, left):
+        for found in encoder.encode_many(texts):
+            ids = (start + found)[: min(length, left)]
+            if ids:
+                yield ids
+            left -= len(ids)
+            if left <= 0:
+                return
+
+
+def _next_documents(stream: Iterator[str], left: int) -> list[str]:
+    """Return the next documents, none that a budget of ``left`` tokens may not need.
+
+    A text has fewer tokens than characters, so what holds fewer characters is needed whole.
+    """
+    texts: list[str] = []
+    n_characters = 0
+    for text in stream:
+        texts.append(text)
+        n_characters += len(text)
+        if n_characters >= left or len(texts) == _DOCUMENTS:
+            break
+    return texts
 
 
 def cut(rows: Iterable[tuple[int, ...]], shard_tokens: int) -> Iterator[Shard]:

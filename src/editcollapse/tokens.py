@@ -36,6 +36,29 @@ class SubjectSequence:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class SubjectText:
+    """A filled context template, with the characters of the subject in it."""
+
+    text: str
+    subject: str
+    first: int
+    """Index of the subject's first character in ``text``."""
+
+    @property
+    def last(self) -> int:
+        """Index of the subject's last character in ``text``."""
+        return self.first + len(self.subject) - 1
+
+    @classmethod
+    def of(cls, template: str, prompt: str, subject: str) -> "SubjectText":
+        """Return a template around a prompt around a subject, each with one ``{}``."""
+        before_prompt, after_prompt = template.split(SLOT)
+        before, after = prompt.split(SLOT)
+        text = f"{before_prompt}{before}{subject}{after}{after_prompt}"
+        return cls(text, subject, len(before_prompt) + len(before))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class PositionAudit:
     """Where a request's subject stands in its bare prompt, under one tokenizer."""
 
@@ -103,6 +126,13 @@ class Encoder:
         """Return the ids of a text without any special token."""
         return tuple(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
+    def encode_many(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
+        """Return the ids of each text without any special token; faster than one after another."""
+        if not texts:
+            return []
+        found = self.tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
+        return [tuple(ids) for ids in found]
+
     def sequence(self, text: str) -> tuple[int, ...]:
         """Return the start token, if any, and the ids of a text."""
         return self.start_ids + self.encode(text)
@@ -151,25 +181,47 @@ class Encoder:
             UnusableTextError: no token covers the subject's last character, or that token is
                 unknown to the tokenizer, or the sequence is too long.
         """
-        before_prompt, after_prompt = template.split(SLOT)
-        before, after = prompt.split(SLOT)
-        first_char = len(before_prompt) + len(before)
-        last_char = first_char + len(subject) - 1
-        text = f"{before_prompt}{before}{subject}{after}{after_prompt}"
+        (found,) = self.subject_sequences([SubjectText.of(template, prompt, subject)])
+        if isinstance(found, UnusableTextError):
+            raise found
+        return found
+
+    def subject_sequences(
+        self, texts: "Sequence[SubjectText]"
+    ) -> "list[SubjectSequence | UnusableTextError]":
+        """Return what ``subject_sequence`` does of each text, or the error that it raises."""
+        if not texts:
+            return []
         encoding = self.tokenizer(
-            text, add_special_tokens=False, return_offsets_mapping=True, verbose=False
+            [text.text for text in texts],
+            add_special_tokens=False,
+            return_offsets_mapping=True,
+            verbose=False,
         )
-        ids, spans = encoding["input_ids"], encoding["offset_mapping"]
-        last = [i for i, (start, end) in enumerate(spans) if start <= last_char < end]
-        first = [i for i, (start, end) in enumerate(spans) if start <= first_char < end]
+        found: list[SubjectSequence | UnusableTextError] = []
+        rows = zip(texts, encoding["input_ids"], encoding["offset_mapping"], strict=True)
+        for text, ids, spans in rows:
+            try:
+                found.append(self._located(text, ids, spans))
+            except UnusableTextError as error:
+                found.append(error)
+        return found
+
+    def _located(
+        self, text: "SubjectText", ids: Sequence[int], spans: Sequence[tuple[int, int]]
+    ) -> SubjectSequence:
+        """Return the ids with the subject's place; ``spans`` are characters of each token."""
+        last = [i for i, (start, end) in enumerate(spans) if start <= text.last < end]
+        first = [i for i, (start, end) in enumerate(spans) if start <= text.first < end]
         if not last or not first:
             raise UnusableTextError(
                 f"the tokenizer of {self.source} has no token for the end of the subject "
-                f"{subject!r}"
+                f"{text.subject!r}"
             )
         if ids[last[-1]] == self.tokenizer.unk_token_id:
             raise UnusableTextError(
-                f"the tokenizer of {self.source} does not know the end of the subject {subject!r}"
+                f"the tokenizer of {self.source} does not know the end of the subject "
+                f"{text.subject!r}"
             )
         shift = len(self.start_ids)
         sequence = SubjectSequence(
@@ -177,7 +229,7 @@ class Encoder:
             subject_first=first[0] + shift,
             subject_last=last[-1] + shift,
         )
-        self.check_length(sequence.ids, text)
+        self.check_length(sequence.ids, text.text)
         return sequence
 
     def check_length(self, ids: Sequence[int], text: str) -> None:
@@ -195,7 +247,10 @@ class Encoder:
         Raises:
             UnusableTextError: as ``subject_sequence``.
         """
-        bare = self.subject_sequence(SLOT, request.prompt, request.subject)
+        return self.audit_of(self.subject_sequence(SLOT, request.prompt, request.subject))
+
+    def audit_of(self, bare: SubjectSequence) -> PositionAudit:
+        """Return where the subject stands in a bare prompt that is in tokens already."""
         n_start = len(self.start_ids)
         n_tokens = bare.subject_last - bare.subject_first + 1
         position: SubjectPosition = "inside"

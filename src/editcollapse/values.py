@@ -236,6 +236,6 @@ def _of_prompts(states: Tensor, layout: RowLayout) -> Tensor:
 def _clamp_(deltas: Tensor, limit: Tensor) -> Tensor:
     """Cut deltas (B, D) in place to norms (B,); return which were longer, bool on the CPU."""
     norm = deltas.norm(dim=1)
-    longer = norm > limit
+    longer: Tensor = norm > limit
     deltas.mul_(torch.where(longer, limit / norm, torch.ones_like(norm))[:, None])
     return longer.cpu()
