@@ -13,7 +13,7 @@ from editcollapse.moments import measure_moment
 from editcollapse.orders import EditOrder
 from editcollapse.perplexity import EncodedTexts, text_nll
 from editcollapse.requests import EditRequest
-from editcollapse.rewrites import Rewrite, build_rewrite
+from editcollapse.rewrites import Rewrite, build_rewrite, build_rewrites
 from editcollapse.sites import EditSite
 from editcollapse.updates import RankOneUpdates
 
@@ -52,7 +52,7 @@ def edit(
 
 def keys(case: Case, requests: Sequence[EditRequest]) -> tuple[Tensor, Tensor]:
     """Return the bare and the prefixed key of each subject, (B, K) float64 on the CPU each."""
-    rewrites = [rewrite(case, request) for request in requests]
+    rewrites, _ = build_rewrites(case.loaded.encoder, case.inputs.templates, requests)
     found = read_keys(EditSite(case.loaded, case.layer), rewrites, _budget(case, "evaluation"))
     return found.bare_key.cpu().double(), found.prefixed_key.cpu().double()
 

@@ -5,7 +5,8 @@ it stopped; a run of the same study elsewhere has the same ids.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -39,6 +40,18 @@ UNITS_PER_MODEL = 3
 UNITS_PER_BATCH = 3
 """Edits, evaluation, recording."""
 Result = TypeVar("Result")
+
+
+def runs_here() -> bool:
+    """Return whether the flow that runs calls its tasks on its own thread.
+
+    A pool of one thread would run them one after another as well. But OpenMP gives every thread
+    that computes a team of its own, and with more threads than cores all teams wait asleep: v* of
+    a small model takes half as long again.
+    """
+    context = FlowRunContext.get()
+    runner = None if context is None else context.task_runner
+    return isinstance(runner, ThreadPoolTaskRunner) and runner._max_workers == 1  # noqa: SLF001
 
 
 def one_at_a_time() -> TaskRunner[PrefectFuture[Any]]:
@@ -166,10 +179,10 @@ class _StudyRun:
 
     def compute_all(self, task: Task[[Any], Manifest], orders: Sequence[Order]) -> list[Manifest]:
         """Return the manifests of units, each as ``compute``; all are submitted at once."""
-        futures = [self._submit(task, order) for order in orders]
+        started = [self._started(task, order) for order in orders]
         return [
-            self._checked(task, order, future.result())
-            for order, future in zip(orders, futures, strict=True)
+            self._checked(task, order, result())
+            for order, result in zip(orders, started, strict=True)
         ]
 
     def expect(self, units: int) -> None:
@@ -209,17 +222,19 @@ class _StudyRun:
         self, task: Task[[Any], Result], order: Order, *, refresh_cache: bool = False
     ) -> Result:
         """Run one task to its end."""
-        result: Result = self._submit(task, order, refresh_cache=refresh_cache).result()
-        return result
+        return self._started(task, order, refresh_cache=refresh_cache)()
 
-    def _submit(
+    def _started(
         self, task: Task[[Any], Result], order: Order, *, refresh_cache: bool = False
-    ) -> PrefectFuture[Result]:
-        """Give one task to the task runner, with its record below the results folder."""
+    ) -> Callable[[], Result]:
+        """Give one task to the task runner; return what waits for its result.
+
+        The task's record lies below the results folder.
+        """
         own = task.with_options(
             result_storage=self.plan.results / RECORDS, refresh_cache=refresh_cache
         )
-        return own.submit(order)
+        return partial(own, order) if runs_here() else own.submit(order).result
 
     def _advance(self) -> None:
         self._done += 1

@@ -211,14 +211,19 @@ class Encoder:
         self, text: "SubjectText", ids: Sequence[int], spans: Sequence[tuple[int, int]]
     ) -> SubjectSequence:
         """Return the ids with the subject's place; ``spans`` are characters of each token."""
-        last = [i for i, (start, end) in enumerate(spans) if start <= text.last < end]
-        first = [i for i, (start, end) in enumerate(spans) if start <= text.first < end]
-        if not last or not first:
+        first_character, last_character = text.first, text.last
+        first = last = None
+        for index, (start, end) in enumerate(spans):
+            if first is None and start <= first_character < end:
+                first = index
+            if start <= last_character < end:
+                last = index
+        if last is None or first is None:
             raise UnusableTextError(
                 f"the tokenizer of {self.source} has no token for the end of the subject "
                 f"{text.subject!r}"
             )
-        if ids[last[-1]] == self.tokenizer.unk_token_id:
+        if ids[last] == self.tokenizer.unk_token_id:
             raise UnusableTextError(
                 f"the tokenizer of {self.source} does not know the end of the subject "
                 f"{text.subject!r}"
@@ -226,8 +231,8 @@ class Encoder:
         shift = len(self.start_ids)
         sequence = SubjectSequence(
             ids=self.start_ids + tuple(ids),
-            subject_first=first[0] + shift,
-            subject_last=last[-1] + shift,
+            subject_first=first + shift,
+            subject_last=last + shift,
         )
         self.check_length(sequence.ids, text.text)
         return sequence
