@@ -192,7 +192,7 @@ class _StudyRun:
     def record(self, label: str, rows: list[ArtifactRef]) -> None:
         """Enter rows into the database, unless it has them."""
         order = RecordOrder(results=str(self.plan.results), label=label, rows=tuple(rows))
-        self._call(record_rows, order, refresh_cache=not is_recorded(order))
+        self._call(record_rows, order, refresh_cache=self._knows(order) and not is_recorded(order))
         self.recorded.append(order.key)
         self._advance()
 
@@ -206,7 +206,8 @@ class _StudyRun:
             note=study.note,
             recorded=tuple(self.recorded),
         )
-        self._call(publish_report, order, refresh_cache=not is_published(order))
+        again = self._knows(order) and not is_published(order)
+        self._call(publish_report, order, refresh_cache=again)
         self._advance()
 
     def _checked(self, task: Task[[Any], Manifest], order: Order, manifest: Manifest) -> Manifest:
@@ -235,6 +236,10 @@ class _StudyRun:
             result_storage=self.plan.results / RECORDS, refresh_cache=refresh_cache
         )
         return partial(own, order) if runs_here() else own.submit(order).result
+
+    def _knows(self, order: Order) -> bool:
+        """Return whether an earlier run has left a record of a task; without one it runs anyway."""
+        return (self.plan.results / RECORDS / order.key).exists()
 
     def _advance(self) -> None:
         self._done += 1

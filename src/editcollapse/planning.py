@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 
 from editcollapse import NUMERICS
@@ -42,7 +43,7 @@ class ModelPlan:
     moment: MomentOrder
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True)
 class StudyPlan:
     """A study whose inputs have been read and identified."""
 
@@ -52,7 +53,7 @@ class StudyPlan:
     texts: TextSet
     models: tuple[ModelPlan, ...]
 
-    @property
+    @cached_property
     def evaluation_id(self) -> str:
         """Digest of what edited models are measured on."""
         return digest("evaluation", self.chosen_texts, self.study.seed)
@@ -62,7 +63,7 @@ class StudyPlan:
         """The perplexity texts that the study uses."""
         return self.texts.texts[: self.study.evaluation.max_texts]
 
-    @property
+    @cached_property
     def study_id(self) -> str:
         """Digest of the study by content: the same on another machine or in another folder."""
         return digest(
@@ -100,7 +101,7 @@ class StudyPlan:
         """Write the perplexity texts where every worker of the results folder can read them."""
         return store.put_json(_TEXTS, list(self.chosen_texts))
 
-    @property
+    @cached_property
     def texts_ref(self) -> ArtifactRef:
         """The reference that ``store_texts`` returns; nothing is written."""
         return ArtifactStore(self.results).json_ref(_TEXTS, list(self.chosen_texts))
