@@ -22,7 +22,7 @@ from transformers.cache_utils import DynamicLayer
 from transformers.masking_utils import eager_mask
 
 from editcollapse.models import LoadedModel
-from editcollapse.sites import EnoughIsKnown
+from editcollapse.stand_ins import EnoughIsKnown
 
 _NAME = "editcollapse_left"
 _pass: ContextVar["_Pass"] = ContextVar("the pass that runs")

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from editcollapse.editing import edited_residual_by_row, written_into_weights
 from editcollapse.models import LoadedModel
-from editcollapse.sites import EditSite, watch_projection
+from editcollapse.sites import EditSite
+from editcollapse.stand_ins import watch_projection
 from editcollapse.tokens import pad_right
 from editcollapse.updates import RankOneUpdates
 

@@ -10,8 +10,6 @@ Right padding and causal attention make a padding mask unnecessary (``tokens.pad
 
 import copy
 import dataclasses
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -19,6 +17,13 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 
 from editcollapse.models import LoadedModel
+from editcollapse.stand_ins import (
+    EnoughIsKnown,
+    Recorder,
+    Replay,
+    stopped_at,
+    watch_projection,
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -51,35 +56,6 @@ class LeftContext:
     """Keys and values of the tokens on the left by block, or an empty cache to be filled."""
 
 
-class _Replay(nn.Module):
-    """A block that returns what it was given: the stored residual, or its own input."""
-
-    def __init__(self, residual: Tensor | None, *, as_tuple: bool) -> None:
-        super().__init__()
-        self.residual = residual
-        self.as_tuple = as_tuple
-
-    def forward(self, hidden_states: Tensor, *_: Any, **__: Any) -> Any:
-        out = hidden_states if self.residual is None else self.residual
-        return (out, None) if self.as_tuple else out
-
-
-class _Recorder(nn.Module):
-    """A block that runs as ever and keeps its output."""
-
-    def __init__(self, block: nn.Module) -> None:
-        super().__init__()
-        self.block = block
-        self.residual: Tensor | None = None
-        self.as_tuple = False
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        output = self.block(*args, **kwargs)
-        self.as_tuple = isinstance(output, tuple)
-        self.residual = output[0] if self.as_tuple else output
-        return output
-
-
 class EditSite:
     """One layer of one model.
 
@@ -106,7 +82,7 @@ class EditSite:
             left: of the blocks up to this one, where the rows do not start at their first token.
         """
         blocks = list(self.loaded.blocks)
-        recorder = _Recorder(blocks[self.layer])
+        recorder = Recorder(blocks[self.layer])
         with watch_projection(self.projection) as seen:
             self._run([*blocks[: self.layer], recorder, *self._passing(above=True)], ids, left)
         assert recorder.residual is not None
@@ -155,7 +131,7 @@ class EditSite:
             left: of the blocks above, where the rows do not start at their first token.
         """
         blocks = list(self.loaded.blocks)
-        start = _Replay(residual, as_tuple=self._as_tuple)
+        start = Replay(residual, as_tuple=self._as_tuple)
         return self._run([*self._passing(above=False), start, *blocks[self.layer + 1 :]], ids, left)
 
     def last_input(self, ids: Tensor, residual: Tensor, left: "LeftContext") -> Tensor:
@@ -193,8 +169,8 @@ class EditSite:
             positions: int64 (N, T).
         """
         blocks = list(self.loaded.blocks)
-        passing = [_Replay(None, as_tuple=self._as_tuple) for _ in blocks[:-2]]
-        start = _Replay(hidden, as_tuple=self._as_tuple)
+        passing = [Replay(None, as_tuple=self._as_tuple) for _ in blocks[:-2]]
+        start = Replay(hidden, as_tuple=self._as_tuple)
         return self._run([*passing, start, blocks[-1]], ids, LeftContext(positions, None, None))
 
     def add_to_value(self, residual: Tensor, value: Tensor, change: Tensor) -> Tensor:
@@ -226,11 +202,11 @@ class EditSite:
     def _passing(self, *, above: bool) -> list[nn.Module]:
         """Return stand-ins for the blocks on one side: they cost nothing and hand on."""
         count = self.n_above if above else self.layer
-        return [_Replay(None, as_tuple=self._as_tuple) for _ in range(count)]
+        return [Replay(None, as_tuple=self._as_tuple) for _ in range(count)]
 
     def _returns_tuples(self) -> bool:
         """Return whether a block of this family returns a tuple: run one token to see."""
-        recorder = _Recorder(self.loaded.blocks[0])
+        recorder = Recorder(self.loaded.blocks[0])
         ids = torch.zeros((1, 1), dtype=torch.int64, device=self.loaded.device)
         with torch.no_grad():
             self._run([recorder, *list(self.loaded.blocks)[1:]], ids)
@@ -254,48 +230,3 @@ class EditSite:
         )
         hidden: Tensor = output.last_hidden_state
         return hidden
-
-
-@dataclasses.dataclass(slots=True)
-class SeenProjection:
-    """Input and output of a down projection during the last forward."""
-
-    key: Tensor = dataclasses.field(default_factory=lambda: torch.empty(0))
-    value: Tensor = dataclasses.field(default_factory=lambda: torch.empty(0))
-
-
-class EnoughIsKnown(Exception):  # noqa: N818  a signal, not an error
-    """What was asked of a forward has been read; nothing after it needs to run."""
-
-
-@contextmanager
-def stopped_at(projection: nn.Module) -> Iterator[SeenProjection]:
-    """Keep what goes into a projection and leave the block right there; removes its hook."""
-    seen = SeenProjection()
-
-    def stop(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        seen.key = inputs[0]
-        raise EnoughIsKnown
-
-    handle = projection.register_forward_pre_hook(stop)
-    try:
-        yield seen
-    except EnoughIsKnown:
-        pass
-    finally:
-        handle.remove()
-
-
-@contextmanager
-def watch_projection(projection: nn.Module) -> Iterator[SeenProjection]:
-    """Keep what goes in and out of a projection while the block runs; always removes its hook."""
-    seen = SeenProjection()
-
-    def keep(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        seen.key, seen.value = inputs[0], output
-
-    handle = projection.register_forward_hook(keep)
-    try:
-        yield seen
-    finally:
-        handle.remove()

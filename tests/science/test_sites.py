@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from editcollapse.errors import ModelError
-from editcollapse.sites import EditSite, watch_projection
+from editcollapse.sites import EditSite
+from editcollapse.stand_ins import watch_projection
 from editcollapse.tokens import pad_right
 from tests.science.cases import LAYER, TEXTS, TIGHT, Float64Throughout, distance
 from tests.science.tiny import N_LAYERS, VARIANTS

@@ -1,0 +1,89 @@
+"""Stand-ins for blocks of a decoder, and what a down projection sees while it runs.
+
+A decoder runs its own code on a view in which some blocks are replaced: masks, positions and norms
+stay the family's, and the resident model is never changed.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class Replay(nn.Module):
+    """A block that returns what it was given: the stored residual, or its own input."""
+
+    def __init__(self, residual: Tensor | None, *, as_tuple: bool) -> None:
+        super().__init__()
+        self.residual = residual
+        self.as_tuple = as_tuple
+
+    def forward(self, hidden_states: Tensor, *_: Any, **__: Any) -> Any:
+        """Return the stored residual, or the input, as the family's blocks return theirs."""
+        out = hidden_states if self.residual is None else self.residual
+        return (out, None) if self.as_tuple else out
+
+
+class Recorder(nn.Module):
+    """A block that runs as ever and keeps its output."""
+
+    def __init__(self, block: nn.Module) -> None:
+        super().__init__()
+        self.block = block
+        self.residual: Tensor | None = None
+        self.as_tuple = False
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Return what the block does, and keep it."""
+        output = self.block(*args, **kwargs)
+        self.as_tuple = isinstance(output, tuple)
+        self.residual = output[0] if self.as_tuple else output
+        return output
+
+
+@dataclasses.dataclass(slots=True)
+class SeenProjection:
+    """Input and output of a down projection during the last forward."""
+
+    key: Tensor = dataclasses.field(default_factory=lambda: torch.empty(0))
+    value: Tensor = dataclasses.field(default_factory=lambda: torch.empty(0))
+
+
+class EnoughIsKnown(Exception):  # noqa: N818  a signal, not an error
+    """What was asked of a forward has been read; nothing after it needs to run."""
+
+
+@contextmanager
+def stopped_at(projection: nn.Module) -> Iterator[SeenProjection]:
+    """Keep what goes into a projection and leave the block right there; removes its hook."""
+    seen = SeenProjection()
+
+    def stop(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        seen.key = inputs[0]
+        raise EnoughIsKnown
+
+    handle = projection.register_forward_pre_hook(stop)
+    try:
+        yield seen
+    except EnoughIsKnown:
+        pass
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def watch_projection(projection: nn.Module) -> Iterator[SeenProjection]:
+    """Keep what goes in and out of a projection while the block runs; always removes its hook."""
+    seen = SeenProjection()
+
+    def keep(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        seen.key, seen.value = inputs[0], output
+
+    handle = projection.register_forward_hook(keep)
+    try:
+        yield seen
+    finally:
+        handle.remove()
