@@ -112,7 +112,7 @@ def open_case(name: str, asked: Asked, sides: Sides = "both") -> Case:
     if not prepared.is_file():
         moment = _moment(loaded, published, inputs)
         # Inverted beforehand, as the public code keeps it.
-        inverse = torch.linalg.inv(moment).contiguous()  # noqa: TID251
+        inverse = torch.linalg.inv(moment).contiguous()  # noqa: TID251  the published code inverts
         save_file({"moment": moment, "inverse": inverse}, prepared)
     tensors = load_file(prepared)
     results = asked.folder("results", name)

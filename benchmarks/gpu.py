@@ -60,7 +60,7 @@ def run(order: GpuOrder) -> Found:
     speeds = measure_speeds(case.loaded.device, case.loaded.dtype)
     moment, phases = covariance(case, speeds)
     # Inverted beforehand, as the public code keeps it.
-    inverse = torch.linalg.inv(moment).float().to(case.loaded.device)  # noqa: TID251
+    inverse = torch.linalg.inv(moment).float().to(case.loaded.device)  # noqa: TID251  the published code inverts
     updates, ours = our_edits(case, moment, speeds)
     difference, theirs = reference_edits(case, inverse, updates)
     return Found(

@@ -8,11 +8,12 @@ Source: kmeng01/rome compute_u, which runs every context whole through the whole
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from editcollapse.batches import length_batches
 from editcollapse.contexts import SharedContexts, Tails
 from editcollapse.models import widened
 from editcollapse.rewrites import Rewrite
@@ -20,13 +21,11 @@ from editcollapse.sites import EditSite
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
-class RewriteKeys:
+class PromptKeys:
     """Keys of B rewrites; float32 (float64 for a float64 model), on the model's device."""
 
     prompt_keys: Tensor
     """(B, P, K): key at the subject's last token in every context, the bare prompt first."""
-    bare_value: Tensor
-    """(B, D): v0, the bare prompt's value there."""
 
     @property
     def bare_key(self) -> Tensor:
@@ -37,6 +36,14 @@ class RewriteKeys:
     def prefixed_key(self) -> Tensor:
         """kbar, (B, K): mean over all contexts, the bare one included."""
         return self.prompt_keys.mean(dim=1)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class RewriteKeys(PromptKeys):
+    """What ``read_keys`` reads."""
+
+    bare_value: Tensor
+    """(B, D): v0, the bare prompt's value there."""
 
 
 @torch.no_grad()
@@ -59,7 +66,7 @@ def read_keys(
     sizes = shared.sizes(torch.arange(len(rows), device=device)).tolist()
     own = [len(row) - size for row, size in zip(rows, sizes, strict=True)]
     keys: Tensor | None = None
-    for chosen in _like_sized(own, shared.width, tokens_per_forward):
+    for chosen in length_batches([size + shared.width for size in own], tokens_per_forward):
         index = torch.tensor(chosen, device=device)
         tails = Tails(site, shared, [rows[n] for n in chosen], index)
         found = site.read_key(tails.ids, tails.left())
@@ -72,16 +79,3 @@ def read_keys(
     by_edit = keys.view(len(rewrites), n_prompts, keys.shape[1])
     bare = by_edit[:, 0].to(site.loaded.dtype)
     return RewriteKeys(by_edit, widened(site.projection(bare)))
-
-
-def _like_sized(own: Sequence[int], shared: int, tokens_per_forward: int) -> Iterator[list[int]]:
-    """Yield places of rows in groups, short ones first, bounded in padded and shared tokens."""
-    group: list[int] = []
-    for n in sorted(range(len(own)), key=own.__getitem__):
-        longer = bool(group) and own[n] > own[group[0]]
-        full = (len(group) + 1) * (own[n] + shared) > tokens_per_forward
-        if group and (full or (longer and len(group) * own[group[0]] >= tokens_per_forward // 8)):
-            yield group
-            group = []
-        group.append(n)
-    yield group

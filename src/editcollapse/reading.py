@@ -13,10 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from editcollapse.models import LoadedModel
-
-
-class _HighestReached(Exception):  # noqa: N818  a signal, not an error
-    """The highest layer's key has been read; nothing after it is needed."""
+from editcollapse.stand_ins import EnoughIsKnown
 
 
 class _Recorder(nn.Module):
@@ -31,7 +28,7 @@ class _Recorder(nn.Module):
     def forward(self, key: Tensor) -> Tensor:
         self.key = key
         if self.is_highest:
-            raise _HighestReached
+            raise EnoughIsKnown
         value: Tensor = self.projection(key)
         return value
 
@@ -70,7 +67,7 @@ class KeyReader:
         """
         try:
             self._view(input_ids=ids, use_cache=False)
-        except _HighestReached:
+        except EnoughIsKnown:
             pass
         else:
             raise AssertionError("the highest layer's down projection did not run")

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from editcollapse.keys import PromptKeys
 from editcollapse.live import LiveRows, split_rows
 from editcollapse.losses import token_losses
 from editcollapse.models import widened
@@ -40,11 +41,9 @@ class LossTerms:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
-class TargetValues:
+class TargetValues(PromptKeys):
     """Keys and values of B edits; float32 (float64 for a float64 model), on the model's device."""
 
-    prompt_keys: Tensor
-    """(B, P, K): key at the subject's last token in every context, the bare prompt first."""
     prompt_values: Tensor
     """(B, P, D): value there, before the edit."""
     delta: Tensor
@@ -55,16 +54,6 @@ class TargetValues:
     """int64 (B,): Adam steps taken."""
     clamp_hit: Tensor
     """bool (B,): whether delta was ever cut."""
-
-    @property
-    def bare_key(self) -> Tensor:
-        """k0, (B, K)."""
-        return self.prompt_keys[:, 0]
-
-    @property
-    def prefixed_key(self) -> Tensor:
-        """kbar, (B, K): mean over all contexts, the bare one included."""
-        return self.prompt_keys.mean(dim=1)
 
     @property
     def bare_value(self) -> Tensor:
