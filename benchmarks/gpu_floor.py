@@ -80,14 +80,18 @@ def values_floor(
     below = _weights(loaded.blocks[: layer + 1])
     above = _weights(loaded.blocks[layer + 1 :])
     head = loaded.widths.n_vocabulary * loaded.widths.d_model
+    first, last = _entry(loaded, layer + 1), _entry(loaded, loaded.widths.n_layers - 1)
+    behind = _weights(loaded.blocks[-1]) - last
     flops = 0.0
     for rewrite, passes in zip(rewrites, n_passes, strict=True):
-        last = [prompt.subject_last for prompt in (*rewrite.prompts, rewrite.kl_prompt)]
+        n_rows, n_live = len(rewrite.rows), rewrite.n_live
         n_tokens = sum(len(row) for row in rewrite.rows)
-        n_live = sum(len(row) - at for row, at in zip(rewrite.rows, last, strict=True))
         n_scored = len(rewrite.target) * len(rewrite.prompts) + 1
         flops += 2.0 * below * n_tokens + 2.0 * above * (n_tokens - n_live)
-        flops += 4.0 * passes * (above * n_live + head * n_scored)
+        # The first entry is worked out for subjects alone, the last block behind its entry for
+        # the tokens that are read.
+        each = above * n_live - first * (n_live - n_rows) - behind * (n_live - n_scored)
+        flops += 4.0 * passes * (each + head * n_scored)
     number = torch.empty(0, dtype=loaded.dtype).element_size()
     n_bytes = number * n_groups * (below + 2.0 * max(n_passes) * (above + head))
     return Floor.of(flops, n_bytes, speeds)
@@ -96,8 +100,11 @@ def values_floor(
 def perplexity_floor(
     loaded: LoadedModel, layer: int, rows: Sequence[Sequence[int]], n_models: int, speeds: Speeds
 ) -> Floor:
-    """Return the floor of the perplexity of edited models: blocks above the layer, and the head."""
-    above = _weights(loaded.blocks[layer + 1 :])
+    """Return the floor of the perplexity of edited models: blocks above the layer, and the head.
+
+    The entry of the first of them is a sum of known products.
+    """
+    above = _weights(loaded.blocks[layer + 1 :]) - _entry(loaded, layer + 1)
     head = loaded.widths.n_vocabulary * loaded.widths.d_model
     n_tokens = sum(len(row) - 1 for row in rows)
     number = torch.empty(0, dtype=loaded.dtype).element_size()
@@ -111,6 +118,15 @@ def covariance_floor(loaded: LoadedModel, layer: int, n_tokens: int, speeds: Spe
     flops = n_tokens * (2.0 * weights + loaded.widths.d_key**2)
     number = torch.empty(0, dtype=loaded.dtype).element_size()
     return Floor.of(flops, float(number * weights), speeds)
+
+
+def _entry(loaded: LoadedModel, layer: int) -> int:
+    """Return the entries of the matrices that read a block's input; 0 where there is no block."""
+    if layer >= loaded.widths.n_layers:
+        return 0
+    block = loaded.blocks[layer]
+    paths = [path for entry in loaded.entries for path in entry.projections]
+    return sum(_weights(block.get_submodule(path)) for path in paths)
 
 
 def _weights(blocks: nn.Module) -> int:

@@ -15,7 +15,7 @@ from editcollapse.devices import tokens_per_forward
 from editcollapse.methods import method_of
 from editcollapse.moments import MomentSolver, measure_moment
 from editcollapse.perplexity import text_nll
-from editcollapse.rewrites import like_width_groups
+from editcollapse.rewrites import pass_groups
 from editcollapse.updates import RankOneUpdates, rank_one_updates
 from editcollapse.values import optimise_values
 
@@ -76,7 +76,7 @@ def our_edits(
     solver = MomentSolver(moment)
     weight = case.loaded.weight(case.layer)
     budget = tokens_per_forward(case.loaded.device, case.loaded.size(case.layer), "values")
-    groups = like_width_groups(case.rewrites, budget)
+    groups = pass_groups(case.rewrites, budget)
     n_passes = [case.values.steps] * len(case.rewrites)
     updates: dict[str, RankOneUpdates] = {}
 

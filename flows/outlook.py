@@ -5,11 +5,18 @@ import json
 from pathlib import Path
 
 from editcollapse.artifacts import ArtifactStore
-from editcollapse.budgets import ModelSize, Work, default_tokens, forward_bytes, loaded_bytes
+from editcollapse.budgets import (
+    ModelSize,
+    Work,
+    default_tokens,
+    forward_bytes,
+    loaded_bytes,
+    packed_bytes,
+)
 from editcollapse.orders import Manifest, Order
 from editcollapse.passes import MomentPass
 from editcollapse.planning import ModelPlan, StudyPlan
-from editcollapse.runtime import asked_tokens, free_host_bytes
+from editcollapse.runtime import asked_tokens, free_host_bytes, host_bytes
 
 RECORDS = "records"
 """Folder below the results folder where Prefect keeps what each task returned."""
@@ -41,6 +48,8 @@ class DeviceOutlook:
 
     device: str
     forwards: tuple[ForwardOutlook, ...]
+    packed_bytes: int
+    """Packed copies of the weights, at most."""
     free: int | None
     """Free bytes here; None where it is not known without asking the device."""
 
@@ -96,15 +105,16 @@ def model_outlook(plan: StudyPlan, model: ModelPlan) -> ModelOutlook:
     if plan.study.covariance.kind == "corpus":
         works += ("moment",)
     here = free_host_bytes()
-    on_cpu = None if here is None else max(0, here - weights)  # with the model loaded
+    packed = packed_bytes(weights, size.dtype, "cpu", host_bytes())
+    on_cpu = None if here is None else max(0, here - weights - packed)  # with the model loaded
     return ModelOutlook(
         plan=model,
         units=units,
         weight_bytes=weights,
         moment_bytes=size.moment_bytes * int(with_moment),
         devices=(
-            DeviceOutlook("cpu", _forwards(size, works, "cpu", on_cpu), here),
-            DeviceOutlook("accelerator", _forwards(size, works, "accelerator", None), None),
+            DeviceOutlook("cpu", _forwards(size, works, "cpu", on_cpu), packed, here),
+            DeviceOutlook("accelerator", _forwards(size, works, "accelerator", None), 0, None),
         ),
     )
 

@@ -51,9 +51,10 @@ def _memory_lines(outlook: "ModelOutlook") -> Iterator[str]:
             f"{_WORK[forward.work]} {_gib(forward.n_bytes)} ({forward.n_tokens} tokens)"
             for forward in device.forwards
         )
-        needed = _gib(outlook.weight_bytes + device.largest)
+        needed = _gib(outlook.weight_bytes + device.packed_bytes + device.largest)
+        weights = "weights packed twice" if device.packed_bytes else "weights"
         here = "less is free: fewer tokens" if device.free is None else f"{_gib(device.free)} free"
-        yield f"    {device.device:<18} {forwards}; with weights {needed}; {here}"
+        yield f"    {device.device:<18} {forwards}; with {weights} {needed}; {here}"
 
 
 def _gib(n_bytes: int) -> str:

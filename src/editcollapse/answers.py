@@ -8,13 +8,13 @@ from statistics import fmean
 import torch
 from torch import Tensor
 
-from editcollapse.editing import edited_residual_by_row
+from editcollapse.editing import EditedRows
 from editcollapse.halving import GroupLimit, halved
 from editcollapse.head import states_per_head
 from editcollapse.models import widened
 from editcollapse.outcomes import ProbeScores
 from editcollapse.probes import ProbeKind, ProbePlan, Question, Side
-from editcollapse.sites import EditSite, SiteStates
+from editcollapse.sites import EditSite
 from editcollapse.tokens import pad_right
 from editcollapse.updates import RankOneUpdates
 
@@ -67,13 +67,20 @@ def answer_probes(
     order = sorted(by_row, key=lambda key: len(plans[key[0]].rows[key[1]]))
     limit = GroupLimit(site.loaded.device, "answers of one prompt")
 
+    @torch.inference_mode()
     def run(chunk: Sequence[tuple[int, int]]) -> list[list[Answer]]:
         ids = pad_right([plans[b].rows[row] for b, row in chunk], site.loaded.device)
-        states = site.read(ids)
+        rows = EditedRows(site, site.read(ids))
         owner = torch.tensor([b for b, _ in chunk], device=ids.device)
         asked = _asked(chunk, by_row)
         return [
-            _read(site, _hidden(site, states, updates, owner), plans, asked) for updates in variants
+            _read(
+                site,
+                rows.unedited() if updates is None else rows.under_own(updates, owner),
+                plans,
+                asked,
+            )
+            for updates in variants
         ]
 
     def tokens(chunk: Sequence[tuple[int, int]]) -> int:
@@ -111,17 +118,6 @@ def _chunks(
         chunk.append(key)
     if chunk:
         yield chunk
-
-
-@torch.inference_mode()
-def _hidden(
-    site: EditSite, states: SiteStates, updates: RankOneUpdates | None, owner: Tensor
-) -> Tensor:
-    """Return the states after the final norm, (N, T, D)."""
-    residual = states.residual
-    if updates is not None:
-        residual = edited_residual_by_row(site, states, updates, owner)
-    return site.continue_from(states.ids, residual)
 
 
 @torch.inference_mode()

@@ -17,7 +17,7 @@ from editcollapse.orders import EditOrder, Manifest
 from editcollapse.outcomes import EditRow, PositionRow
 from editcollapse.precision import float32_products
 from editcollapse.preparing import Progress, load
-from editcollapse.rewrites import Rewrite, build_rewrites, like_width_groups
+from editcollapse.rewrites import Rewrite, build_rewrites, pass_groups
 from editcollapse.runtime import ProvenanceClock
 from editcollapse.sites import EditSite
 from editcollapse.updates import RankOneUpdates, UpdateDiagnostics, rank_one_updates
@@ -107,15 +107,14 @@ def _optimise(
     """Optimise in groups of like width that fit in memory; return values in the order given."""
     device = site.loaded.device
     budget = tokens_per_forward(device, site.loaded.size(site.layer), "values")
-    groups = like_width_groups(rewrites, budget)
+    groups = pass_groups(rewrites, budget)
     limit = GroupLimit(device, "v* of one edit")
 
     def run(group: Sequence[int]) -> TargetValues:
         return optimise_values(site, [rewrites[b] for b in group], order.model.values)
 
     def tokens(group: Sequence[int]) -> int:
-        n_rows = len(rewrites[group[0]].prompts) + 1
-        return len(group) * n_rows * max(rewrites[b].n_live for b in group)
+        return sum(rewrites[b].pass_tokens for b in group)
 
     parts = []
     for done, group in enumerate(groups):

@@ -1,9 +1,10 @@
-"""Attention of live tokens over left contexts that stay as they are.
+"""Attention of live tokens, segment by segment, over left contexts that stay as they are.
 
 In every pass of v* a few live tokens look at many tokens on their left whose keys and values never
-change. The usual kernel wants both in one tensor: it copies the left ones in each pass and works
-out gradients for them that nobody reads. Here the scores of both parts are computed apart and put
-through one softmax: the same numbers, a third of the time on a CPU.
+change. The usual kernel wants rows of one length, and everything of a row in one tensor: it copies
+what is on the left in each pass and works out gradients for it that nobody reads. Here all rows of
+a batch are one flat list of tokens (``segments``), so that norms and products run once for all and
+nothing is padded. Only attention knows of rows (``segment_attention``).
 
 Registered with transformers' attention interface and used inside ``attending`` only; families
 whose attention does not go through that interface (GPT-J, GPT-Neo) take the usual way.
@@ -17,14 +18,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface, AttentionMaskInterface, DynamicCache
-from transformers.cache_utils import DynamicLayer
-from transformers.masking_utils import eager_mask
+from transformers import AttentionInterface
 
 from editcollapse.models import LoadedModel
+from editcollapse.segment_attention import AttentionRule, Pair, SegmentKeys, attend
+from editcollapse.segments import Segment
 from editcollapse.stand_ins import EnoughIsKnown
 
-_NAME = "editcollapse_left"
+_NAME = "editcollapse_segments"
 _pass: ContextVar["_Pass"] = ContextVar("the pass that runs")
 
 
@@ -33,30 +34,65 @@ def splits_attention(loaded: LoadedModel) -> bool:
     return bool(getattr(loaded.model, "_supports_attention_backend", False))
 
 
-class _FixedLayer(DynamicLayer):  # type: ignore[misc]  # transformers is untyped
-    """A left context in one block; what a pass adds is handed back and not kept."""
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class SegmentLeft:
+    """What stands left of the live tokens of a segment, and where everything stands.
 
-    def __init__(self, key: Tensor, value: Tensor) -> None:
-        super().__init__()
-        self.lazy_initialization(key, value)
-        self.keys, self.values = key, value
-
-    def update(
-        self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any
-    ) -> tuple[Tensor, Tensor]:
-        return key_states, value_states
-
-
-class LeftCache(DynamicCache):  # type: ignore[misc]  # transformers is untyped
-    """Keys and values of left contexts, one entry a block, that no pass changes.
-
-    Args:
-        pairs: of each block, (N, H, left, d).
+    G key heads; L tokens of the longest shared prefix and O of the longest own left context, both
+    padded on the left. Positions of padding are negative.
     """
 
-    def __init__(self, pairs: Sequence[tuple[Tensor, Tensor]]) -> None:
-        super().__init__()
-        self.layers = [_FixedLayer(key, value) for key, value in pairs]
+    segment: Segment
+    shared: Sequence[Pair]
+    """Of each block above the edited one: (S, G, L, d)."""
+    near: Sequence[Pair]
+    """Of each block above the edited one: (S, G, E, O + W, d); the live part waits for a pass."""
+    shared_positions: Tensor
+    """int64 (S, L)."""
+    own_positions: Tensor
+    """int64 (S, E, O)."""
+    positions: Tensor
+    """int64 (S, E, W): of the live tokens."""
+    _masks: dict[tuple[int | None, int, torch.dtype], Tensor] = dataclasses.field(
+        default_factory=dict
+    )
+
+    def keys(self, block: int) -> SegmentKeys:
+        """Return what one block looks at, counted from the first above the edited one."""
+        return SegmentKeys(self.segment, self.shared[block], self.near[block])
+
+    def some(self, is_kept: Tensor) -> "SegmentLeft":
+        """Return the left context of some of the segment's edits, bool (E,)."""
+        return SegmentLeft(
+            segment=self.segment.some(is_kept),
+            shared=self.shared,
+            near=[(key[:, :, is_kept], value[:, :, is_kept]) for key, value in self.near],
+            shared_positions=self.shared_positions,
+            own_positions=self.own_positions[:, is_kept],
+            positions=self.positions[:, is_kept],
+        )
+
+    def mask(self, window: int | None, n_queries: int, dtype: torch.dtype) -> Tensor:
+        """Return what is added to the scores, (S, 1, E, 1, n, L + O + W).
+
+        Args:
+            window: of sliding attention; None without.
+            n_queries: n, the last tokens of each row.
+            dtype: of the scores.
+        """
+        known = (window, n_queries, dtype)
+        if known not in self._masks:
+            n_edits = len(self.segment.edits)
+            shared = self.shared_positions[:, None].expand(-1, n_edits, -1)
+            keys = torch.cat([shared, self.own_positions, self.positions], dim=2)[:, :, None]
+            queries = self.positions[:, :, -n_queries:, None]
+            seen = (keys >= 0) & (keys <= queries)
+            if window is not None:
+                seen &= queries - keys < window
+            mask = torch.zeros(seen.shape, dtype=dtype, device=seen.device)
+            mask.masked_fill_(~seen, torch.finfo(dtype).min)
+            self._masks[known] = mask[:, None, :, None]
+        return self._masks[known]
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -67,42 +103,33 @@ class LastBlock:
     runs for the tokens that are read, on those keys and values.
     """
 
-    at: Tensor
-    """int64 (N, M): live tokens that are read."""
-    key: Tensor | None = None
-    value: Tensor | None = None
-    mask: Tensor | None = None
-
-    def keep(self, key: Tensor, value: Tensor, mask: Tensor | None) -> None:
-        """Keep what the live tokens leave, with the mask of the tokens that are read."""
-        self.key, self.value = key, value
-        if mask is not None:
-            rows = self.at[:, None, :, None].expand(-1, mask.shape[1], -1, mask.shape[3])
-            self.mask = mask.gather(2, rows)
+    kept: Pair | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Pass:
-    left: LeftCache
-    last: LastBlock | None
+    left: Sequence[SegmentLeft]
+    first: int
+    """The lowest block that runs."""
+    n_blocks: int
+    """All blocks of the model."""
+    last: LastBlock
 
 
 @contextmanager
-def attending(
-    loaded: LoadedModel, left: LeftCache, last: LastBlock | None = None
-) -> Iterator[None]:
-    """Make the model's blocks attend over left contexts apart, while the block runs.
+def attending(loaded: LoadedModel, first: int, left: Sequence[SegmentLeft]) -> Iterator[None]:
+    """Make the model's blocks attend segment by segment, while the block runs.
 
     Args:
         loaded: a model for which ``splits_attention`` holds.
-        left: of every block.
-        last: how the last block is to be taken; None for like the others.
+        first: the lowest block that runs.
+        left: of every segment.
     """
     AttentionInterface.register(_NAME, _attend)
-    AttentionMaskInterface.register(_NAME, eager_mask)
     config: Any = loaded.model.config
     usual = config._attn_implementation  # noqa: SLF001  transformers has no public name for it
-    token = _pass.set(_Pass(left, last))
+    token = _pass.set(_Pass(left, first, len(loaded.blocks), LastBlock()))
+    # No mask is registered under this name, so transformers makes none.
     config._attn_implementation = _NAME  # noqa: SLF001
     try:
         yield
@@ -116,42 +143,36 @@ def _attend(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    attention_mask: Tensor | None,
+    _mask: None,
     scaling: float | None = None,
     softcap: float | None = None,
+    sliding_window: int | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """Return attention of T live tokens over left contexts and themselves, (N, T, H, d).
+    """Return attention of a flat list of live tokens, (1, T, H, d).
 
     Args:
         module: a block's attention; its ``layer_idx`` chooses the left context.
-        query: (N, H, T, d).
-        key: of the live tokens, (N, G, T, d), G heads shared by H / G queries each.
+        query: (1, H, T, d); in the last block, of the tokens that are read.
+        key: (1, G, T, d), G heads shared by H / G queries each.
         value: likewise.
-        attention_mask: added to the scores, (N, 1, T, left + T).
         scaling: of the scores; one over the root of d where None.
         softcap: bound of the scores (Gemma 2).
+        sliding_window: how many tokens a query sees, its own included; None for all.
     """
     now = _pass.get()
     index = int(module.layer_idx)  # type: ignore[arg-type]  # a number, whatever torch says
-    layer = now.left.layers[index]
-    if now.last is not None and index == len(now.left.layers) - 1:
-        if now.last.key is None or now.last.value is None:
-            now.last.keep(key, value, attention_mask)
+    is_last = index == now.n_blocks - 1
+    if is_last:
+        if now.last.kept is None:
+            now.last.kept = (key, value)
             raise EnoughIsKnown
-        key, value, attention_mask = now.last.key, now.last.value, now.last.mask
-    n_rows, n_heads, n_queries, width = query.shape
-    n_groups, n_left = key.shape[1], layer.keys.shape[2]
-    # (N, G, H/G · T, d): the queries that share a key head are rows of one product.
-    queries = query.reshape(n_rows, n_groups, -1, width)
-    scores = torch.cat([queries @ layer.keys.mT, queries @ key.mT], dim=-1)
-    scores = scores * (width**-0.5 if scaling is None else scaling)
-    if softcap is not None:
-        scores = torch.tanh(scores / softcap) * softcap
-    if attention_mask is not None:
-        by_head = scores.view(n_rows, n_groups, -1, n_queries, scores.shape[-1])
-        scores = (by_head + attention_mask[:, :, None]).view_as(scores)
-    wide = torch.float64 if scores.dtype == torch.float64 else torch.float32
-    shares = torch.softmax(scores, dim=-1, dtype=wide).to(value.dtype)
-    found = shares[..., :n_left] @ layer.values + shares[..., n_left:] @ value
-    return found.view(n_rows, n_heads, n_queries, width).transpose(1, 2).contiguous(), None
+        key, value = now.last.kept
+    segments = [left.keys(index - now.first) for left in now.left]
+    sizes = [each.segment.n_reads if is_last else each.segment.width for each in now.left]
+    masks = [
+        left.mask(sliding_window, size, query.dtype)
+        for left, size in zip(now.left, sizes, strict=True)
+    ]
+    rule = AttentionRule(query.shape[-1] ** -0.5 if scaling is None else scaling, softcap)
+    return attend(query[0], (key[0], value[0]), segments, masks, rule)[None], None

@@ -36,6 +36,8 @@ _LOGITS = 1 << 24
 """Logits that ``perplexity`` holds at once, at most."""
 _SUM_BYTES = 40
 """Bytes of each entry of C while it is summed and its first products are checked."""
+_SHARE_FOR_WEIGHTS = 0.5
+"""Of main memory; weights whose packed copies would take more are not packed."""
 _SOLVER_BYTES = 24
 """Bytes of each entry of C in main memory: C, the damped matrix, and its Cholesky factor."""
 
@@ -138,6 +140,24 @@ def loaded_bytes(weight_bytes: int, stored: str, dtype: str) -> int:
         dtype: the type asked for.
     """
     return weight_bytes * _BYTES[dtype] // _BYTES.get(stored, _BYTES["float32"])
+
+
+def packed_bytes(weight_bytes: int, dtype: str, device_type: str, host: int | None) -> int:
+    """Return the bytes of the packed copies of weights (``products``), at most; 0 without any.
+
+    float32 weights on a CPU are packed, once for each direction, unless weights and copies together
+    would take over half of main memory.
+
+    Args:
+        weight_bytes: size of the loaded weights.
+        dtype: their type.
+        device_type: ``cpu`` or an accelerator's.
+        host: main memory of this machine, used or not; None where nobody knows.
+    """
+    copies = 2 * weight_bytes
+    if device_type != "cpu" or dtype != "float32" or host is None:
+        return 0
+    return copies if weight_bytes + copies <= _SHARE_FOR_WEIGHTS * host else 0
 
 
 def _left_in_block(size: ModelSize) -> int:

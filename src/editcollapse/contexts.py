@@ -51,13 +51,15 @@ class SharedContexts:
         """Tokens of the longest prefix."""
         self._n_slots = n_slots
         self._sizes = torch.tensor(sizes, device=device)
-        self._pairs: Pairs = []
+        self.kept: Pairs = []
+        """Keys and values (n_slots, G, width, d) in every block that was run; empty without
+        prefixes."""
         if self.width:
             # A slot without a prefix runs one token of no consequence: its keys are masked out.
             ids = pad_right([prefix or (0,) for prefix in prefixes], device)
             slots = torch.arange(self.width, device=device) - self.width + self._sizes[:, None]
-            self._pairs = [
-                _picked(pair, slots.clamp(min=0)) for pair in site.context(ids, above=above)
+            self.kept = [
+                picked(pair, slots.clamp(min=0)) for pair in site.context(ids, above=above)
             ]
 
     def sizes(self, rows: Tensor) -> Tensor:
@@ -76,7 +78,7 @@ class SharedContexts:
     def pairs(self, rows: Tensor) -> Pairs:
         """Return each row's keys and values in every block that was run; empty without prefixes."""
         slots = rows % self._n_slots
-        return [(key[slots], value[slots]) for key, value in self._pairs]
+        return [(key[slots], value[slots]) for key, value in self.kept]
 
 
 class Tails:
@@ -138,23 +140,19 @@ def cache_of(pairs: Pairs) -> DynamicCache | None:
     return cache
 
 
-def left_padded(pairs: Pairs, slots: Tensor) -> Pairs:
-    """Return the entries of some positions of every row.
-
-    Args:
-        pairs: keys and values, (N, H, T, d).
-        slots: int64 (N, left): the positions; where negative, any entry is returned.
-    """
-    return [_picked(pair, slots.clamp(min=0)) for pair in pairs]
-
-
 def _common_prefix(rows: Sequence[Sequence[int]]) -> tuple[int, ...]:
     """Return the ids that all rows open with."""
     same = takewhile(lambda ids: len(set(ids)) == 1, zip(*rows, strict=False))
     return tuple(ids[0] for ids in same)
 
 
-def _picked(pair: tuple[Tensor, Tensor], slots: Tensor) -> tuple[Tensor, Tensor]:
+def picked(pair: tuple[Tensor, Tensor], slots: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the entries of some positions of every row.
+
+    Args:
+        pair: keys and values, (N, G, T, d) each.
+        slots: int64 (N, n): the positions.
+    """
     key, value = (
         whole.gather(2, slots[:, None, :, None].expand(-1, whole.shape[1], -1, whole.shape[3]))
         for whole in pair

@@ -10,46 +10,80 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from editcollapse.entry import RankOneEntry
 from editcollapse.models import LoadedModel, widened
 from editcollapse.sites import EditSite, SiteStates
 from editcollapse.updates import RankOneUpdates
 
 
-@torch.no_grad()
-def edited_residual(site: EditSite, states: SiteStates, updates: RankOneUpdates) -> Tensor:
-    """Return the residual after the layer for every edit on every row, (E·N, T, D).
+class EditedRows:
+    """Rows under many independent edits: what no edit changes is worked out once.
 
     Args:
         site: the edited layer.
-        states: unedited states of N rows.
-        updates: E updates; row e·N + n of the result is row n under update e.
+        states: unedited states of N rows of T tokens.
     """
-    dots = widened(states.key) @ updates.right.to(widened(states.key)).T  # (N, T, E)
-    by_edit = dots.permute(2, 0, 1)[..., None]  # (E, N, T, 1)
-    left = updates.left.to(dots)[:, None, None, :]
-    if not site.reads_value and states.residual.dtype == dots.dtype:
-        return torch.addcmul(states.residual, by_edit, left).flatten(0, 1)  # in one pass
-    residual = states.residual.repeat(len(updates), 1, 1)
-    value = states.value.repeat(len(updates), 1, 1) if site.reads_value else states.value
-    return site.add_to_value(residual, value, (by_edit * left).flatten(0, 1))
 
+    @torch.no_grad()
+    def __init__(self, site: EditSite, states: SiteStates) -> None:
+        self._site = site
+        self._states = states
+        self._key = widened(states.key)
+        self._entry: RankOneEntry | None = None
+        # An edit moves the residual along one direction, unless a norm stands between the value
+        # and the stream. Half types round each product: there a sum of two is another number.
+        is_exact = states.residual.dtype in {torch.float32, torch.float64}
+        if site.n_above and is_exact and not site.reads_value:
+            self._entry = RankOneEntry(site.entry, states.residual)
 
-@torch.no_grad()
-def edited_residual_by_row(
-    site: EditSite, states: SiteStates, updates: RankOneUpdates, owner: Tensor
-) -> Tensor:
-    """Return the residual after the layer where each row has its own update, (N, T, D).
+    @torch.no_grad()
+    def unedited(self) -> Tensor:
+        """Return the states after the final norm, (N, T, D)."""
+        return self._site.continue_from(self._states.residual)
 
-    Args:
-        site: the edited layer.
-        states: unedited states of N rows.
-        updates: E updates.
-        owner: int64 (N,): each row's update.
-    """
-    key = widened(states.key)
-    right, left = (part.to(key)[owner] for part in (updates.right, updates.left))
-    dots = torch.einsum("ntk,nk->nt", key, right)
-    return site.add_to_value(states.residual, states.value, dots[..., None] * left[:, None, :])
+    @torch.no_grad()
+    def under_each(self, updates: RankOneUpdates) -> Tensor:
+        """Return the states after the final norm of every row under every update, (E·N, T, D).
+
+        Args:
+            updates: E updates; row e·N + n of the result is row n under update e.
+        """
+        states, site, n_edits = self._states, self._site, len(updates)
+        dots = updates.right.to(self._key) @ self._key.flatten(0, 1).T
+        dots = dots.view(n_edits, *states.residual.shape[:2])  # (E, N, T)
+        left = updates.left.to(dots)
+        change = dots[..., None], left[:, None, None, :]
+        if not site.reads_value and states.residual.dtype == dots.dtype:
+            residual = torch.addcmul(states.residual, *change).flatten(0, 1)  # in one pass
+        else:
+            residual = states.residual.repeat(n_edits, 1, 1)
+            value = states.value.repeat(n_edits, 1, 1) if site.reads_value else states.value
+            residual = site.add_to_value(residual, value, (change[0] * change[1]).flatten(0, 1))
+        return self._run(residual, dots, left, None)
+
+    @torch.no_grad()
+    def under_own(self, updates: RankOneUpdates, owner: Tensor) -> Tensor:
+        """Return the states after the final norm where each row has its own update, (N, T, D).
+
+        Args:
+            updates: E updates.
+            owner: int64 (N,): each row's update.
+        """
+        states = self._states
+        dots = torch.einsum("ntk,nk->nt", self._key, updates.right.to(self._key)[owner])
+        left = updates.left.to(dots)
+        change = dots[..., None] * left[owner, None]
+        residual = self._site.add_to_value(states.residual, states.value, change)
+        return self._run(residual, dots, left, owner)
+
+    def _run(self, residual: Tensor, dots: Tensor, left: Tensor, owner: Tensor | None) -> Tensor:
+        """Run the blocks above on edited residuals, most of the first one's entry known."""
+        if self._entry is None:
+            return self._site.continue_from(residual)
+        rows = residual.shape[:2]
+        outputs = self._entry.outputs(dots, left, owner)
+        entry = self._site.entry.given([each.view(*rows, each.shape[-1]) for each in outputs])
+        return self._site.continue_from(residual, entry=entry)
 
 
 @contextmanager

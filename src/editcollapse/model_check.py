@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
-from editcollapse.editing import edited_residual_by_row, written_into_weights
+from editcollapse.editing import EditedRows, written_into_weights
 from editcollapse.models import LoadedModel
 from editcollapse.sites import EditSite
 from editcollapse.stand_ins import watch_projection
@@ -62,7 +62,7 @@ class ModelFacts:
     parallel_residual: bool
     """Whether attention and MLP read the same residual stream."""
     projection: str
-    """Class of the down projection: Conv1D, whose weight is stored as (K, D), or Linear."""
+    """What the down projection is: Conv1D, whose weight is stored as (K, D), or Linear."""
     tied_head: bool
     start_token: str | None
     """What opens every prompt; None where a subject can be the sequence's first token."""
@@ -164,8 +164,7 @@ def _run(name: str, step: Callable[[], tuple[bool, str]]) -> Check:
 
 def _facts(loaded: LoadedModel, first_id: int) -> ModelFacts:
     """Return what a model is."""
-    row, config = loaded.architecture, loaded.model.config
-    parallel = row.parallel == "always" or bool(getattr(config, row.parallel, False))
+    row = loaded.architecture
     embedding = loaded.model.get_input_embeddings().weight  # type: ignore[operator]
     head = loaded.model.get_output_embeddings().weight  # type: ignore[operator]
     return ModelFacts(
@@ -177,8 +176,8 @@ def _facts(loaded: LoadedModel, first_id: int) -> ModelFacts:
         n_vocabulary=loaded.widths.n_vocabulary,
         n_parameters=loaded.n_parameters,
         dtype=str(loaded.dtype).removeprefix("torch."),
-        parallel_residual=parallel,
-        projection=type(loaded.down_projection(0)).__name__,
+        parallel_residual=loaded.is_parallel,
+        projection="Conv1D" if row.transposed else "Linear",
         tied_head=head is embedding,
         start_token=loaded.encoder.start_token,
         first_token=str(loaded.encoder.tokenizer.convert_ids_to_tokens(first_id)),
@@ -237,7 +236,7 @@ class _Probe:
         for layer in self.layers:
             site = EditSite(self.loaded, layer)
             states = site.read(self.ids)
-            hidden = site.continue_from(self.ids, states.residual)
+            hidden = site.continue_from(states.residual)
             far.append(self._distance(self.loaded.logits(hidden), self.logits))
         return self._verdict(far, "logits of the two halves and of the whole model differ by")
 
@@ -249,8 +248,8 @@ class _Probe:
             states = site.read(self.ids)
             update = self._update(states.key[self.real], states.value[self.real])
             owner = torch.zeros(len(self.ids), dtype=torch.int64, device=self.ids.device)
-            residual = edited_residual_by_row(site, states, update, owner)
-            found = self.loaded.logits(site.continue_from(self.ids, residual))
+            hidden = EditedRows(site, states).under_own(update, owner)
+            found = self.loaded.logits(hidden)
             saved = self.loaded.weight(layer).clone()
             with written_into_weights(self.loaded, layer, update, 0):
                 expected = self._logits(self.ids)

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from editcollapse.activations import fuse_activations_
-from editcollapse.architectures import Architecture, Widths
-from editcollapse.budgets import ModelSize
+from editcollapse.architectures import Architecture, Entry, Widths
+from editcollapse.budgets import ModelSize, packed_bytes
 from editcollapse.devices import (
     best_device,
     check_dtype,
@@ -22,6 +22,8 @@ from editcollapse.devices import (
 )
 from editcollapse.errors import ModelError
 from editcollapse.model_files import ModelDigests, ModelFiles, digest_model, locate_model
+from editcollapse.products import absorb_activation_, pack_products_
+from editcollapse.runtime import host_bytes
 from editcollapse.tokens import Encoder
 
 if TYPE_CHECKING:
@@ -80,6 +82,18 @@ class LoadedModel:
         blocks = self.decoder.get_submodule(self.architecture.blocks)
         assert isinstance(blocks, nn.ModuleList)
         return blocks
+
+    @property
+    def is_parallel(self) -> bool:
+        """Whether attention and MLP read the same residual stream."""
+        field = self.architecture.parallel
+        return field == "always" or bool(getattr(self.model.config, field, False))
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """All that reads a block's input in this model."""
+        entries = self.architecture.entries
+        return tuple(entry for entry in entries if self.is_parallel or not entry.parallel_only)
 
     @property
     def n_parameters(self) -> int:
@@ -182,15 +196,30 @@ def load_model(spec: "ModelSpec", device: str, files: ModelFiles | None = None) 
         )
     model.eval().requires_grad_(False)
     fuse_activations_(model)
+    model = _moved(model, place, files.source)
     positions = getattr(model.config, "max_position_embeddings", None) or _NO_LIMIT
-    return LoadedModel(
-        model=_moved(model, place, files.source),
+    loaded = LoadedModel(
+        model=model,
         encoder=Encoder(tokenizer, spec.start_token, int(positions), files.source),
         architecture=files.architecture,
         widths=files.widths,
         digests=digests,
         source=files.source,
     )
+    if packed_bytes(_weight_bytes(model), spec.dtype, place.type, host_bytes()):
+        _pack(loaded)
+    return loaded
+
+
+def _pack(loaded: LoadedModel) -> None:
+    """Pack a model's products, with the activations that may be applied to them."""
+    pack_products_(loaded.model)
+    activation = loaded.architecture.activation
+    # What an edit's entry reads has to stay linear (``entry``).
+    entered = {path for entry in loaded.entries for path in entry.projections}
+    if activation is not None and activation[0] not in entered:
+        for block in loaded.blocks:
+            absorb_activation_(block, *activation)
 
 
 def _moved(model: nn.Module, place: torch.device, source: str) -> nn.Module:
@@ -204,8 +233,13 @@ def _moved(model: nn.Module, place: torch.device, source: str) -> nn.Module:
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
-    n_bytes = sum(each.numel() * each.element_size() for each in model.parameters())
-    raise device_memory_error(f"the weights of {source}", f"{n_bytes / (1 << 30):.2f} GiB", place)
+    asked = f"{_weight_bytes(model) / (1 << 30):.2f} GiB"
+    raise device_memory_error(f"the weights of {source}", asked, place)
+
+
+def _weight_bytes(model: nn.Module) -> int:
+    """Return the size of a model's parameters; tied ones count once."""
+    return sum(each.numel() * each.element_size() for each in model.parameters())
 
 
 def resident_model(

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from editcollapse.editing import edited_residual
+from editcollapse.editing import EditedRows
 from editcollapse.errors import DatasetError
 from editcollapse.halving import GroupLimit, halved
 from editcollapse.head import label_nll
@@ -153,19 +153,22 @@ def _rows_nll(
     device = site.loaded.device
     # A text's last token is predicted and predicts nothing: it does not run.
     ids = pad_right([row[:-1] for row in rows], device)
-    states = site.read(ids)
+    edited = EditedRows(site, site.read(ids))
     n_rows, width = ids.shape
     scored = torch.tensor([len(row) - 1 for row in rows], device=device)
     real = torch.arange(width, device=device) < scored[:, None]  # (n, T)
+    is_padded = not bool(real.all())
     labels = pad_right([row[1:] for row in rows], device)[real]
     owner = torch.arange(n_rows, device=device)[:, None].expand_as(real)[real].cpu()
 
     def run(index: Sequence[int]) -> Tensor:
         some = updates.rows(slice(index[0], index[-1] + 1))
-        residual = edited_residual(site, states, some)  # (e·n, T, D)
-        hidden = site.continue_from(ids.repeat(len(some), 1), residual)
-        hidden = hidden.view(len(some), n_rows, width, -1)[:, real]  # (e, m, D)
-        nll = label_nll(site.loaded, hidden.flatten(0, 1), labels.repeat(len(some)))
+        hidden = edited.under_each(some)  # (e·n, T, D)
+        if not is_padded:
+            hidden = hidden.flatten(0, 1)
+        else:
+            hidden = hidden.view(len(some), n_rows, width, -1)[:, real].flatten(0, 1)
+        nll = label_nll(site.loaded, hidden, labels.repeat(len(some)))
         sums = torch.zeros((len(some), n_rows), dtype=torch.float64)
         sums.index_add_(1, owner, nll.view(len(some), -1).cpu().double())
         return sums / scored.cpu()

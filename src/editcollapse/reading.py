@@ -6,14 +6,13 @@ changed, so that readers in several threads do not meet. Right padding needs no 
 (``tokens.pad_right``), so the fast attention kernel runs.
 """
 
-import copy
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from editcollapse.models import LoadedModel
-from editcollapse.stand_ins import EnoughIsKnown
+from editcollapse.stand_ins import EnoughIsKnown, with_modules
 
 
 class _Recorder(nn.Module):
@@ -52,11 +51,10 @@ class KeyReader:
             _Recorder(loaded.down_projection(layer), is_highest=layer == highest)
             for layer in layers
         ]
-        self._view = loaded.decoder
-        architecture = loaded.architecture
-        for layer, recorder in zip(self.layers, self._recorders, strict=True):
-            path = f"{architecture.blocks}.{layer}.{architecture.down_projection}"
-            self._view = _with_module(self._view, path.split("."), recorder)
+        row = loaded.architecture
+        paths = [f"{row.blocks}.{layer}.{row.down_projection}" for layer in self.layers]
+        recorders = dict(zip(paths, self._recorders, strict=True))
+        self._view = with_modules(loaded.decoder, recorders)
 
     @torch.no_grad()
     def read(self, ids: Tensor) -> tuple[Tensor, ...]:
@@ -77,14 +75,3 @@ class KeyReader:
             keys.append(recorder.key)
             recorder.key = None
         return tuple(keys)
-
-
-def _with_module(module: nn.Module, path: Sequence[str], replacement: nn.Module) -> nn.Module:
-    """Return a view of a module with another one at the end of a path; nothing else is copied."""
-    head, *rest = path
-    inner = module._modules[head]  # noqa: SLF001  torch names no public table
-    assert inner is not None
-    view = copy.copy(module)
-    view.__dict__["_modules"] = dict(module._modules)  # noqa: SLF001  the view's own table
-    view._modules[head] = _with_module(inner, rest, replacement) if rest else replacement  # noqa: SLF001
-    return view

@@ -4,9 +4,6 @@ import dataclasses
 from collections.abc import Sequence
 from itertools import islice
 
-import torch
-from torch import Tensor
-
 from editcollapse.requests import SLOT, EditRequest
 from editcollapse.tokens import (
     Encoder,
@@ -16,8 +13,6 @@ from editcollapse.tokens import (
     UnusableTextError,
 )
 
-_ENOUGH = 8
-"""One over the share of a full pass that keeps a device busy: measured on CPUs, 512 tokens."""
 KL_PROMPT = f"{SLOT} is a"
 
 
@@ -39,19 +34,33 @@ class Rewrite:
 
     @property
     def rows(self) -> list[tuple[int, ...]]:
-        """Token ids of the P + 1 rows."""
-        return [*(prompt.ids + self.target[:-1] for prompt in self.prompts), self.kl_prompt.ids]
+        """Token ids of the P + 1 rows; the KL row ends at its subject, where it is read."""
+        kl_row = self.kl_prompt.ids[: self.kl_prompt.subject_last + 1]
+        return [*(prompt.ids + self.target[:-1] for prompt in self.prompts), kl_row]
+
+    @property
+    def subject_last(self) -> list[int]:
+        """Place of the subject's last token in each of the P + 1 rows."""
+        return [prompt.subject_last for prompt in (*self.prompts, self.kl_prompt)]
+
+    @property
+    def live_widths(self) -> list[int]:
+        """Tokens of each prompt's row from its subject's last one on, (P,)."""
+        size = len(self.target) - 1
+        return [len(prompt.ids) + size - prompt.subject_last for prompt in self.prompts]
 
     @property
     def n_live(self) -> int:
-        """Most tokens that a row has from its subject's last one on."""
-        rows = zip((*self.prompts, self.kl_prompt), self.rows, strict=True)
-        return max(len(row) - prompt.subject_last for prompt, row in rows)
+        """Live tokens of all P + 1 rows."""
+        return sum(self.live_widths) + 1
 
     @property
-    def n_left(self) -> int:
-        """Most tokens that a row has left of its subject's last one."""
-        return max(prompt.subject_last for prompt in (*self.prompts, self.kl_prompt))
+    def pass_tokens(self) -> int:
+        """What the edit counts in a pass of v*.
+
+        Its live tokens, and a quarter of those on their left: they take memory, hardly any work.
+        """
+        return self.n_live + sum(self.subject_last) // 4
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -116,74 +125,23 @@ def build_rewrites(
     return rewrites, unusable
 
 
-def like_width_groups(rewrites: Sequence[Rewrite], tokens_per_pass: int) -> list[list[int]]:
-    """Return places of rewrites in groups that run together, narrow ones first.
-
-    A pass costs each edit as many live tokens as the widest of its group has. So a group holds
-    one width, unless it would be too small to keep the device busy.
+def pass_groups(rewrites: Sequence[Rewrite], tokens_per_pass: int) -> list[list[int]]:
+    """Return places of rewrites in groups of like size that run together, narrow ones first.
 
     Args:
         rewrites: of one batch.
-        tokens_per_pass: live tokens in one pass at most; a left context counts a quarter, since
-            it takes memory and hardly any work.
+        tokens_per_pass: of one pass at most (``Rewrite.pass_tokens``); one rewrite may have more.
     """
-    enough = tokens_per_pass // _ENOUGH
-    order = sorted(range(len(rewrites)), key=lambda b: (rewrites[b].n_live, rewrites[b].n_left))
+    order = sorted(range(len(rewrites)), key=lambda b: rewrites[b].pass_tokens)
+    total = sum(rewrite.pass_tokens for rewrite in rewrites)
+    enough = total / max(1, -(-total // tokens_per_pass))
     groups: list[list[int]] = []
+    size = 0
     for b in order:
-        n_live, n_rows = rewrites[b].n_live, len(rewrites[b].prompts) + 1
-        if groups:
-            group = [*groups[-1], b]
-            n_left = max(rewrites[other].n_left for other in group)
-            fits = len(group) * n_rows * (n_live + n_left // 4) <= tokens_per_pass
-            narrower = rewrites[group[0]].n_live < n_live
-            if fits and not (narrower and (len(group) - 1) * n_rows * n_live > enough):
-                groups[-1] = group
-                continue
-        groups.append([b])
+        more = rewrites[b].pass_tokens
+        if not groups or size >= enough or size + more > tokens_per_pass:
+            groups.append([])
+            size = 0
+        groups[-1].append(b)
+        size += more
     return groups
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class RowLayout:
-    """Where B rewrites of P prompts each read, in their B·(P+1) padded rows.
-
-    Row b·(P+1)+p is prompt p of edit b; the last of each edit is its KL row.
-    """
-
-    n_edits: int
-    n_prompts: int
-    subject_last: Tensor
-    """int64 (B, P+1): where delta is added, KL row included."""
-    reads: Tensor
-    """int64 (B, P+1, M): positions whose logits are read, counted from the subject's last token:
-    those that predict the target; in the KL row, the subject's last token itself. Filled up with
-    the last one where the target has fewer than M tokens."""
-    labels: Tensor
-    """int64 (B, M): the target's tokens, filled up likewise."""
-    weights: Tensor
-    """float64 (B, M): one over the number of the target's tokens, 0 where filled up."""
-
-    @classmethod
-    def of(cls, rewrites: Sequence[Rewrite], device: torch.device) -> "RowLayout":
-        """Return the layout of rewrites that share their templates."""
-        width = max(len(rewrite.target) for rewrite in rewrites)
-        subject, reads, labels, weights = [], [], [], []
-        for rewrite in rewrites:
-            size = len(rewrite.target)
-            places = [min(t, size - 1) for t in range(width)]
-            subject.append(
-                [prompt.subject_last for prompt in (*rewrite.prompts, rewrite.kl_prompt)]
-            )
-            first = [len(prompt.ids) - 1 - prompt.subject_last for prompt in rewrite.prompts]
-            reads.append([[start + t for t in places] for start in first] + [[0] * width])
-            labels.append([rewrite.target[t] for t in places])
-            weights.append([1.0 / size] * size + [0.0] * (width - size))
-        return cls(
-            n_edits=len(rewrites),
-            n_prompts=len(rewrites[0].prompts),
-            subject_last=torch.tensor(subject, device=device),
-            reads=torch.tensor(reads, device=device),
-            labels=torch.tensor(labels, device=device),
-            weights=torch.tensor(weights, dtype=torch.float64, device="cpu"),
-        )

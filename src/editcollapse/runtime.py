@@ -61,30 +61,47 @@ def free_host_bytes() -> int | None:
     Linux: MemAvailable, or what the control group leaves where that is less. Elsewhere: the free
     pages, or all of them.
     """
+    free = _meminfo("MemAvailable")
+    if free is None:
+        return _pages("SC_AVPHYS_PAGES", "SC_PHYS_PAGES")
+    limit, used = _of_group("memory.max"), _of_group("memory.current")
+    return free if limit is None or used is None else min(free, max(0, limit - used))
+
+
+def host_bytes() -> int | None:
+    """Return the main memory that this process may ever have, in bytes; None where nobody knows.
+
+    Used or not: it is the same whenever it is asked.
+    """
+    whole = _meminfo("MemTotal")
+    if whole is None:
+        return _pages("SC_PHYS_PAGES")
+    limit = _of_group("memory.max")
+    return whole if limit is None else min(whole, limit)
+
+
+def _meminfo(name: str) -> int | None:
+    """Return a line of Linux's memory table in bytes."""
     try:
         text = _MEMINFO.read_text(encoding="ascii")
-        free = int(text.split("MemAvailable:")[1].split()[0]) << 10
+        return int(text.split(f"{name}:")[1].split()[0]) << 10
     except (OSError, IndexError, ValueError):
-        return _free_pages()
-    left = _left_in_group()
-    return free if left is None else min(free, left)
+        return None
 
 
-def _left_in_group() -> int | None:
-    """Return what the control group of this container leaves, in bytes; None without a limit."""
+def _of_group(name: str) -> int | None:
+    """Return a figure of this container's control group, in bytes; None without a limit."""
     try:
-        limit = int((_CGROUP / "memory.max").read_text(encoding="ascii"))
-        used = int((_CGROUP / "memory.current").read_text(encoding="ascii"))
+        return int((_CGROUP / name).read_text(encoding="ascii"))
     except (OSError, ValueError):  # no control group, or its limit is the word max
         return None
-    return max(0, limit - used)
 
 
-def _free_pages() -> int | None:
-    """Return the free pages in bytes, or all pages where the system counts no free ones."""
-    names = getattr(os, "sysconf_names", {})
-    for name in ("SC_AVPHYS_PAGES", "SC_PHYS_PAGES"):
-        if name in names and os.sysconf(name) > 0:
+def _pages(*names: str) -> int | None:
+    """Return the first of some counts of pages that the system knows, in bytes."""
+    known = getattr(os, "sysconf_names", {})
+    for name in names:
+        if name in known and os.sysconf(name) > 0:
             return os.sysconf(name) * os.sysconf("SC_PAGE_SIZE")
     return None
 

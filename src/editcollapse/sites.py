@@ -8,21 +8,24 @@ mask, position and norm is the family's, and the resident model is never changed
 Right padding and causal attention make a padding mask unnecessary (``tokens.pad_right``).
 """
 
-import copy
 import dataclasses
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import DynamicCache
 
+from editcollapse.entry import BlockEntry
 from editcollapse.models import LoadedModel
 from editcollapse.stand_ins import (
     EnoughIsKnown,
+    Given,
     Recorder,
     Replay,
     stopped_at,
     watch_projection,
+    with_modules,
 )
 
 
@@ -30,8 +33,6 @@ from editcollapse.stand_ins import (
 class SiteStates:
     """What one forward leaves at the edited layer, for N rows of T tokens."""
 
-    ids: Tensor
-    """int64 (N, T)."""
     residual: Tensor
     """Residual stream after the block, (N, T, D), dtype of the weights."""
     key: Tensor
@@ -41,7 +42,7 @@ class SiteStates:
 
     def rows(self, index: Tensor | slice) -> "SiteStates":
         """Return some of the rows."""
-        return SiteStates(self.ids[index], self.residual[index], self.key[index], self.value[index])
+        return SiteStates(self.residual[index], self.key[index], self.value[index])
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -86,7 +87,7 @@ class EditSite:
         with watch_projection(self.projection) as seen:
             self._run([*blocks[: self.layer], recorder, *self._passing(above=True)], ids, left)
         assert recorder.residual is not None
-        return SiteStates(ids, recorder.residual, seen.key, seen.value)
+        return SiteStates(recorder.residual, seen.key, seen.value)
 
     @torch.no_grad()
     def read_key(self, ids: Tensor, left: "LeftContext | None" = None) -> Tensor:
@@ -117,33 +118,35 @@ class EditSite:
 
     def continue_from(
         self,
-        ids: Tensor,
         residual: Tensor,
         left: "LeftContext | None" = None,
+        entry: nn.Module | None = None,
     ) -> Tensor:
         """Return the states after the final norm, (N, T, D), given the residual after this layer.
 
         Differentiable in ``residual``.
 
         Args:
-            ids: int64 (N, T); only their number matters to the blocks above.
             residual: (N, T, D), dtype of the weights.
             left: of the blocks above, where the rows do not start at their first token.
+            entry: the block above this layer, where it is not to run as it is (``entry``).
         """
-        blocks = list(self.loaded.blocks)
+        above = list(self.loaded.blocks)[self.layer + 1 :]
+        if entry is not None:
+            above[0] = entry
         start = Replay(residual, as_tuple=self._as_tuple)
-        return self._run([*self._passing(above=False), start, *blocks[self.layer + 1 :]], ids, left)
+        return self._run([*self._passing(above=False), start, *above], residual, left)
 
-    def last_input(self, ids: Tensor, residual: Tensor, left: "LeftContext") -> Tensor:
+    def last_input(self, residual: Tensor, left: "LeftContext", entry: nn.Module) -> Tensor:
         """Return what goes into the last block, (N, T, D), given the residual after this layer.
 
         The last block runs until something raises ``EnoughIsKnown``; differentiable in
         ``residual``.
 
         Args:
-            ids: int64 (N, T).
             residual: (N, T, D), dtype of the weights.
             left: of the blocks above.
+            entry: the block above this layer (``entry``).
         """
         seen: list[Tensor] = []
         blocks = list(self.loaded.blocks)
@@ -153,25 +156,24 @@ class EditSite:
 
         handle = blocks[-1].register_forward_pre_hook(keep, with_kwargs=True)
         try:
-            self.continue_from(ids, residual, left)
+            self.continue_from(residual, left, entry)
         except EnoughIsKnown:
             pass
         finally:
             handle.remove()
         return seen[0]
 
-    def last_from(self, ids: Tensor, hidden: Tensor, positions: Tensor) -> Tensor:
+    def last_from(self, hidden: Tensor, positions: Tensor) -> Tensor:
         """Return the states after the final norm, (N, T, D), given what goes into the last block.
 
         Args:
-            ids: int64 (N, T).
             hidden: (N, T, D), dtype of the weights.
             positions: int64 (N, T).
         """
         blocks = list(self.loaded.blocks)
         passing = [Replay(None, as_tuple=self._as_tuple) for _ in blocks[:-2]]
         start = Replay(hidden, as_tuple=self._as_tuple)
-        return self._run([*passing, start, blocks[-1]], ids, LeftContext(positions, None, None))
+        return self._run([*passing, start, blocks[-1]], hidden, LeftContext(positions, None, None))
 
     def add_to_value(self, residual: Tensor, value: Tensor, change: Tensor) -> Tensor:
         """Return the residual after this layer when its value is changed, (N, T, D).
@@ -188,6 +190,11 @@ class EditSite:
         edited: Tensor = norm(value + change.to(value.dtype))
         unedited: Tensor = norm(value)
         return residual - unedited + edited
+
+    @cached_property
+    def entry(self) -> BlockEntry:
+        """The entry of the block above this layer; there is one unless this is the last."""
+        return BlockEntry(self.loaded, self.layer + 1)
 
     @property
     def reads_value(self) -> bool:
@@ -213,16 +220,26 @@ class EditSite:
         return recorder.as_tuple
 
     def _run(
-        self, blocks: list[nn.Module], ids: Tensor, left: "LeftContext | None" = None
+        self, blocks: list[nn.Module], tokens: Tensor, left: "LeftContext | None" = None
     ) -> Tensor:
-        """Run a view of the decoder with other blocks; return its last hidden state."""
-        decoder = self.loaded.decoder
-        view = copy.copy(decoder)
-        view.__dict__["_modules"] = dict(decoder._modules)  # noqa: SLF001  the view's own table
-        view._modules[self.loaded.architecture.blocks] = nn.ModuleList(blocks)  # noqa: SLF001
+        """Run a view of the decoder with other blocks; return its last hidden state.
+
+        Args:
+            blocks: as many as the decoder has.
+            tokens: int64 ids (N, T); or, where the first blocks only hand on, states (N, T, D),
+                of which the embedding is not worked out.
+            left: what stands left of the tokens.
+        """
+        decoder, row = self.loaded.decoder, self.loaded.architecture
+        replaced: dict[str, nn.Module] = {row.blocks: nn.ModuleList(blocks)}
+        source = {"input_ids": tokens}
+        if tokens.is_floating_point():
+            source = {"inputs_embeds": tokens.detach()}
+            if row.position_embedding is not None:
+                replaced[row.position_embedding] = Given(tokens.new_zeros(1, 1, 1))
         left = left or LeftContext(None, None, None)
-        output = view(
-            input_ids=ids,
+        output = with_modules(decoder, replaced)(
+            **source,
             position_ids=left.positions,
             attention_mask=left.mask,
             past_key_values=left.cache,

@@ -4,8 +4,9 @@ A decoder runs its own code on a view in which some blocks are replaced: masks, 
 stay the family's, and the resident model is never changed.
 """
 
+import copy
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,6 +26,26 @@ class Replay(nn.Module):
         """Return the stored residual, or the input, as the family's blocks return theirs."""
         out = hidden_states if self.residual is None else self.residual
         return (out, None) if self.as_tuple else out
+
+
+class Given(nn.Module):
+    """A module whose output is known."""
+
+    def __init__(self, output: Tensor) -> None:
+        super().__init__()
+        self.output = output
+
+    def forward(self, _: Tensor) -> Tensor:
+        """Return the output, whatever comes in."""
+        return self.output
+
+
+class Passing(nn.Module):
+    """A module that hands on what comes in."""
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Return the input."""
+        return hidden
 
 
 class Recorder(nn.Module):
@@ -87,3 +108,26 @@ def watch_projection(projection: nn.Module) -> Iterator[SeenProjection]:
         yield seen
     finally:
         handle.remove()
+
+
+def with_modules(module: nn.Module, replacements: Mapping[str, nn.Module]) -> nn.Module:
+    """Return a view of a module with others at some paths; only modules on the way are copied.
+
+    Args:
+        module: stays as it is.
+        replacements: by dotted path.
+    """
+    view = copy.copy(module)
+    view.__dict__["_modules"] = dict(module._modules)  # noqa: SLF001  the view's own table
+    inside: dict[str, dict[str, nn.Module]] = {}
+    for path, replacement in replacements.items():
+        head, _, rest = path.partition(".")
+        if rest:
+            inside.setdefault(head, {})[rest] = replacement
+        else:
+            view._modules[head] = replacement  # noqa: SLF001  torch names no public table
+    for head, deeper in inside.items():
+        inner = module._modules[head]  # noqa: SLF001
+        assert inner is not None
+        view._modules[head] = with_modules(inner, deeper)  # noqa: SLF001
+    return view

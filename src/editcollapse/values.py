@@ -16,12 +16,17 @@ import torch
 from torch import Tensor
 
 from editcollapse.keys import PromptKeys
-from editcollapse.live import LiveRows, split_rows
+from editcollapse.live import LiveTokens, split_rewrites
 from editcollapse.losses import token_losses
 from editcollapse.models import widened
 from editcollapse.presets import ValueSettings
-from editcollapse.rewrites import Rewrite, RowLayout
+from editcollapse.rewrites import Rewrite
+from editcollapse.segments import Segment
 from editcollapse.sites import EditSite
+
+_WORTH_DROPPING = 0.1
+"""Share of the running edits that has to have stopped before they are dropped: choosing the others
+anew costs about a tenth of a pass."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -83,13 +88,10 @@ def optimise_values(
     Returns:
         B edits in the order given.
     """
-    device = site.loaded.device
-    layout = RowLayout.of(rewrites, device)
-    rows = [row for rewrite in rewrites for row in rewrite.rows]
-    where = layout.subject_last.flatten().tolist()
-    live, subject = split_rows(site, rows, where, layout.n_prompts + 1)
-    keys, values = (_of_prompts(states, layout) for states in (subject.key, subject.value))
-    problem = _Problem(live, layout, settings, values[:, 0].norm(dim=1))
+    n_prompts = len(rewrites[0].prompts)
+    live, subject = split_rewrites(site, rewrites)
+    keys, values = (widened(each[:, :n_prompts]) for each in (subject.key, subject.value))
+    problem = _Problem(live, rewrites, settings, values[:, 0].norm(dim=1))
     # Adam is elementwise: one parameter of B rows is B optimisations. A row that has stopped is
     # kept in ``final`` and moves on unread.
     delta = torch.zeros_like(values[:, 0], requires_grad=True)
@@ -101,7 +103,7 @@ def optimise_values(
     for step in range(settings.steps):
         adam.zero_grad(set_to_none=True)
         terms, total = problem.loss(delta, active)
-        going = ~(terms.total < settings.stop_loss)
+        going = ~(terms.total[active] < settings.stop_loss)
         stops = active if step == settings.steps - 1 else active[~going]
         final.keep_loss(terms, active)
         final.delta[stops] = delta.detach()[stops]
@@ -145,7 +147,7 @@ class _Final:
     def keep_loss(self, terms: LossTerms, active: Tensor) -> None:
         """Keep the terms of the active edits."""
         for field in dataclasses.fields(LossTerms):
-            getattr(self.loss, field.name)[active] = getattr(terms, field.name)
+            getattr(self.loss, field.name)[active] = getattr(terms, field.name)[active]
 
 
 class _Problem:
@@ -153,72 +155,100 @@ class _Problem:
 
     def __init__(
         self,
-        live: LiveRows,
-        layout: RowLayout,
+        live: LiveTokens,
+        rewrites: Sequence[Rewrite],
         settings: ValueSettings,
         value_norm: Tensor,
     ) -> None:
-        self.site = live.site
         self.live = live
-        self.layout = layout
         self.settings = settings
         self.value_norm = value_norm
-        self.kl_before: Tensor | None = None
-        self._chosen = (torch.arange(layout.n_edits), live)
+        self._n_prompts = len(rewrites[0].prompts)
+        self._targets = [rewrite.target for rewrite in rewrites]
+        self._kl_before: Tensor | None = None
+        self._running = torch.ones(len(rewrites), dtype=torch.bool)
+        self._read = _Read.of(live.segments, self._targets)
 
-    def loss(self, deltas: Tensor, active: Tensor) -> tuple[LossTerms, Tensor]:
-        """Return the terms, and the differentiable total (A,), of the active edits.
+    def loss(self, delta: Tensor, active: Tensor) -> tuple[LossTerms, Tensor]:
+        """Return the terms, and the differentiable total (B,); those of stopped edits mean nothing.
 
         Args:
-            deltas: (B, D).
+            delta: (B, D).
             active: int64 (A,) on the CPU: places of the active edits.
         """
-        layout = self.layout
-        edits = active.to(deltas.device)
-        delta = deltas[edits]
-        per_edit = layout.n_prompts + 1
-        live = self._live_rows(active, edits)
-        change = torch.zeros(live.residual.shape, dtype=delta.dtype, device=delta.device)
-        change[:, 0] = delta.repeat_interleave(per_edit, dim=0)  # the subject's last token is first
-        residual = self.site.add_to_value(live.residual, live.value, change)
-        # States only where the loss reads them: before the target's tokens, and at each KL row's
-        # subject. One product with the head serves both: its weights are read from memory once.
-        states = live.states_at(residual, layout.reads[edits].flatten(0, 1))
-        states = states.view(len(edits), per_edit, *states.shape[1:])  # (A, P+1, M, D)
-        weight = layout.weights[active].to(delta)  # (A, M)
-        counts = (weight > 0)[:, None].expand(-1, layout.n_prompts, -1)
-        scored = states[:, :-1][counts]
-        labels = layout.labels[edits][:, None].expand(-1, layout.n_prompts, -1)[counts]
-        before = None if self.kl_before is None else self.kl_before[edits]
-        logits = self.site.loaded.logits(torch.cat([scored, states[:, -1, 0]]))
-        token_nll, kl, now = token_losses(widened(logits), labels, before)
-        if self.kl_before is None:
-            self.kl_before = now
-        by_prompt = token_nll.new_zeros(counts.shape).masked_scatter(counts, token_nll)
-        prompt_nll = (by_prompt * weight[:, None].to(token_nll)).sum(dim=2)  # (A, P)
-        nll = prompt_nll.mean(dim=1)
-        kl = self.settings.kl_factor * kl
-        decay = self.settings.weight_decay * delta.norm(dim=1) / self.value_norm[edits] ** 2
-        probability = prompt_nll.detach().neg().exp().mean(dim=1)
+        self._let_go(active)
+        read, n_edits = self._read, len(delta)
+        states = self.live.states(delta)
+        # One product with the head serves both parts: its weights are read from memory once.
+        logits = widened(self.live.site.loaded.logits(states))
+        before = None if self._kl_before is None else self._kl_before[read.kl_edits]
+        token_nll, kl, now = token_losses(logits, read.labels, before)
+        if self._kl_before is None:
+            self._kl_before = now.new_empty((n_edits, now.shape[1]))
+            self._kl_before[read.kl_edits] = now
+        prompt_nll = token_nll.new_zeros(len(read.owner))
+        prompt_nll = prompt_nll.index_add(0, read.row, token_nll * read.weight.to(token_nll))
+        zeros = token_nll.new_zeros(n_edits)
+        nll = zeros.index_add(0, read.owner, prompt_nll) / self._n_prompts
+        kl = self.settings.kl_factor * zeros.index_add(0, read.kl_edits, kl)
+        decay = self.settings.weight_decay * delta.norm(dim=1) / self.value_norm**2
+        shares = prompt_nll.detach().neg().exp()
+        probability = zeros.index_add(0, read.owner, shares) / self._n_prompts
         # One copy to the CPU: an accelerator waits once a pass.
         terms = torch.stack([nll, kl, decay, probability]).detach().cpu().double()
         return LossTerms(*terms), nll + kl + decay
 
-    def _live_rows(self, active: Tensor, edits: Tensor) -> LiveRows:
-        """Return the rows of the active edits, chosen anew when one has stopped."""
-        if not torch.equal(self._chosen[0], active):
-            per_edit = self.layout.n_prompts + 1
-            each = torch.arange(per_edit, device=edits.device)
-            rows = (edits[:, None] * per_edit + each).flatten()
-            self._chosen = (active, self.live.rows(rows))
-        return self._chosen[1]
+    def _let_go(self, active: Tensor) -> None:
+        """Drop the rows of stopped edits, once they are a share that is worth it."""
+        n_running = int(self._running.sum())
+        if len(active) > n_running * (1 - _WORTH_DROPPING):
+            return
+        self._running = torch.zeros_like(self._running)
+        self._running[active] = True
+        self.live = self.live.some(self._running.to(self.value_norm.device))
+        self._read = _Read.of(self.live.segments, self._targets)
 
 
-def _of_prompts(states: Tensor, layout: RowLayout) -> Tensor:
-    """Return one state a row as (B, P, ...), float32 or better, without the KL rows."""
-    shape = (layout.n_edits, layout.n_prompts + 1, states.shape[-1])
-    by_edit: Tensor = torch.reshape(widened(states), shape)
-    return by_edit[:, : layout.n_prompts]
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class _Read:
+    """What the states that are read stand for: M labels of R prompts' rows, then A KL rows."""
+
+    labels: Tensor
+    """int64 (M,)."""
+    row: Tensor
+    """int64 (M,): the prompt's row that each label belongs to."""
+    weight: Tensor
+    """float64 (M,): one over the number of the target's tokens."""
+    owner: Tensor
+    """int64 (R,): each row's edit."""
+    kl_edits: Tensor
+    """int64 (A,)."""
+
+    @classmethod
+    def of(cls, segments: Sequence[Segment], targets: Sequence[tuple[int, ...]]) -> "_Read":
+        labels: list[int] = []
+        row: list[int] = []
+        weight: list[float] = []
+        owner: list[int] = []
+        kl_edits: list[int] = []
+        for segment in segments:
+            edits = segment.edits.tolist()
+            if segment.is_kl:
+                kl_edits += edits
+                continue
+            for edit in edits * len(segment.slots):
+                labels += targets[edit]
+                row += [len(owner)] * segment.n_reads
+                weight += [1.0 / segment.n_reads] * segment.n_reads
+                owner.append(edit)
+        device = segments[0].edits.device
+        return cls(
+            labels=torch.tensor(labels, device=device),
+            row=torch.tensor(row, device=device),
+            weight=torch.tensor(weight, dtype=torch.float64, device=device),
+            owner=torch.tensor(owner, device=device),
+            kl_edits=torch.tensor(kl_edits, device=device),
+        )
 
 
 @torch.no_grad()

@@ -75,7 +75,7 @@ def kept_bytes(loaded):
     ids = torch.ones((ROWS, TOKENS), dtype=torch.int64)
     residual = site.read(ids).residual.clone().requires_grad_()
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        hidden = site.continue_from(ids, residual)
+        hidden = site.continue_from(residual)
     assert hidden.requires_grad
     return sum(kept.values())
 

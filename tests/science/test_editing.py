@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from editcollapse.editing import edited_residual, edited_residual_by_row, written_into_weights
+from editcollapse.editing import EditedRows, written_into_weights
 from editcollapse.sites import EditSite
 from editcollapse.tokens import pad_right
 from tests.science.cases import (
@@ -30,9 +30,7 @@ def test_update_by_row_equals_written_weights(tiny_model, variant):
     updates = some_updates(loaded, 3)
     owner = torch.tensor([2, 0, 1, 2, 0])
     with Float64Throughout(), torch.no_grad():
-        states = site.read(ids)
-        residual = edited_residual_by_row(site, states, updates, owner)
-        found = loaded.logits(site.continue_from(ids, residual))
+        found = loaded.logits(EditedRows(site, site.read(ids)).under_own(updates, owner))
         unedited = loaded.model(input_ids=ids, use_cache=False).logits
         for index in range(len(updates)):
             mine = owner == index
@@ -42,17 +40,18 @@ def test_update_by_row_equals_written_weights(tiny_model, variant):
             assert distance(unedited[mine], expected) > 1e-3
 
 
-@pytest.mark.parametrize("variant", ["gpt2", "llama", "gemma2"])
+@pytest.mark.parametrize("variant", VARIANTS)
 def test_every_update_on_every_row_equals_one_at_a_time(tiny_model, variant):
-    """Row e·N + n of the joint residual is row n under update e."""
+    """Row e·N + n of the joint states is row n under update e."""
     loaded = tiny_model(variant)
     site, ids = EditSite(loaded, LAYER), rows_of(loaded)
     updates = some_updates(loaded, 3)
-    states = site.read(ids)
-    joint = edited_residual(site, states, updates).view(3, *states.residual.shape)
-    for index in range(3):
-        owner = torch.full((len(ids),), index)
-        assert distance(joint[index], edited_residual_by_row(site, states, updates, owner)) < TIGHT
+    with Float64Throughout():
+        rows = EditedRows(site, site.read(ids))
+        joint = rows.under_each(updates).view(3, *ids.shape, -1)
+        for index in range(3):
+            owner = torch.full((len(ids),), index)
+            assert distance(joint[index], rows.under_own(updates, owner)) < TIGHT
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -61,8 +60,7 @@ def test_weights_are_bit_equal_afterwards(tiny_model, variant):
     loaded = tiny_model(variant)
     saved = [parameter.clone() for parameter in loaded.model.parameters()]
     site, ids, updates = EditSite(loaded, LAYER), rows_of(loaded), some_updates(loaded, 1)
-    states = site.read(ids)
-    site.continue_from(ids, edited_residual(site, states, updates))
+    EditedRows(site, site.read(ids)).under_each(updates)
     with written_into_weights(loaded, LAYER, updates, 0):
         changed = loaded.weight(LAYER)
         assert any(

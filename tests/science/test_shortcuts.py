@@ -15,7 +15,7 @@ from editcollapse.losses import token_losses
 from editcollapse.methods import METHODS
 from editcollapse.moments import MomentSolver
 from editcollapse.perplexity import EncodedTexts
-from editcollapse.rewrites import build_rewrites, like_width_groups
+from editcollapse.rewrites import build_rewrites, pass_groups
 from editcollapse.sites import EditSite
 from editcollapse.updates import rank_one_updates, solved_directions
 from editcollapse.values import optimise_values
@@ -191,17 +191,16 @@ def test_texts_of_one_length_run_together():
     assert [len(group) for _, group in texts.groups(6, 1000)] == [2, 1, 1, 1, 1]
 
 
-def test_edits_of_one_width_run_together(tiny_model):
-    """Groups hold every edit once, within the budget; width changes only in small groups."""
+def test_edits_run_in_groups_of_like_size(tiny_model):
+    """Groups hold every edit once, within the budget, and none is a small rest."""
     rewrites = rewrites_of(tiny_model("gpt2"), requests=REQUESTS * 8)
+    sizes = [rewrite.pass_tokens for rewrite in rewrites]
     for budget in (1, 60, 400, 100_000):
-        groups = like_width_groups(rewrites, budget)
+        groups = pass_groups(rewrites, budget)
         assert sorted(b for group in groups for b in group) == list(range(len(rewrites)))
-        for group in groups:
-            widths = [rewrites[b].n_live for b in group]
-            rows_each = len(TEMPLATES) + 1
-            assert widths == sorted(widths)
-            assert len(group) == 1 or len(group) * rows_each * widths[-1] <= budget
-            narrow = widths.count(widths[0])
-            if narrow < len(group):  # a wider one joined what was too small to run alone
-                assert narrow * rows_each * widths[narrow] <= budget // 8
+        totals = [sum(sizes[b] for b in group) for group in groups]
+        for group, total in zip(groups, totals, strict=True):
+            assert len(group) == 1 or total <= budget
+            assert [sizes[b] for b in group] == sorted(sizes[b] for b in group)
+        assert len(groups) == 1 or min(totals) >= min(max(totals) / 2, *sizes)
+    assert len(pass_groups(rewrites, 100_000)) == 1

@@ -28,7 +28,7 @@ def test_two_halves_are_the_whole(tiny_model, variant):
             states = site.read(ids)
             assert states.key.shape == (*ids.shape, loaded.widths.d_key)
             assert states.value.shape == (*ids.shape, loaded.widths.d_model)
-            found = loaded.logits(site.continue_from(ids, states.residual))
+            found = loaded.logits(site.continue_from(states.residual))
             assert distance(found, expected) < TIGHT
 
 
@@ -72,7 +72,7 @@ def test_change_of_value_equals_hook_on_the_projection(tiny_model, variant):
         with site.projection.register_forward_hook(lambda _module, _inputs, out: out + change):
             expected = loaded.model(input_ids=ids, use_cache=False).logits
         found = loaded.logits(
-            site.continue_from(ids, site.add_to_value(states.residual, states.value, change))
+            site.continue_from(site.add_to_value(states.residual, states.value, change))
         )
     assert distance(found, expected) < TIGHT
 

@@ -1,0 +1,219 @@
+"""What stands left of the live tokens of a batch: computed once, kept by the blocks above.
+
+What a template shares between edits runs once for the batch (``contexts``); the rest of each row
+runs up to the edited layer, and of its tokens left of the subject's last one the blocks above keep
+keys and values.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from editcollapse.attention import SegmentLeft
+from editcollapse.batches import length_batches
+from editcollapse.contexts import SharedContexts, Tails, cache_of, picked
+from editcollapse.rewrites import Rewrite
+from editcollapse.segment_attention import Pair
+from editcollapse.segments import Segment
+from editcollapse.sites import EditSite, LeftContext
+
+_TOKENS_AT_ONCE = 2048
+"""Tokens in one forward of the part that runs once."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class RowStates:
+    """What one run of N rows leaves; T live tokens in all. Dtype of the weights."""
+
+    positions: Tensor
+    """int64 (T,)."""
+    residual: Tensor
+    """After the edited layer, (T, D)."""
+    key: Tensor
+    """At each row's subject, (N, K)."""
+    value: Tensor
+    """Likewise, (N, D)."""
+
+
+class RowContexts:
+    """The rows of a batch, edits outermost, and what stands left of their subjects.
+
+    Args:
+        site: the edited layer.
+        rewrites: B edits with the same context templates.
+    """
+
+    def __init__(self, site: EditSite, rewrites: Sequence[Rewrite]) -> None:
+        self.site = site
+        self.n_slots = len(rewrites[0].prompts) + 1
+        self._rows = [row for rewrite in rewrites for row in rewrite.rows]
+        where = [place for rewrite in rewrites for place in rewrite.subject_last]
+        device = site.loaded.device
+        self._where = torch.tensor(where, device=device)
+        self._shared = SharedContexts(site, self._rows, where, self.n_slots, above=True)
+        every = torch.arange(len(where), device=device)
+        self._n_shared = self._shared.sizes(every)
+        self._n_own = self._where - self._n_shared
+        """int64 (N,): tokens between what is shared and the subject's last one."""
+        self._own: list[Pair] = []
+        """Of each block above: (N, G, O, d), padded on the left."""
+
+    def run(self, starts: Tensor, n_live: int) -> RowStates:
+        """Run every row once; return what is read of it, and keep what ``left_of`` gives.
+
+        Args:
+            starts: int64 (N,): place of each row's first live token in the flat list.
+            n_live: tokens of that list.
+        """
+        device = self._where.device
+        sizes = self._n_shared.tolist()
+        tails = [len(row) - size for row, size in zip(self._rows, sizes, strict=True)]
+        positions = torch.empty(n_live, dtype=torch.int64, device=device)
+        whole: dict[str, Tensor] = {}
+        for chosen in length_batches(tails, _TOKENS_AT_ONCE):
+            index = torch.tensor(chosen, device=device)
+            some = Tails(self.site, self._shared, [self._rows[n] for n in chosen], index)
+            states = self.site.read(some.ids, some.left())
+            at = torch.arange(some.ids.shape[1], device=device) - self._n_own[index, None]
+            real = (
+                at
+                < (torch.tensor([tails[n] for n in chosen], device=device) - self._n_own[index])[
+                    :, None
+                ]
+            )
+            is_live = (at >= 0) & real  # (n, T)
+            flat = (starts[index, None] + at)[is_live]
+            subject = (torch.arange(len(chosen), device=device), self._n_own[index])
+            positions[flat] = some.positions[is_live]
+            _fill(whole, "residual", n_live, flat, states.residual[is_live])
+            _fill(whole, "key", len(tails), index, states.key[subject])
+            _fill(whole, "value", len(tails), index, states.value[subject])
+            self._keep_own(some, index, states.residual)
+        return RowStates(positions, whole["residual"], whole["key"], whole["value"])
+
+    def left_of(self, segment: Segment) -> SegmentLeft:
+        """Return what stands left of a segment's live tokens."""
+        rows = segment.rows(self.n_slots)  # (S, E)
+        slots = rows[:, 0] % self.n_slots
+        n_shared, n_own = self._n_shared[rows[:, 0]], self._n_own[rows]
+        width, own = int(n_shared.max()), int(n_own.max())
+        first_above = self.site.layer + 1
+        device = rows.device
+        at_shared = torch.arange(width, device=device) - width + n_shared[:, None]
+        at_own = torch.arange(own, device=device) - own + n_own[..., None]
+        return SegmentLeft(
+            segment=segment,
+            shared=[
+                (_last(key[slots], width), _last(value[slots], width))
+                for key, value in self._shared.kept[first_above:]
+            ]
+            or self._nothing(len(slots)),
+            near=[
+                (_near(key[rows], own, segment.width), _near(value[rows], own, segment.width))
+                for key, value in self._own
+            ],
+            shared_positions=at_shared,
+            own_positions=torch.where(at_own < 0, -1, at_own + n_shared[:, None, None]),
+            positions=self._where[rows][..., None] + torch.arange(segment.width, device=device),
+        )
+
+    def _nothing(self, n_slots: int) -> list[Pair]:
+        """Return an empty shared context for each block above."""
+        return [
+            (key.new_empty((n_slots, key.shape[1], 0, key.shape[3])),) * 2 for key, _ in self._own
+        ]
+
+    def _keep_own(self, tails: Tails, index: Tensor, residual: Tensor) -> None:
+        """Keep the blocks' keys and values of the tails' tokens left of their subjects."""
+        if not self.site.n_above:
+            return
+        first_above = self.site.layer + 1
+        n_own = self._n_own[index]
+        size = int(n_own.max())
+        widest = int(self._n_own.max())
+        # One token at least, so that a block shows the shape of what it keeps.
+        size = max(1, size)
+        left = tails.left(size, above=True) or self._nothing_left(residual)
+        self.site.continue_from(residual[:, :size], left)
+        at = torch.arange(widest, device=index.device) - widest + n_own[:, None]
+        slots = (at + tails.shared_width).clamp(min=0)
+        for block, layer in enumerate(left.cache.layers[first_above:]):
+            pair = picked((layer.keys, layer.values), slots)
+            if len(self._own) == block:
+                shape = (len(self._rows), *pair[0].shape[1:])
+                self._own.append((pair[0].new_empty(shape), pair[1].new_empty(shape)))
+            for whole, some in zip(self._own[block], pair, strict=True):
+                whole[index] = some
+
+    def _nothing_left(self, residual: Tensor) -> LeftContext:
+        """Return a cache to be filled, with an empty entry for each block that does not run."""
+        empty = residual.new_zeros((len(residual), 1, 0, 1))
+        return LeftContext(None, None, cache_of([(empty, empty)] * (self.site.layer + 1)))
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class UsualLeft:
+    """A segment's left context as transformers' caches hold it: real tokens side by side."""
+
+    positions: Tensor
+    """int64 (N, W): of the live tokens."""
+    mask: Tensor | None
+    """int64 (N, left + W): 0 where a left context is padding; None where there is none."""
+    pairs: Sequence[Pair]
+    """Of each block above the edited one, (N, G, left, d), padded on the left."""
+
+    @classmethod
+    def of(cls, left: SegmentLeft) -> "UsualLeft":
+        """Return a segment's left context, row by row."""
+        n_edits = len(left.segment.edits)
+        shared = left.shared_positions[:, None].expand(-1, n_edits, -1)
+        is_real = (torch.cat([shared, left.own_positions], dim=2) >= 0).flatten(0, 1)
+        live = left.positions.flatten(0, 1)
+        if not is_real.shape[1]:
+            return cls(live, None, ())
+        # Stable: padding comes first, and real tokens stay in their order.
+        real, order = is_real.to(torch.int64).sort(dim=1, stable=True)
+        pairs = []
+        n_own = left.own_positions.shape[2]
+        for common, near in zip(left.shared, left.near, strict=True):
+            key, value = (
+                torch.cat([c[:, :, None].expand(-1, -1, n_edits, -1, -1), o[:, :, :, :n_own]], 3)
+                .transpose(1, 2)
+                .flatten(0, 1)
+                for c, o in zip(common, near, strict=True)
+            )
+            pairs.append(picked((key, value), order))
+        return cls(live, torch.cat([real, torch.ones_like(live)], dim=1), pairs)
+
+    def context(self, layer: int) -> LeftContext:
+        """Return it for one pass.
+
+        Args:
+            layer: the edited one; blocks up to it do not run.
+        """
+        if self.mask is None:
+            return LeftContext(self.positions, None, None)
+        # The mask is sized by the first entry.
+        pairs = [self.pairs[0]] * (layer + 1) + list(self.pairs)
+        return LeftContext(self.positions, self.mask, cache_of(pairs))
+
+
+def _fill(whole: dict[str, Tensor], name: str, size: int, index: Tensor, rows: Tensor) -> None:
+    """Write some rows of a tensor that is made when its first rows come."""
+    if name not in whole:
+        whole[name] = rows.new_empty((size, *rows.shape[1:]))
+    whole[name][index] = rows
+
+
+def _last(states: Tensor, width: int) -> Tensor:
+    return states[:, :, states.shape[2] - width :].contiguous()
+
+
+def _near(states: Tensor, n_own: int, n_live: int) -> Tensor:
+    """Return the last entries of (S, E, G, O, d) as (S, G, E, n_own + n_live, d), with room."""
+    n_slots, n_edits, n_groups, size, d = states.shape
+    near = states.new_zeros((n_slots, n_groups, n_edits, n_own + n_live, d))
+    near[:, :, :, :n_own] = states[:, :, :, size - n_own :].transpose(1, 2)
+    return near
