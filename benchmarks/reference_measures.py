@@ -37,7 +37,8 @@ def text_nll(published: Published, rows: Sequence[Sequence[int]]) -> Tensor:
     for first in range(0, len(ids), _PPL_BATCH):
         some, real = ids[first : first + _PPL_BATCH], mask[first : first + _PPL_BATCH]
         logits = published.model(input_ids=some, attention_mask=real, use_cache=False).logits
-        loss = F.cross_entropy(logits[:, :-1].transpose(1, 2), some[:, 1:], reduction="none")
+        shifted = logits[:, :-1].contiguous()
+        loss = F.cross_entropy(shifted.transpose(1, 2), some[:, 1:], reduction="none")
         scored = real[:, 1:]
         parts.append((wide(loss) * scored).sum(dim=1) / scored.sum(dim=1))
     return torch.cat(parts).double().cpu()

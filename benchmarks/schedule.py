@@ -12,8 +12,8 @@ from editcollapse.devices import best_device
 from editcollapse.runtime import asked_device
 
 _N_TEXTS = 50
-_DEMO_EDITS, _OTHER_EDITS = 64, 8
-_DEMO_TOKENS, _OTHER_TOKENS = 50_000, 10_000
+_DEMO_EDITS, _OTHER_EDITS = 64, 16
+_DEMO_TOKENS, _OTHER_TOKENS = 50_000, 20_000
 _OVERHEAD_EDITS = 512
 _QUICK_EDITS, _QUICK_TOKENS, _QUICK_OVERHEAD = 4, 5_000, 16
 

@@ -16,7 +16,7 @@ from editcollapse.architectures import Widths
 Work = Literal["values", "evaluation", "moment"]
 
 _BYTES = {"float64": 8, "float32": 4, "bfloat16": 2, "float16": 2}
-_CAPS_ON_CPU: dict[Work, int] = {"values": 8192, "evaluation": 2048, "moment": 4096}
+_CAPS_ON_CPU: dict[Work, int] = {"values": 8192, "evaluation": 4096, "moment": 4096}
 """Measured on two cores: larger forwards leave the cache, smaller ones wait for Python."""
 _CAP_ELSEWHERE = 32768
 """Not measured: a batch that fills any accelerator."""

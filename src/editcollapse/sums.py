@@ -14,6 +14,9 @@ _SLABS = 4
 product's time, 8 no less."""
 _CHECKED_TOKENS = 2048
 """Tokens over which float32 products are compared with float64 ones, rounded up to a batch."""
+_PROBES = 16
+"""Vectors of random signs g by which products are compared: E|P g|² is the squared Frobenius norm
+of P, and the float64 product need not be formed, since (kᵀk) g = kᵀ(k g)."""
 _KIND = "sums"
 
 
@@ -26,8 +29,8 @@ class MomentSum:
     n_tokens: int = 0
     n_texts: int = 0
     accumulation_error: float | None = None
-    """Largest relative Frobenius distance of a checked float32 product to the float64 one; None
-    for a float64 model."""
+    """Largest relative Frobenius distance of a checked float32 product to the float64 one, as far
+    as 16 random vectors tell; None for a float64 model."""
 
     @classmethod
     def empty(cls, d_key: int, device: torch.device) -> "MomentSum":
@@ -52,15 +55,17 @@ class MomentSum:
         """Add keys, (n, K), float32 or float64."""
         is_checked = self.n_tokens < _CHECKED_TOKENS and keys.dtype == torch.float32
         exact_keys = keys.to(self.slabs[0]) if is_checked else None
+        signs = _signs(keys.shape[1]).to(self.slabs[0]) if is_checked else None
         difference = norm = 0.0
         first = 0
         for slab in self.slabs:
             last = first + len(slab)
             product = (keys[:, first:last].T @ keys[:, first:]).to(slab.device)
             slab.add_(product)
-            if exact_keys is not None:
-                exact = exact_keys[:, first:last].T @ exact_keys[:, first:]
-                difference += float((exact - product).square().sum())
+            if exact_keys is not None and signs is not None:
+                exact = exact_keys[:, first:last].T @ (exact_keys[:, first:] @ signs[first:])
+                found = product.to(exact) @ signs[first:]
+                difference += float((exact - found).square().sum())
                 norm += float(exact.square().sum())
             first = last
         if norm > 0:
@@ -88,6 +93,12 @@ class MomentSum:
         whole.triu_()
         whole /= self.n_tokens
         return whole + whole.triu(1).T
+
+
+def _signs(d_key: int) -> Tensor:
+    """Return the probing vectors, (K, 16), the same in every run."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, 2, (d_key, _PROBES), generator=generator) * 2 - 1
 
 
 def put_sum(store: "ArtifactStore", total: MomentSum) -> "ArtifactRef":

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
+from pathlib import Path
 
 import pytest
+from transformers import AutoTokenizer
 
 from benchmarks import inputs
 from benchmarks.models import SHAPES, word_tokenizer, words_of, write_model
@@ -43,27 +46,51 @@ def n_tokens(tokenizer, text):
     return len(tokenizer(text)["input_ids"])
 
 
+def around_subject(audit):
+    """Return a prompt's tokens before and behind its subject."""
+    return audit.subject_first_index, audit.n_prompt_tokens - 1 - audit.subject_last_index
+
+
+@pytest.mark.skipif(
+    "EDITCOLLAPSE_SHARED" not in os.environ,
+    reason="EDITCOLLAPSE_SHARED does not name the folder of third-party development data",
+)
+def test_counts_are_those_of_counterfact():
+    """The tables are what the first 300 records give with GPT-2's tokenizer."""
+    shared = Path(os.environ["EDITCOLLAPSE_SHARED"])
+    tokenizer = AutoTokenizer.from_pretrained(shared / "tokenizers" / "gpt2")
+    records = read_requests(shared / "data" / "counterfact_flat_300.jsonl").records
+    encoder = Encoder(tokenizer, "never", 1024, "gpt2")
+    rewrites, unusable = build_rewrites(encoder, ["{}"], [each.request for each in records])
+    assert (len(rewrites), len(unusable)) == (300, 0)
+    audits = [rewrite.audit for rewrite in rewrites]
+    assert Counter(audit.n_subject_tokens for audit in audits) == inputs.SUBJECT_TOKENS
+    assert Counter(map(around_subject, audits)) == inputs.AROUND_SUBJECT
+    assert Counter(len(rewrite.target) for rewrite in rewrites) == inputs.TARGET_TOKENS
+
+
 def test_a_seed_gives_the_same_data_again(tokenizer, random_data):
     assert drawn(tokenizer) == random_data
     assert drawn(tokenizer, seed=1) != random_data
 
 
 def test_requests_follow_the_distributions(tokenizer, random_data):
-    """Every length is within its range, and shares are near those asked for."""
+    """Every length is one that was counted, and shares are near the counted ones."""
     encoder = Encoder(tokenizer, "never", 256, "words")
     rewrites, unusable = build_rewrites(encoder, random_data.templates, random_data.requests)
     assert not unusable
     subjects = Counter(rewrite.audit.n_subject_tokens for rewrite in rewrites)
     targets = Counter(len(rewrite.target) for rewrite in rewrites)
-    for found, asked in ((subjects, inputs.SUBJECT_TOKENS), (targets, inputs.TARGET_TOKENS)):
-        assert set(found) == set(asked)
-        for length, share in asked.items():
-            assert found[length] / N_REQUESTS == pytest.approx(share, abs=0.06)
-    lengths = [rewrite.audit.n_prompt_tokens for rewrite in rewrites]
-    assert min(lengths) >= inputs.PROMPT_TOKENS[0] - 2
-    assert max(lengths) == inputs.PROMPT_TOKENS[1]
-    first = sum(rewrite.audit.subject_first_index == 0 for rewrite in rewrites)
-    assert first / N_REQUESTS == pytest.approx(inputs.SUBJECT_FIRST, abs=0.06)
+    around = Counter(around_subject(rewrite.audit) for rewrite in rewrites)
+    for found, counted in (
+        (subjects, inputs.SUBJECT_TOKENS),
+        (targets, inputs.TARGET_TOKENS),
+        (around, inputs.AROUND_SUBJECT),
+    ):
+        assert set(found) <= set(counted)
+        assert sum(counted.values()) == 300
+        for length, count in counted.items():
+            assert found[length] / N_REQUESTS == pytest.approx(count / 300, abs=0.06)
     assert [
         len(prompt.ids) - len(rewrites[0].prompts[0].ids) for prompt in rewrites[0].prompts
     ] == [
@@ -117,8 +144,6 @@ def test_random_models_are_real_folders(tmp_path, name):
 def test_a_tokenizer_of_ones_own_gives_its_words(tmp_path, tiny_folder):
     """The toy byte-level tokenizer has too few words of one token, and says so."""
     folder = write_model(SHAPES["tiny"], tmp_path / "model", tiny_folder("qwen2"))
-    from transformers import AutoTokenizer
-
     with pytest.raises(ModelError, match=r"words of one token, 100 are needed"):
         words_of(AutoTokenizer.from_pretrained(folder))
 
