@@ -13,7 +13,7 @@ from editcollapse.models import LoadedModel, widened
 from editcollapse.precision import float32_products
 from editcollapse.reading import KeyReader
 from editcollapse.shards import Shard
-from editcollapse.sums import MomentSum
+from editcollapse.sums import MomentSum, RunningSum
 from editcollapse.tokens import pad_right
 
 logger = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ def sum_keys(
         DeviceMemoryError: a single document does not fit.
     """
     reader = KeyReader(loaded, layers)
-    sums = [MomentSum.empty(loaded.widths.d_key, loaded.device) for _ in layers]
+    running = [RunningSum(loaded.widths.d_key, loaded.device) for _ in layers]
     lengths = [len(row) for row in shard.rows]
     batches = length_batches(lengths, tokens_per_batch)
     limit = GroupLimit(loaded.device, "keys of one document")
@@ -56,16 +56,17 @@ def sum_keys(
             lambda places: padded_tokens(lengths, places),
         )
         for _, found in groups:
-            for layer, total, keys in zip(layers, sums, found, strict=True):
+            for layer, some, keys in zip(layers, running, found, strict=True):
                 # One number says it: a sum is finite only where every key is.
                 if not bool(torch.isfinite(keys.sum())):
                     raise MomentError(
                         f"keys of layer {layer} of {loaded.source} are not finite on the corpus: "
                         "load the model in float32 or check its weights."
                     )
-                total.add_keys_(keys)
+                some.add_keys_(keys)
             if on_tokens is not None:
-                on_tokens(sums[0].n_tokens, shard.n_tokens)
+                on_tokens(running[0].n_tokens, shard.n_tokens)
+    sums = [some.total() for some in running]
     for layer, total in zip(layers, sums, strict=True):
         total.n_texts = shard.n_texts
         error = total.accumulation_error

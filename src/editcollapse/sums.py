@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 _SLABS = 4
 """Row slabs of the upper triangle; measured at K = 3072 on two cores: 4 take 0.65 of a whole
 product's time, 8 no less."""
-_CHECKED_TOKENS = 2048
-"""Tokens over which float32 products are compared with float64 ones, rounded up to a batch."""
+_RUN = 2048
+"""Tokens, rounded up to a batch, that are summed in float32 before they join the float64 sum."""
 _PROBES = 16
-"""Vectors of random signs g by which products are compared: E|P g|² is the squared Frobenius norm
-of P, and the float64 product need not be formed, since (kᵀk) g = kᵀ(k g)."""
+"""Vectors of random signs g by which a float32 sum is compared with float64: E|P g|² is the squared
+Frobenius norm of P, and the float64 sum need not be formed, since (Σ k kᵀ) g = Σ k (kᵀ g)."""
 _KIND = "sums"
 
 
@@ -29,8 +29,8 @@ class MomentSum:
     n_tokens: int = 0
     n_texts: int = 0
     accumulation_error: float | None = None
-    """Largest relative Frobenius distance of a checked float32 product to the float64 one, as far
-    as 16 random vectors tell; None for a float64 model."""
+    """Relative Frobenius distance of the first float32 run to its float64 sum, as far as 16 random
+    vectors tell, the largest where sums were merged; None for a float64 model."""
 
     @classmethod
     def empty(cls, d_key: int, device: torch.device) -> "MomentSum":
@@ -41,37 +41,7 @@ class MomentSum:
             device: of the keys; where it has no float64 the sum is kept on the CPU.
         """
         place = torch.device("cpu") if device.type == "mps" else device
-        height = -(-d_key // _SLABS)
-        return cls(
-            [
-                torch.zeros(
-                    (min(height, d_key - first), d_key - first), dtype=torch.float64, device=place
-                )
-                for first in range(0, d_key, height)
-            ]
-        )
-
-    def add_keys_(self, keys: Tensor) -> None:
-        """Add keys, (n, K), float32 or float64."""
-        is_checked = self.n_tokens < _CHECKED_TOKENS and keys.dtype == torch.float32
-        exact_keys = keys.to(self.slabs[0]) if is_checked else None
-        signs = _signs(keys.shape[1]).to(self.slabs[0]) if is_checked else None
-        difference = norm = 0.0
-        first = 0
-        for slab in self.slabs:
-            last = first + len(slab)
-            product = (keys[:, first:last].T @ keys[:, first:]).to(slab.device)
-            slab.add_(product)
-            if exact_keys is not None and signs is not None:
-                exact = exact_keys[:, first:last].T @ (exact_keys[:, first:] @ signs[first:])
-                found = product.to(exact) @ signs[first:]
-                difference += float((exact - found).square().sum())
-                norm += float(exact.square().sum())
-            first = last
-        if norm > 0:
-            error = (difference / norm) ** 0.5
-            self.accumulation_error = max(error, self.accumulation_error or 0.0)
-        self.n_tokens += len(keys)
+        return cls(_slabs(d_key, torch.float64, place))
 
     def add_sum_(self, other: "MomentSum") -> None:
         """Add the sum over other tokens of the same layer."""
@@ -93,6 +63,93 @@ class MomentSum:
         whole.triu_()
         whole /= self.n_tokens
         return whole + whole.triu(1).T
+
+
+class RunningSum:
+    """Sums keys batch by batch: float32 products join in float32 runs, the runs in float64.
+
+    Args:
+        d_key: K.
+        device: of the keys.
+    """
+
+    def __init__(self, d_key: int, device: torch.device) -> None:
+        self._total = MomentSum.empty(d_key, device)
+        self._run: list[Tensor] = []
+        self._n_run = 0
+        self._exact: list[Tensor] = []
+        """What the first run has to give times the probing vectors, float64, slab by slab."""
+
+    @property
+    def n_tokens(self) -> int:
+        """Keys so far."""
+        return self._total.n_tokens + self._n_run
+
+    def add_keys_(self, keys: Tensor) -> None:
+        """Add keys, (n, K), float32 or float64, always the same."""
+        if not self._run:
+            self._run = _slabs(keys.shape[1], keys.dtype, keys.device)
+        if self._total.n_tokens == 0 and keys.dtype == torch.float32:
+            self._add_exact_(keys)
+        first = 0
+        for slab in self._run:
+            last = first + len(slab)
+            slab.addmm_(keys[:, first:last].T, keys[:, first:])
+            first = last
+        self._n_run += len(keys)
+        if self._n_run >= _RUN:
+            self._end_run_()
+
+    def total(self) -> MomentSum:
+        """Return the sum of all keys so far; more may follow."""
+        self._end_run_()
+        return self._total
+
+    def _add_exact_(self, keys: Tensor) -> None:
+        """Add keys to what the first run has to give times the probing vectors."""
+        slabs = self._total.slabs
+        signs = _signs(keys.shape[1]).to(slabs[0])
+        exact_keys = keys.to(slabs[0])
+        first, found = 0, []
+        for slab in slabs:
+            last = first + len(slab)
+            found.append(exact_keys[:, first:last].T @ (exact_keys[:, first:] @ signs[first:]))
+            first = last
+        if self._exact:
+            found = [a + b for a, b in zip(self._exact, found, strict=True)]
+        self._exact = found
+
+    def _end_run_(self) -> None:
+        """Join the run to the float64 sum; compare the first with what it has to give."""
+        if not self._n_run:
+            return
+        if self._exact:
+            self._total.accumulation_error = self._distance()
+            self._exact = []
+        for slab, run in zip(self._total.slabs, self._run, strict=True):
+            slab.add_(run.to(slab.device))
+            run.zero_()
+        self._total.n_tokens += self._n_run
+        self._n_run = 0
+
+    def _distance(self) -> float:
+        """Return the relative distance of the run to what it has to give; 0 where that is 0."""
+        signs = _signs(self._run[0].shape[1]).to(self._exact[0])
+        difference = norm = 0.0
+        for run, exact in zip(self._run, self._exact, strict=True):
+            found = run.to(exact) @ signs[-run.shape[1] :]
+            difference += float((exact - found).square().sum())
+            norm += float(exact.square().sum())
+        return float((difference / norm) ** 0.5) if norm > 0 else 0.0
+
+
+def _slabs(d_key: int, dtype: torch.dtype, device: torch.device) -> list[Tensor]:
+    """Return zeros in the shapes of the slabs."""
+    height = -(-d_key // _SLABS)
+    return [
+        torch.zeros((min(height, d_key - first), d_key - first), dtype=dtype, device=device)
+        for first in range(0, d_key, height)
+    ]
 
 
 def _signs(d_key: int) -> Tensor:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from editcollapse.artifacts import ArtifactStore
-from editcollapse.sums import MomentSum, put_sum, read_sum
+from editcollapse.sums import RunningSum, put_sum, read_sum
 from tests.science.cases import TIGHT, distance
 
 CPU = torch.device("cpu")
@@ -20,10 +20,10 @@ def some_keys(n, d_key, seed=0, dtype=torch.float64):
 
 def sum_of(*parts):
     """Return the sum over groups of keys."""
-    total = MomentSum.empty(parts[0].shape[1], CPU)
+    running = RunningSum(parts[0].shape[1], CPU)
     for keys in parts:
-        total.add_keys_(keys)
-    return total
+        running.add_keys_(keys)
+    return running.total()
 
 
 @pytest.mark.parametrize("d_key", [1, 3, 4, 5, 24, 31])
@@ -60,8 +60,9 @@ def test_error_of_float32_products_is_measured(tmp_path):
         assert one.accumulation_error == 0.5
 
 
-def test_float32_keys_are_summed_in_float64():
-    """A sum of many float32 products keeps what a float32 sum would lose."""
+def test_float32_runs_are_summed_in_float64(monkeypatch):
+    """A sum of many float32 runs keeps what a float32 sum would lose."""
+    monkeypatch.setattr("editcollapse.sums._RUN", 1)
     big = torch.full((1, 2), 4096.0)
     total = sum_of(big, *[torch.ones(1, 2)] * 64)
     assert float(total.slabs[0][0, 0]) == 4096.0**2 + 64
