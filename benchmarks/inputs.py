@@ -6,7 +6,6 @@ a seed. One word is one token of the random models' tokenizer.
 
 import dataclasses
 import json
-import math
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -62,7 +61,13 @@ TEMPLATE_TOKENS = (5, 10)
 """Lengths of the drawn context templates, ten of each, with ". " behind (kmeng01/rome)."""
 _TEMPLATES_EACH = 10
 _TEXT_SHORTEST, _TEXT_RANGE, _TEXT_POWER = 8, 52, 1.5
-_DOCUMENT_SHORTEST, _DOCUMENT_MEAN = 20, 170
+DOCUMENT_TOKENS = (
+    *(3, 5, 5, 6, 6, 7, 7, 8, 9, 9, 10, 12, 14, 17, 24, 37, 50, 62, 71, 78),
+    *(86, 93, 101, 107, 114, 122, 131, 139, 146, 153, 162, 172, 186, 197, 210, 225, 242, 264, 299),
+    371,
+)
+"""Documents by length: the middles of forty equal shares of WikiText-2's test lines, headings
+included, counted with GPT-2's tokenizer."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -75,6 +80,8 @@ class Inputs:
     texts: tuple[str, ...]
     documents: tuple[str, ...]
     """The corpus."""
+    long_documents: tuple[str, ...]
+    """Another one, of documents as long as the model takes; empty for the demo."""
     source: str
     """For people."""
 
@@ -96,6 +103,7 @@ def demo_inputs(templates: Sequence[str], n_texts: int, n_requests: int) -> Inpu
         requests=tuple(retargeted(known, n_requests)),
         texts=tuple(texts[index % len(texts)] for index in range(n_texts)),
         documents=tuple(part for part in corpus.split("\n\n") if part.strip()),
+        long_documents=(),
         source="the demo's requests, texts and corpus",
     )
 
@@ -148,11 +156,12 @@ def text_lengths(n_texts: int) -> list[int]:
     return [round(_TEXT_SHORTEST + _TEXT_RANGE * middle**_TEXT_POWER) for middle in middles]
 
 
-def document_lengths(n_documents: int, longest: int) -> list[int]:
-    """Return lengths in tokens: at least 20, exponential above, mean 190 before the cut."""
-    middles = [(index + 0.5) / n_documents for index in range(n_documents)]
-    drawn = [round(_DOCUMENT_SHORTEST - _DOCUMENT_MEAN * math.log1p(-middle)) for middle in middles]
-    return [min(length, longest) for length in drawn]
+def document_lengths(n_tokens: int, longest: int) -> list[int]:
+    """Return the lengths of documents that hold ``n_tokens`` at least, none above ``longest``."""
+    found: list[int] = []
+    while sum(found) < n_tokens:
+        found += [min(length, longest) for length in DOCUMENT_TOKENS]
+    return found
 
 
 def random_inputs(
@@ -185,9 +194,6 @@ def random_inputs(
         draw.shuffle(lengths)
         return tuple(phrase(length) for length in lengths)
 
-    n_documents = 1 + n_corpus_tokens // (_DOCUMENT_SHORTEST + _DOCUMENT_MEAN)
-    while sum(documents := document_lengths(n_documents, longest)) < n_corpus_tokens:
-        n_documents += 1
     drawn = [
         f"{phrase(length)}. {SLOT}" for length in TEMPLATE_TOKENS for _ in range(_TEMPLATES_EACH)
     ]
@@ -195,7 +201,8 @@ def random_inputs(
         templates=(SLOT, *drawn),
         requests=tuple(_random_request(draw, words) for _ in range(n_requests)),
         texts=texts(text_lengths(n_texts)) + texts(text_lengths(n_more_texts - n_texts)),
-        documents=texts(documents),
+        documents=texts(document_lengths(n_corpus_tokens, longest)),
+        long_documents=texts([longest] * -(-n_corpus_tokens // longest)),
         source="random words in the lengths of CounterFact and ME-PPL_50",
     )
 

@@ -63,12 +63,12 @@ def measure(case: Case, updates: RankOneUpdates, texts: EncodedTexts) -> Tensor:
     return text_nll(site, texts, updates, _budget(case, "evaluation"))
 
 
-def moment(case: Case, n_tokens: int) -> Tensor:
-    """Return C over so many tokens of the corpus, (K, K) float64 on the CPU."""
+def moment(case: Case, documents: Sequence[str], n_tokens: int) -> Tensor:
+    """Return C over the first tokens of some documents, (K, K) float64 on the CPU."""
     found = measure_moment(
         case.loaded,
         case.layer,
-        case.inputs.documents,
+        documents,
         n_tokens=n_tokens,
         max_length=case.loaded.encoder.max_length,
         tokens_per_batch=_budget(case, "moment"),

@@ -14,7 +14,7 @@ from editcollapse.runtime import asked_device
 _N_TEXTS = 50
 _DEMO_EDITS, _OTHER_EDITS = 64, 16
 _DEMO_TOKENS, _OTHER_TOKENS = 50_000, 20_000
-_OVERHEAD_EDITS = 512
+_DEMO_OVERHEAD, _OTHER_OVERHEAD = 512, 64
 _QUICK_EDITS, _QUICK_TOKENS, _QUICK_OVERHEAD = 4, 5_000, 16
 
 
@@ -58,7 +58,7 @@ class Order:
             return self.edits
         if self.quick:
             return _QUICK_OVERHEAD
-        return _OVERHEAD_EDITS if model == DEMO_MODEL else _OTHER_EDITS
+        return _DEMO_OVERHEAD if model == DEMO_MODEL else _OTHER_OVERHEAD
 
     def asked(self, model: str) -> Asked:
         """Return what one model and its data are prepared for."""

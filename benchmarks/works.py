@@ -1,7 +1,7 @@
 """The works that both sides do in turn: edits, perplexity, covariance."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -136,32 +136,37 @@ def perplexity(case: Case, size: Size, found: Results) -> None:
 
 def covariance(case: Case, size: Size, found: Results) -> None:
     """Compare the second moment, from text to C, and how near it comes to plain products."""
+    _covariance(case, size, case.inputs.documents, "covariance", found)
+    if case.inputs.long_documents:
+        _covariance(case, size, case.inputs.long_documents, "covariance, long documents", found)
+
+
+def _covariance(
+    case: Case, size: Size, documents: Sequence[str], name: str, found: Results
+) -> None:
     matrices: list[Tensor] = [torch.empty(0), torch.empty(0)]
 
     def theirs(_repeat: int) -> int:
         rows = reference_measures.tokenised(
-            case.loaded.encoder.encode,
-            case.inputs.documents,
-            case.loaded.encoder.max_length,
-            size.n_tokens,
+            case.loaded.encoder.encode, documents, case.loaded.encoder.max_length, size.n_tokens
         )
         matrices[0], n_tokens = reference_measures.second_moment(case.published, rows)
         return n_tokens
 
     def mine(_repeat: int) -> int:
-        matrices[1] = ours.moment(case, size.n_tokens)
+        matrices[1] = ours.moment(case, documents, size.n_tokens)
         return size.n_tokens
 
     rates = in_turn(case, size.repeats, theirs, mine)
     note = f"{size.n_tokens} tokens, layer {case.layer}"
-    found.comparisons.append(Comparison("covariance", case.name, "tokens/s", *rates, note))
-    found.agreements.append(Agreement(case.name, "covariance", distance(*matrices[::-1]), 1))
+    found.comparisons.append(Comparison(name, case.name, "tokens/s", *rates, note))
+    found.agreements.append(Agreement(case.name, name, distance(*matrices[::-1]), 1))
     widths = case.loaded.widths
     flops = linear_flops(case) + 2.0 * widths.d_key**2
     product = product_rate(_PRODUCT_TOKENS, widths.d_model, widths.d_key, case.loaded.device)
     for side, rate in zip(("reference", "ours"), rates, strict=True):
         reached = rate.median * flops
-        found.uses.append(Use(case.name, side, "covariance", flops, reached, product))
+        found.uses.append(Use(case.name, side, name, flops, reached, product))
 
 
 def linear_flops(case: Case) -> float:

@@ -55,8 +55,8 @@ def around_subject(audit):
     "EDITCOLLAPSE_SHARED" not in os.environ,
     reason="EDITCOLLAPSE_SHARED does not name the folder of third-party development data",
 )
-def test_counts_are_those_of_counterfact():
-    """The tables are what the first 300 records give with GPT-2's tokenizer."""
+def test_counts_are_those_of_real_data():
+    """The tables are what CounterFact and WikiText-2 give with GPT-2's tokenizer."""
     shared = Path(os.environ["EDITCOLLAPSE_SHARED"])
     tokenizer = AutoTokenizer.from_pretrained(shared / "tokenizers" / "gpt2")
     records = read_requests(shared / "data" / "counterfact_flat_300.jsonl").records
@@ -67,6 +67,10 @@ def test_counts_are_those_of_counterfact():
     assert Counter(audit.n_subject_tokens for audit in audits) == inputs.SUBJECT_TOKENS
     assert Counter(map(around_subject, audits)) == inputs.AROUND_SUBJECT
     assert Counter(len(rewrite.target) for rewrite in rewrites) == inputs.TARGET_TOKENS
+    lines = (shared / "data" / "wikitext2_test.txt").read_text(encoding="utf-8").splitlines()
+    lengths = sorted(n_tokens(tokenizer, line.strip()) for line in lines if line.strip())
+    middles = [lengths[int((share + 0.5) * len(lengths) / 40)] for share in range(40)]
+    assert tuple(middles) == inputs.DOCUMENT_TOKENS
 
 
 def test_a_seed_gives_the_same_data_again(tokenizer, random_data):
@@ -109,9 +113,12 @@ def test_texts_are_as_long_as_those_of_me_ppl(tokenizer, random_data):
 
 
 def test_corpus_holds_what_was_asked_for(tokenizer, random_data):
+    """Documents have the counted lengths, cut at what the model takes; long ones have all of it."""
     lengths = [n_tokens(tokenizer, document) for document in random_data.documents]
-    assert 5000 <= sum(lengths) < 6000
-    assert max(lengths) == 256
+    assert 5000 <= sum(lengths) < 5000 + sum(inputs.DOCUMENT_TOKENS)
+    assert set(lengths) == {min(length, 256) for length in inputs.DOCUMENT_TOKENS}
+    assert {n_tokens(tokenizer, document) for document in random_data.long_documents} == {256}
+    assert 256 * len(random_data.long_documents) >= 5000
 
 
 def test_retargeted_requests_are_distinct_and_survive_a_file(tmp_path):
