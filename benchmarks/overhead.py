@@ -1,7 +1,8 @@
 """What Prefect and DuckDB cost: the whole flow beside the same units called one after the other.
 
-Both sides read the same study, write the same files and start from a fresh results folder; the
-Prefect server runs already. Planning and recording belong to the flow, not to the units.
+Both sides compute the same units of the same study, write the same files and start from a fresh
+results folder; the Prefect server runs already. Planning, scheduling, caching and recording belong
+to the flow, not to the units.
 """
 
 import contextlib
@@ -23,10 +24,10 @@ from benchmarks.machine import timed
 from benchmarks.results import Overhead, Results, Spread
 from editcollapse.applying import edit_batch
 from editcollapse.artifacts import ArtifactStore
-from editcollapse.corpora import open_corpus
+from editcollapse.covariance_units import cut_corpus, read_probes, sum_shard
 from editcollapse.measuring import evaluate_batch
-from editcollapse.moments import measure_moment
-from editcollapse.orders import Manifest
+from editcollapse.merging import prepare_moment
+from editcollapse.passes import MomentPass
 from editcollapse.planning import plan_study
 from editcollapse.preparing import measure_unedited, prepare_templates
 from editcollapse.specs import (
@@ -65,8 +66,8 @@ def measure(case: Case, n_edits: int, repeats: int, found: Results) -> None:
         for repeat in range(repeats):
             flow, units = (folder / f"{side}-{repeat}" for side in ("flow", "units"))
             device = case.loaded.device
-            spent[0].append(timed(lambda: collapse_study(study, str(flow)), device))  # noqa: B023
             spent[1].append(_units(study, units, case))
+            spent[0].append(timed(lambda: collapse_study(study, str(flow)), device))  # noqa: B023
     found.overheads.append(
         Overhead(
             model=case.name,
@@ -82,21 +83,16 @@ def measure(case: Case, n_edits: int, repeats: int, found: Results) -> None:
 def _units(study: StudySpec, folder: Path, case: Case) -> float:
     """Return the seconds of a study's units without scheduler and database."""
     plan = plan_study(study, folder)
-    store = ArtifactStore(folder)
-    plan.store_texts(store)
+    plan.store_texts(ArtifactStore(folder))
     (model,) = plan.models
 
     def run() -> None:
         templates = prepare_templates(model.templates)
-        found = measure_moment(
-            case.loaded,
-            model.order.layer,
-            open_corpus(str(study.covariance.source)).documents(),
-            n_tokens=study.covariance.n_tokens,
-            max_length=study.covariance.max_length,
-        )
-        tensors = store.put_tensors("moments", {"moment": found.matrix})
-        moment = Manifest(unit_id="moment", summary="", tensors=tensors)
+        moments = MomentPass.of(plan, model)
+        corpus = cut_corpus(moments.corpus_order())
+        probes = read_probes(moments.probes_order(templates))
+        sums = [sum_shard(order) for order in moments.shard_orders(corpus)]
+        moment = prepare_moment(moments.merge_order(sums, probes))
         measure_unedited(plan.unedited_order(model))
         for order in plan.edit_orders(model, templates, moment):
             evaluate_batch(plan.evaluate_order(order, edit_batch(order)))

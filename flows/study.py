@@ -4,8 +4,9 @@ Every unit is cached by content under the results folder. A run that was killed 
 it stopped; a run of the same study elsewhere has the same ids.
 """
 
+import contextlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -16,7 +17,8 @@ from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from editcollapse.artifacts import ArtifactRef, ArtifactStore
-from editcollapse.orders import Manifest, Order, RecordOrder, ReportOrder
+from editcollapse.errors import EditCollapseError
+from editcollapse.orders import Manifest, Order, ReportOrder
 from editcollapse.outcomes import RejectionRow, StudyEditRow
 from editcollapse.passes import MomentPass
 from editcollapse.planning import ModelPlan, StudyPlan, plan_study
@@ -25,20 +27,20 @@ from editcollapse.requests import RequestRecord
 from editcollapse.specs import StudySpec
 from editcollapse.study_files import with_absolute_paths
 from editcollapse.study_rows import study_rows
+from flows.bookkeeping import RowsToRecord
 from flows.covariance import measured_moment, units_at_most
 from flows.outlook import RECORDS
 from tasks.editing import apply_edits
 from tasks.evaluation import evaluate_edits
 from tasks.preparing import context_templates, unedited_model
-from tasks.recording import is_recorded, record_rows
 from tasks.reporting import is_published, publish_report
 
 logger = logging.getLogger(__name__)
 
 UNITS_PER_MODEL = 3
 """Templates, covariance, unedited model."""
-UNITS_PER_BATCH = 3
-"""Edits, evaluation, recording."""
+UNITS_PER_BATCH = 2
+"""Edits, evaluation."""
 Result = TypeVar("Result")
 
 
@@ -81,11 +83,12 @@ def collapse_study(study: StudySpec, results: str = "results") -> str:
     folder = Path(results).resolve()
     plan = plan_study(with_absolute_paths(study, Path.cwd()), folder)
     run = _StudyRun(plan)
-    with tags(f"study:{study.name}"):
-        run.record("study", run.study_rows())
+    with tags(f"study:{study.name}"), run.recording():
+        run.rows.add(run.study_rows())
         for model in plan.models:
             with tags(f"model:{model.order.spec.name}"):
                 _edit_model_flow(run, model)(model.order.spec.name, model.order.layer)
+        run.rows.enter()
         run.report()
     return plan.study_id
 
@@ -123,12 +126,11 @@ class _StudyRun:
         self.plan = plan
         self.store = ArtifactStore(plan.results)
         plan.store_texts(self.store)
-        self.recorded: list[str] = []
+        self.rows = RowsToRecord(plan.results, self._call)
         self._done = 0
         self._report_progress = reporter(OVERALL)
-        self._total = 2 + sum(
+        self._total = 1 + sum(
             UNITS_PER_MODEL
-            + 1
             + UNITS_PER_BATCH * plan.n_batches
             + units_at_most(MomentPass.of(plan, model))
             for model in plan.models
@@ -143,10 +145,7 @@ class _StudyRun:
         templates = self.compute(context_templates, model.templates)
         moment = measured_moment(self, MomentPass.of(self.plan, model), templates)
         unedited = self.compute(unedited_model, self.plan.unedited_order(model))
-        self.record(
-            f"{model.order.spec.name}, preparation",
-            [*templates.rows, *moment.rows, *unedited.rows],
-        )
+        self.rows.add([*templates.rows, *moment.rows, *unedited.rows])
         for order in self.plan.edit_orders(model, templates, moment):
             edits = self.compute(apply_edits, order)
             measured = self.compute(evaluate_edits, self.plan.evaluate_order(order, edits))
@@ -162,15 +161,25 @@ class _StudyRun:
                 for record in self.plan.requests.records
                 if record.request.request_id in unusable
             ]
-            self.record(
-                f"{model.order.spec.name}, batch {order.batch_label}",
+            self.rows.add(
                 [
                     *edits.rows,
                     *measured.rows,
                     self.store.put_rows("study_edits", members),
                     self.store.put_rows("rejections", rejected),
-                ],
+                ]
             )
+        self.rows.enter()
+
+    @contextlib.contextmanager
+    def recording(self) -> Iterator[None]:
+        """Enter what is computed also where the study ends with an error."""
+        try:
+            yield
+        except BaseException:
+            with contextlib.suppress(EditCollapseError):  # the first error is the one to tell
+                self.rows.enter()
+            raise
 
     def compute(self, task: Task[[Any], Manifest], order: Order) -> Manifest:
         """Return a unit's manifest, computed or cached; a damaged file makes it compute again."""
@@ -189,13 +198,6 @@ class _StudyRun:
         """Change how many units there are to run."""
         self._total += units
 
-    def record(self, label: str, rows: list[ArtifactRef]) -> None:
-        """Enter rows into the database, unless it has them."""
-        order = RecordOrder(results=str(self.plan.results), label=label, rows=tuple(rows))
-        self._call(record_rows, order, refresh_cache=self._knows(order) and not is_recorded(order))
-        self.recorded.append(order.key)
-        self._advance()
-
     def report(self) -> None:
         """Publish the snapshot and the study's tables."""
         study = self.plan.study
@@ -204,7 +206,7 @@ class _StudyRun:
             study_id=self.plan.study_id,
             study_name=study.name,
             note=study.note,
-            recorded=tuple(self.recorded),
+            recorded=self.rows.digest,
         )
         again = self._knows(order) and not is_published(order)
         self._call(publish_report, order, refresh_cache=again)

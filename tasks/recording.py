@@ -4,10 +4,10 @@ import time
 from pathlib import Path
 
 from prefect import task
-from prefect.cache_policies import CacheKeyFnPolicy
+from prefect.cache_policies import NO_CACHE
 
 from editcollapse.artifacts import ArtifactRef
-from editcollapse.orders import RecordOrder, order_key
+from editcollapse.orders import RecordOrder
 from storage.database import SNAPSHOT, publish_snapshot
 from storage.rows import RowsFile
 from storage.writer import ingest, unrecorded
@@ -20,9 +20,7 @@ _PUBLISH_EVERY_S = 60.0
     name="record",
     task_run_name="record {order.label}",
     description="Enter rows into the results database; files that it has already are passed over.",
-    cache_policy=CacheKeyFnPolicy(cache_key_fn=order_key),
-    persist_result=True,
-    result_serializer="json",
+    cache_policy=NO_CACHE,
     tags=["record"],
 )
 def record_rows(order: RecordOrder) -> int:

@@ -149,16 +149,14 @@ class EvaluateOrder(Order):
 
 
 class RecordOrder(Order):
-    """Enter row files into the results database."""
+    """Enter row files into the results database, which knows them afterwards: no unit of work."""
 
-    label: str
-    """For people; not part of the key."""
     rows: tuple[ArtifactRef, ...]
 
     @property
-    def key(self) -> str:
-        """Cache key of the unit."""
-        return unit_key("record", sorted(ref.digest for ref in self.rows))
+    def label(self) -> str:
+        """For people."""
+        return f"{len(self.rows)} row files"
 
 
 class ReportOrder(Order):
@@ -167,8 +165,8 @@ class ReportOrder(Order):
     study_id: str
     study_name: str
     note: str
-    recorded: tuple[str, ...]
-    """Keys of the record orders that it covers."""
+    recorded: str
+    """Digest of the row files that it covers."""
 
     @property
     def key(self) -> str:

@@ -50,7 +50,7 @@ def run_in_process(study: Path, results: Path) -> Run:
 
     spec = read_study(study)
     plan = plan_study(spec, results)
-    n_units = 2 + sum(4 + 3 * plan.n_batches + _corpus_units(plan, model) for model in plan.models)
+    n_units = 1 + sum(3 + 2 * plan.n_batches + _corpus_units(plan, model) for model in plan.models)
     state = collapse_study(spec, str(results), return_state=True)
     study_id = state.result()
     return Run(study_id, results, _task_states(state.state_details.flow_run_id, n_units))
@@ -70,7 +70,8 @@ def _task_states(flow_run_id: object, n_units: int) -> tuple[tuple[str, str], ..
 
     Args:
         flow_run_id: the run.
-        n_units: task runs that it has at least; they reach the server after the run's end.
+        n_units: task runs that it has at least, the report being the last; they reach the server
+            after the run's end.
     """
     from prefect import get_client
     from prefect.client.schemas.filters import (
@@ -90,6 +91,7 @@ def _task_states(flow_run_id: object, n_units: int) -> tuple[tuple[str, str], ..
             # A sub-flow is a task run of its parent too.
             tasks = [run for run in found if not run.name.startswith("edit-model")]
             final = all(run.state is not None and run.state.is_final() for run in tasks)
+            final = final and any(run.name.startswith("report ") for run in tasks)
             if final and before == len(tasks) >= n_units:
                 return tuple((run.name, str(run.state_name)) for run in tasks)
             assert time.monotonic() < deadline, "task states did not reach the server"

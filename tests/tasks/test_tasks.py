@@ -109,7 +109,7 @@ def test_units_are_repeatable(manifests, here):
 def test_rows_are_recorded_once(manifests, here):
     """Row files are entered once; the database knows them afterwards."""
     rows = manifests["edits"].rows
-    order = RecordOrder(results=str(here.results), label="batch", rows=rows)
+    order = RecordOrder(results=str(here.results), rows=rows)
     assert not is_recorded(order)
     assert record_rows.fn(order) > 0
     assert is_recorded(order)
@@ -118,7 +118,7 @@ def test_rows_are_recorded_once(manifests, here):
 
 def test_missing_row_file_is_refused(manifests, here, tmp_path):
     """A row file that is not there is named, and nothing of the call is recorded."""
-    order = RecordOrder(results=str(tmp_path), label="batch", rows=manifests["edits"].rows)
+    order = RecordOrder(results=str(tmp_path), rows=manifests["edits"].rows)
     with pytest.raises(ArtifactError, match="is missing"):
         record_rows.fn(order)
     assert not is_recorded(order)
@@ -127,7 +127,7 @@ def test_missing_row_file_is_refused(manifests, here, tmp_path):
 def test_snapshot_counts_as_published_when_it_can_be_read(manifests, here, tmp_path):
     """No snapshot, or one that is no database, has to be published."""
     order = ReportOrder(
-        results=str(tmp_path), study_id="s", study_name="small", note="", recorded=()
+        results=str(tmp_path), study_id="s", study_name="small", note="", recorded=""
     )
     assert not is_published(order)
     (tmp_path / "results.duckdb").write_bytes(b"no database")
