@@ -17,7 +17,7 @@ from editcollapse.fingerprints import digest
 from editcollapse.orders import RecordOrder
 from tasks.recording import is_recorded, record_rows
 
-_EVERY_S = 15.0
+_EVERY_S = 30.0
 """Seconds between two entries, at least; what is left is entered when a model is done."""
 
 

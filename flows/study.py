@@ -7,14 +7,11 @@ it stopped; a run of the same study elsewhere has the same ids.
 import contextlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any
 
 from prefect import Flow, Task, flow, tags
 from prefect.context import FlowRunContext
-from prefect.futures import PrefectFuture
-from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from editcollapse.artifacts import ArtifactRef, ArtifactStore
 from editcollapse.errors import EditCollapseError
@@ -30,6 +27,7 @@ from editcollapse.study_rows import study_rows
 from flows.bookkeeping import RowsToRecord
 from flows.covariance import measured_moment, units_at_most
 from flows.outlook import RECORDS
+from flows.running import Result, one_at_a_time, started
 from tasks.editing import apply_edits
 from tasks.evaluation import evaluate_edits
 from tasks.preparing import context_templates, unedited_model
@@ -41,25 +39,6 @@ UNITS_PER_MODEL = 3
 """Templates, covariance, unedited model."""
 UNITS_PER_BATCH = 2
 """Edits, evaluation."""
-Result = TypeVar("Result")
-
-
-def runs_here() -> bool:
-    """Return whether the flow that runs calls its tasks on its own thread.
-
-    A pool of one thread would run them one after another as well. But OpenMP gives every thread
-    that computes a team of its own, and with more threads than cores all teams wait asleep: v* of
-    a small model takes half as long again.
-    """
-    context = FlowRunContext.get()
-    runner = None if context is None else context.task_runner
-    return isinstance(runner, ThreadPoolTaskRunner) and runner._max_workers == 1  # noqa: SLF001
-
-
-def one_at_a_time() -> TaskRunner[PrefectFuture[Any]]:
-    """Return the default task runner: one task at a time in this process, so one model resident."""
-    runner: Any = ThreadPoolTaskRunner(max_workers=1)
-    return cast("TaskRunner[PrefectFuture[Any]]", runner)
 
 
 @flow(
@@ -158,7 +137,7 @@ class _StudyRun:
             ]
             rejected = [
                 self._rejection(model, record, unusable[record.request.request_id])
-                for record in self.plan.requests.records
+                for record in self.plan.records_of(order.batch_index)
                 if record.request.request_id in unusable
             ]
             self.rows.add(
@@ -188,10 +167,10 @@ class _StudyRun:
 
     def compute_all(self, task: Task[[Any], Manifest], orders: Sequence[Order]) -> list[Manifest]:
         """Return the manifests of units, each as ``compute``; all are submitted at once."""
-        started = [self._started(task, order) for order in orders]
+        results = [self._started(task, order) for order in orders]
         return [
             self._checked(task, order, result())
-            for order, result in zip(orders, started, strict=True)
+            for order, result in zip(orders, results, strict=True)
         ]
 
     def expect(self, units: int) -> None:
@@ -237,7 +216,7 @@ class _StudyRun:
         own = task.with_options(
             result_storage=self.plan.results / RECORDS, refresh_cache=refresh_cache
         )
-        return partial(own, order) if runs_here() else own.submit(order).result
+        return started(own, order)
 
     def _knows(self, order: Order) -> bool:
         """Return whether an earlier run has left a record of a task; without one it runs anyway."""

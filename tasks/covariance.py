@@ -24,7 +24,7 @@ from editcollapse.progress import reporter
     cache_policy=CacheKeyFnPolicy(cache_key_fn=order_key),
     persist_result=True,
     result_serializer="json",
-    tags=["gpu", "covariance"],
+    tags=["gpu"],
 )
 def corpus_shards(order: CorpusOrder) -> Manifest:
     """Return the shards of a corpus as a manifest."""
@@ -42,7 +42,7 @@ def corpus_shards(order: CorpusOrder) -> Manifest:
     cache_policy=CacheKeyFnPolicy(cache_key_fn=order_key),
     persist_result=True,
     result_serializer="json",
-    tags=["gpu", "covariance"],
+    tags=["gpu"],
 )
 def shard_sums(order: ShardOrder) -> Manifest:
     """Return the sums of one shard as a manifest."""
@@ -60,7 +60,7 @@ def shard_sums(order: ShardOrder) -> Manifest:
     cache_policy=CacheKeyFnPolicy(cache_key_fn=order_key),
     persist_result=True,
     result_serializer="json",
-    tags=["gpu", "covariance"],
+    tags=["gpu"],
 )
 def probe_keys(order: ProbesOrder) -> Manifest:
     """Return probe keys as a manifest."""
@@ -77,7 +77,7 @@ def probe_keys(order: ProbesOrder) -> Manifest:
     cache_policy=CacheKeyFnPolicy(cache_key_fn=order_key),
     persist_result=True,
     result_serializer="json",
-    tags=["gpu", "covariance"],
+    tags=["gpu"],
 )
 def covariance_checkpoint(order: CheckpointOrder) -> Manifest:
     """Return a checkpoint as a manifest."""
@@ -94,7 +94,7 @@ def covariance_checkpoint(order: CheckpointOrder) -> Manifest:
     cache_policy=CacheKeyFnPolicy(cache_key_fn=order_key),
     persist_result=True,
     result_serializer="json",
-    tags=["gpu", "covariance"],
+    tags=["gpu"],
 )
 def second_moment(order: MomentOrder) -> Manifest:
     """Return a second moment as a manifest; one process computes it, others wait for it."""

@@ -14,7 +14,7 @@ from editcollapse.progress import reporter
     cache_policy=CacheKeyFnPolicy(cache_key_fn=order_key),
     persist_result=True,
     result_serializer="json",
-    tags=["gpu", "edit"],
+    tags=["gpu"],
 )
 def apply_edits(order: EditOrder) -> Manifest:
     """Return a batch of updates as a manifest."""

@@ -17,7 +17,7 @@ from editcollapse.progress import reporter
     cache_policy=CacheKeyFnPolicy(cache_key_fn=order_key),
     persist_result=True,
     result_serializer="json",
-    tags=["gpu", "evaluation"],
+    tags=["gpu"],
 )
 def evaluate_edits(order: EvaluateOrder) -> Manifest:
     """Return a batch of measurements as a manifest."""

@@ -14,7 +14,7 @@ from editcollapse.progress import reporter
     cache_policy=CacheKeyFnPolicy(cache_key_fn=order_key),
     persist_result=True,
     result_serializer="json",
-    tags=["gpu", "templates"],
+    tags=["gpu"],
 )
 def context_templates(order: TemplatesOrder) -> Manifest:
     """Return a template set as a manifest."""
@@ -30,7 +30,7 @@ def context_templates(order: TemplatesOrder) -> Manifest:
     cache_policy=CacheKeyFnPolicy(cache_key_fn=order_key),
     persist_result=True,
     result_serializer="json",
-    tags=["gpu", "evaluation"],
+    tags=["gpu"],
 )
 def unedited_model(order: UneditedOrder) -> Manifest:
     """Return the unedited model's perplexity as a manifest."""

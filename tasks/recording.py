@@ -21,7 +21,6 @@ _PUBLISH_EVERY_S = 60.0
     task_run_name="record {order.label}",
     description="Enter rows into the results database; files that it has already are passed over.",
     cache_policy=NO_CACHE,
-    tags=["record"],
 )
 def record_rows(order: RecordOrder) -> int:
     """Return the number of rows entered; readers of a long study see them within minutes."""

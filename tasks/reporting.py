@@ -19,7 +19,6 @@ from storage.writer import snapshot_is_current
     cache_policy=CacheKeyFnPolicy(cache_key_fn=order_key),
     persist_result=True,
     result_serializer="json",
-    tags=["report"],
 )
 def publish_report(order: ReportOrder) -> int:
     """Return the number of incidence rows published."""

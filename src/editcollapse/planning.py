@@ -23,7 +23,7 @@ from editcollapse.orders import (
     template_set_id_of,
 )
 from editcollapse.presets import preset_for
-from editcollapse.requests import RequestFile
+from editcollapse.requests import RequestFile, RequestRecord
 from editcollapse.specs import ModelSpec, StudySpec
 from editcollapse.template_files import read_templates
 from editcollapse.texts import TextSet, read_texts
@@ -137,6 +137,11 @@ class StudyPlan:
             skipped=tuple(request_id for request_id, _ in done.unusable),
         )
 
+    def records_of(self, batch_index: int) -> tuple[RequestRecord, ...]:
+        """Return the records of one batch, in the dataset's order."""
+        start = batch_index * self.study.batch_size
+        return self.requests.records[start : start + self.study.batch_size]
+
     def edit_orders(
         self, plan: ModelPlan, templates: Manifest, moment: Manifest
     ) -> Iterator[EditOrder]:
@@ -147,9 +152,7 @@ class StudyPlan:
             templates: what its templates unit returned.
             moment: what its covariance unit returned.
         """
-        records = self.requests.records
-        size = self.study.batch_size
-        for index, start in enumerate(range(0, len(records), size)):
+        for index in range(self.n_batches):
             yield EditOrder(
                 results=str(self.results),
                 model=plan.order,
@@ -159,7 +162,7 @@ class StudyPlan:
                 covariance_id=plan.moment.covariance_id,
                 damping=plan.moment.covariance.damping,
                 moment=moment.tensors,
-                requests=tuple(record.request for record in records[start : start + size]),
+                requests=tuple(record.request for record in self.records_of(index)),
                 batch_index=index,
                 batch_label=f"{index + 1} of {self.n_batches}",
             )

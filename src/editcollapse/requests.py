@@ -1,13 +1,14 @@
 """The edit request: what is to be rewritten, and what to ask afterwards."""
 
 import dataclasses
+from functools import cached_property
 
 from editcollapse.fingerprints import digest
 
 SLOT = "{}"
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True)  # no slots: they leave no room for what is computed once
 class EditRequest:
     """One fact to rewrite, with its probes. Immutable; its id is a digest of its own content."""
 
@@ -29,9 +30,9 @@ class EditRequest:
     relation_id: str | None = None
     """Wikidata property of the fact, where known."""
 
-    @property
+    @cached_property
     def request_id(self) -> str:
-        """Digest of the content."""
+        """Digest of the content; computed once, as it is asked for batch after batch."""
         return digest("request", self)
 
     @property
