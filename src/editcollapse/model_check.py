@@ -5,26 +5,19 @@ row says, and by the model's own forward.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
 
-from editcollapse.editing import EditedRows, written_into_weights
+from editcollapse.model_facts import ModelFacts, facts_of
+from editcollapse.model_probe import Probe
 from editcollapse.models import LoadedModel
-from editcollapse.sites import EditSite
-from editcollapse.stand_ins import watch_projection
-from editcollapse.tokens import pad_right
-from editcollapse.updates import RankOneUpdates
 
 _TEXTS = (
     "The capital of France is Paris, and it lies on the Seine.",
     "One more thing: a river",
     "I",
 )
-_UPDATE_SHARE = 0.5
-"""Norm of the probing update's effect in units of the values' own norm: far above rounding."""
-
 _TOLERANCE = {
     torch.float64: 1e-5,
     torch.float32: 1e-3,
@@ -33,8 +26,6 @@ _TOLERANCE = {
 }
 """Largest difference in units of the largest expected entry. A float64 model still casts to float32
 inside some families; a 16-bit one rounds each block to 3 (bfloat16: 2) digits."""
-
-_BITS = {8: torch.int64, 4: torch.int32, 2: torch.int16}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -45,46 +36,6 @@ class Check:
     passed: bool
     detail: str
     """One sentence: what was compared, and how far apart it was."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class ModelFacts:
-    """What a model is, as far as edits are concerned."""
-
-    source: str
-    family: str
-    n_layers: int
-    d_model: int
-    d_key: int
-    n_vocabulary: int
-    n_parameters: int
-    dtype: str
-    parallel_residual: bool
-    """Whether attention and MLP read the same residual stream."""
-    projection: str
-    """What the down projection is: Conv1D, whose weight is stored as (K, D), or Linear."""
-    tied_head: bool
-    start_token: str | None
-    """What opens every prompt; None where a subject can be the sequence's first token."""
-    first_token: str
-    """What stands at position 0 of the probing text."""
-
-    def lines(self) -> list[str]:
-        """Return the facts for people."""
-        residual = "parallel" if self.parallel_residual else "sequential"
-        head = "tied to the embedding" if self.tied_head else "of its own"
-        first = (
-            f"the start token {self.start_token!r}: no subject is the sequence's first token"
-            if self.start_token is not None
-            else f"the text's own first token, here {self.first_token!r}: a subject can stand there"
-        )
-        sizes = f"{self.n_layers} layers, D {self.d_model}, K {self.d_key}"
-        return [
-            f"{self.source}: family {self.family}, {self.n_parameters:,} parameters, {self.dtype}",
-            f"{sizes}, vocabulary {self.n_vocabulary}",
-            f"{residual} residual, {self.projection} down projection, head {head}",
-            f"position 0 holds {first}",
-        ]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -135,18 +86,19 @@ def check_model(loaded: LoadedModel, layer: int | None = None) -> ModelCheck:
     rows = [row for row in map(loaded.encoder.sequence, _TEXTS) if row]
     rows = [row[: loaded.encoder.max_length] for row in rows]
     tolerance = _TOLERANCE[loaded.dtype]
-    probe = _Probe(loaded, rows, tuple(layers), tolerance)
+    probe = Probe(loaded, rows, tuple(layers), tolerance)
     steps: dict[str, Callable[[], tuple[bool, str]]] = {
         "hooks": probe.hooks,
         "orientation": probe.orientation,
         "split run": probe.split_run,
         "rank-one update": probe.rank_one_update,
+        "products": probe.products,
         "weights untouched": probe.weights_untouched,
         "right padding": probe.right_padding,
         "head": probe.head,
     }
     return ModelCheck(
-        facts=_facts(loaded, rows[0][0]),
+        facts=facts_of(loaded, rows[0][0]),
         tolerance=tolerance,
         checks=tuple(_run(name, step) for name, step in steps.items()),
     )
@@ -160,163 +112,3 @@ def _run(name: str, step: Callable[[], tuple[bool, str]]) -> Check:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else "no message"
         return Check(name, passed=False, detail=f"{type(error).__name__}: {reason}.")
     return Check(name, passed, detail)
-
-
-def _facts(loaded: LoadedModel, first_id: int) -> ModelFacts:
-    """Return what a model is."""
-    row = loaded.architecture
-    embedding = loaded.model.get_input_embeddings().weight  # type: ignore[operator]
-    head = loaded.model.get_output_embeddings().weight  # type: ignore[operator]
-    return ModelFacts(
-        source=loaded.source,
-        family=row.family,
-        n_layers=loaded.widths.n_layers,
-        d_model=loaded.widths.d_model,
-        d_key=loaded.widths.d_key,
-        n_vocabulary=loaded.widths.n_vocabulary,
-        n_parameters=loaded.n_parameters,
-        dtype=str(loaded.dtype).removeprefix("torch."),
-        parallel_residual=loaded.is_parallel,
-        projection="Conv1D" if row.transposed else "Linear",
-        tied_head=head is embedding,
-        start_token=loaded.encoder.start_token,
-        first_token=str(loaded.encoder.tokenizer.convert_ids_to_tokens(first_id)),
-    )
-
-
-class _Probe:
-    """Rows of mixed length run through the model, against which the checks compare."""
-
-    def __init__(
-        self,
-        loaded: LoadedModel,
-        rows: list[tuple[int, ...]],
-        layers: tuple[int, ...],
-        tolerance: float,
-    ) -> None:
-        self.loaded = loaded
-        self.rows = rows
-        self.layers = layers
-        self.tolerance = tolerance
-        self.ids = pad_right(rows, loaded.device)
-        real = torch.arange(self.ids.shape[1]) < torch.tensor([len(row) for row in rows])[:, None]
-        self.real = real.to(loaded.device)
-        self.logits = self._logits(self.ids)
-        self.sums = self._checksums()
-        self.restored = True
-
-    def hooks(self) -> tuple[bool, str]:
-        """Each layer's projection runs once in a forward, from width K to width D."""
-        widths, wrong = self.loaded.widths, []
-        for layer, projection in self._projections():
-            with watch_projection(projection) as seen:
-                self._logits(self.ids)
-            expected = ((*self.ids.shape, widths.d_key), (*self.ids.shape, widths.d_model))
-            if (tuple(seen.key.shape), tuple(seen.value.shape)) != expected:
-                wrong.append(layer)
-        fired = f"{len(self.layers) - len(wrong)} of {len(self.layers)} layers"
-        detail = f"keys of width {widths.d_key} and values of width {widths.d_model} at {fired}."
-        return not wrong, detail
-
-    def orientation(self) -> tuple[bool, str]:
-        """The value is W k + b, with W turned as the row declares."""
-        far = []
-        for layer, projection in self._projections():
-            with watch_projection(projection) as seen:
-                self._logits(self.ids)
-            bias = getattr(projection, "bias", None)
-            by_hand = seen.key.double() @ self.loaded.weight(layer).double().T
-            by_hand = by_hand if bias is None else by_hand + bias.double()
-            far.append(self._distance(seen.value, by_hand))
-        return self._verdict(far, "values and W k + b by hand differ by")
-
-    def split_run(self) -> tuple[bool, str]:
-        """Blocks up to the layer and blocks above it are together the whole model."""
-        far = []
-        for layer in self.layers:
-            site = EditSite(self.loaded, layer)
-            states = site.read(self.ids)
-            hidden = site.continue_from(states.residual)
-            far.append(self._distance(self.loaded.logits(hidden), self.logits))
-        return self._verdict(far, "logits of the two halves and of the whole model differ by")
-
-    def rank_one_update(self) -> tuple[bool, str]:
-        """An update carried by the rows is the same update written into the weights."""
-        far, moved = [], []
-        for layer in self.layers:
-            site = EditSite(self.loaded, layer)
-            states = site.read(self.ids)
-            update = self._update(states.key[self.real], states.value[self.real])
-            owner = torch.zeros(len(self.ids), dtype=torch.int64, device=self.ids.device)
-            hidden = EditedRows(site, states).under_own(update, owner)
-            found = self.loaded.logits(hidden)
-            saved = self.loaded.weight(layer).clone()
-            with written_into_weights(self.loaded, layer, update, 0):
-                expected = self._logits(self.ids)
-            self.restored &= torch.equal(self.loaded.weight(layer), saved)
-            far.append(self._distance(found, expected))
-            moved.append(self._distance(self.logits, expected))
-        passed, detail = self._verdict(far, "logits by row and by written weights differ by")
-        effective = min(moved) > max(far)
-        return (
-            passed and effective,
-            f"{detail[:-1]}; the update itself moves them by {min(moved):.1e}.",
-        )
-
-    def weights_untouched(self) -> tuple[bool, str]:
-        """The edited weights came back bit for bit; all others have the same sum of bits."""
-        pairs = zip(self._checksums(), self.sums, strict=True)
-        same = sum(now == before for now, before in pairs)
-        detail = f"{same} of {len(self.sums)} parameters hold the bits that they held before."
-        return self.restored and same == len(self.sums), detail
-
-    def right_padding(self) -> tuple[bool, str]:
-        """A row has the same logits alone as among longer rows."""
-        far = []
-        for n, row in enumerate(self.rows):
-            alone = self._logits(torch.tensor([row], device=self.ids.device))[0]
-            scale = float(alone.abs().max())
-            far.append(float((self.logits[n, : len(row)] - alone).abs().max()) / scale)
-        return self._verdict(far, "logits of a row alone and in a padded batch differ by")
-
-    def head(self) -> tuple[bool, str]:
-        """The head on the decoder's states gives the model's own logits."""
-        states = self.loaded.decoder(input_ids=self.ids, use_cache=False).last_hidden_state
-        far = [self._distance(self.loaded.logits(states), self.logits)]
-        cap = getattr(self.loaded.model.config, "final_logit_softcapping", None)
-        capped = "" if cap is None else f" (soft cap {cap:g})"
-        return self._verdict(far, f"logits of the head{capped} and of the model differ by")
-
-    def _projections(self) -> Iterator[tuple[int, nn.Module]]:
-        for layer in self.layers:
-            yield layer, self.loaded.down_projection(layer)
-
-    def _checksums(self) -> list[int]:
-        """Return each parameter's sum of bits: a copy of a large model would be too much."""
-        return [
-            int(parameter.detach().view(_BITS[parameter.element_size()]).sum(dtype=torch.int64))
-            for parameter in self.loaded.model.parameters()
-        ]
-
-    def _logits(self, ids: Tensor) -> Tensor:
-        """Return the model's own logits, (N, T, V)."""
-        logits: Tensor = self.loaded.model(input_ids=ids, use_cache=False).logits
-        return logits.double()
-
-    def _update(self, keys: Tensor, values: Tensor) -> RankOneUpdates:
-        """Return one update that reads the mean key and writes a visible, uneven value."""
-        key = keys.double().mean(dim=0)
-        right = key / key.norm()
-        effect = (keys.double() @ right).abs().mean()
-        size = _UPDATE_SHARE * values.double().norm(dim=1).mean() / effect
-        left = torch.linspace(-1.0, 2.0, values.shape[1], dtype=torch.float64, device=values.device)
-        return RankOneUpdates((size * left / left.norm())[None], right[None])
-
-    def _distance(self, found: Tensor, expected: Tensor) -> float:
-        """Return the largest difference at real tokens, in units of the largest expected entry."""
-        ours, theirs = found.double()[self.real], expected.double()[self.real]
-        return float((ours - theirs).abs().max() / theirs.abs().max())
-
-    def _verdict(self, far: list[float], what: str) -> tuple[bool, str]:
-        worst = max(far, key=lambda value: (value != value, value))  # noqa: PLR0124  nan is worst
-        return worst < self.tolerance, f"{what} {worst:.1e} at most."

@@ -11,6 +11,8 @@ product to rounding. Packed copies take as much memory as the matrices, once for
 is used: ``budgets.packed_bytes``.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -92,12 +94,17 @@ class PackedLinear(nn.Module):
         self.weight = linear.weight
         bias: Any = linear.bias
         self.bias: nn.Parameter | None = bias
-        self._plain = [linear]  # in a list: not a child, so that every weight has one name
+        self._own = [linear]  # in a list: not a child, so that every weight has one name
         matrix = linear.weight.detach()
         matrix = matrix.T if isinstance(linear, Conv1D) else matrix
         self._there, self._back = PackedMatrix(matrix), PackedMatrix(matrix.T)
         self._activation: list[nn.Module] = []
         self._fused: Fused | None = None
+
+    @property
+    def own(self) -> nn.Module:
+        """The module that it stands for."""
+        return self._own[0]
 
     def absorb_(self, activation: nn.Module, known: Fused) -> None:
         """Apply an activation to every product from now on."""
@@ -107,7 +114,7 @@ class PackedLinear(nn.Module):
         """Return what the module would, (..., out)."""
         on_cpu = rows.device.type == "cpu" and self.weight.device.type == "cpu"
         if not on_cpu or rows.dtype != torch.float32 or rows.numel() == 0:
-            return self._activated(self._plain[0](rows))
+            return self._activated(self.own(rows))
         flat = rows.reshape(-1, rows.shape[-1])
         if torch.is_grad_enabled() and rows.requires_grad:
             product = self._activated(_Product.apply(flat, self))  # type: ignore[no-untyped-call]
@@ -119,6 +126,23 @@ class PackedLinear(nn.Module):
         for activation in self._activation:
             product = activation(product)
         return product
+
+
+class _Absorbed(nn.Module):
+    """Stands where an activation stood that a product applies now."""
+
+    def __init__(self, activation: nn.Module) -> None:
+        super().__init__()
+        self._own = [activation]
+
+    @property
+    def own(self) -> nn.Module:
+        """The activation."""
+        return self._own[0]
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Return what comes in."""
+        return hidden
 
 
 class _Product(torch.autograd.Function):
@@ -159,7 +183,7 @@ def absorb_activation_(block: nn.Module, projection: str, activation: str) -> bo
     """Let a packed product of a block apply the activation that reads it; return whether it does.
 
     Args:
-        block: whose activation is the identity from then on.
+        block: whose activation hands on what comes in from then on.
         projection: path of the product in the block; nothing but the activation may read it.
         activation: path of the activation.
     """
@@ -169,5 +193,26 @@ def absorb_activation_(block: nn.Module, projection: str, activation: str) -> bo
         return False
     product.absorb_(follows, known)
     parent, _, name = activation.rpartition(".")
-    setattr(block.get_submodule(parent), name, nn.Identity())
+    setattr(block.get_submodule(parent), name, _Absorbed(follows))
     return True
+
+
+@contextmanager
+def plain_products(model: nn.Module) -> Iterator[int]:
+    """Let a model compute with its own modules for a while; yields how many products are packed.
+
+    For checks: studies always take the packed ones.
+    """
+    replaced = [
+        (parent, name, child)
+        for parent in list(model.modules())
+        for name, child in parent.named_children()
+        if isinstance(child, PackedLinear | _Absorbed)
+    ]
+    for parent, name, child in replaced:
+        setattr(parent, name, child.own)
+    try:
+        yield sum(isinstance(child, PackedLinear) for _, _, child in replaced)
+    finally:
+        for parent, name, child in replaced:
+            setattr(parent, name, child)

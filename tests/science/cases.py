@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -52,6 +54,12 @@ TEXTS = (
     "One more thing about the river: it was red.",
     "Sela plays tennis.",
 )
+
+
+def drawing(seed: int) -> Callable[..., Tensor]:
+    """Return a function that draws normal float64 numbers of a shape."""
+    generator = torch.Generator().manual_seed(seed)
+    return partial(torch.randn, generator=generator, dtype=torch.float64)
 
 
 def settings(**other: Any) -> ValueSettings:

@@ -13,6 +13,7 @@ from editcollapse.budgets import (
     default_tokens,
     forward_bytes,
     loaded_bytes,
+    packed_bytes,
 )
 from editcollapse.models import load_model
 from editcollapse.sites import EditSite
@@ -134,3 +135,13 @@ def test_weights_in_the_type_asked_for():
     assert loaded_bytes(100, "bfloat16", "float32") == 200
     assert loaded_bytes(100, "float32", "float16") == 50
     assert loaded_bytes(100, "", "float32") == 100
+
+
+def test_weights_are_packed_where_half_of_memory_holds_them():
+    """Weights and both copies within half of main memory; float32 on a CPU; memory known."""
+    assert packed_bytes(GIB, "float32", "cpu", 6 * GIB) == 2 * GIB
+    assert packed_bytes(GIB, "float32", "cpu", 6 * GIB - 1) == 0
+    assert packed_bytes(GIB, "float32", "cpu", None) == 0
+    assert packed_bytes(GIB, "bfloat16", "cpu", 6 * GIB) == 0
+    assert packed_bytes(GIB, "float64", "cpu", 6 * GIB) == 0
+    assert packed_bytes(GIB, "float32", "cuda", 6 * GIB) == 0

@@ -14,7 +14,7 @@ from editcollapse.devices import (
     tokens_per_forward,
 )
 from editcollapse.errors import DeviceMemoryError, StudyError
-from editcollapse.runtime import free_host_bytes
+from editcollapse.runtime import free_host_bytes, host_bytes
 
 CPU = torch.device("cpu")
 
@@ -83,22 +83,28 @@ def test_free_memory_of_this_machine():
 
 
 def test_limit_of_a_container(tmp_path, monkeypatch):
-    """In a container the control group's limit counts, less what is in use; ``max`` is none."""
+    """In a container the control group's limit counts, less what is in use; ``max`` is none.
+
+    What there is altogether does not depend on what is in use.
+    """
     machine = tmp_path / "meminfo"
     machine.write_text("MemTotal: 9000 kB\nMemAvailable:    4096 kB\n", encoding="ascii")
     monkeypatch.setattr(runtime, "_MEMINFO", machine)
     monkeypatch.setattr(runtime, "_CGROUP", tmp_path)
-    assert free_host_bytes() == 4096 << 10
+    free, whole = 4096 << 10, 9000 << 10
+    assert (free_host_bytes(), host_bytes()) == (free, whole)
     (tmp_path / "memory.current").write_text("1000\n", encoding="ascii")
-    for limit, free in (("max", 4096 << 10), ("3000", 2000), ("500", 0), (1 << 40, 4096 << 10)):
+    limits = {"max": (free, whole), 3000: (2000, 3000), 500: (0, 500), 1 << 40: (free, whole)}
+    for limit, expected in limits.items():
         (tmp_path / "memory.max").write_text(f"{limit}\n", encoding="ascii")
-        assert free_host_bytes() == free
+        assert (free_host_bytes(), host_bytes()) == expected
 
 
 def test_system_without_meminfo(tmp_path, monkeypatch):
     """Where there is no such file the pages of the system are counted."""
     monkeypatch.setattr(runtime, "_MEMINFO", tmp_path / "none")
     assert free_host_bytes() > 1 << 20
+    assert host_bytes() >= free_host_bytes()
 
 
 def test_tokens_per_forward(tiny_model, monkeypatch):

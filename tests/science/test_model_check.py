@@ -5,8 +5,12 @@ import dataclasses
 import pytest
 import torch
 
+from editcollapse.architectures import Entry
 from editcollapse.errors import ModelError
 from editcollapse.model_check import check_model
+from editcollapse.models import load_model
+from editcollapse.products import absorb_activation_, can_pack
+from editcollapse.specs import ModelSpec
 from tests.science.tiny import N_LAYERS, VARIANTS
 
 NAMES = [
@@ -14,6 +18,7 @@ NAMES = [
     "orientation",
     "split run",
     "rank-one update",
+    "products",
     "weights untouched",
     "right padding",
     "head",
@@ -32,7 +37,7 @@ def test_every_row_of_the_table_holds(tiny_model, variant, dtype):
     check = check_model(tiny_model(variant, dtype))
     assert [one.name for one in check.checks] == NAMES
     assert check.passed, check.lines()
-    assert check.lines()[-1].startswith("all 7 checks passed (tolerance")
+    assert check.lines()[-1].startswith("all 8 checks passed (tolerance")
     assert all(line.startswith("ok") for line in check.lines()[4:-1])
     assert check.facts.dtype == dtype
 
@@ -63,7 +68,7 @@ def test_wrong_orientation_is_found(tiny_model, variant):
     row = dataclasses.replace(loaded.architecture, transposed=not loaded.architecture.transposed)
     check = check_model(dataclasses.replace(loaded, architecture=row))
     assert failed(check) == {"orientation", "rank-one update"}
-    assert check.lines()[-1].startswith("2 of 7 checks failed: the row in src/editcollapse")
+    assert check.lines()[-1].startswith("2 of 8 checks failed: the row in src/editcollapse")
 
 
 @pytest.mark.parametrize("variant", ["gpt2_untied_square", "llama_square"])
@@ -80,6 +85,34 @@ def test_forgotten_norm_is_found(tiny_model):
     loaded = tiny_model("gemma2")
     row = dataclasses.replace(loaded.architecture, post_mlp_norm=None)
     assert failed(check_model(dataclasses.replace(loaded, architecture=row))) == {"rank-one update"}
+
+
+@pytest.mark.parametrize(
+    ("variant", "change"),
+    [
+        ("gpt2", {"norm": "rms"}),
+        ("llama", {"norm": "layer"}),
+        ("qwen2", {"norm": "rms_from_one"}),
+        ("gpt2", {"entries": (Entry("ln_2", ("attn.c_attn",)),)}),
+    ],
+)
+def test_wrong_entry_is_found(tiny_model, variant, change):
+    """A row that takes a block's norm for another kind, or another norm for it, fails."""
+    loaded = tiny_model(variant)
+    row = dataclasses.replace(loaded.architecture, **change)
+    assert failed(check_model(dataclasses.replace(loaded, architecture=row))) == {"rank-one update"}
+
+
+@pytest.mark.skipif(not can_pack(), reason="this torch has no packed products")
+def test_wrong_activation_is_found(tiny_folder, monkeypatch):
+    """An activation applied to a product that others read makes another model: it is found."""
+
+    def wrong(block, _projection, activation):
+        return absorb_activation_(block, "attn.c_proj", activation)
+
+    monkeypatch.setattr("editcollapse.models.absorb_activation_", wrong)
+    spec = ModelSpec(name="gpt2", source=str(tiny_folder("gpt2")), dtype="float32")
+    assert failed(check_model(load_model(spec, "cpu"))) == {"products"}
 
 
 @pytest.mark.parametrize("module", ["mlp.c_fc", "mlp.act"])
