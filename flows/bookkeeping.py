@@ -19,6 +19,8 @@ from tasks.recording import is_recorded, record_rows
 
 _EVERY_S = 30.0
 """Seconds between two entries, at least; what is left is entered when a model is done."""
+_PUBLISH_EVERY_S = 60.0
+"""Seconds between two snapshots while a study runs; its report publishes the last one."""
 
 
 class RowsToRecord:
@@ -34,7 +36,7 @@ class RowsToRecord:
         self._run = run
         self._waiting: list[ArtifactRef] = []
         self._digests: set[str] = set()
-        self._last = time.monotonic()
+        self._entered = self._published = time.monotonic()
 
     @property
     def digest(self) -> str:
@@ -45,7 +47,7 @@ class RowsToRecord:
         """Take more row files; enter all that wait where the last entry is some time ago."""
         self._waiting += rows
         self._digests.update(ref.digest for ref in rows)
-        if time.monotonic() - self._last > _EVERY_S:
+        if time.monotonic() - self._entered > _EVERY_S:
             self.enter()
 
     def enter(self) -> None:
@@ -56,8 +58,12 @@ class RowsToRecord:
         """
         if not self._waiting:
             return
-        order = RecordOrder(results=str(self._results), rows=tuple(self._waiting))
+        publish = time.monotonic() - self._published > _PUBLISH_EVERY_S
+        rows = tuple(self._waiting)
+        order = RecordOrder(results=str(self._results), rows=rows, publish=publish)
         if not is_recorded(order):
             self._run(record_rows, order)
         self._waiting = []
-        self._last = time.monotonic()
+        self._entered = time.monotonic()
+        if publish:
+            self._published = self._entered

@@ -1,9 +1,9 @@
-"""How the flows run their tasks: on the flow's own thread, or by the task runner it was given."""
+"""How the flows run: what their runs are tagged with, and on which thread their tasks run."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
-from prefect import Task
+from prefect import Task, get_client
 from prefect.context import FlowRunContext, TagsContext
 from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
@@ -17,6 +17,15 @@ def one_at_a_time() -> TaskRunner[PrefectFuture[Any]]:
     """Return the default task runner: one task at a time in this process, so one model resident."""
     runner: Any = ThreadPoolTaskRunner(max_workers=1)
     return cast("TaskRunner[PrefectFuture[Any]]", runner)
+
+
+def tag_this_run(*names: str) -> None:
+    """Add tags to the flow run that runs; a flow knows them only once it has read its study."""
+    context = FlowRunContext.get()
+    if context is None or context.flow_run is None:
+        return
+    with get_client(sync_client=True) as client:
+        client.update_flow_run(context.flow_run.id, tags={*context.flow_run.tags, *names})
 
 
 def runs_here() -> bool:

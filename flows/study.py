@@ -27,7 +27,7 @@ from editcollapse.study_rows import study_rows
 from flows.bookkeeping import RowsToRecord
 from flows.covariance import measured_moment, units_at_most
 from flows.outlook import RECORDS
-from flows.running import Result, one_at_a_time, started
+from flows.running import Result, one_at_a_time, started, tag_this_run
 from tasks.editing import apply_edits
 from tasks.evaluation import evaluate_edits
 from tasks.preparing import context_templates, unedited_model
@@ -62,11 +62,16 @@ def collapse_study(study: StudySpec, results: str = "results") -> str:
     folder = Path(results).resolve()
     plan = plan_study(with_absolute_paths(study, Path.cwd()), folder)
     run = _StudyRun(plan)
-    with tags(f"study:{study.name}"), run.recording():
+    named = [f"model:{model.order.spec.name}" for model in plan.models]
+    tag_this_run(f"study:{study.name}", *named)
+    with run.recording():
         run.rows.add(run.study_rows())
-        for model in plan.models:
-            with tags(f"model:{model.order.spec.name}"):
-                _edit_model_flow(run, model)(model.order.spec.name, model.order.layer)
+        if len(plan.models) == 1:  # the study's page shows its tasks; a sub-flow takes a second
+            run.edit(plan.models[0])
+        else:
+            for model, name in zip(plan.models, named, strict=True):
+                with tags(f"study:{study.name}", name):
+                    _edit_model_flow(run, model)(model.order.spec.name, model.order.layer)
         run.rows.enter()
         run.report()
     return plan.study_id

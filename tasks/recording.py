@@ -1,6 +1,5 @@
 """Recording: row files into the results database, in the flow's own process."""
 
-import time
 from pathlib import Path
 
 from prefect import task
@@ -8,12 +7,9 @@ from prefect.cache_policies import NO_CACHE
 
 from editcollapse.artifacts import ArtifactRef
 from editcollapse.orders import RecordOrder
-from storage.database import SNAPSHOT, publish_snapshot
+from storage.database import publish_snapshot
 from storage.rows import RowsFile
 from storage.writer import ingest, unrecorded
-
-_PUBLISH_EVERY_S = 60.0
-"""Seconds between snapshots while a study runs; the report publishes the last one."""
 
 
 @task(
@@ -23,19 +19,12 @@ _PUBLISH_EVERY_S = 60.0
     cache_policy=NO_CACHE,
 )
 def record_rows(order: RecordOrder) -> int:
-    """Return the number of rows entered; readers of a long study see them within minutes."""
+    """Return the number of rows entered."""
     results = Path(order.results)
     n_rows = ingest(results, [_rows_file(ref) for ref in order.rows]).n_rows
-    if _snapshot_age_s(results) > _PUBLISH_EVERY_S:
+    if order.publish:
         publish_snapshot(results)
     return n_rows
-
-
-def _snapshot_age_s(results: Path) -> float:
-    try:
-        return time.time() - (results / SNAPSHOT).stat().st_mtime
-    except FileNotFoundError:
-        return float("inf")
 
 
 def is_recorded(order: RecordOrder) -> bool:

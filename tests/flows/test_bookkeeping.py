@@ -1,0 +1,91 @@
+"""Rows reach the database in groups, at an error too, and are shown to readers now and then."""
+
+import pytest
+
+from editcollapse.artifacts import ArtifactRef
+from editcollapse.errors import ResultsError
+from flows import bookkeeping
+from flows.bookkeeping import RowsToRecord
+
+
+class Clock:
+    """A clock that stands."""
+
+    now = 100.0
+
+    def monotonic(self):
+        """Return the time."""
+        return self.now
+
+
+def ref(name):
+    """Return a row file of that digest."""
+    return ArtifactRef(path=f"{name}.parquet", digest=name, n_bytes=1, table="edits")
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Return the clock that bookkeeping reads; no database has anything."""
+    clock = Clock()
+    monkeypatch.setattr(bookkeeping, "time", clock)
+    monkeypatch.setattr(bookkeeping, "is_recorded", lambda _: False)
+    return clock
+
+
+def entered(orders):
+    """Return the digests of each order, and whether it is shown."""
+    return [([one.digest for one in order.rows], order.publish) for order in orders]
+
+
+def test_rows_wait_for_each_other(clock, tmp_path):
+    """What comes within half a minute is entered together, and all is entered when asked."""
+    orders = []
+    rows = RowsToRecord(tmp_path, lambda _, order: orders.append(order))
+    for seconds, name in ((1, "a"), (20, "b"), (10, "c"), (5, "d")):
+        clock.now += seconds
+        rows.add([ref(name)])
+    assert entered(orders) == [(["a", "b", "c"], False)]
+    clock.now += 30
+    rows.enter()
+    rows.enter()
+    assert entered(orders)[1:] == [(["d"], True)]
+    clock.now += 31
+    rows.add([ref("e")])
+    assert entered(orders)[2:] == [(["e"], False)]
+
+
+def test_rows_that_cannot_be_entered_wait_on(clock, tmp_path):
+    """After an error of the database the next entry has them again."""
+    orders = []
+
+    def refuse(_, order):
+        orders.append(order)
+        if len(orders) == 1:
+            raise ResultsError("the disk is full")
+
+    rows = RowsToRecord(tmp_path, refuse)
+    rows.add([ref("a")])
+    with pytest.raises(ResultsError):
+        rows.enter()
+    rows.add([ref("b")])
+    rows.enter()
+    assert entered(orders) == [(["a"], False), (["a", "b"], False)]
+
+
+def test_rows_that_the_database_has_start_no_task(clock, tmp_path, monkeypatch):
+    """A cached study enters nothing."""
+    monkeypatch.setattr(bookkeeping, "is_recorded", lambda _: True)
+    rows = RowsToRecord(tmp_path, lambda *_: pytest.fail("entered"))
+    rows.add([ref("a")])
+    rows.enter()
+
+
+def test_digest_is_of_the_rows_alone(clock, tmp_path):
+    """In whatever order and groups rows come, the report that covers them is the same."""
+    one, two, other = (RowsToRecord(tmp_path, lambda *_: None) for _ in range(3))
+    one.add([ref("a"), ref("b")])
+    two.add([ref("b")])
+    two.enter()
+    two.add([ref("a")])
+    other.add([ref("a")])
+    assert one.digest == two.digest != other.digest
