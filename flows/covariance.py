@@ -23,7 +23,7 @@ from tasks.covariance import (
 
 
 class Runner(Protocol):
-    """What runs units; ``study._StudyRun`` is one."""
+    """What runs units; ``study_run.StudyRun`` is one."""
 
     def compute(self, task: Task[[Any], Manifest], order: Order) -> Manifest:
         """Return a unit's manifest."""

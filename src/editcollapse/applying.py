@@ -13,6 +13,7 @@ from editcollapse.devices import tokens_per_forward
 from editcollapse.halving import GroupLimit, halved
 from editcollapse.methods import distinct_rules, method_of
 from editcollapse.moments import MomentSolver
+from editcollapse.objective import LossTerms
 from editcollapse.orders import EditOrder, Manifest
 from editcollapse.outcomes import EditRow, PositionRow
 from editcollapse.precision import float32_products
@@ -21,7 +22,7 @@ from editcollapse.rewrites import Rewrite, build_rewrites, pass_groups
 from editcollapse.runtime import ProvenanceClock
 from editcollapse.sites import EditSite
 from editcollapse.updates import RankOneUpdates, UpdateDiagnostics, rank_one_updates
-from editcollapse.values import LossTerms, TargetValues, optimise_values
+from editcollapse.values import TargetValues, optimise_values
 
 logger = logging.getLogger(__name__)
 

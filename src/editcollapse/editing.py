@@ -10,8 +10,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from editcollapse.entry import RankOneEntry
 from editcollapse.models import LoadedModel, widened
+from editcollapse.moved_entry import RankOneEntry
 from editcollapse.sites import EditSite, SiteStates
 from editcollapse.updates import RankOneUpdates
 

@@ -1,10 +1,6 @@
-"""Load a model with its tokenizer; keep one resident in a process."""
+"""Load a model with its tokenizer, and where its parts lie."""
 
 import dataclasses
-import logging
-import threading
-from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -18,7 +14,6 @@ from editcollapse.devices import (
     check_dtype,
     device_memory_error,
     is_out_of_memory,
-    release,
 )
 from editcollapse.errors import ModelError
 from editcollapse.model_files import ModelDigests, ModelFiles, digest_model, locate_model
@@ -29,8 +24,6 @@ from editcollapse.tokens import Encoder
 if TYPE_CHECKING:
     from editcollapse.specs import ModelSpec
 
-logger = logging.getLogger(__name__)
-
 _DTYPES = {
     "float64": torch.float64,
     "float32": torch.float32,
@@ -38,8 +31,6 @@ _DTYPES = {
     "float16": torch.float16,
 }
 _NO_LIMIT = 1 << 20
-_resident: dict[tuple[str, str], "LoadedModel"] = {}
-_resident_lock = threading.RLock()
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -240,39 +231,3 @@ def _moved(model: nn.Module, place: torch.device, source: str) -> nn.Module:
 def _weight_bytes(model: nn.Module) -> int:
     """Return the size of a model's parameters; tied ones count once."""
     return sum(each.numel() * each.element_size() for each in model.parameters())
-
-
-def resident_model(
-    spec: "ModelSpec",
-    model_id: str,
-    device: str,
-    load: "Callable[[ModelSpec, str], LoadedModel]" = load_model,
-) -> LoadedModel:
-    """Return the model of this process, loading it when another or none is resident.
-
-    Raises:
-        ModelError: as ``load_model``; or the files are no longer those that the study was planned
-            with.
-    """
-    with _resident_lock:
-        key = (model_id, device)
-        if key not in _resident:
-            forget_models()
-            loaded = load(spec, device)
-            if loaded.model_id != model_id:
-                raise ModelError(
-                    f"the files of {Path(spec.source).name} changed while the study ran. "
-                    "Start it again: finished work for the old files is kept under their own id."
-                )
-            _resident[key] = loaded
-            logger.info("loaded %s on %s", loaded.source, loaded.device)
-        return _resident[key]
-
-
-def forget_models() -> None:
-    """Drop the resident model and free its memory."""
-    with _resident_lock:
-        places = {loaded.device for loaded in _resident.values()}
-        _resident.clear()
-        for place in places:
-            release(place)

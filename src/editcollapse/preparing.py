@@ -6,7 +6,7 @@ from pathlib import Path
 
 from editcollapse.artifacts import ArtifactStore
 from editcollapse.devices import tokens_per_forward
-from editcollapse.models import LoadedModel, resident_model
+from editcollapse.models import LoadedModel
 from editcollapse.orders import (
     Manifest,
     ModelOrder,
@@ -17,6 +17,7 @@ from editcollapse.orders import (
 from editcollapse.outcomes import BasePerplexityRow, ModelRow, TemplateRow
 from editcollapse.perplexity import encode_texts, perplexities, text_nll
 from editcollapse.requests import SLOT
+from editcollapse.resident import resident_model
 from editcollapse.runtime import ProvenanceClock, asked_device
 from editcollapse.sites import EditSite
 from editcollapse.templates import TemplateSet, generate_templates

@@ -16,33 +16,12 @@ import torch
 from torch import Tensor
 
 from editcollapse.keys import PromptKeys
-from editcollapse.live import LiveTokens, split_rewrites
-from editcollapse.losses import token_losses
+from editcollapse.live import split_rewrites
 from editcollapse.models import widened
+from editcollapse.objective import LossTerms, Objective
 from editcollapse.presets import ValueSettings
 from editcollapse.rewrites import Rewrite
-from editcollapse.segments import Segment
 from editcollapse.sites import EditSite
-
-_WORTH_DROPPING = 0.1
-"""Share of the running edits that has to have stopped before they are dropped: choosing the others
-anew costs about a tenth of a pass."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True, eq=False)
-class LossTerms:
-    """The terms of the loss, each (B,) float64 on the CPU."""
-
-    nll: Tensor
-    kl: Tensor
-    weight_decay: Tensor
-    target_probability: Tensor
-    """Mean over prompts of the geometric-mean probability of the target's tokens."""
-
-    @property
-    def total(self) -> Tensor:
-        """The loss."""
-        return self.nll + self.kl + self.weight_decay
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -91,7 +70,7 @@ def optimise_values(
     n_prompts = len(rewrites[0].prompts)
     live, subject = split_rewrites(site, rewrites)
     keys, values = (widened(each[:, :n_prompts]) for each in (subject.key, subject.value))
-    problem = _Problem(live, rewrites, settings, values[:, 0].norm(dim=1))
+    problem = Objective(live, rewrites, settings, values[:, 0].norm(dim=1))
     # Adam is elementwise: one parameter of B rows is B optimisations. A row that has stopped is
     # kept in ``final`` and moves on unread.
     delta = torch.zeros_like(values[:, 0], requires_grad=True)
@@ -148,107 +127,6 @@ class _Final:
         """Keep the terms of the active edits."""
         for field in dataclasses.fields(LossTerms):
             getattr(self.loss, field.name)[active] = getattr(terms, field.name)[active]
-
-
-class _Problem:
-    """The loss of a batch of edits as a function of their deltas."""
-
-    def __init__(
-        self,
-        live: LiveTokens,
-        rewrites: Sequence[Rewrite],
-        settings: ValueSettings,
-        value_norm: Tensor,
-    ) -> None:
-        self.live = live
-        self.settings = settings
-        self.value_norm = value_norm
-        self._n_prompts = len(rewrites[0].prompts)
-        self._targets = [rewrite.target for rewrite in rewrites]
-        self._kl_before: Tensor | None = None
-        self._running = torch.ones(len(rewrites), dtype=torch.bool)
-        self._read = _Read.of(live.segments, self._targets)
-
-    def loss(self, delta: Tensor, active: Tensor) -> tuple[LossTerms, Tensor]:
-        """Return the terms, and the differentiable total (B,); those of stopped edits mean nothing.
-
-        Args:
-            delta: (B, D).
-            active: int64 (A,) on the CPU: places of the active edits.
-        """
-        self._let_go(active)
-        read, n_edits = self._read, len(delta)
-        states = self.live.states(delta)
-        # One product with the head serves both parts: its weights are read from memory once.
-        logits = widened(self.live.site.loaded.logits(states))
-        before = None if self._kl_before is None else self._kl_before[read.kl_edits]
-        token_nll, kl, now = token_losses(logits, read.labels, before)
-        if self._kl_before is None:
-            self._kl_before = now.new_empty((n_edits, now.shape[1]))
-            self._kl_before[read.kl_edits] = now
-        prompt_nll = token_nll.new_zeros(len(read.owner))
-        prompt_nll = prompt_nll.index_add(0, read.row, token_nll * read.weight.to(token_nll))
-        zeros = token_nll.new_zeros(n_edits)
-        nll = zeros.index_add(0, read.owner, prompt_nll) / self._n_prompts
-        kl = self.settings.kl_factor * zeros.index_add(0, read.kl_edits, kl)
-        decay = self.settings.weight_decay * delta.norm(dim=1) / self.value_norm**2
-        shares = prompt_nll.detach().neg().exp()
-        probability = zeros.index_add(0, read.owner, shares) / self._n_prompts
-        # One copy to the CPU: an accelerator waits once a pass.
-        terms = torch.stack([nll, kl, decay, probability]).detach().cpu().double()
-        return LossTerms(*terms), nll + kl + decay
-
-    def _let_go(self, active: Tensor) -> None:
-        """Drop the rows of stopped edits, once they are a share that is worth it."""
-        n_running = int(self._running.sum())
-        if len(active) > n_running * (1 - _WORTH_DROPPING):
-            return
-        self._running = torch.zeros_like(self._running)
-        self._running[active] = True
-        self.live = self.live.some(self._running.to(self.value_norm.device))
-        self._read = _Read.of(self.live.segments, self._targets)
-
-
-@dataclasses.dataclass(frozen=True, slots=True, eq=False)
-class _Read:
-    """What the states that are read stand for: M labels of R prompts' rows, then A KL rows."""
-
-    labels: Tensor
-    """int64 (M,)."""
-    row: Tensor
-    """int64 (M,): the prompt's row that each label belongs to."""
-    weight: Tensor
-    """float64 (M,): one over the number of the target's tokens."""
-    owner: Tensor
-    """int64 (R,): each row's edit."""
-    kl_edits: Tensor
-    """int64 (A,)."""
-
-    @classmethod
-    def of(cls, segments: Sequence[Segment], targets: Sequence[tuple[int, ...]]) -> "_Read":
-        labels: list[int] = []
-        row: list[int] = []
-        weight: list[float] = []
-        owner: list[int] = []
-        kl_edits: list[int] = []
-        for segment in segments:
-            edits = segment.edits.tolist()
-            if segment.is_kl:
-                kl_edits += edits
-                continue
-            for edit in edits * len(segment.slots):
-                labels += targets[edit]
-                row += [len(owner)] * segment.n_reads
-                weight += [1.0 / segment.n_reads] * segment.n_reads
-                owner.append(edit)
-        device = segments[0].edits.device
-        return cls(
-            labels=torch.tensor(labels, device=device),
-            row=torch.tensor(row, device=device),
-            weight=torch.tensor(weight, dtype=torch.float64, device=device),
-            owner=torch.tensor(owner, device=device),
-            kl_edits=torch.tensor(kl_edits, device=device),
-        )
 
 
 @torch.no_grad()

@@ -13,11 +13,11 @@ from editcollapse.covariance_units import cut_corpus, read_checkpoint, read_prob
 from editcollapse.errors import ArtifactError, MomentError
 from editcollapse.fingerprints import digest
 from editcollapse.merging import prepare_moment
-from editcollapse.models import forget_models
 from editcollapse.moments import measure_moment, measure_moments
 from editcollapse.passes import MomentPass
 from editcollapse.planning import plan_study
 from editcollapse.preparing import prepare_templates
+from editcollapse.resident import forget_models
 from tests.science.cases import TIGHT, Float64Throughout, distance
 from tests.science.study_files import write_study
 from tests.science.test_reading import full_forward_keys

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from editcollapse.editing import EditedRows
-from editcollapse.entry import BlockEntry, RankOneEntry, overwrite
+from editcollapse.entry import BlockEntry, overwrite
+from editcollapse.moved_entry import RankOneEntry
 from editcollapse.sites import EditSite
 from editcollapse.updates import RankOneUpdates
 from tests.science.cases import LAYER, TIGHT, Float64Throughout, distance, drawing

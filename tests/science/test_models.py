@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from editcollapse.errors import ModelError
-from editcollapse.models import forget_models, load_model, resident_model
+from editcollapse.models import load_model
+from editcollapse.resident import forget_models, resident_model
 from editcollapse.specs import ModelSpec
 
 

@@ -31,6 +31,13 @@ def close(found, expected):
     return bool((found - expected).abs().max() <= _ROUNDING * expected.abs().max())
 
 
+def gradient(module, rows):
+    """Return the gradient of a module's squared output in its rows."""
+    asked = rows.clone().requires_grad_()
+    module(asked).square().sum().backward()
+    return asked.grad
+
+
 def linear(kind, *, bias=True, seed=0):
     """Return a frozen map from 24 to 40, as either class stores it."""
     made = Conv1D(40, 24) if kind == "conv1d" else nn.Linear(24, 40, bias=bias)
@@ -61,12 +68,7 @@ def test_product_and_gradient_are_the_plain_ones(kind, bias, n_rows):
     packed = PackedLinear(plain)
     rows = torch.randn(2, n_rows, 24)
     assert close(packed(rows), plain(rows))
-    results = []
-    for module in (packed, plain):
-        asked = rows.clone().requires_grad_()
-        module(asked).square().sum().backward()
-        results.append(asked.grad)
-    assert close(*results)
+    assert close(gradient(packed, rows), gradient(plain, rows))
 
 
 @pytest.mark.parametrize("kind", ["linear", "conv1d"])
@@ -117,12 +119,7 @@ def test_absorbed_activation_is_applied_once(activation):
     assert absorb_activation_(packed, "up", "act")
     rows = torch.randn(7, 24)
     assert close(packed(rows), plain(rows))
-    results = []
-    for module in (packed, plain):
-        asked = rows.clone().requires_grad_()
-        module(asked).square().sum().backward()
-        results.append(asked.grad)
-    assert close(*results)
+    assert close(gradient(packed, rows), gradient(plain, rows))
 
 
 def test_unknown_activation_stays_where_it_is():

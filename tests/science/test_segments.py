@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from editcollapse import values as values_module
+from editcollapse import objective
 from editcollapse.keys import read_keys
 from editcollapse.segments import read_places, segments_of, subject_places
 from editcollapse.sites import EditSite
@@ -82,7 +82,7 @@ def test_edits_that_stop_leave_and_change_nothing(tiny_model, variant, worth, mo
     site = EditSite(loaded, LAYER)
     rewrites = rewrites_of(loaded, requests=REQUESTS * 2)
     sizes = []
-    states = values_module.LiveTokens.states
+    states = objective.LiveTokens.states
 
     def watched(self, delta):
         sizes.append(sum(segment.n_tokens for segment in self.segments))
@@ -93,8 +93,8 @@ def test_edits_that_stop_leave_and_change_nothing(tiny_model, variant, worth, mo
         # Half of the edits are below this loss by then, the others are not.
         stop = settings(steps=12, stop_loss=float(losses.median()))
         expected = [optimise_values(site, [one], stop) for one in rewrites]
-        monkeypatch.setattr(values_module, "_WORTH_DROPPING", worth)
-        monkeypatch.setattr(values_module.LiveTokens, "states", watched)
+        monkeypatch.setattr(objective, "_WORTH_DROPPING", worth)
+        monkeypatch.setattr(objective.LiveTokens, "states", watched)
         found = optimise_values(site, rewrites, stop)
     n_steps = [int(one.n_steps[0]) for one in expected]
     assert len(set(n_steps)) > 1, "no edit stops before another: the test shows nothing"

@@ -12,10 +12,10 @@ from editcollapse.applying import edit_batch, stored_updates
 from editcollapse.artifacts import ArtifactStore
 from editcollapse.errors import ArtifactError
 from editcollapse.measuring import evaluate_batch
-from editcollapse.models import forget_models
 from editcollapse.outcomes import NATURAL_KEYS, ROW_TYPES
 from editcollapse.planning import plan_study
 from editcollapse.preparing import measure_unedited, prepare_templates
+from editcollapse.resident import forget_models
 from editcollapse.tables import rows_of, schema_of
 from tests.science.study_files import records, write_study
 from tests.science.units import measured_moment

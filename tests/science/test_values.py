@@ -5,9 +5,10 @@ import dataclasses
 import pytest
 import torch
 
+from editcollapse.objective import LossTerms
 from editcollapse.rewrites import build_rewrites
 from editcollapse.sites import EditSite
-from editcollapse.values import LossTerms, optimise_values
+from editcollapse.values import optimise_values
 from tests.science.cases import (
     LAYER,
     REQUESTS,

@@ -1,0 +1,175 @@
+"""One pass through a study's plan: units computed or taken from the cache, rows on their way."""
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from prefect import Task
+
+from editcollapse.artifacts import ArtifactRef, ArtifactStore
+from editcollapse.errors import EditCollapseError
+from editcollapse.orders import Manifest, Order, ReportOrder
+from editcollapse.outcomes import RejectionRow, StudyEditRow
+from editcollapse.passes import MomentPass
+from editcollapse.planning import ModelPlan, StudyPlan
+from editcollapse.progress import OVERALL, reporter
+from editcollapse.requests import RequestRecord
+from editcollapse.study_rows import study_rows
+from flows.bookkeeping import RowsToRecord
+from flows.covariance import measured_moment, units_at_most
+from flows.outlook import RECORDS
+from flows.running import Result, started
+from tasks.editing import apply_edits
+from tasks.evaluation import evaluate_edits
+from tasks.preparing import context_templates, unedited_model
+from tasks.reporting import is_published, publish_report
+
+logger = logging.getLogger(__name__)
+
+UNITS_PER_MODEL = 3
+"""Templates, covariance, unedited model."""
+UNITS_PER_BATCH = 2
+"""Edits, evaluation."""
+
+
+class StudyRun:
+    """One pass through a plan.
+
+    Args:
+        plan: the study with its inputs identified.
+    """
+
+    def __init__(self, plan: StudyPlan) -> None:
+        self.plan = plan
+        self.store = ArtifactStore(plan.results)
+        plan.store_texts(self.store)
+        self.rows = RowsToRecord(plan.results, self._call)
+        self._done = 0
+        self._report_progress = reporter(OVERALL)
+        self._total = 1 + sum(
+            UNITS_PER_MODEL
+            + UNITS_PER_BATCH * plan.n_batches
+            + units_at_most(MomentPass.of(plan, model))
+            for model in plan.models
+        )
+
+    def study_rows(self) -> list[ArtifactRef]:
+        """Return the rows that describe the study itself, written."""
+        return [self.store.put_rows(table, rows) for table, rows in study_rows(self.plan)]
+
+    def edit(self, model: ModelPlan) -> None:
+        """Prepare one model, then edit and measure it batch by batch."""
+        templates = self.compute(context_templates, model.templates)
+        moment = measured_moment(self, MomentPass.of(self.plan, model), templates)
+        unedited = self.compute(unedited_model, self.plan.unedited_order(model))
+        self.rows.add([*templates.rows, *moment.rows, *unedited.rows])
+        for order in self.plan.edit_orders(model, templates, moment):
+            edits = self.compute(apply_edits, order)
+            measured = self.compute(evaluate_edits, self.plan.evaluate_order(order, edits))
+            unusable = dict(edits.unusable)
+            members = [
+                StudyEditRow(self.plan.study_id, order.edit_id(method, request.request_id))
+                for method in order.methods
+                for request in order.requests
+                if request.request_id not in unusable
+            ]
+            rejected = [
+                self._rejection(model, record, unusable[record.request.request_id])
+                for record in self.plan.records_of(order.batch_index)
+                if record.request.request_id in unusable
+            ]
+            self.rows.add(
+                [
+                    *edits.rows,
+                    *measured.rows,
+                    self.store.put_rows("study_edits", members),
+                    self.store.put_rows("rejections", rejected),
+                ]
+            )
+        self.rows.enter()
+
+    @contextlib.contextmanager
+    def recording(self) -> Iterator[None]:
+        """Enter what is computed also where the study ends with an error."""
+        try:
+            yield
+        except BaseException:
+            with contextlib.suppress(EditCollapseError):  # the first error is the one to tell
+                self.rows.enter()
+            raise
+
+    def compute(self, task: Task[[Any], Manifest], order: Order) -> Manifest:
+        """Return a unit's manifest, computed or cached; a damaged file makes it compute again."""
+        (manifest,) = self.compute_all(task, [order])
+        return manifest
+
+    def compute_all(self, task: Task[[Any], Manifest], orders: Sequence[Order]) -> list[Manifest]:
+        """Return the manifests of units, each as ``compute``; all are submitted at once."""
+        results = [self._started(task, order) for order in orders]
+        return [
+            self._checked(task, order, result())
+            for order, result in zip(orders, results, strict=True)
+        ]
+
+    def expect(self, units: int) -> None:
+        """Change how many units there are to run."""
+        self._total += units
+
+    def report(self) -> None:
+        """Publish the snapshot and the study's tables."""
+        study = self.plan.study
+        order = ReportOrder(
+            results=str(self.plan.results),
+            study_id=self.plan.study_id,
+            study_name=study.name,
+            note=study.note,
+            recorded=self.rows.digest,
+        )
+        again = self._knows(order) and not is_published(order)
+        self._call(publish_report, order, refresh_cache=again)
+        self._advance()
+
+    def _checked(self, task: Task[[Any], Manifest], order: Order, manifest: Manifest) -> Manifest:
+        """Return a unit's manifest; where a file of it is not whole, that of a new computation."""
+        damaged = [ref.path for ref in manifest.refs if not self.store.is_whole(ref)]
+        if damaged:
+            logger.warning("computing again, damaged or missing: %s", ", ".join(damaged))
+            manifest = self._call(task, order, refresh_cache=True)
+        self._advance()
+        return manifest
+
+    def _call(
+        self, task: Task[[Any], Result], order: Order, *, refresh_cache: bool = False
+    ) -> Result:
+        """Run one task to its end."""
+        return self._started(task, order, refresh_cache=refresh_cache)()
+
+    def _started(
+        self, task: Task[[Any], Result], order: Order, *, refresh_cache: bool = False
+    ) -> Callable[[], Result]:
+        """Give one task to the task runner; return what waits for its result.
+
+        The task's record lies below the results folder.
+        """
+        own = task.with_options(
+            result_storage=self.plan.results / RECORDS, refresh_cache=refresh_cache
+        )
+        return started(own, order)
+
+    def _knows(self, order: Order) -> bool:
+        """Return whether an earlier run has left a record of a task; without one it runs anyway."""
+        return (self.plan.results / RECORDS / order.key).exists()
+
+    def _advance(self) -> None:
+        self._done += 1
+        self._report_progress(self._done, self._total)
+
+    def _rejection(self, model: ModelPlan, record: RequestRecord, reason: str) -> RejectionRow:
+        return RejectionRow(
+            dataset_id=self.plan.requests.content_digest,
+            model_id=model.order.model_id,
+            record_index=record.record_index,
+            case_id=record.case_id,
+            reason=reason,
+        )
