@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers import activations
 from transformers.pytorch_utils import Conv1D
 
@@ -54,6 +55,9 @@ class PackedMatrix:
 
     _EXPECTED_ROWS = 1024
     """What the order is chosen for; it serves other numbers of rows as it is."""
+    _FEW, _STEP = 512, 16
+    """oneDNN compiles a kernel for every number of rows, which takes as long as a product with some
+    hundred rows. Fewer than ``_FEW`` are filled up to a multiple of ``_STEP``: kernels come again."""
 
     def __init__(self, matrix: Tensor) -> None:
         self._matrix = matrix
@@ -75,10 +79,14 @@ class PackedMatrix:
                     self._matrix.contiguous(), self._EXPECTED_ROWS
                 )
         name, algorithm = then or ("none", "")
+        n_rows = len(rows)
+        missing = -n_rows % self._STEP if n_rows < self._FEW else 0
+        if missing:
+            rows = functional.pad(rows, (0, 0, 0, missing))
         product: Tensor = torch.ops.mkldnn._linear_pointwise(  # noqa: SLF001
             rows, self._packed, bias, name, [], algorithm
         )
-        return product
+        return product[:n_rows]
 
 
 class PackedLinear(nn.Module):
