@@ -57,7 +57,8 @@ class PackedMatrix:
     """What the order is chosen for; it serves other numbers of rows as it is."""
     _FEW, _STEP = 512, 16
     """oneDNN compiles a kernel for every number of rows, which takes as long as a product with some
-    hundred rows. Fewer than ``_FEW`` are filled up to a multiple of ``_STEP``: kernels come again."""
+    hundred rows. Fewer than ``_FEW`` are filled up to a multiple of ``_STEP``, so that kernels
+    come again."""
 
     def __init__(self, matrix: Tensor) -> None:
         self._matrix = matrix
