@@ -71,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--only", nargs="+", choices=list(WORKS), metavar="WORK", help="these works only")
     add("--models", nargs="+", metavar="MODEL", help=f"default: {' '.join(DEFAULT_MODELS)}")
     add("--repeats", type=_positive, help="of each side (default: 5)")
-    add("--edits", type=_positive, help="edits in our batch (default: 64 for demo, 8 else)")
+    add("--edits", type=_positive, help="edits in our batch (default: 64 for demo, 16 else)")
     add("--steps", type=_positive, help="passes of v* at most (default: the published number)")
     add("--tokenizer", type=Path, metavar="FOLDER", help="for random models, instead of words")
     add("--workspace", type=Path, metavar="FOLDER", help="keep models and results there")
