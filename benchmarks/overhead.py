@@ -15,6 +15,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from benchmarks.cases import Case
@@ -65,9 +66,8 @@ def measure(case: Case, n_edits: int, repeats: int, found: Results) -> None:
         spent: tuple[list[float], list[float]] = ([], [])
         for repeat in range(repeats):
             flow, units = (folder / f"{side}-{repeat}" for side in ("flow", "units"))
-            device = case.loaded.device
             spent[1].append(_units(study, units, case))
-            spent[0].append(timed(lambda: collapse_study(study, str(flow)), device))  # noqa: B023
+            spent[0].append(timed(partial(collapse_study, study, str(flow)), case.loaded.device))
     found.overheads.append(
         Overhead(
             model=case.name,

@@ -22,8 +22,8 @@ def one_at_a_time() -> TaskRunner[PrefectFuture[Any]]:
 def tag_this_run(*names: str) -> None:
     """Add tags to the flow run that runs; a flow knows them only once it has read its study."""
     context = FlowRunContext.get()
-    if context is None or context.flow_run is None:
-        return
+    assert context is not None
+    assert context.flow_run is not None
     with get_client(sync_client=True) as client:
         client.update_flow_run(context.flow_run.id, tags={*context.flow_run.tags, *names})
 
@@ -37,6 +37,7 @@ def runs_here() -> bool:
     """
     context = FlowRunContext.get()
     runner = None if context is None else context.task_runner
+    # Prefect has no public name for the number of workers.
     return isinstance(runner, ThreadPoolTaskRunner) and runner._max_workers == 1  # noqa: SLF001
 
 

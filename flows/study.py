@@ -37,17 +37,17 @@ def collapse_study(study: StudySpec, results: str = "results") -> str:
     folder = Path(results).resolve()
     plan = plan_study(with_absolute_paths(study, Path.cwd()), folder)
     run = StudyRun(plan)
+    about = f"study:{study.name}"
     named = [f"model:{model.order.spec.name}" for model in plan.models]
-    tag_this_run(f"study:{study.name}", *named)
+    tag_this_run(about, *named)
     with run.recording():
         run.rows.add(run.study_rows())
         if len(plan.models) == 1:  # the study's page shows its tasks; a sub-flow takes a second
             run.edit(plan.models[0])
         else:
             for model, name in zip(plan.models, named, strict=True):
-                with tags(f"study:{study.name}", name):
+                with tags(about, name):
                     _edit_model_flow(run, model)(model.order.spec.name, model.order.layer)
-        run.rows.enter()
         run.report()
     return plan.study_id
 

@@ -1,6 +1,7 @@
 """What a model is, as far as edits are concerned: sizes, residual, head, what opens a prompt."""
 
 import dataclasses
+from typing import Any
 
 from editcollapse.models import LoadedModel
 
@@ -53,8 +54,8 @@ def facts_of(loaded: LoadedModel, first_id: int) -> ModelFacts:
         first_id: first token of a probing text.
     """
     row = loaded.architecture
-    embedding = loaded.model.get_input_embeddings().weight  # type: ignore[operator]
-    head = loaded.model.get_output_embeddings().weight  # type: ignore[operator]
+    model: Any = loaded.model
+    embedding, head = model.get_input_embeddings().weight, model.get_output_embeddings().weight
     return ModelFacts(
         source=loaded.source,
         family=row.family,

@@ -87,12 +87,13 @@ def _centred(vectors: Tensor) -> Tensor:
 
 def _constant(norm: nn.Module, projection: nn.Module) -> Tensor | None:
     """Return W b + a, (out,): what a map gives where its norm's input has no spread."""
-    shift = getattr(norm, "bias", None)
-    constant: Tensor | None = projection.bias if shift is None else projection(shift)  # type: ignore[assignment]
+    shift, bias = getattr(norm, "bias", None), getattr(projection, "bias", None)
+    constant: Tensor | None = bias if shift is None else projection(shift)
     return constant
 
 
 def _eps(norm: nn.Module) -> float:
     """Return what a norm adds to the mean square."""
-    eps: Any = getattr(norm, "eps", None)
-    return float(norm.variance_epsilon if eps is None else eps)  # type: ignore[arg-type]
+    family: Any = norm
+    eps = getattr(norm, "eps", None)
+    return float(family.variance_epsilon if eps is None else eps)

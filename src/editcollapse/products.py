@@ -90,7 +90,20 @@ class PackedMatrix:
         return product[:n_rows]
 
 
-class PackedLinear(nn.Module):
+class _StandIn(nn.Module):
+    """Stands in a model for a module, which is no child of it: every weight has one name."""
+
+    def __init__(self, own: nn.Module) -> None:
+        super().__init__()
+        self._own = [own]
+
+    @property
+    def own(self) -> nn.Module:
+        """The module that it stands for."""
+        return self._own[0]
+
+
+class PackedLinear(_StandIn):
     """A Linear or Conv1D whose matrix stands packed; weight and bias are the module's own.
 
     Args:
@@ -98,22 +111,16 @@ class PackedLinear(nn.Module):
     """
 
     def __init__(self, linear: nn.Module) -> None:
-        super().__init__()
+        super().__init__(linear)
         assert isinstance(linear.weight, nn.Parameter)
         self.weight = linear.weight
         bias: Any = linear.bias
         self.bias: nn.Parameter | None = bias
-        self._own = [linear]  # in a list: not a child, so that every weight has one name
         matrix = linear.weight.detach()
         matrix = matrix.T if isinstance(linear, Conv1D) else matrix
         self._there, self._back = PackedMatrix(matrix), PackedMatrix(matrix.T)
         self._activation: list[nn.Module] = []
         self._fused: Fused | None = None
-
-    @property
-    def own(self) -> nn.Module:
-        """The module that it stands for."""
-        return self._own[0]
 
     def absorb_(self, activation: nn.Module, known: Fused) -> None:
         """Apply an activation to every product from now on."""
@@ -137,17 +144,8 @@ class PackedLinear(nn.Module):
         return product
 
 
-class _Absorbed(nn.Module):
+class _Absorbed(_StandIn):
     """Stands where an activation stood that a product applies now."""
-
-    def __init__(self, activation: nn.Module) -> None:
-        super().__init__()
-        self._own = [activation]
-
-    @property
-    def own(self) -> nn.Module:
-        """The activation."""
-        return self._own[0]
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Return what comes in."""
@@ -216,7 +214,7 @@ def plain_products(model: nn.Module) -> Iterator[int]:
         (parent, name, child)
         for parent in list(model.modules())
         for name, child in parent.named_children()
-        if isinstance(child, PackedLinear | _Absorbed)
+        if isinstance(child, _StandIn)
     ]
     for parent, name, child in replaced:
         setattr(parent, name, child.own)

@@ -9,6 +9,7 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -65,6 +66,14 @@ def _corpus_units(plan: StudyPlan, model: ModelPlan) -> int:
     return 2 + (1 if stops else MomentPass.of(plan, model).n_shards_at_most)
 
 
+def sub_flow_runs(client: Any, flow_run_id: object) -> list[Any]:
+    """Return the sub-flows of a flow run."""
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterParentFlowRunId
+
+    parent = FlowRunFilterParentFlowRunId(any_=[flow_run_id])
+    return client.read_flow_runs(flow_run_filter=FlowRunFilter(parent_flow_run_id=parent))
+
+
 def _task_states(flow_run_id: object, n_units: int) -> tuple[tuple[str, str], ...]:
     """Return name and state of each task run of a flow run and its sub-flows.
 
@@ -74,15 +83,10 @@ def _task_states(flow_run_id: object, n_units: int) -> tuple[tuple[str, str], ..
             after the run's end.
     """
     from prefect import get_client
-    from prefect.client.schemas.filters import (
-        FlowRunFilter,
-        FlowRunFilterId,
-        FlowRunFilterParentFlowRunId,
-    )
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 
     with get_client(sync_client=True) as client:
-        parent = FlowRunFilterParentFlowRunId(any_=[flow_run_id])
-        children = client.read_flow_runs(flow_run_filter=FlowRunFilter(parent_flow_run_id=parent))
+        children = sub_flow_runs(client, flow_run_id)
         ids = FlowRunFilterId(any_=[flow_run_id, *(child.id for child in children)])
         deadline = time.monotonic() + _SETTLE_S
         before = -1

@@ -4,7 +4,9 @@ import dataclasses
 
 import pytest
 
+from editcollapse.orders import RecordOrder
 from editcollapse.study_files import read_study
+from tests.flows.running import sub_flow_runs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,10 +22,6 @@ class Page:
 def page(backend, study, tmp_path_factory):
     """Return a function that runs a study of some models and looks at its page."""
     from prefect import get_client
-    from prefect.client.schemas.filters import (
-        FlowRunFilter,
-        FlowRunFilterParentFlowRunId,
-    )
 
     from flows.study import collapse_study
 
@@ -37,12 +35,9 @@ def page(backend, study, tmp_path_factory):
         folder = tmp_path_factory.mktemp("page")
         state = collapse_study(spec, str(folder), return_state=True)
         run_id = state.state_details.flow_run_id
-        parent = FlowRunFilterParentFlowRunId(any_=[run_id])
         with get_client(sync_client=True) as client:
             run = client.read_flow_run(run_id)
-            children = client.read_flow_runs(
-                flow_run_filter=FlowRunFilter(parent_flow_run_id=parent)
-            )
+            children = sub_flow_runs(client, run_id)
         return Page(set(run.tags), {child.name: set(child.tags) for child in children})
 
     return look
@@ -63,3 +58,24 @@ def test_study_of_two_models_has_a_page_for_each(page):
         "one layer 0": {"study:small", "model:one"},
         "two layer 1": {"study:small", "model:two"},
     }
+
+
+@pytest.mark.parametrize("workers", [1, 2], ids=["own thread", "pool"])
+def test_task_has_no_tags_of_its_flow(backend, workers):
+    """A server is asked for slots by a task's tags: those of its flow are not among them."""
+    from prefect import flow, tags, task
+    from prefect.context import TaskRunContext
+    from prefect.task_runners import ThreadPoolTaskRunner
+
+    from flows.running import started
+
+    @task(tags=["gpu"])
+    def own_tags(order):
+        return sorted(TaskRunContext.get().task_run.tags)
+
+    @flow(task_runner=ThreadPoolTaskRunner(max_workers=workers))
+    def study():
+        with tags("study:small"):
+            return started(own_tags, RecordOrder(results="r", rows=()))()
+
+    assert study() == ["gpu"]
