@@ -1,9 +1,10 @@
-.PHONY: help setup demo test check bench
+.PHONY: help setup demo test soak check bench
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
 RESULTS ?= results
 BENCH ?=
+SOAK ?=
 VENV := .venv
 BIN := $(VENV)/bin
 
@@ -23,6 +24,9 @@ demo: setup ## run the embedded study and print what it found
 
 test: setup ## run the tests
 	$(BIN)/python -m pytest -q
+
+soak: setup ## run the long tests: kills, schedules, many batches, several machines
+	$(BIN)/python -m pytest -q -m slow -rA $(SOAK)
 
 check: setup ## lint, types, generated docs
 	$(BIN)/ruff check .
