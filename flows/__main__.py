@@ -13,7 +13,7 @@ from pathlib import Path
 from editcollapse.errors import EditCollapseError, ResultsError, nearest_first
 from editcollapse.specs import StudySpec
 from editcollapse.study_files import read_study
-from flows import surroundings
+from flows import surroundings, upkeep
 from flows.options import build_parser
 from flows.plan_text import plan_lines, survey_lines
 from flows.terminal import (
@@ -185,6 +185,9 @@ _COMMANDS = {
     "tables": tables,
     "check-model": check_model,
     "rebuild": rebuild,
+    "gc": upkeep.gc,
+    "backup": upkeep.backup,
+    "restore": upkeep.restore,
     "pretrain": pretrain,
 }
 

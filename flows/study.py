@@ -10,6 +10,7 @@ from prefect import Flow, flow, tags
 from prefect.context import FlowRunContext
 
 from editcollapse.planning import ModelPlan, plan_study
+from editcollapse.running_studies import running_study
 from editcollapse.specs import StudySpec
 from editcollapse.study_files import with_absolute_paths
 from flows.running import one_at_a_time, tag_this_run
@@ -40,7 +41,7 @@ def collapse_study(study: StudySpec, results: str = "results") -> str:
     about = f"study:{study.name}"
     named = [f"model:{model.order.spec.name}" for model in plan.models]
     tag_this_run(about, *named)
-    with run.recording():
+    with running_study(folder), run.recording():
         run.rows.add(run.study_rows())
         if len(plan.models) == 1:  # the study's page shows its tasks; a sub-flow takes a second
             run.edit(plan.models[0])

@@ -12,6 +12,7 @@ from storage.database import (
     StoreBusyError,
     connect,
     hold_store,
+    open_snapshot,
     publish_from,
     remove_database,
     replace_database,
@@ -21,6 +22,7 @@ from storage.rows import ROWS_FOLDER, RowsFile, find_row_files, read_rows
 from storage.writer import RowsFrame, write_frames
 
 _FILES_AT_ONCE = 500
+_LEDGER = "select table_name, digest from ledger order by ingest_order"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -48,8 +50,8 @@ def rebuild(
     """Build a new store from row files, put it in the old one's place and publish it.
 
     The old store stays until the new one is whole. Files are taken in the old store's order as far
-    as its ledger can be read, so that of two rows with one key the same one wins; the others follow
-    sorted by table and digest.
+    as its ledger can be read, else in that of the snapshot, so that of two rows with one key the
+    same one wins; the others follow sorted by table and digest.
 
     Args:
         results: the results folder.
@@ -68,7 +70,8 @@ def rebuild(
     asked = find_row_files(results) if row_files is None else row_files
     files = {(file.table, file.digest): file for file in asked}
     with hold_store(results, wait_s=wait_s) as store:
-        before = [key for key in _ledger_of(store, wait_s) if key in files or row_files is None]
+        ledger = _ledger_of(store, wait_s) or _published_ledger(results)
+        before = [key for key in ledger if key in files or row_files is None]
         order = [*before, *sorted(set(files) - set(before))]
         new = store.with_suffix(".rebuild.duckdb")
         remove_database(new)
@@ -116,13 +119,20 @@ def _ledger_of(store: Path, wait_s: float) -> list[tuple[str, str]]:
     except EditCollapseError:
         return []
     try:
-        return connection.execute(
-            "select table_name, digest from ledger order by ingest_order"
-        ).fetchall()
+        return connection.execute(_LEDGER).fetchall()
     except duckdb.Error:
         return []
     finally:
         connection.close()
+
+
+def _published_ledger(results: Path) -> list[tuple[str, str]]:
+    """Return the same of what was last published; none if that is unreadable."""
+    try:
+        with open_snapshot(results) as snapshot:
+            return snapshot.execute(_LEDGER).fetchall()
+    except (EditCollapseError, duckdb.Error):
+        return []
 
 
 def _expected(table: str, digest: str) -> RowsFile:
