@@ -17,7 +17,7 @@ from storage.database import (
     remove_database,
     replace_database,
 )
-from storage.migrate import migrate
+from storage.migrate import migrate, refuse_newer
 from storage.rows import ROWS_FOLDER, RowsFile, find_row_files, read_rows
 from storage.writer import RowsFrame, write_frames
 
@@ -65,7 +65,8 @@ def rebuild(
 
     Raises:
         StoreBusyError: another process holds the store for longer.
-        ResultsError: the new store cannot be written. The old one is then as it was.
+        ResultsError: the new store cannot be written, or the old one was written by a newer
+            version. It is then as it was.
     """
     asked = find_row_files(results) if row_files is None else row_files
     files = {(file.table, file.digest): file for file in asked}
@@ -119,6 +120,7 @@ def _ledger_of(store: Path, wait_s: float) -> list[tuple[str, str]]:
     except EditCollapseError:
         return []
     try:
+        refuse_newer(connection)
         return connection.execute(_LEDGER).fetchall()
     except duckdb.Error:
         return []

@@ -49,6 +49,8 @@ def find_row_files(results: Path) -> tuple[RowsFile, ...]:
 def read_rows(results: Path, file: RowsFile) -> pl.DataFrame:
     """Return the rows of a file, after checking its bytes and its columns.
 
+    A column that may be empty is empty where the file lacks it: the file is older than the column.
+
     Raises:
         ArtifactError: the file is missing, or its bytes are not those its digest names.
         ResultsError: no such table, outside the results folder, not Parquet, or a column is
@@ -74,6 +76,12 @@ def read_rows(results: Path, file: RowsFile) -> pl.DataFrame:
         frame = pl.read_parquet(io.BytesIO(path.read_bytes()))
     except pl.exceptions.PolarsError as error:
         raise ResultsError(f"row file {path} cannot be read as Parquet: {error}.") from error
+    added = [
+        pl.lit(None, dtype).alias(name)
+        for name, dtype in schema_of(file.table).items()
+        if name not in frame.columns and name not in _required(file.table)
+    ]
+    frame = frame.with_columns(added)
     check_frame(file.table, frame, str(path))
     return frame
 
