@@ -1,6 +1,7 @@
 """Stores of every schema that was released, as backups.
 
-Run ``python -m tests.storage.schema_fixtures`` before the first migration after a release is merged; a file that is there is never made
+Run ``python -m tests.storage.schema_fixtures`` before the first migration after a release is
+merged; a file that is there is never made
 anew, because it stands for what users have on disk.
 """
 
