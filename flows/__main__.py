@@ -51,10 +51,12 @@ def run(options: argparse.Namespace) -> int:
     screen = console()
     screen.print(f"study {study.name} with {server}; results in {shown(results)}")
     with progress_bar():
+        from flows.server_loss import needing
         from flows.study import collapse_study
 
         tell_mistakes_once()
-        study_id = collapse_study(study, str(results))
+        with needing(server):
+            study_id = collapse_study(study, str(results))
     from storage.queries import incidence
 
     screen.print(incidence_table(incidence(results, study_id)))

@@ -73,8 +73,14 @@ def tell_mistakes_once() -> None:
     Prefect logs its traceback for the task, the sub-flow and the flow; the run page keeps them.
     To be called once Prefect has been imported.
     """
+    from flows.prefect_log import OncePerCause
+    from flows.server_loss import is_of_loss
+
+    causes = OncePerCause()
     for handler in logging.getLogger().handlers:
         handler.addFilter(_is_news)
+        handler.addFilter(lambda record: not is_of_loss(record))
+        handler.addFilter(causes)
 
 
 def _is_news(record: logging.LogRecord) -> bool:

@@ -6,12 +6,15 @@ from pathlib import Path
 
 from editcollapse.once import LOCKS
 from editcollapse.running_studies import is_free
-from storage.database import SNAPSHOT, STORE
+from storage.database import NEW, REBUILT, SNAPSHOT, STORE
 from storage.references import ARTIFACTS, plain_files
 
 _DRAFT = re.compile(r"\.\w+\.(?:safetensors|parquet|json)")
-_REBUILT = STORE.with_suffix(".rebuild.duckdb")
-_PUBLISHED = SNAPSHOT.with_suffix(".duckdb.tmp")
+_DATABASES = (
+    STORE.with_suffix(NEW),
+    STORE.with_suffix(REBUILT),
+    SNAPSHOT.with_suffix(".duckdb.tmp"),
+)
 
 
 def drafts(results: Path) -> Iterator[Path]:
@@ -25,7 +28,7 @@ def drafts(results: Path) -> Iterator[Path]:
     for folder in (results / STORE.parent).glob(".backup-*"):
         for path in plain_files(folder):
             yield path.relative_to(results)
-    for database in (_REBUILT, _PUBLISHED):
+    for database in _DATABASES:
         for draft in (database, database.with_name(f"{database.name}.wal")):
             if (results / draft).is_file() and not (results / draft).is_symlink():
                 yield draft

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import duckdb
 
-from editcollapse.errors import EditCollapseError
+from editcollapse.errors import EditCollapseError, ResultsError
 from storage.database import (
+    REBUILT,
     WAIT_S,
     StoreBusyError,
     connect,
@@ -19,6 +20,7 @@ from storage.database import (
 )
 from storage.migrate import migrate, refuse_newer
 from storage.rows import ROWS_FOLDER, RowsFile, find_row_files, read_rows
+from storage.transactions import message_of
 from storage.writer import RowsFrame, write_frames
 
 _FILES_AT_ONCE = 500
@@ -74,21 +76,35 @@ def rebuild(
         ledger = _ledger_of(store, wait_s) or _published_ledger(results)
         before = [key for key in ledger if key in files or row_files is None]
         order = [*before, *sorted(set(files) - set(before))]
-        new = store.with_suffix(".rebuild.duckdb")
+        new = store.with_suffix(REBUILT)
         remove_database(new)
-        connection = connect(new, wait_s=wait_s)
         try:
-            migrate(connection)
-            report = _fill(connection, results, [files.get(key, _expected(*key)) for key in order])
-            connection.execute("checkpoint")
+            report = _make(new, results, [files.get(key, _expected(*key)) for key in order])
+            replace_database(new, store)
+        except (duckdb.Error, OSError) as error:
+            raise ResultsError(
+                f"cannot write {new}: {message_of(error)}. The old store is as it was; free space "
+                "and rebuild again."
+            ) from error
         finally:
-            connection.close()
-        replace_database(new, store)
+            remove_database(new)
         connection = connect(store, wait_s=wait_s)
         try:
             publish_from(connection, results)
         finally:
             connection.close()
+    return report
+
+
+def _make(new: Path, results: Path, files: list[RowsFile]) -> RebuildReport:
+    """Make a new store of row files and close it."""
+    connection = connect(new)
+    try:
+        migrate(connection)
+        report = _fill(connection, results, files)
+        connection.execute("checkpoint")
+    finally:
+        connection.close()
     return report
 
 
