@@ -3,10 +3,13 @@
 import argparse
 from collections import defaultdict
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 
+from editcollapse.errors import ResultsError
+from editcollapse.places import is_url, place_of
 from flows.terminal import console, shown
 
 if TYPE_CHECKING:
@@ -21,7 +24,7 @@ def gc(options: argparse.Namespace) -> int:
     """List what nothing refers to; with ``--remove`` remove it."""
     from storage.litter import litter_of, remove_litter
 
-    results = options.results
+    results = _folder(options)
     screen = console()
     with litter_of(
         results, older_than_s=options.older_than * _HOUR_S, unrecorded=options.unrecorded
@@ -50,7 +53,7 @@ def backup(options: argparse.Namespace) -> int:
     """Write a backup; exit status 1 where files had to be left out."""
     from storage.backup import back_up
 
-    report = back_up(options.results, options.target, tensors=options.tensors)
+    report = back_up(_folder(options), options.target, tensors=options.tensors)
     screen = console()
     for name in report.left_out:
         screen.print(f"left out, missing or damaged: {name}", markup=False, soft_wrap=True)
@@ -67,16 +70,28 @@ def restore(options: argparse.Namespace) -> int:
     """Bring a backup back; exit status 1 where row files are lacking."""
     from storage.backup import restore as bring_back
 
-    report = bring_back(options.source, options.results)
+    results = _folder(options)
+    report = bring_back(options.source, results)
     screen = console()
     for skipped in report.skipped:
         screen.print(f"skipped {skipped.path}: {skipped.reason}", markup=False, soft_wrap=True)
     screen.print(
-        f"restored to {shown(options.results)}: {report.n_rows} rows from {report.n_files} files",
+        f"restored to {shown(results)}: {report.n_rows} rows from {report.n_files} files",
         markup=False,
         soft_wrap=True,
     )
     return 1 if report.skipped else 0
+
+
+def _folder(options: argparse.Namespace) -> Path:
+    """Return the results folder. Raises ResultsError for one that lies at a URL."""
+    place = place_of(options.results)
+    if is_url(place.name):
+        raise ResultsError(
+            f"{options.command} works on a folder, and {place.name} is a URL. Use what the store "
+            "itself has (versions, lifecycle rules), or copy it to a folder first."
+        )
+    return place.here
 
 
 def _table(litter: "Sequence[Litter]", title: str) -> Table:

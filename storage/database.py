@@ -39,6 +39,8 @@ _OF_THE_DISK = ("No space left on device", "Read-only file system", "Permission 
 class StoreBusyError(ResultsError):
     """Another process holds the file; waiting did not help."""
 
+    may_pass = True
+
 
 @contextmanager
 def open_store(results: Path, *, wait_s: float = WAIT_S) -> Iterator[duckdb.DuckDBPyConnection]:

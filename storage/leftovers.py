@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from editcollapse.once import LOCKS
+from editcollapse.places import LOCKS
 from editcollapse.running_studies import is_free
 from storage.database import NEW, REBUILT, SNAPSHOT, STORE
 from storage.references import ARTIFACTS, plain_files

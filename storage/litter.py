@@ -14,12 +14,12 @@ import duckdb
 import filelock
 
 from editcollapse.errors import ResultsError
-from editcollapse.once import MANIFESTS
 from editcollapse.running_studies import oldest_running
 from storage.database import STORE, WAIT_S, open_store
 from storage.leftovers import drafts, free_locks
 from storage.references import (
     ARTIFACTS,
+    MANIFESTS,
     RECORDS,
     Source,
     ledger_paths,

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import duckdb
 
+from editcollapse import once
 from editcollapse.fingerprints import DIGEST_BYTES, digest
-from editcollapse.once import MANIFESTS
 from storage.rows import ROWS_FOLDER
 
 ARTIFACTS = Path("artifacts")
+MANIFESTS = Path(once.MANIFESTS)
 RECORDS = Path("records")
 """Folder below the results folder where Prefect keeps what each task returned."""
 TEXTS = ARTIFACTS / "texts"

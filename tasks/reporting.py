@@ -1,14 +1,13 @@
 """Reporting: the published snapshot, and the tables that the Prefect UI shows."""
 
-from pathlib import Path
-
 from prefect import task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import CacheKeyFnPolicy
 
 from editcollapse.orders import ReportOrder, order_key
-from storage.database import publish_snapshot
+from editcollapse.places import place_of
 from storage.queries import incidence
+from storage.sharing import publish
 from storage.writer import snapshot_is_current
 
 
@@ -22,9 +21,9 @@ from storage.writer import snapshot_is_current
 )
 def publish_report(order: ReportOrder) -> int:
     """Return the number of incidence rows published."""
-    results = Path(order.results)
-    publish_snapshot(results)
-    frame = incidence(results, order.study_id)
+    place = place_of(order.results)
+    publish(place)
+    frame = incidence(place.here, order.study_id)
     create_table_artifact(
         key="collapse-incidence",
         table=frame.to_dicts(),
@@ -41,4 +40,4 @@ def publish_report(order: ReportOrder) -> int:
 
 def is_published(order: ReportOrder) -> bool:
     """Return whether there is a snapshot that can be read and holds all that is recorded."""
-    return snapshot_is_current(Path(order.results))
+    return snapshot_is_current(place_of(order.results).here)

@@ -14,9 +14,9 @@ from pathlib import Path
 import filelock
 
 from editcollapse.errors import ResultsError
-from editcollapse.once import LOCKS
+from editcollapse.places import LOCKS
 
-RUNNING = LOCKS / "studies"
+RUNNING = Path(LOCKS) / "studies"
 """Folder of these locks below the results folder."""
 
 
