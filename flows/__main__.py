@@ -5,6 +5,7 @@ A user's mistake is one sentence on stderr and exit status 2; anything else keep
 
 import argparse
 import atexit
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -205,6 +206,9 @@ _COMMANDS = {
 
 def _leave(status: int) -> None:
     """End the process; DuckDB's binding prints a page of leak notes where Python unwinds."""
+    if status == USER_ERROR:  # the last line is the sentence that says what to do
+        logging.disable()
+        logging.raiseExceptions = False
     atexit._run_exitfuncs()  # noqa: SLF001  stops Prefect's temporary server
     sys.stdout.flush()
     sys.stderr.flush()

@@ -37,8 +37,6 @@ def needing(server: str) -> Iterator[None]:
         reason = reason_of_loss(error)
         if reason is None:
             raise
-        # Prefect's thread that sends logs would write about its own trouble to the end.
-        logging.raiseExceptions = False
         raise ServerLostError(
             f"{server} does not answer ({reason}). Finished work is kept: run the same command "
             "again once it does, or unset PREFECT_API_URL to have a temporary one."

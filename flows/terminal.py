@@ -78,7 +78,8 @@ def tell_mistakes_once() -> None:
     from flows.server_loss import is_of_loss
 
     causes = OncePerCause()
-    for handler in logging.getLogger().handlers:
+    own = logging.getLogger("prefect._internal").handlers  # what they say goes to no other
+    for handler in (*logging.getLogger().handlers, *own):
         handler.addFilter(_is_news)
         handler.addFilter(lambda record: not is_of_loss(record))
         handler.addFilter(causes)
