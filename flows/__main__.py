@@ -64,12 +64,15 @@ def run(options: argparse.Namespace) -> int:
 
 def _print_epilogue(study: StudySpec, results: Path) -> None:
     """Print the claim, where the results lie, and what to try next."""
+    from reports.page import report_path
     from storage.database import SNAPSHOT
 
     screen = console()
     if study.note:
         screen.print(f"\nNote: {study.note}", markup=False)
     screen.print(f"\nresults: {shown(results / SNAPSHOT)}", markup=False, soft_wrap=True)
+    report_file = shown(report_path(results, study.name))
+    screen.print(f"report:  {report_file}", markup=False, soft_wrap=True)
     at = "" if results == Path("results").resolve() else f" --results {shown(results)}"
     query = "select model, method, subject_position, n_collapsed, n_edits from collapse_incidence"
     screen.print(f'next:    python -m flows sql "{query}"{at}', markup=False, soft_wrap=True)
@@ -146,6 +149,17 @@ def check_model(options: argparse.Namespace) -> int:
     return 0 if found.passed else 1
 
 
+def report(options: argparse.Namespace) -> int:
+    """Write a study's HTML report."""
+    from reports.page import write_report
+    from storage.findings import find_study
+
+    results = options.results.resolve()
+    path = write_report(results, find_study(results, options.study))
+    console().print(f"report: {shown(path)}", markup=False, soft_wrap=True)
+    return 0
+
+
 def rebuild(options: argparse.Namespace) -> int:
     """Make the database again from the row files."""
     from storage.database import STORE
@@ -184,6 +198,7 @@ _COMMANDS = {
     "sql": sql,
     "tables": tables,
     "check-model": check_model,
+    "report": report,
     "rebuild": rebuild,
     "pretrain": pretrain,
 }

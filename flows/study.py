@@ -12,8 +12,10 @@ from prefect.context import FlowRunContext
 from editcollapse.planning import ModelPlan, plan_study
 from editcollapse.specs import StudySpec
 from editcollapse.study_files import with_absolute_paths
+from flows.progress_page import shown_progress
+from flows.run_page import name_the_study, show_findings
 from flows.running import one_at_a_time, tag_this_run
-from flows.study_run import StudyRun
+from flows.study_run import StudyRun, units_of
 
 
 @flow(
@@ -39,21 +41,25 @@ def collapse_study(study: StudySpec, results: str = "results") -> str:
     run = StudyRun(plan)
     about = f"study:{study.name}"
     named = [f"model:{model.order.spec.name}" for model in plan.models]
-    tag_this_run(about, *named)
-    with run.recording():
+    methods = [f"method:{method}" for method in study.methods]
+    tag_this_run(about, *named, *methods)
+    name_the_study(plan.study_id)
+    with shown_progress("study", study.name), run.recording():
         run.rows.add(run.study_rows())
         if len(plan.models) == 1:  # the study's page shows its tasks; a sub-flow takes a second
             run.edit(plan.models[0])
         else:
             for model, name in zip(plan.models, named, strict=True):
-                with tags(about, name):
-                    _edit_model_flow(run, model)(model.order.spec.name, model.order.layer)
+                with tags(about, name, *methods):
+                    edit_model = _edit_model_flow(run, model)
+                    edit_model(model.order.spec.name, model.order.layer, ", ".join(study.methods))
         run.report()
+    show_findings(folder, plan.study_id)
     return plan.study_id
 
 
-def _edit_model_flow(run: StudyRun, plan: ModelPlan) -> Flow[[str, int], None]:
-    """Return the sub-flow of one model; its page shows two short parameters, not a whole plan.
+def _edit_model_flow(run: StudyRun, plan: ModelPlan) -> Flow[[str, int, str], None]:
+    """Return the sub-flow of one model; its page shows three short parameters, not a whole plan.
 
     It runs its tasks as the study does: with several workers, several shards at a time.
     """
@@ -63,12 +69,15 @@ def _edit_model_flow(run: StudyRun, plan: ModelPlan) -> Flow[[str, int], None]:
 
     @flow(
         name="edit-model",
-        flow_run_name="{model} layer {layer}",
+        flow_run_name="{model} layer {layer}, {methods}",
         task_runner=study.flow.task_runner,
         persist_result=False,
     )
-    def edit_model(model: str, layer: int) -> None:  # noqa: ARG001  shown on the run page
+    def edit_model(model: str, layer: int, methods: str) -> None:  # noqa: ARG001  shown on the page
         """Prepare one model, then edit and measure it batch by batch."""
-        run.edit(plan)
+        with shown_progress(
+            "model", f"{run.plan.study.name} {model}", units=units_of(run.plan, plan)
+        ):
+            run.edit(plan)
 
     return edit_model

@@ -9,7 +9,7 @@ from editcollapse.progress import reporter
 
 @task(
     name="edit-batch",
-    task_run_name="edit {order.model.spec.name} layer {order.model.layer}, {order.batch_label}",
+    task_run_name="edit {order.label}",
     description="Optimise v* for a batch of requests and make every method's rank-one update.",
     cache_policy=CacheKeyFnPolicy(cache_key_fn=order_key),
     persist_result=True,

@@ -9,10 +9,7 @@ from editcollapse.progress import reporter
 
 @task(
     name="evaluate-batch",
-    task_run_name=(
-        "evaluate {order.edits.model.spec.name} layer {order.edits.model.layer}, "
-        "{order.edits.batch_label}"
-    ),
+    task_run_name="evaluate {order.edits.label}",
     description="Measure perplexity and probes of every edited model of a batch.",
     cache_policy=CacheKeyFnPolicy(cache_key_fn=order_key),
     persist_result=True,
