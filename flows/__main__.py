@@ -8,9 +8,9 @@ import atexit
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from editcollapse.errors import EditCollapseError, ResultsError, nearest_first
+from editcollapse.places import place_name, place_of
 from editcollapse.specs import StudySpec
 from editcollapse.study_files import read_study
 from flows import surroundings
@@ -26,6 +26,7 @@ from flows.terminal import (
 )
 
 USER_ERROR = 2
+STOPPED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,31 +39,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return USER_ERROR
     except KeyboardInterrupt:
         console(to_stderr=True).print("stopped: the same command goes on from here")
-        return 130
+        return STOPPED
 
 
 def run(options: argparse.Namespace) -> int:
     """Run a study and print what it found."""
-    study, results = read_study(options.study), options.results.resolve()
+    study, place = read_study(options.study), place_of(options.results)
     from editcollapse.planning import plan_study
 
-    plan_study(study, results)  # a mistake in the study is told before a server starts
-    server = surroundings.prepare(results)
+    plan_study(study, place.name)  # a mistake in the study is told before a server starts
+    server = surroundings.prepare(place.here)
     screen = console()
-    screen.print(f"study {study.name} with {server}; results in {shown(results)}")
+    screen.print(f"study {study.name} with {server}; results in {shown(place.name)}", markup=False)
     with progress_bar():
         from flows.study import collapse_study
 
         tell_mistakes_once()
-        study_id = collapse_study(study, str(results))
+        state = collapse_study(study, place.name, return_state=True)
+    if state.is_cancelled():
+        console(to_stderr=True).print("cancelled: the same command goes on from here")
+        return STOPPED
     from storage.queries import incidence
 
-    screen.print(incidence_table(incidence(results, study_id)))
-    _print_epilogue(study, results)
+    study_id = str(state.result())
+    screen.print(incidence_table(incidence(place.here, study_id)))
+    _print_epilogue(study, place.name)
     return 0
 
 
-def _print_epilogue(study: StudySpec, results: Path) -> None:
+def _print_epilogue(study: StudySpec, results: str) -> None:
     """Print the claim, where the results lie, and what to try next."""
     from reports.page import report_path
     from storage.database import SNAPSHOT
@@ -70,10 +75,11 @@ def _print_epilogue(study: StudySpec, results: Path) -> None:
     screen = console()
     if study.note:
         screen.print(f"\nNote: {study.note}", markup=False)
-    screen.print(f"\nresults: {shown(results / SNAPSHOT)}", markup=False, soft_wrap=True)
-    report_file = shown(report_path(results, study.name))
-    screen.print(f"report:  {report_file}", markup=False, soft_wrap=True)
-    at = "" if results == Path("results").resolve() else f" --results {shown(results)}"
+    snapshot = shown(f"{results}/{SNAPSHOT}")
+    screen.print(f"\nresults: {snapshot}", markup=False, soft_wrap=True)
+    page = shown(f"{results}/{report_path(study.name)}")
+    screen.print(f"report:  {page}", markup=False, soft_wrap=True)
+    at = "" if results == place_name("results") else f" --results {shown(results)}"
     query = "select model, method, subject_position, n_collapsed, n_edits from collapse_incidence"
     screen.print(f'next:    python -m flows sql "{query}"{at}', markup=False, soft_wrap=True)
 
@@ -82,7 +88,7 @@ def plan(options: argparse.Namespace) -> int:
     """Print what a study would run; where inputs are not here, what is known without them."""
     from editcollapse.surveys import missing_inputs
 
-    study, results = read_study(options.study), options.results.resolve()
+    study, place = read_study(options.study), place_of(options.results)
     screen = console()
     missing = list(missing_inputs(study))
     if missing:
@@ -92,7 +98,7 @@ def plan(options: argparse.Namespace) -> int:
     from editcollapse.planning import plan_study
     from flows.outlook import model_outlook
 
-    found = plan_study(study, results)
+    found = plan_study(study, place.name)
     outlooks = [model_outlook(found, model) for model in found.models]
     for line in plan_lines(found, outlooks):
         screen.print(line, markup=False, soft_wrap=True)
@@ -102,8 +108,9 @@ def plan(options: argparse.Namespace) -> int:
 def sql(options: argparse.Namespace) -> int:
     """Answer a query of the published results."""
     from storage.queries import ask
+    from storage.sharing import folder_to_read
 
-    frame = ask(options.results, options.query)
+    frame = ask(folder_to_read(place_of(options.results)), options.query)
     if options.csv:
         sys.stdout.write(frame.write_csv())
     else:
@@ -114,8 +121,9 @@ def sql(options: argparse.Namespace) -> int:
 def tables(options: argparse.Namespace) -> int:
     """List what can be asked."""
     from storage.queries import describe_tables
+    from storage.sharing import folder_to_read
 
-    frame = describe_tables(options.results)
+    frame = describe_tables(folder_to_read(place_of(options.results)))
     if options.table is not None:
         names = frame["name"].unique().to_list()
         if options.table not in names:
@@ -153,26 +161,28 @@ def report(options: argparse.Namespace) -> int:
     """Write a study's HTML report."""
     from reports.page import write_report
     from storage.findings import find_study
+    from storage.sharing import folder_to_read
 
-    results = options.results.resolve()
-    path = write_report(results, find_study(results, options.study))
-    console().print(f"report: {shown(path)}", markup=False, soft_wrap=True)
+    place = place_of(options.results)
+    path = write_report(place, find_study(folder_to_read(place), options.study))
+    console().print(f"report: {shown(f'{place.name}/{path}')}", markup=False, soft_wrap=True)
     return 0
 
 
 def rebuild(options: argparse.Namespace) -> int:
     """Make the database again from the row files."""
     from storage.database import STORE
-    from storage.rebuild import rebuild as make_again
     from storage.rows import ROWS_FOLDER
+    from storage.sharing import rebuild_from
 
-    rows = options.results / ROWS_FOLDER
-    if not rows.is_dir() and not (options.results / STORE).is_file():
+    place = place_of(options.results)
+    rows = place.here / ROWS_FOLDER
+    if not place.list(ROWS_FOLDER.as_posix()) and not (place.here / STORE).is_file():
         raise ResultsError(
             f"nothing to rebuild from: there is no {rows}. Name the folder that a study wrote to "
             "with --results."
         )
-    report = make_again(options.results)
+    report = rebuild_from(place)
     screen = console()
     for skipped in report.skipped:
         screen.print(f"skipped {skipped.path}: {skipped.reason}", markup=False, soft_wrap=True)

@@ -30,7 +30,8 @@ def build_parser() -> argparse.ArgumentParser:
         "run a study; what is cached is not computed again",
         "python -m flows run studies/demo.toml\n"
         "  python -m flows run studies/fall_of_rome.toml --results /data/rome\n"
-        "  EDITCOLLAPSE_DEVICE=cuda:1 python -m flows run studies/demo.toml",
+        "  EDITCOLLAPSE_DEVICE=cuda:1 python -m flows run studies/demo.toml\n"
+        "  python -m flows run studies/fall_of_rome.toml --results s3://bucket/rome",
     )
     run.add_argument("study", type=Path, metavar="STUDY.toml", help=_STUDY)
     _results(run)
@@ -139,8 +140,8 @@ def _command(
 def _results(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--results",
-        type=Path,
-        default=Path("results"),
+        default="results",
         metavar="DIR",
-        help="results folder; everything a study writes lies below it (default: results)",
+        help="results folder, or a URL such as s3://bucket/folder; everything a study writes lies "
+        "below it (default: results)",
     )

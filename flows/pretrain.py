@@ -10,7 +10,7 @@ from editcollapse.errors import StudyError, nearest_first
 from editcollapse.progress import OVERALL, reporter
 from editcollapse.recipes import DEMO_RECIPES, PretrainRecipe
 from flows.progress_page import shown_progress
-from flows.running import one_at_a_time
+from flows.runners import one_at_a_time
 from tasks.pretraining import pretrain_model, write_data
 
 logger = logging.getLogger(__name__)

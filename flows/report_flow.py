@@ -1,7 +1,6 @@
 """A study's report as a flow of its own: after a completed run, or when somebody asks for it."""
 
 import dataclasses
-from pathlib import Path
 from uuid import UUID
 
 from prefect import flow, get_client
@@ -9,9 +8,11 @@ from prefect.exceptions import ObjectNotFound
 from prefect.runtime import flow_run
 
 from editcollapse.errors import StudyError
+from editcollapse.places import place_of
 from flows.run_page import STUDY_LABEL, show_findings
 from reports.page import write_report
 from storage.findings import find_study
+from storage.sharing import folder_to_read
 
 _DEFAULT_RESULTS = "results"
 
@@ -44,23 +45,22 @@ def report(study: str = "", results: str = _DEFAULT_RESULTS, run: str = "") -> s
     Args:
         study: name or id of a study in the results folder; left out, that of `run`, else the only
             study that there is.
-        results: folder that the study was written to; with `run` and left as it is, that of the
-            run.
+        results: folder or URL that the study was written to; with `run` and left as it is, that
+            of the run.
         run: id of a finished flow run of `collapse-study`, as an automation hands it over.
 
     Raises:
         EditCollapseError: there is no such study, or no such run.
     """
-    folder = Path(results)
     if run:
         found = _ran(run)
-        folder = Path(found.results) if results == _DEFAULT_RESULTS else folder
+        results = found.results if results == _DEFAULT_RESULTS else results
         study = study or found.study
-    folder = folder.resolve()
-    study_id = find_study(folder, study)
-    path = write_report(folder, study_id)
-    show_findings(folder, study_id)
-    return str(path)
+    place = place_of(results)
+    study_id = find_study(folder_to_read(place), study)
+    path = write_report(place, study_id)
+    show_findings(place.name, study_id)
+    return f"{place.name}/{path}"
 
 
 def _ran(run: str) -> _FinishedRun:

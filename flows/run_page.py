@@ -2,7 +2,7 @@
 
 import logging
 import os
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from urllib.parse import quote
 
 from prefect import get_client
@@ -13,6 +13,7 @@ from prefect.artifacts import (
 )
 from prefect.context import FlowRunContext
 
+from editcollapse.places import is_url, place_name, place_of
 from reports.escaping import artifact_key, markdown_text
 from reports.markdown import report_markdown, table_cells
 from reports.page import report_path
@@ -27,18 +28,19 @@ STUDY_LABEL = "editcollapse.study_id"
 """Label of a flow run that says which study it ran."""
 
 
-def show_findings(results: Path, study_id: str) -> None:
+def show_findings(results: str, study_id: str) -> None:
     """Put a study's findings on the page of the flow run that runs, also where all was cached.
 
     A server that does not take them is logged and no more: results and report are on disk.
     """
-    found = findings(results, study_id)
+    found = findings(place_of(results).here, study_id)
     name = markdown_text(found.name)
+    page = f"{place_name(results)}/{report_path(found.name)}"
     try:
         create_link_artifact(
             key=artifact_key("report", found.name),
             link=report_link(results, found.name),
-            link_text=f"Report of {name}",
+            link_text=f"Report of {name}" if os.environ.get(REPORTS_URL) else markdown_text(page),
             description=f"Report of study {name}: one HTML file that needs no network",
         )
         create_markdown_artifact(
@@ -55,13 +57,16 @@ def show_findings(results: Path, study_id: str) -> None:
         logger.warning("the run page does not show the findings of %s: %s", found.name, error)
 
 
-def report_link(results: Path, study_name: str) -> str:
-    """Return the address of a study's report: as it is served, else that of the file."""
+def report_link(results: str, study_name: str) -> str:
+    """Return the address of a study's report: as it is served, else where the file lies."""
+    path = report_path(study_name)
     served = os.environ.get(REPORTS_URL)
-    path = report_path(results, study_name)
-    if not served:
-        return path.resolve().as_uri()
-    return f"{served.rstrip('/')}/{quote(path.name, safe='')}"
+    if served:
+        return f"{served.rstrip('/')}/{quote(PurePosixPath(path).name, safe='')}"
+    place = place_name(results)
+    if is_url(place):
+        return f"{quote(place, safe=':/')}/{quote(path)}"
+    return (Path(place) / path).as_uri()
 
 
 def name_the_study(study_id: str) -> None:

@@ -1,22 +1,15 @@
-"""How the flows run: what their runs are tagged with, and on which thread their tasks run."""
+"""How a task is run from a flow: on its own thread or by a task runner, and with which tags."""
 
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from prefect import Task, get_client
 from prefect.context import FlowRunContext, TagsContext
-from prefect.futures import PrefectFuture
-from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+from prefect.task_runners import ThreadPoolTaskRunner
 
 from editcollapse.orders import Order
 
 Result = TypeVar("Result")
-
-
-def one_at_a_time() -> TaskRunner[PrefectFuture[Any]]:
-    """Return the default task runner: one task at a time in this process, so one model resident."""
-    runner: Any = ThreadPoolTaskRunner(max_workers=1)
-    return cast("TaskRunner[PrefectFuture[Any]]", runner)
 
 
 def tag_this_run(*names: str) -> None:

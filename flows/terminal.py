@@ -19,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from editcollapse.errors import EditCollapseError
+from editcollapse.places import is_url
 from editcollapse.progress import OVERALL, listening
 
 POSITIONS = {
@@ -135,9 +136,11 @@ def _cell(value: object) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def shown(path: Path) -> str:
-    """Return a path relative to the working directory where it lies below it."""
+def shown(path: str | Path) -> str:
+    """Return a path relative to the working directory where it lies below it; a URL as it is."""
+    if is_url(str(path)):
+        return str(path)
     try:
-        return str(path.resolve().relative_to(Path.cwd()))
+        return str(Path(path).resolve().relative_to(Path.cwd()))
     except ValueError:
         return str(path)

@@ -7,43 +7,47 @@ from pathlib import Path
 import jinja2
 
 from editcollapse import __version__
-from editcollapse.errors import ResultsError
+from editcollapse.artifacts import unwritable
+from editcollapse.places import Place
 from reports.escaping import visible, visible_lines
 from reports.sections import report_sections
 from reports.wording import count, percent
 from storage.findings import StudyFindings, findings
 
-REPORTS = Path("reports")
+REPORTS = "reports"
 """Folder of the reports below the results folder."""
 _TEMPLATE = "page.html.j2"
 _END = "</html>"
 
 
-def write_report(results: Path, study_id: str) -> Path:
-    """Write a study's report from what is published, whole or not at all; return its path.
+def write_report(place: Place, study_id: str) -> str:
+    """Write a study's report from what is published, whole or not at all.
+
+    Args:
+        place: the results, with a published snapshot on this machine.
+        study_id: an id of table ``studies``.
+
+    Returns:
+        The report's path below the results folder.
 
     Raises:
-        ResultsError: the study has no results yet, or the folder cannot be written.
+        ResultsError: the study has no results yet, or the place cannot be written.
     """
-    found = findings(results, study_id)
-    path = report_path(results, found.name)
-    text = report_html(found)
+    found = findings(place.here, study_id)
+    path = report_path(found.name)
+    folder = place.here / REPORTS
     temporary: Path | None = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".html")
+        folder.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=folder, prefix=".", suffix=".html")
         temporary = Path(name)
         with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
+            stream.write(report_html(found))
             stream.flush()
             os.fsync(stream.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
+        place.put(temporary, path)
     except OSError as error:
-        raise ResultsError(
-            f"cannot write the report {path}: {error.strerror or error}. Free space or choose "
-            "another folder with --results; finished work is kept."
-        ) from error
+        raise unwritable(place.name, error) from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
@@ -56,15 +60,15 @@ def report_html(found: StudyFindings) -> str:
     return page.render(study=found, sections=report_sections(found), version=__version__)
 
 
-def report_path(results: Path, study_name: str) -> Path:
-    """Return where the report of a study of this name lies."""
-    return results / REPORTS / f"{study_name}.html"
+def report_path(study_name: str) -> str:
+    """Return where the report of a study of this name lies below the results folder."""
+    return f"{REPORTS}/{study_name}.html"
 
 
-def has_report(results: Path, study_name: str, study_id: str) -> bool:
+def has_report(place: Place, study_name: str, study_id: str) -> bool:
     """Return whether there is a whole report of this very study, not of another of its name."""
     try:
-        text = report_path(results, study_name).read_text(encoding="utf-8")
+        text = place.fetch(report_path(study_name)).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return False
     return _id_line(study_id) in text and text.rstrip().endswith(_END)

@@ -33,6 +33,8 @@ _RETRY_S = 0.2
 class StoreBusyError(ResultsError):
     """Another process holds the file; waiting did not help."""
 
+    may_pass = True
+
 
 @contextmanager
 def open_store(results: Path, *, wait_s: float = WAIT_S) -> Iterator[duckdb.DuckDBPyConnection]:

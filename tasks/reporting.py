@@ -1,13 +1,12 @@
 """Reporting: the published snapshot, and the study's HTML report made from it."""
 
-from pathlib import Path
-
 from prefect import task
 from prefect.cache_policies import CacheKeyFnPolicy
 
 from editcollapse.orders import ReportOrder, order_key
+from editcollapse.places import place_of
 from reports.page import has_report, write_report
-from storage.database import publish_snapshot
+from storage.sharing import publish
 from storage.writer import snapshot_is_current
 
 
@@ -21,12 +20,13 @@ from storage.writer import snapshot_is_current
 )
 def publish_report(order: ReportOrder) -> str:
     """Return the report's path below the results folder."""
-    results = Path(order.results)
-    publish_snapshot(results)
-    return write_report(results, order.study_id).relative_to(results).as_posix()
+    place = place_of(order.results)
+    publish(place)
+    return write_report(place, order.study_id)
 
 
 def is_published(order: ReportOrder) -> bool:
     """Return whether snapshot and report are there, whole, and hold all that is recorded."""
-    results = Path(order.results)
-    return has_report(results, order.study_name, order.study_id) and snapshot_is_current(results)
+    place = place_of(order.results)
+    has_page = has_report(place, order.study_name, order.study_id)
+    return has_page and snapshot_is_current(place.here)

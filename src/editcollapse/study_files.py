@@ -13,6 +13,7 @@ from editcollapse.specs import (
     DatasetSpec,
     EvaluationSpec,
     ModelSpec,
+    RunnerSpec,
     StudySpec,
     TemplateSpec,
     ValueSpec,
@@ -134,6 +135,7 @@ def _fields_at(location: tuple[int | str, ...]) -> list[str]:
         "covariance": CovarianceSpec,
         "value": ValueSpec,
         "evaluation": EvaluationSpec,
+        "runner": RunnerSpec,
     }
     for part in location:
         spec = tables.get(str(part), spec)
