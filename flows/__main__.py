@@ -24,6 +24,7 @@ from flows.terminal import (
     shown,
     tell_mistakes_once,
 )
+from reports.escaping import visible_lines
 
 USER_ERROR = 2
 STOPPED = 130
@@ -112,7 +113,8 @@ def sql(options: argparse.Namespace) -> int:
 
     frame = ask(folder_to_read(place_of(options.results)), options.query)
     if options.csv:
-        sys.stdout.write(frame.write_csv())
+        text = frame.write_csv()
+        sys.stdout.write(visible_lines(text) if sys.stdout.isatty() else text)
     else:
         print_frame(frame)
     return 0

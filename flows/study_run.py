@@ -205,6 +205,7 @@ class StudyRun:
         if damaged:
             logger.warning("computing again, damaged or missing: %s", ", ".join(damaged))
             manifest = self._call(task, order, refresh_cache=True)
+        logger.info("%s", manifest.summary)
         self._advance()
         return manifest
 
