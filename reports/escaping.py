@@ -10,9 +10,11 @@ import unicodedata
 _SHOWN = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _JOINERS = {"\u200c", "\u200d"}
 """Format characters that spelling needs."""
-_MARKS = re.compile(r"[\\`*\[\]<>&|~$@!{}]")
+JOINER = "\N{WORD JOINER}"
+"""Breaks an address in two without showing."""
+_MARKS = re.compile(r"[\\`*\[\]<>&|~$!{}]")
 _UNDERSCORE = re.compile(r"(?<![^\W_])_|_(?![^\W_])")
-_WEB = re.compile(r"(?i)(www)\.|:(?=//)|(?<=mailto):|(?<=xmpp):")
+_WEB = re.compile(r"(?i)www(?=\.)|:(?=//)|@")
 _START = re.compile(r"^([#+=-]|\d+(?=[.)](\s|$)))")
 _RUN_OF_TICKS = re.compile(r"`+")
 
@@ -40,11 +42,12 @@ def _seen(character: str) -> str:
 def markdown_text(text: str) -> str:
     """Return Markdown that shows a text as it is: no markup, no HTML, no link, in one line.
 
-    Ordinary names stay as they are, for what shows Markdown unrendered.
+    Ordinary names stay as they are, for what shows Markdown unrendered. Addresses get an invisible
+    mark: what looks for them in text takes no notice of backslashes.
     """
     plain = _MARKS.sub(r"\\\g<0>", visible(text).strip())
     plain = _UNDERSCORE.sub(r"\\_", plain)
-    plain = _WEB.sub(lambda found: found.group(0)[:-1] + "\\" + found.group(0)[-1], plain)
+    plain = _WEB.sub(rf"\g<0>{JOINER}", plain)
     return _START.sub(_unmarked, plain)
 
 

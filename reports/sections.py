@@ -112,7 +112,7 @@ def _positions(found: StudyFindings) -> Section:
                 (
                     row["model"],
                     row["method"],
-                    POSITIONS.get(row["subject_position"], row["subject_position"]),
+                    POSITIONS.get(row["subject_position"], row["subject_position"] or ""),
                     *_share_cells(row),
                 )
                 for row in found.positions.frame.iter_rows(named=True)
@@ -193,15 +193,13 @@ def _models(found: StudyFindings) -> Section:
             rows=tuple(
                 (
                     row["model"],
-                    row["source"],
-                    row["family"],
-                    row["dtype"],
-                    row["layer_source"],
+                    *(row[name] or "" for name in ("source", "family", "dtype")),
+                    row["layer_source"] or "",
                     ": ".join(
                         part for part in (row["covariance"], row["covariance_source"]) if part
                     ),
                     str(row["layer"]),
-                    str(row["n_layers"]),
+                    count(row["n_layers"]),
                     count(row["n_parameters"]),
                     number(row["perplexity_before"]),
                     count(row["covariance_tokens"]),

@@ -10,11 +10,11 @@ from storage.findings import StudyFindings
 
 def coverage(found: StudyFindings) -> Iterator[str]:
     """Yield how much of the study is measured, and what could not be used."""
-    measured = (
-        f"all {count(found.n_edits)} edits are measured"
-        if found.n_measured == found.n_edits
-        else f"{count(found.n_measured)} of {count(found.n_edits)} edits are measured so far"
-    )
+    measured = f"{count(found.n_measured)} of {count(found.n_edits)} edits are measured so far"
+    if not found.n_measured:
+        measured = "no edit is measured yet"
+    elif found.n_measured == found.n_edits:
+        measured = f"all {count(found.n_edits)} edits are measured"
     n_models = found.models.frame["model"].n_unique()
     yield (
         f"{count(n_models)} {_plural('model', n_models)}, "
