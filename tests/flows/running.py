@@ -77,6 +77,19 @@ def sub_flow_runs(client: Any, flow_run_id: object) -> list[Any]:
     return client.read_flow_runs(flow_run_filter=FlowRunFilter(parent_flow_run_id=parent))
 
 
+def artifact(run_id: object, key: str) -> Any:
+    """Return the newest artifact of a key on a run's page, or None."""
+    from prefect import get_client
+    from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+
+    with get_client(sync_client=True) as client:
+        found = client.read_artifacts(
+            artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=[key]))
+        )
+    found = [one for one in found if one.flow_run_id == run_id]
+    return found[0] if found else None
+
+
 def _task_states(flow_run_id: object, n_units: int) -> tuple[tuple[str, str], ...]:
     """Return name and state of each task run of a flow run and its sub-flows.
 

@@ -9,25 +9,13 @@ import pytest
 from editcollapse.progress import OVERALL, reporter
 from flows import progress_page
 from flows.progress_page import shown_progress
+from tests.flows.running import artifact
 
 
 @pytest.fixture
 def often(monkeypatch):
     """Bring artifacts up to date at once instead of every five seconds."""
     monkeypatch.setattr(progress_page, "EVERY_S", 0.02)
-
-
-def artifact(run_id, key):
-    """Return the newest artifact of a key on a run's page, or None."""
-    from prefect import get_client
-    from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
-
-    with get_client(sync_client=True) as client:
-        found = client.read_artifacts(
-            artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=[key]))
-        )
-    found = [one for one in found if one.flow_run_id == run_id]
-    return found[0] if found else None
 
 
 def wait_for(run_id, key, percent, words=""):

@@ -9,8 +9,14 @@ import pytest
 from storage.queries import ask
 from tests.flows.running import REPOSITORY, Run
 
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/reproduction.md", "docs/demo_models.md")
-_NEEDS_RESULTS = {"sql", "tables"}
+DOCUMENTS = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "docs/reproduction.md",
+    "docs/demo_models.md",
+    "docs/run_page.md",
+)
+_NEEDS_RESULTS = {"sql", "tables", "report"}
 _RUN_BY_CI = {"run", "pretrain"}
 """Commands that take minutes: .ci/run runs the study by ``make demo``."""
 

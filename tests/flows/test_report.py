@@ -1,5 +1,6 @@
 """The HTML report: what it says is what SQL says; it is made again when it is missing."""
 
+import json
 from html.parser import HTMLParser
 
 import pytest
@@ -8,9 +9,14 @@ from editcollapse.errors import StudyError
 from editcollapse.places import place_of
 from flows.__main__ import USER_ERROR, main
 from flows.report_flow import report
+from flows.run_page import REPORTS_URL, report_link
 from reports.page import has_report
 from storage.queries import ask
+from tests.flows.running import artifact
 from tests.flows.small_study import N_EDITS, N_REQUESTS, NOTE
+
+SHOWN = ("findings", "incidence", "report")
+"""Artifacts on the page of a study's run, beside its progress."""
 
 
 class Page(HTMLParser):
@@ -149,3 +155,25 @@ def test_flow_names_what_it_does_not_find(backend, results):
     """A study that is not there is a sentence with those that are."""
     with pytest.raises(StudyError, match=r"no study 'large' in .* Known: small\."):
         report(study="large", results=str(results))
+
+
+def test_run_page_has_table_text_and_link(first_run, page, monkeypatch):
+    """The table artifact has the report's cells; the link leads to the file as it is reached."""
+    artifacts = {key: artifact(first_run.flow_run_id, f"{key}-small") for key in SHOWN}
+    table = json.loads(artifacts["incidence"].data)
+    assert [list(table[0]), *(list(row.values()) for row in table)] == page.cells["incidence"]
+    for sql in page.sql.values():
+        assert f"```sql\n{sql}\n```" in artifacts["findings"].data
+    assert NOTE in artifacts["findings"].data
+    file = first_run.results / "reports/small.html"
+    assert artifacts["report"].data.endswith(f"]({file.as_uri()})")
+    monkeypatch.setenv(REPORTS_URL, "http://127.0.0.1:8001/")
+    link = report_link(str(first_run.results), "a b(c)")
+    assert link == "http://127.0.0.1:8001/a%20b%28c%29.html"
+
+
+def test_cached_run_shows_its_findings_too(study, run_study, results):
+    """A run whose tasks were all cached has a page with the same findings."""
+    again = run_study(study, results)
+    assert again.computed() == 0
+    assert all(artifact(again.flow_run_id, f"{key}-small") for key in SHOWN)
