@@ -14,6 +14,7 @@ from editcollapse.errors import EditCollapseError, ResultsError, nearest_first
 from editcollapse.specs import StudySpec
 from editcollapse.study_files import read_study
 from flows import surroundings
+from flows.operations import OPERATIONS
 from flows.options import build_parser
 from flows.plan_text import plan_lines, survey_lines
 from flows.terminal import (
@@ -186,6 +187,7 @@ _COMMANDS = {
     "check-model": check_model,
     "rebuild": rebuild,
     "pretrain": pretrain,
+    **OPERATIONS,
 }
 
 

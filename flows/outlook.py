@@ -73,7 +73,7 @@ class ModelOutlook:
 
 def model_outlook(plan: StudyPlan, model: ModelPlan) -> ModelOutlook:
     """Return which units of a model are cached, and an estimate of its memory."""
-    cached = _CachedManifests(plan.results)
+    cached = CachedManifests(plan.results)
     templates, moment = cached.of(model.templates), cached.of(model.moment)
     n_edits = n_evaluations = 0
     if templates is not None and moment is not None:
@@ -120,7 +120,7 @@ def model_outlook(plan: StudyPlan, model: ModelPlan) -> ModelOutlook:
 
 
 def _shard_counts(
-    cached: "_CachedManifests", moments: MomentPass, *, is_merged: bool
+    cached: "CachedManifests", moments: MomentPass, *, is_merged: bool
 ) -> tuple[UnitCount, ...]:
     """Return the count of the corpus's shards: exact once it is cut, else at most so many.
 
@@ -148,7 +148,7 @@ def _forwards(
     )
 
 
-class _CachedManifests:
+class CachedManifests:
     """The records that finished tasks have left, read without Prefect."""
 
     def __init__(self, results: Path) -> None:
