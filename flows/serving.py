@@ -183,12 +183,12 @@ def _programs(
     prefect = (sys.executable, "-m", "prefect")
     server = (*prefect, "server", "start", "--host", host, "--port", str(port))
     worker = (*prefect, "worker", "start", "--pool", pool.name, "--type", pool.type)
-    files = (sys.executable, "-m", "http.server", str(port + 1))
-    files += ("--bind", LOOPBACK, "--directory", str(reports))
+    files = (sys.executable, "-m", "http.server", str(port + 1), "--bind", LOOPBACK)
+    files_of_reports = (*files, "--directory", str(reports))
     return (
         Program("server", server, environment, home / "server.log"),
         Program(f"pool {pool.name}", (*worker, "--limit", "1"), environment, home / "worker.log"),
-        Program("page server", files, environment, home / "reports.log"),
+        Program("page server", files_of_reports, environment, home / "reports.log"),
     )
 
 
