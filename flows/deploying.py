@@ -29,22 +29,22 @@ class ServerError(EditCollapseError, RuntimeError):
     """A Prefect server cannot be reached, started, or does not take what it is given."""
 
 
-def deploy_all(wanted: DeploymentFile, results: Path) -> Iterator[str]:
+def deploy_all(wanted: DeploymentFile, results: Path | None = None) -> Iterator[str]:
     """Register all deployments of a file; yield lines for people.
 
     Args:
         wanted: deployments and pool.
-        results: the results folder that they write to; relative to the project's folder where it
-            lies below it.
+        results: the results folder that they write to, as their runs see it; where left out, the
+            pool's own or ``results`` in the project's folder.
 
     Raises:
         ServerError: no server answers, or it refuses.
         EditCollapseError: the study file, or an input that it names, cannot be used.
     """
-    folder = _below_root(results)
+    folder = _below_root(results or wanted.results or ROOT / "results")
     study = read_study(wanted.study)
     if wanted.pool.type == "process":  # its runs see the files that we see
-        plan_study(study, results.resolve())
+        plan_study(study, ROOT / folder)
     with get_client(sync_client=True) as client:
         _check(client)
         register_pool(client, wanted.pool)

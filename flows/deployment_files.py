@@ -36,6 +36,8 @@ class DeploymentFile(BaseModel):
     pool: PoolSpec
     study: Path
     """The study file that parameters are read from."""
+    results: Path | None
+    """The results folder as runs see it, where the pool decides it."""
     content: dict[str, Any]
     """The whole of prefect.yaml, with the override's pool, environment and pull steps."""
 
@@ -55,13 +57,15 @@ def read_deployment_file(on: str = "process") -> DeploymentFile:
         StudyError: a file is missing, not YAML, or names no pool or study.
     """
     content = _read(PREFECT_FILE)
+    override = {} if on == "process" else _read(OVERRIDES / f"{on}.yaml")
     try:
-        if on != "process":
-            content = _changed(content, _read(OVERRIDES / f"{on}.yaml"))
+        if override:
+            content = _changed(content, override)
         (step,) = (own for each in content["build"] for own in each.values() if "study" in own)
         return DeploymentFile(
             pool=PoolSpec.model_validate(content["definitions"]["pool"]),
             study=ROOT / step["study"],
+            results=override.get("results"),
             content=content,
         )
     except (KeyError, TypeError, ValueError, ValidationError) as error:

@@ -51,7 +51,12 @@ def add_operations(commands: "argparse._SubParsersAction[argparse.ArgumentParser
         choices=("process", "docker", "kubernetes"),
         help="what the worker runs flows in (default: processes of its own machine)",
     )
-    add_results(deploy)
+    deploy.add_argument(
+        "--results",
+        type=Path,
+        metavar="DIR",
+        help="results folder of the deployments (default: results; in containers /data/results)",
+    )
 
     serve = add_command(
         commands,
