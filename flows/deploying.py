@@ -54,7 +54,7 @@ def deploy_all(wanted: DeploymentFile, results: Path | None = None) -> Iterator[
         for name in wanted.names:
             yield f"deployment {name}"
     yield f"automation {ZOMBIE_RULE}"
-    yield f"study {study.name} of {wanted.study.relative_to(ROOT)}; results in {folder}"
+    yield f"study {study.name} of {_below_root(wanted.study)}; results in {folder}"
     yield f"at {PREFECT_API_URL.value()}"
 
 
@@ -126,6 +126,7 @@ def _deploy(wanted: DeploymentFile, results: str) -> None:
         raise ServerError(f"prefect deploy did not end well:\n{done.stdout}{done.stderr}")
 
 
-def _below_root(results: Path) -> str:
-    folder = results.resolve()
-    return str(folder.relative_to(ROOT) if folder.is_relative_to(ROOT) else folder)
+def _below_root(path: Path) -> str:
+    """Return a path relative to the checkout where it lies below it, else absolute."""
+    whole = path.resolve()
+    return str(whole.relative_to(ROOT) if whole.is_relative_to(ROOT) else whole)

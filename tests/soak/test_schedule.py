@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import time
+from datetime import UTC, datetime
 
 import pytest
 from rich.console import Console
@@ -26,22 +28,28 @@ def schedule(tmp_path_factory):
     Returns the server, and for each run what the server says of it, the tables and the records
     that are there after it.
     """
-    from prefect.settings import PREFECT_API_URL, temporary_settings
-
     folder = tmp_path_factory.mktemp("schedule")
     study = write_study(folder / "inputs")
-    with served(folder / "served") as found, pytest.MonkeyPatch.context() as environment:
-        environment.setenv("PREFECT_API_URL", found.api)
-        environment.setenv("PREFECT_HOME", str(found.home))
-        with temporary_settings({PREFECT_API_URL: found.api}):
-            from flows.deploying import deploy_all
-
-            list(deploy_all(_often(study), found.results))
+    with served(folder / "served") as found:
+        _deploy(found, study)
         after = []
         for number in range(1, _N_RUNS + 1):
             run = found.finished(_NAME, number)[-1]
             after.append((run, tables(found.results), records(found.results)))
         yield found, after
+
+
+def _deploy(found, study):
+    """Register the deployment of a study on the server, as ``python -m flows deploy`` does."""
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    from flows.deploying import deploy_all
+
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("PREFECT_API_URL", found.api)
+        environment.setenv("PREFECT_HOME", str(found.home))
+        with temporary_settings({PREFECT_API_URL: found.api}):
+            list(deploy_all(_often(study), found.results))
 
 
 def _often(study):
@@ -101,22 +109,23 @@ def test_database_is_the_same_after_each_run(schedule):
         assert [name for name in first if not numbers[name].equals(first[name])] == []
 
 
-def test_next_run_has_the_edited_study(schedule):
-    """Registered again after an edit of the study file, the coming runs ask for the new content."""
-    from prefect.settings import PREFECT_API_URL, temporary_settings
+def test_coming_runs_have_the_edited_study(schedule):
+    """Registered again after an edit of the study file, the coming runs ask for the new content.
 
-    from flows.deploying import deploy_all
-
+    A run that is overdue at that moment has been made already, and keeps what it was asked.
+    """
     found, after = schedule
     study = write_study(found.home / "edited", name="edited")
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("PREFECT_API_URL", found.api)
-        environment.setenv("PREFECT_HOME", str(found.home))
-        with temporary_settings({PREFECT_API_URL: found.api}):
-            list(deploy_all(_often(study), found.results))
-    known = {run["id"] for run in found.runs(_NAME)}
-    number = len(known) + 1
-    run = found.finished(_NAME, number)[-1]
-    assert run["id"] not in known
-    assert run["parameters"]["study"]["name"] == run["name"] == "edited"
+    _deploy(found, study)
+    registered_at = datetime.now(UTC).isoformat()
+    deadline = time.monotonic() + 180
+    while not (ended := [run for run in found.runs(_NAME) if run["name"] == "edited"]):
+        assert time.monotonic() < deadline, "no run of the edited study"
+        time.sleep(1)
+    later = [run for run in found.runs(_NAME) if run["expected_start_time"] > registered_at]
+    assert {run["parameters"]["study"]["name"] for run in [*later, *ended]} == {"edited"}
     assert after[0][0]["parameters"]["study"]["name"] == "small"
+    (first, *_) = ended
+    while found.ask(f"flow_runs/{first['id']}")["state_name"] != "Completed":
+        assert time.monotonic() < deadline
+        time.sleep(1)
