@@ -11,7 +11,8 @@ import urllib.request
 import pytest
 
 from storage.queries import ask
-from tests.flows.small_study import write_study
+from tests.flows.running import units_computed
+from tests.flows.small_study import N_EDITS, write_study
 from tests.soak.served import children, listening, served, stop
 
 pytestmark = [pytest.mark.slow, pytest.mark.server]
@@ -107,6 +108,23 @@ def test_deployments_run_as_they_stand(serving):
         serving.results, "select n_texts, count(*) as n from measurements group by all order by all"
     )
     assert found.rows() == [(20, 128), (50, 128)]
+
+
+def test_commands_run_against_the_server(serving, tmp_path):
+    """The second moments, the study, and its edits on other texts, each by its command."""
+    study, results = write_study(tmp_path / "inputs"), tmp_path / "results"
+    done = serving.flows("covariance", study, "--results", results)
+    assert done.returncode == 0, done.stderr
+    assert "tiny: covariance " in done.stdout
+    done = serving.flows("run", study, "--results", results)
+    assert done.returncode == 0, done.stderr
+    texts = ("--texts", "demo/texts.jsonl", "--max-texts", "4")
+    done = serving.flows("reevaluate", study, *texts, "--results", results)
+    assert done.returncode == 0, done.stderr
+    study_id = done.stdout.split("recorded as study_id ")[1].strip()
+    found = ask(results, "select study_id, n_texts, count(*) as n from edit_outcomes group by all")
+    assert (study_id, 4, N_EDITS) in found.rows()
+    assert set(units_computed(results).values()) == {1}
 
 
 def test_worker_knows_where_reports_are_served(serving):
