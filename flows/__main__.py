@@ -14,19 +14,21 @@ from editcollapse.places import place_name, place_of
 from editcollapse.specs import StudySpec
 from editcollapse.study_files import read_study
 from flows import surroundings
+from flows.operations import OPERATIONS
 from flows.options import build_parser
 from flows.plan_text import plan_lines, survey_lines
 from flows.terminal import (
+    STOPPED,
     console,
     incidence_table,
     print_frame,
     progress_bar,
     shown,
+    tell_cancelled,
     tell_mistakes_once,
 )
 
 USER_ERROR = 2
-STOPPED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -57,8 +59,7 @@ def run(options: argparse.Namespace) -> int:
         tell_mistakes_once()
         state = collapse_study(study, place.name, return_state=True)
     if state.is_cancelled():
-        console(to_stderr=True).print("cancelled: the same command goes on from here")
-        return STOPPED
+        return tell_cancelled()
     from storage.queries import incidence
 
     study_id = str(state.result())
@@ -195,6 +196,7 @@ _COMMANDS = {
     "check-model": check_model,
     "rebuild": rebuild,
     "pretrain": pretrain,
+    **OPERATIONS,
 }
 
 

@@ -76,7 +76,7 @@ def _ray(spec: RunnerSpec) -> Runner:
                 "include_dashboard": False,
                 "log_to_driver": False,
                 "logging_level": "WARNING",
-            }
+            },
         )
     return cast("Runner", runner)
 

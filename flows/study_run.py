@@ -5,7 +5,6 @@ import dataclasses
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextvars import ContextVar
 from typing import Any
 
 from prefect import Task
@@ -140,27 +139,15 @@ class StudyRun:
             ]
         )
 
-    def edit_named(self, name: str, layer: int) -> None:
-        """Edit the model that the study calls so."""
-        (model,) = (
-            model
-            for model in self.plan.models
-            if (model.order.spec.name, model.order.layer) == (name, layer)
-        )
-        self.edit(model)
-
     @contextlib.contextmanager
     def recording(self) -> Iterator[None]:
-        """Be the present run; enter what is computed also where the study ends with an error."""
-        token = _present.set(self)
+        """Enter what is computed also where the study ends with an error."""
         try:
             yield
         except BaseException:
             with contextlib.suppress(EditCollapseError):  # the first error is the one to tell
                 self.rows.enter()
             raise
-        finally:
-            _present.reset(token)
 
     def compute(self, task: Task[[Any], Manifest], order: Order) -> Manifest:
         """Return a unit's manifest, computed or cached; a damaged file makes it compute again."""
@@ -238,11 +225,3 @@ class StudyRun:
             case_id=record.case_id,
             reason=reason,
         )
-
-
-_present: ContextVar[StudyRun] = ContextVar("present_run")
-
-
-def present_run() -> StudyRun:
-    """Return the study that runs in this context, for its sub-flows."""
-    return _present.get()

@@ -68,6 +68,16 @@ def progress_bar() -> Iterator[None]:
         bars.remove_task(unit)
 
 
+STOPPED = 130
+"""Exit status of a command that was stopped before its end."""
+
+
+def tell_cancelled() -> int:
+    """Say that a run was cancelled in the UI; return the exit status."""
+    console(to_stderr=True).print("cancelled: the same command goes on from here")
+    return STOPPED
+
+
 def tell_mistakes_once() -> None:
     """Keep a user's mistake inside a run off the terminal: the command says it, in one sentence.
 
