@@ -27,6 +27,7 @@ from flows.terminal import (
     tell_cancelled,
     tell_mistakes_once,
 )
+from reports.escaping import visible_lines
 
 USER_ERROR = 2
 
@@ -70,6 +71,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _print_epilogue(study: StudySpec, results: str) -> None:
     """Print the claim, where the results lie, and what to try next."""
+    from reports.page import report_path
     from storage.database import SNAPSHOT
 
     screen = console()
@@ -77,6 +79,8 @@ def _print_epilogue(study: StudySpec, results: str) -> None:
         screen.print(f"\nNote: {study.note}", markup=False)
     snapshot = shown(f"{results}/{SNAPSHOT}")
     screen.print(f"\nresults: {snapshot}", markup=False, soft_wrap=True)
+    page = shown(f"{results}/{report_path(study.name)}")
+    screen.print(f"report:  {page}", markup=False, soft_wrap=True)
     at = "" if results == place_name("results") else f" --results {shown(results)}"
     query = "select model, method, subject_position, n_collapsed, n_edits from collapse_incidence"
     screen.print(f'next:    python -m flows sql "{query}"{at}', markup=False, soft_wrap=True)
@@ -110,7 +114,8 @@ def sql(options: argparse.Namespace) -> int:
 
     frame = ask(folder_to_read(place_of(options.results)), options.query)
     if options.csv:
-        sys.stdout.write(frame.write_csv())
+        text = frame.write_csv()
+        sys.stdout.write(visible_lines(text) if sys.stdout.isatty() else text)
     else:
         print_frame(frame)
     return 0
@@ -155,6 +160,18 @@ def check_model(options: argparse.Namespace) -> int:
     return 0 if found.passed else 1
 
 
+def report(options: argparse.Namespace) -> int:
+    """Write a study's HTML report."""
+    from reports.page import write_report
+    from storage.findings import find_study
+    from storage.sharing import folder_to_read
+
+    place = place_of(options.results)
+    path = write_report(place, find_study(folder_to_read(place), options.study))
+    console().print(f"report: {shown(f'{place.name}/{path}')}", markup=False, soft_wrap=True)
+    return 0
+
+
 def rebuild(options: argparse.Namespace) -> int:
     """Make the database again from the row files."""
     from storage.database import STORE
@@ -194,6 +211,7 @@ _COMMANDS = {
     "sql": sql,
     "tables": tables,
     "check-model": check_model,
+    "report": report,
     "rebuild": rebuild,
     "pretrain": pretrain,
     **OPERATIONS,

@@ -89,6 +89,21 @@ def build_parser() -> argparse.ArgumentParser:
         help="whether a start token (BOS) opens prompts",
     )
 
+    report = _command(
+        commands,
+        "report",
+        "write a study's HTML report again from the published results",
+        "python -m flows report\n  python -m flows report demo --results /data/demo",
+    )
+    report.add_argument(
+        "study",
+        nargs="?",
+        default="",
+        metavar="STUDY",
+        help="name or id of a study; may be left out where there is one only",
+    )
+    _results(report)
+
     rebuild = _command(
         commands,
         "rebuild",

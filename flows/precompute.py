@@ -17,6 +17,7 @@ from editcollapse.study_files import with_absolute_paths
 from flows.cancelling import RunCancelled, cancelled_state
 from flows.covariance import measured_moment
 from flows.model_flows import for_each_model
+from flows.progress_page import shown_progress
 from flows.runners import one_at_a_time
 from flows.running import started, tag_this_run
 from flows.study_run import UNITS_PER_BATCH, StudyRun
@@ -51,8 +52,8 @@ def precompute_covariance(
     run.expect(-1 - len(plan.models) * (1 + UNITS_PER_BATCH * plan.n_batches))
     tag_this_run(f"study:{study.name}", *(f"model:{each.order.spec.name}" for each in plan.models))
     try:
-        with run.recording():
-            for_each_model(plan, lambda model: _measure(run, model))
+        with shown_progress("covariance", study.name), run.recording():
+            for_each_model(run, lambda model: _measure(run, model), "covariance")
     except RunCancelled:
         return cancelled_state()
     if not snapshot_is_current(place_of(plan.results).here):

@@ -19,6 +19,8 @@ from editcollapse.specs import EvaluationSpec, StudySpec
 from editcollapse.study_files import with_absolute_paths
 from flows.cancelling import RunCancelled, cancelled_state
 from flows.model_flows import for_each_model
+from flows.progress_page import shown_progress
+from flows.run_page import name_the_study, show_findings
 from flows.runners import one_at_a_time
 from flows.running import tag_this_run
 from flows.study_run import StudyRun, Wait
@@ -73,13 +75,15 @@ def reevaluate(
     plan = plan_reevaluation(with_absolute_paths(study, Path.cwd()), evaluation, results)
     run = StoredEditsRun(plan)
     tag_this_run(f"study:{study.name}", *(f"model:{each.order.spec.name}" for each in plan.models))
+    name_the_study(plan.study_id)
     try:
-        with run.recording():
+        with shown_progress("reevaluation", study.name), run.recording():
             run.rows.add(run.study_rows())
-            for_each_model(plan, run.edit)
+            for_each_model(run, run.edit, ", ".join(study.methods))
             run.report()
     except RunCancelled:
         return cancelled_state()
+    show_findings(plan.results, plan.study_id)
     return plan.study_id
 
 

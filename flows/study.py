@@ -14,6 +14,8 @@ from editcollapse.specs import StudySpec
 from editcollapse.study_files import with_absolute_paths
 from flows.cancelling import RunCancelled, cancelled_state
 from flows.model_flows import for_each_model
+from flows.progress_page import shown_progress
+from flows.run_page import name_the_study, show_findings
 from flows.runners import one_at_a_time
 from flows.running import tag_this_run
 from flows.study_run import StudyRun
@@ -42,12 +44,18 @@ def collapse_study(study: StudySpec, results: str = "results") -> str | State[st
     """
     plan = plan_study(with_absolute_paths(study, Path.cwd()), results)
     run = StudyRun(plan)
-    tag_this_run(f"study:{study.name}", *(f"model:{each.order.spec.name}" for each in plan.models))
+    tag_this_run(
+        f"study:{study.name}",
+        *(f"model:{each.order.spec.name}" for each in plan.models),
+        *(f"method:{method}" for method in study.methods),
+    )
+    name_the_study(plan.study_id)
     try:
-        with run.recording():
+        with shown_progress("study", study.name), run.recording():
             run.rows.add(run.study_rows())
-            for_each_model(plan, run.edit)
+            for_each_model(run, run.edit, ", ".join(study.methods))
             run.report()
     except RunCancelled:
         return cancelled_state()
+    show_findings(plan.results, plan.study_id)
     return plan.study_id

@@ -57,6 +57,12 @@ class _Measured:
     wait: Wait
 
 
+def units_of(plan: StudyPlan, model: ModelPlan) -> int:
+    """Return how many units one model has, if none of them is skipped."""
+    units = UNITS_PER_MODEL + UNITS_PER_BATCH * plan.n_batches
+    return units + units_at_most(MomentPass.of(plan, model))
+
+
 class StudyRun:
     """One pass through a plan.
 
@@ -73,12 +79,7 @@ class StudyRun:
         self._cancellation = CancellationWatch()
         self._done = 0
         self._report_progress = reporter(OVERALL)
-        self._total = 1 + sum(
-            UNITS_PER_MODEL
-            + UNITS_PER_BATCH * plan.n_batches
-            + units_at_most(MomentPass.of(plan, model))
-            for model in plan.models
-        )
+        self._total = 1 + sum(units_of(plan, model) for model in plan.models)
 
     def study_rows(self) -> list[ArtifactRef]:
         """Return the rows that describe the study itself, written."""
@@ -188,6 +189,7 @@ class StudyRun:
         if damaged:
             logger.warning("computing again, damaged or missing: %s", ", ".join(damaged))
             manifest = self._call(task, order, refresh_cache=True)
+        logger.info("%s", manifest.summary)
         self._advance()
         return manifest
 

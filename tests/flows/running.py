@@ -34,6 +34,8 @@ class Run:
     results: Path
     tasks: tuple[tuple[str, str], ...]
     """Name and state name of each task run, sub-flows included."""
+    flow_run_id: object = None
+    """The run on the server."""
 
     @property
     def states(self) -> dict[str, str]:
@@ -54,7 +56,8 @@ def run_in_process(study: Path, results: Path) -> Run:
     n_units = 1 + sum(3 + 2 * plan.n_batches + _corpus_units(plan, model) for model in plan.models)
     state = collapse_study(spec, str(results), return_state=True)
     study_id = state.result()
-    return Run(study_id, results, _task_states(state.state_details.flow_run_id, n_units))
+    run_id = state.state_details.flow_run_id
+    return Run(study_id, results, _task_states(run_id, n_units), run_id)
 
 
 def _corpus_units(plan: StudyPlan, model: ModelPlan) -> int:
