@@ -31,12 +31,14 @@ def covariance(options: argparse.Namespace) -> int:
     console().print(f"covariance of {study.name} with {server}; results in {shown(place.name)}")
     with progress_bar():
         from flows.precompute import precompute_covariance
+        from flows.server_loss import needing
 
         tell_mistakes_once()
-        state = precompute_covariance(study, place.name, return_state=True)
+        with needing(server):
+            state = precompute_covariance(study, place.name, return_state=True)
+            found = [] if state.is_cancelled() else state.result()
     if state.is_cancelled():
         return tell_cancelled()
-    found = state.result()
     for model, covariance_id in zip(study.models, found, strict=True):
         console().print(f"{model.name}: covariance {covariance_id}")
     return 0
@@ -56,16 +58,18 @@ def reevaluate(options: argparse.Namespace) -> int:
     server = surroundings.prepare(place.here)
     from flows.reevaluation import plan_reevaluation
     from flows.reevaluation import reevaluate as measure_again
+    from flows.server_loss import needing
 
     plan_reevaluation(study, evaluation, place.name)
     screen = console()
     screen.print(f"re-evaluation of {study.name} with {server}; results in {shown(place.name)}")
     with progress_bar():
         tell_mistakes_once()
-        state = measure_again(study, evaluation, place.name, return_state=True)
+        with needing(server):
+            state = measure_again(study, evaluation, place.name, return_state=True)
+            study_id = "" if state.is_cancelled() else str(state.result())
     if state.is_cancelled():
         return tell_cancelled()
-    study_id = str(state.result())
     from storage.queries import incidence
 
     screen.print(incidence_table(incidence(place.here, study_id)))

@@ -7,6 +7,7 @@ from editcollapse import __version__
 from flows.operation_options import add_operations
 from flows.option_parts import add_command as _command
 from flows.option_parts import add_results as _results
+from flows.upkeep_options import add_upkeep
 
 _STUDY = "study file, such as studies/demo.toml"
 
@@ -111,6 +112,7 @@ def build_parser() -> argparse.ArgumentParser:
         "python -m flows rebuild --results results",
     )
     _results(rebuild)
+    add_upkeep(commands)
 
     pretrain = _command(
         commands,

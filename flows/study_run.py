@@ -17,6 +17,7 @@ from editcollapse.passes import MomentPass
 from editcollapse.planning import ModelPlan, StudyPlan
 from editcollapse.progress import OVERALL, reporter
 from editcollapse.requests import RequestRecord
+from editcollapse.running_studies import running_study
 from editcollapse.study_rows import study_rows
 from flows.bookkeeping import RowsToRecord
 from flows.cancelling import CancellationWatch
@@ -143,12 +144,13 @@ class StudyRun:
     @contextlib.contextmanager
     def recording(self) -> Iterator[None]:
         """Enter what is computed also where the study ends with an error."""
-        try:
-            yield
-        except BaseException:
-            with contextlib.suppress(EditCollapseError):  # the first error is the one to tell
-                self.rows.enter()
-            raise
+        with running_study(self.store.here):
+            try:
+                yield
+            except BaseException:
+                with contextlib.suppress(EditCollapseError):  # the first error is the one to tell
+                    self.rows.enter()
+                raise
 
     def compute(self, task: Task[[Any], Manifest], order: Order) -> Manifest:
         """Return a unit's manifest, computed or cached; a damaged file makes it compute again."""

@@ -94,9 +94,16 @@ def tell_mistakes_once() -> None:
     Prefect logs its traceback for the task, the sub-flow and the flow; the run page keeps them.
     To be called once Prefect has been imported.
     """
-    for handler in logging.getLogger().handlers:
+    from flows.prefect_log import OncePerCause
+    from flows.server_loss import is_of_loss
+
+    causes = OncePerCause()
+    own = logging.getLogger("prefect._internal").handlers  # what they say goes to no other
+    for handler in (*logging.getLogger().handlers, *own):
         handler.addFilter(_is_news)
         handler.addFilter(_made_visible)
+        handler.addFilter(lambda record: not is_of_loss(record))
+        handler.addFilter(causes)
 
 
 def _is_news(record: logging.LogRecord) -> bool:
