@@ -5,6 +5,7 @@ A user's mistake is one sentence on stderr and exit status 2; anything else keep
 
 import argparse
 import atexit
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -13,21 +14,23 @@ from editcollapse.errors import EditCollapseError, ResultsError, nearest_first
 from editcollapse.places import place_name, place_of
 from editcollapse.specs import StudySpec
 from editcollapse.study_files import read_study
-from flows import surroundings
+from flows import surroundings, upkeep
+from flows.operations import OPERATIONS
 from flows.options import build_parser
 from flows.plan_text import plan_lines, survey_lines
 from flows.terminal import (
+    STOPPED,
     console,
     incidence_table,
     print_frame,
     progress_bar,
     shown,
+    tell_cancelled,
     tell_mistakes_once,
 )
 from reports.escaping import visible_lines
 
 USER_ERROR = 2
-STOPPED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -53,16 +56,17 @@ def run(options: argparse.Namespace) -> int:
     screen = console()
     screen.print(f"study {study.name} with {server}; results in {shown(place.name)}", markup=False)
     with progress_bar():
+        from flows.server_loss import needing
         from flows.study import collapse_study
 
         tell_mistakes_once()
-        state = collapse_study(study, place.name, return_state=True)
+        with needing(server):
+            state = collapse_study(study, place.name, return_state=True)
+            study_id = "" if state.is_cancelled() else str(state.result())
     if state.is_cancelled():
-        console(to_stderr=True).print("cancelled: the same command goes on from here")
-        return STOPPED
+        return tell_cancelled()
     from storage.queries import incidence
 
-    study_id = str(state.result())
     screen.print(incidence_table(incidence(place.here, study_id)))
     _print_epilogue(study, place.name)
     return 0
@@ -212,12 +216,19 @@ _COMMANDS = {
     "check-model": check_model,
     "report": report,
     "rebuild": rebuild,
+    "gc": upkeep.gc,
+    "backup": upkeep.backup,
+    "restore": upkeep.restore,
     "pretrain": pretrain,
+    **OPERATIONS,
 }
 
 
 def _leave(status: int) -> None:
     """End the process; DuckDB's binding prints a page of leak notes where Python unwinds."""
+    if status == USER_ERROR:  # the last line is the sentence that says what to do
+        logging.disable()
+        logging.raiseExceptions = False
     atexit._run_exitfuncs()  # noqa: SLF001  stops Prefect's temporary server
     sys.stdout.flush()
     sys.stderr.flush()

@@ -4,6 +4,10 @@ import argparse
 from pathlib import Path
 
 from editcollapse import __version__
+from flows.operation_options import add_operations
+from flows.option_parts import add_command as _command
+from flows.option_parts import add_results as _results
+from flows.upkeep_options import add_upkeep
 
 _STUDY = "study file, such as studies/demo.toml"
 
@@ -108,6 +112,7 @@ def build_parser() -> argparse.ArgumentParser:
         "python -m flows rebuild --results results",
     )
     _results(rebuild)
+    add_upkeep(commands)
 
     pretrain = _command(
         commands,
@@ -118,30 +123,5 @@ def build_parser() -> argparse.ArgumentParser:
     pretrain.add_argument(
         "--output", type=Path, required=True, metavar="DIR", help="folder for models and data"
     )
+    add_operations(commands)
     return parser
-
-
-def _command(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
-    name: str,
-    summary: str,
-    examples: str,
-) -> argparse.ArgumentParser:
-    """Add one command with its examples."""
-    return commands.add_parser(
-        name,
-        help=summary,
-        description=summary[0].upper() + summary[1:] + ".",
-        epilog=f"examples:\n  {examples}\n",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-
-
-def _results(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--results",
-        default="results",
-        metavar="DIR",
-        help="results folder, or a URL such as s3://bucket/folder; everything a study writes lies "
-        "below it (default: results)",
-    )

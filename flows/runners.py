@@ -1,5 +1,6 @@
 """Where a study's tasks run: in the flow's own process, or on a Dask or Ray cluster."""
 
+import os
 from typing import Any, cast
 
 from prefect.futures import PrefectFuture
@@ -18,7 +19,10 @@ def one_at_a_time() -> Runner:
 
 
 def task_runner_of(spec: RunnerSpec) -> Runner:
-    """Return the task runner that a study asks for. Local clusters listen on 127.0.0.1 alone.
+    """Return the task runner that a study asks for.
+
+    A Dask cluster that is started here listens on 127.0.0.1 alone. Ray listens on all interfaces
+    whatever it is told, so what it is told is to refuse whoever does not have its token.
 
     Each worker of a cluster that is started here is a process with one thread, since a process
     keeps one model.
@@ -63,12 +67,16 @@ def _ray(spec: RunnerSpec) -> Runner:
     if spec.address is not None:
         runner: Any = RayTaskRunner(address=spec.address)
     else:
+        os.environ["RAY_AUTH_MODE"] = "token"
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         runner = RayTaskRunner(
+            address="local",  # a cluster that happens to run here is somebody else's
             init_kwargs={
                 "num_cpus": spec.workers,
                 "include_dashboard": False,
-                "_node_ip_address": "127.0.0.1",
-            }
+                "log_to_driver": False,
+                "logging_level": "WARNING",
+            },
         )
     return cast("Runner", runner)
 

@@ -5,7 +5,6 @@ import dataclasses
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextvars import ContextVar
 from typing import Any
 
 from prefect import Task
@@ -18,11 +17,11 @@ from editcollapse.passes import MomentPass
 from editcollapse.planning import ModelPlan, StudyPlan
 from editcollapse.progress import OVERALL, reporter
 from editcollapse.requests import RequestRecord
+from editcollapse.running_studies import running_study
 from editcollapse.study_rows import study_rows
 from flows.bookkeeping import RowsToRecord
 from flows.cancelling import CancellationWatch
 from flows.covariance import measured_moment, units_at_most
-from flows.progress_page import shown_progress
 from flows.records import has_record, records_folder, remove_foreign_record
 from flows.running import Result, started
 from tasks.editing import apply_edits
@@ -142,29 +141,16 @@ class StudyRun:
             ]
         )
 
-    def edit_named(self, name: str, layer: int) -> None:
-        """Edit the model that the study calls so."""
-        (model,) = (
-            model
-            for model in self.plan.models
-            if (model.order.spec.name, model.order.layer) == (name, layer)
-        )
-        about = f"{self.plan.study.name} {name}"
-        with shown_progress("model", about, units=units_of(self.plan, model)):
-            self.edit(model)
-
     @contextlib.contextmanager
     def recording(self) -> Iterator[None]:
-        """Be the present run; enter what is computed also where the study ends with an error."""
-        token = _present.set(self)
-        try:
-            yield
-        except BaseException:
-            with contextlib.suppress(EditCollapseError):  # the first error is the one to tell
-                self.rows.enter()
-            raise
-        finally:
-            _present.reset(token)
+        """Enter what is computed also where the study ends with an error."""
+        with running_study(self.store.here):
+            try:
+                yield
+            except BaseException:
+                with contextlib.suppress(EditCollapseError):  # the first error is the one to tell
+                    self.rows.enter()
+                raise
 
     def compute(self, task: Task[[Any], Manifest], order: Order) -> Manifest:
         """Return a unit's manifest, computed or cached; a damaged file makes it compute again."""
@@ -243,11 +229,3 @@ class StudyRun:
             case_id=record.case_id,
             reason=reason,
         )
-
-
-_present: ContextVar[StudyRun] = ContextVar("present_run")
-
-
-def present_run() -> StudyRun:
-    """Return the study that runs in this context, for its sub-flows."""
-    return _present.get()

@@ -78,15 +78,32 @@ def progress_bar() -> Iterator[None]:
         bars.remove_task(unit)
 
 
+STOPPED = 130
+"""Exit status of a command that was stopped before its end."""
+
+
+def tell_cancelled() -> int:
+    """Say that a run was cancelled in the UI; return the exit status."""
+    console(to_stderr=True).print("cancelled: the same command goes on from here")
+    return STOPPED
+
+
 def tell_mistakes_once() -> None:
     """Keep a user's mistake inside a run off the terminal: the command says it, in one sentence.
 
     Prefect logs its traceback for the task, the sub-flow and the flow; the run page keeps them.
     To be called once Prefect has been imported.
     """
-    for handler in logging.getLogger().handlers:
+    from flows.prefect_log import OncePerCause
+    from flows.server_loss import is_of_loss
+
+    causes = OncePerCause()
+    own = logging.getLogger("prefect._internal").handlers  # what they say goes to no other
+    for handler in (*logging.getLogger().handlers, *own):
         handler.addFilter(_is_news)
         handler.addFilter(_made_visible)
+        handler.addFilter(lambda record: not is_of_loss(record))
+        handler.addFilter(causes)
 
 
 def _is_news(record: logging.LogRecord) -> bool:

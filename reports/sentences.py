@@ -36,7 +36,7 @@ def incidence(found: StudyFindings) -> Iterator[str]:
             yield (
                 f"{row['method']} on {row['model']}: {count(row['n_collapsed'])} of "
                 f"{count(row['n_edits'])} edits collapse the model ({_share(row)}); the worst "
-                f"multiplies perplexity by {number(row['max_perplexity_ratio'])}."
+                f"{_worsens(row['max_perplexity_ratio'])}."
             )
     spared = [row for row in rows if not row["n_collapsed"]]
     for n_edits in sorted({row["n_edits"] for row in spared}):
@@ -47,6 +47,12 @@ def incidence(found: StudyFindings) -> Iterator[str]:
         )
     for model in dict.fromkeys(row["model"] for row in rows if row["n_collapsed"]):
         yield from _apart(model, [row for row in rows if row["model"] == model])
+
+
+def _worsens(ratio: float) -> str:
+    """Return what an edit with such a ratio of perplexities does."""
+    finite = math.isfinite(ratio)
+    return f"{'multiplies perplexity by' if finite else 'makes perplexity'} {number(ratio)}"
 
 
 def _share(row: dict[str, Any]) -> str:

@@ -41,6 +41,7 @@ TORCH_FREE = (
     "runtime",
     "budgets",
     "once",
+    "running_studies",
     "turns",
     "deadlines",
     "retrying",

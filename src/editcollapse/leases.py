@@ -3,7 +3,9 @@
 Who wants the lock creates the next generation ``<key>.<n>``; the store lets one writer create it.
 A holder rewrites its object every few seconds. One that was killed beats no more: who has watched
 its object stand still for long enough takes over with generation n + 1. Only the watcher's own
-clock counts. An error of judgement costs a unit computed twice, with the same content.
+clock counts. A holder that is done removes its object and those before it. An error of judgement,
+or a writer that saw the objects just before they went, costs a unit computed twice, with the same
+content: whoever gets the lock looks first whether the unit is there.
 """
 
 import contextlib
@@ -58,8 +60,18 @@ def lease(
     finally:
         done.set()
         beats.join()
-        with contextlib.suppress(Exception):  # it would count as abandoned, later
-            fs.pipe_file(mine, _content(0, released=True))
+        _release(fs, path, mine)
+
+
+def _release(fs: Any, path: str, mine: str) -> None:
+    """Remove one's own generation and those before it; what cannot be will count as abandoned."""
+    own = int(mine.rpartition(".")[2])
+    try:
+        for number in _generations(fs, path):
+            if number <= own:
+                fs.rm_file(f"{path}.{number}")
+    except Exception as error:  # noqa: BLE001  whatever the store's package raises
+        logger.warning("could not remove the lock %s: %s", path, error)
 
 
 def _acquire(fs: Any, path: str, waiting: Waiting, abandoned_s: float) -> str:
@@ -72,8 +84,8 @@ def _acquire(fs: Any, path: str, waiting: Waiting, abandoned_s: float) -> str:
         if (number, content) != seen:
             seen, since = (number, content), time.monotonic()
         stale = time.monotonic() - since > abandoned_s
-        if number == 0 or stale or _is_released(content):
-            if stale and number:
+        if number == 0 or stale:
+            if number:
                 logger.warning("%s: its holder has gone; taking over", path)
             mine = f"{path}.{number + 1}"
             if _created(fs, mine):
@@ -87,30 +99,29 @@ def _acquire(fs: Any, path: str, waiting: Waiting, abandoned_s: float) -> str:
 
 def _last(fs: Any, path: str) -> tuple[int, bytes]:
     """Return number and content of the last generation; 0 where there is none."""
-    folder = path.rpartition("/")[0]
+    numbers = _generations(fs, path)
+    try:
+        return (numbers[-1], fs.cat_file(f"{path}.{numbers[-1]}")) if numbers else (0, b"")
+    except FileNotFoundError:
+        return 0, b""
+
+
+def _generations(fs: Any, path: str) -> list[int]:
+    """Return the numbers of a lock's objects, in order."""
+    folder, _, stem = path.rpartition("/")
     fs.invalidate_cache(folder)
     try:
-        names = fs.ls(folder, detail=False)
+        names = [name.rpartition("/")[2] for name in fs.ls(folder, detail=False)]
     except FileNotFoundError:
-        return 0, b""
-    stem = path.rpartition("/")[2] + "."
-    numbers = [
-        int(name.rpartition("/")[2].removeprefix(stem))
-        for name in names
-        if name.rpartition("/")[2].startswith(stem) and name.rpartition(".")[2].isdecimal()
-    ]
-    if not numbers:
-        return 0, b""
-    try:
-        return max(numbers), fs.cat_file(f"{path}.{max(numbers)}")
-    except FileNotFoundError:
-        return 0, b""
+        return []
+    ends = [name.removeprefix(f"{stem}.") for name in names if name.startswith(f"{stem}.")]
+    return sorted(int(end) for end in ends if end.isdecimal())
 
 
 def _created(fs: Any, path: str) -> bool:
     """Create an object; return False where another was faster."""
     try:
-        fs.pipe_file(path, _content(0, released=False), mode="create")
+        fs.pipe_file(path, _content(0), mode="create")
     except FileExistsError:
         return False
     return True
@@ -122,18 +133,11 @@ def _beat(fs: Any, path: str, done: threading.Event, beat_s: float) -> None:
     while not done.wait(beat_s):
         beat += 1
         try:
-            fs.pipe_file(path, _content(beat, released=False))
+            fs.pipe_file(path, _content(beat))
         except Exception as error:  # noqa: BLE001  whatever the store's package raises
             logger.warning("could not renew the lock %s: %s", path, error)
 
 
-def _content(beat: int, *, released: bool) -> bytes:
+def _content(beat: int) -> bytes:
     owner = f"PID {os.getpid()} on {socket.gethostname()}"
-    return json.dumps({"owner": owner, "beat": beat, "released": released}).encode()
-
-
-def _is_released(content: bytes) -> bool:
-    try:
-        return bool(json.loads(content)["released"])
-    except (ValueError, KeyError, TypeError):
-        return False
+    return json.dumps({"owner": owner, "beat": beat}).encode()

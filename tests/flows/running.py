@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -146,6 +147,13 @@ def units_computed(results: Path) -> Counter[str]:
 def records(results: Path, kind: str = "") -> dict[str, int]:
     """Return the records of finished tasks with their times of change."""
     return {path.name: path.stat().st_mtime_ns for path in (results / "records").glob(f"{kind}*")}
+
+
+def free_port() -> int:
+    """Return a port of this machine that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def environment(home: Path, **more: str) -> dict[str, str]:

@@ -3,11 +3,13 @@
 import pytest
 from prefect.utilities.callables import parameter_schema
 
+from flows.precompute import precompute_covariance
 from flows.pretrain import pretrain_demo_models
+from flows.reevaluation import reevaluate
 from flows.report_flow import report
 from flows.study import collapse_study
 
-FLOWS = (collapse_study, pretrain_demo_models, report)
+FLOWS = (collapse_study, precompute_covariance, pretrain_demo_models, reevaluate, report)
 
 
 def fields(flow):
