@@ -101,8 +101,8 @@ def test_denominators_are_compared(found):
     """The others' median as a multiple of that of the edits that collapse."""
     assert list(sentences.denominators(found)) == [
         (
-            "rome on a: the median |denominator| of the 20 edits that collapse is 0.01, of the others "
-            "1.5: 150 times as large."
+            "rome on a: the median |denominator| of the 20 edits that collapse is 0.01, "
+            "of the others 1.5: 150 times as large."
         )
     ]
 
