@@ -5,26 +5,30 @@ A user's mistake is one sentence on stderr and exit status 2; anything else keep
 
 import argparse
 import atexit
+import logging
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from editcollapse.errors import EditCollapseError, ResultsError, nearest_first
+from editcollapse.places import place_name, place_of
 from editcollapse.specs import StudySpec
 from editcollapse.study_files import read_study
-from flows import surroundings
+from flows import surroundings, upkeep
 from flows.operations import OPERATIONS
 from flows.options import build_parser
 from flows.plan_text import plan_lines, survey_lines
 from flows.terminal import (
+    STOPPED,
     console,
     incidence_table,
     print_frame,
     progress_bar,
     shown,
+    tell_cancelled,
     tell_mistakes_once,
 )
+from reports.escaping import visible_lines
 
 USER_ERROR = 2
 
@@ -39,39 +43,48 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return USER_ERROR
     except KeyboardInterrupt:
         console(to_stderr=True).print("stopped: the same command goes on from here")
-        return 130
+        return STOPPED
 
 
 def run(options: argparse.Namespace) -> int:
     """Run a study and print what it found."""
-    study, results = read_study(options.study), options.results.resolve()
+    study, place = read_study(options.study), place_of(options.results)
     from editcollapse.planning import plan_study
 
-    plan_study(study, results)  # a mistake in the study is told before a server starts
-    server = surroundings.prepare(results)
+    plan_study(study, place.name)  # a mistake in the study is told before a server starts
+    server = surroundings.prepare(place.here)
     screen = console()
-    screen.print(f"study {study.name} with {server}; results in {shown(results)}")
+    screen.print(f"study {study.name} with {server}; results in {shown(place.name)}", markup=False)
     with progress_bar():
+        from flows.server_loss import needing
         from flows.study import collapse_study
 
         tell_mistakes_once()
-        study_id = collapse_study(study, str(results))
+        with needing(server):
+            state = collapse_study(study, place.name, return_state=True)
+            study_id = "" if state.is_cancelled() else str(state.result())
+    if state.is_cancelled():
+        return tell_cancelled()
     from storage.queries import incidence
 
-    screen.print(incidence_table(incidence(results, study_id)))
-    _print_epilogue(study, results)
+    screen.print(incidence_table(incidence(place.here, study_id)))
+    _print_epilogue(study, place.name)
     return 0
 
 
-def _print_epilogue(study: StudySpec, results: Path) -> None:
+def _print_epilogue(study: StudySpec, results: str) -> None:
     """Print the claim, where the results lie, and what to try next."""
+    from reports.page import report_path
     from storage.database import SNAPSHOT
 
     screen = console()
     if study.note:
         screen.print(f"\nNote: {study.note}", markup=False)
-    screen.print(f"\nresults: {shown(results / SNAPSHOT)}", markup=False, soft_wrap=True)
-    at = "" if results == Path("results").resolve() else f" --results {shown(results)}"
+    snapshot = shown(f"{results}/{SNAPSHOT}")
+    screen.print(f"\nresults: {snapshot}", markup=False, soft_wrap=True)
+    page = shown(f"{results}/{report_path(study.name)}")
+    screen.print(f"report:  {page}", markup=False, soft_wrap=True)
+    at = "" if results == place_name("results") else f" --results {shown(results)}"
     query = "select model, method, subject_position, n_collapsed, n_edits from collapse_incidence"
     screen.print(f'next:    python -m flows sql "{query}"{at}', markup=False, soft_wrap=True)
 
@@ -80,7 +93,7 @@ def plan(options: argparse.Namespace) -> int:
     """Print what a study would run; where inputs are not here, what is known without them."""
     from editcollapse.surveys import missing_inputs
 
-    study, results = read_study(options.study), options.results.resolve()
+    study, place = read_study(options.study), place_of(options.results)
     screen = console()
     missing = list(missing_inputs(study))
     if missing:
@@ -90,7 +103,7 @@ def plan(options: argparse.Namespace) -> int:
     from editcollapse.planning import plan_study
     from flows.outlook import model_outlook
 
-    found = plan_study(study, results)
+    found = plan_study(study, place.name)
     outlooks = [model_outlook(found, model) for model in found.models]
     for line in plan_lines(found, outlooks):
         screen.print(line, markup=False, soft_wrap=True)
@@ -100,10 +113,12 @@ def plan(options: argparse.Namespace) -> int:
 def sql(options: argparse.Namespace) -> int:
     """Answer a query of the published results."""
     from storage.queries import ask
+    from storage.sharing import folder_to_read
 
-    frame = ask(options.results, options.query)
+    frame = ask(folder_to_read(place_of(options.results)), options.query)
     if options.csv:
-        sys.stdout.write(frame.write_csv())
+        text = frame.write_csv()
+        sys.stdout.write(visible_lines(text) if sys.stdout.isatty() else text)
     else:
         print_frame(frame)
     return 0
@@ -112,8 +127,9 @@ def sql(options: argparse.Namespace) -> int:
 def tables(options: argparse.Namespace) -> int:
     """List what can be asked."""
     from storage.queries import describe_tables
+    from storage.sharing import folder_to_read
 
-    frame = describe_tables(options.results)
+    frame = describe_tables(folder_to_read(place_of(options.results)))
     if options.table is not None:
         names = frame["name"].unique().to_list()
         if options.table not in names:
@@ -147,19 +163,32 @@ def check_model(options: argparse.Namespace) -> int:
     return 0 if found.passed else 1
 
 
+def report(options: argparse.Namespace) -> int:
+    """Write a study's HTML report."""
+    from reports.page import write_report
+    from storage.findings import find_study
+    from storage.sharing import folder_to_read
+
+    place = place_of(options.results)
+    path = write_report(place, find_study(folder_to_read(place), options.study))
+    console().print(f"report: {shown(f'{place.name}/{path}')}", markup=False, soft_wrap=True)
+    return 0
+
+
 def rebuild(options: argparse.Namespace) -> int:
     """Make the database again from the row files."""
     from storage.database import STORE
-    from storage.rebuild import rebuild as make_again
     from storage.rows import ROWS_FOLDER
+    from storage.sharing import rebuild_from
 
-    rows = options.results / ROWS_FOLDER
-    if not rows.is_dir() and not (options.results / STORE).is_file():
+    place = place_of(options.results)
+    rows = place.here / ROWS_FOLDER
+    if not place.list(ROWS_FOLDER.as_posix()) and not (place.here / STORE).is_file():
         raise ResultsError(
             f"nothing to rebuild from: there is no {rows}. Name the folder that a study wrote to "
             "with --results."
         )
-    report = make_again(options.results)
+    report = rebuild_from(place)
     screen = console()
     for skipped in report.skipped:
         screen.print(f"skipped {skipped.path}: {skipped.reason}", markup=False, soft_wrap=True)
@@ -185,7 +214,11 @@ _COMMANDS = {
     "sql": sql,
     "tables": tables,
     "check-model": check_model,
+    "report": report,
     "rebuild": rebuild,
+    "gc": upkeep.gc,
+    "backup": upkeep.backup,
+    "restore": upkeep.restore,
     "pretrain": pretrain,
     **OPERATIONS,
 }
@@ -193,6 +226,9 @@ _COMMANDS = {
 
 def _leave(status: int) -> None:
     """End the process; DuckDB's binding prints a page of leak notes where Python unwinds."""
+    if status == USER_ERROR:  # the last line is the sentence that says what to do
+        logging.disable()
+        logging.raiseExceptions = False
     atexit._run_exitfuncs()  # noqa: SLF001  stops Prefect's temporary server
     sys.stdout.flush()
     sys.stderr.flush()

@@ -7,7 +7,6 @@ of its edits.
 
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from prefect import Task
@@ -27,11 +26,11 @@ class RowsToRecord:
     """Row files of a study that are to be in the database.
 
     Args:
-        results: the results folder.
+        results: path or URL of the results folder.
         run: runs one task to its end.
     """
 
-    def __init__(self, results: Path, run: Callable[[Task[[Any], Any], RecordOrder], Any]) -> None:
+    def __init__(self, results: str, run: Callable[[Task[[Any], Any], RecordOrder], Any]) -> None:
         self._results = results
         self._run = run
         self._waiting: list[ArtifactRef] = []
@@ -60,7 +59,7 @@ class RowsToRecord:
             return
         publish = time.monotonic() - self._published > _PUBLISH_EVERY_S
         rows = tuple(self._waiting)
-        order = RecordOrder(results=str(self._results), rows=rows, publish=publish)
+        order = RecordOrder(results=self._results, rows=rows, publish=publish)
         if not is_recorded(order):
             self._run(record_rows, order)
         self._waiting = []

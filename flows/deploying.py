@@ -17,6 +17,7 @@ from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.settings import PREFECT_API_URL
 
 from editcollapse.errors import EditCollapseError
+from editcollapse.places import is_url
 from editcollapse.planning import plan_study
 from editcollapse.study_files import read_study
 from flows.deployment_files import OVERRIDES, ROOT, DeploymentFile, PoolSpec
@@ -29,7 +30,7 @@ class ServerError(EditCollapseError, RuntimeError):
     """A Prefect server cannot be reached, started, or does not take what it is given."""
 
 
-def deploy_all(wanted: DeploymentFile, results: Path | None = None) -> Iterator[str]:
+def deploy_all(wanted: DeploymentFile, results: str | None = None) -> Iterator[str]:
     """Register all deployments of a file; yield lines for people.
 
     Args:
@@ -41,10 +42,10 @@ def deploy_all(wanted: DeploymentFile, results: Path | None = None) -> Iterator[
         ServerError: no server answers, or it refuses.
         EditCollapseError: the study file, or an input that it names, cannot be used.
     """
-    folder = _below_root(results or wanted.results or ROOT / "results")
+    folder = _below_root(str(results or wanted.results or ROOT / "results"))
     study = read_study(wanted.study)
     if wanted.pool.type == "process":  # its runs see the files that we see
-        plan_study(study, ROOT / folder)
+        plan_study(study, folder if is_url(folder) else ROOT / folder)
     with get_client(sync_client=True) as client:
         _check(client)
         register_pool(client, wanted.pool)
@@ -54,7 +55,7 @@ def deploy_all(wanted: DeploymentFile, results: Path | None = None) -> Iterator[
         for name in wanted.names:
             yield f"deployment {name}"
     yield f"automation {ZOMBIE_RULE}"
-    yield f"study {study.name} of {_below_root(wanted.study)}; results in {folder}"
+    yield f"study {study.name} of {_below_root(str(wanted.study))}; results in {folder}"
     yield f"at {PREFECT_API_URL.value()}"
 
 
@@ -126,7 +127,9 @@ def _deploy(wanted: DeploymentFile, results: str) -> None:
         raise ServerError(f"prefect deploy did not end well:\n{done.stdout}{done.stderr}")
 
 
-def _below_root(path: Path) -> str:
-    """Return a path relative to the checkout where it lies below it, else absolute."""
-    whole = path.resolve()
-    return str(whole.relative_to(ROOT) if whole.is_relative_to(ROOT) else whole)
+def _below_root(results: str) -> str:
+    """Return a URL as it is, a folder relative to the project's where it lies below it."""
+    if is_url(results):
+        return results
+    folder = Path(results).resolve()
+    return str(folder.relative_to(ROOT) if folder.is_relative_to(ROOT) else folder)

@@ -53,9 +53,9 @@ def add_operations(commands: "argparse._SubParsersAction[argparse.ArgumentParser
     )
     deploy.add_argument(
         "--results",
-        type=Path,
         metavar="DIR",
-        help="results folder of the deployments (default: results; in containers /data/results)",
+        help="results folder, or URL, of the deployments (default: results; in containers "
+        "/data/results)",
     )
 
     serve = add_command(

@@ -1,7 +1,6 @@
 """What the commands of the command line have in common."""
 
 import argparse
-from pathlib import Path
 
 
 def add_command(
@@ -24,8 +23,8 @@ def add_results(command: argparse.ArgumentParser) -> None:
     """Add the option that names the results folder."""
     command.add_argument(
         "--results",
-        type=Path,
-        default=Path("results"),
+        default="results",
         metavar="DIR",
-        help="results folder; everything a study writes lies below it (default: results)",
+        help="results folder, or a URL such as s3://bucket/folder; everything a study writes lies "
+        "below it (default: results)",
     )

@@ -7,6 +7,7 @@ from editcollapse import __version__
 from flows.operation_options import add_operations
 from flows.option_parts import add_command as _command
 from flows.option_parts import add_results as _results
+from flows.upkeep_options import add_upkeep
 
 _STUDY = "study file, such as studies/demo.toml"
 
@@ -33,7 +34,8 @@ def build_parser() -> argparse.ArgumentParser:
         "run a study; what is cached is not computed again",
         "python -m flows run studies/demo.toml\n"
         "  python -m flows run studies/fall_of_rome.toml --results /data/rome\n"
-        "  EDITCOLLAPSE_DEVICE=cuda:1 python -m flows run studies/demo.toml",
+        "  EDITCOLLAPSE_DEVICE=cuda:1 python -m flows run studies/demo.toml\n"
+        "  python -m flows run studies/fall_of_rome.toml --results s3://bucket/rome",
     )
     run.add_argument("study", type=Path, metavar="STUDY.toml", help=_STUDY)
     _results(run)
@@ -88,6 +90,21 @@ def build_parser() -> argparse.ArgumentParser:
         help="whether a start token (BOS) opens prompts",
     )
 
+    report = _command(
+        commands,
+        "report",
+        "write a study's HTML report again from the published results",
+        "python -m flows report\n  python -m flows report demo --results /data/demo",
+    )
+    report.add_argument(
+        "study",
+        nargs="?",
+        default="",
+        metavar="STUDY",
+        help="name or id of a study; may be left out where there is one only",
+    )
+    _results(report)
+
     rebuild = _command(
         commands,
         "rebuild",
@@ -95,6 +112,7 @@ def build_parser() -> argparse.ArgumentParser:
         "python -m flows rebuild --results results",
     )
     _results(rebuild)
+    add_upkeep(commands)
 
     pretrain = _command(
         commands,

@@ -1,10 +1,7 @@
 """What a study would run, what is cached, and how much memory it takes; touches no GPU."""
 
 import dataclasses
-import json
-from pathlib import Path
 
-from editcollapse.artifacts import ArtifactStore
 from editcollapse.budgets import (
     ModelSize,
     Work,
@@ -13,13 +10,10 @@ from editcollapse.budgets import (
     loaded_bytes,
     packed_bytes,
 )
-from editcollapse.orders import Manifest, Order
+from editcollapse.once import left_behind
 from editcollapse.passes import MomentPass
 from editcollapse.planning import ModelPlan, StudyPlan
 from editcollapse.runtime import asked_tokens, free_host_bytes, host_bytes
-
-RECORDS = "records"
-"""Folder below the results folder where Prefect keeps what each task returned."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -73,19 +67,18 @@ class ModelOutlook:
 
 def model_outlook(plan: StudyPlan, model: ModelPlan) -> ModelOutlook:
     """Return which units of a model are cached, and an estimate of its memory."""
-    cached = CachedManifests(plan.results)
-    templates, moment = cached.of(model.templates), cached.of(model.moment)
+    templates, moment = left_behind(model.templates), left_behind(model.moment)
     n_edits = n_evaluations = 0
     if templates is not None and moment is not None:
         for order in plan.edit_orders(model, templates, moment):
-            edits = cached.of(order)
+            edits = left_behind(order)
             if edits is not None:
                 n_edits += 1
-                n_evaluations += cached.of(plan.evaluate_order(order, edits)) is not None
-    unedited = cached.of(plan.unedited_order(model))
+                n_evaluations += left_behind(plan.evaluate_order(order, edits)) is not None
+    unedited = left_behind(plan.unedited_order(model))
     units = (
         UnitCount("context templates", 1, int(templates is not None)),
-        *_shard_counts(cached, MomentPass.of(plan, model), is_merged=moment is not None),
+        *_shard_counts(MomentPass.of(plan, model), is_merged=moment is not None),
         UnitCount("covariance", 1, int(moment is not None)),
         UnitCount("unedited model", 1, int(unedited is not None)),
         UnitCount("edit batches", plan.n_batches, n_edits),
@@ -119,21 +112,19 @@ def model_outlook(plan: StudyPlan, model: ModelPlan) -> ModelOutlook:
     )
 
 
-def _shard_counts(
-    cached: "CachedManifests", moments: MomentPass, *, is_merged: bool
-) -> tuple[UnitCount, ...]:
+def _shard_counts(moments: MomentPass, *, is_merged: bool) -> tuple[UnitCount, ...]:
     """Return the count of the corpus's shards: exact once it is cut, else at most so many.
 
     Where C is there its shards are not looked at: none has to run.
     """
     if moments.moment.covariance.kind != "corpus":
         return ()
-    corpus = cached.of(moments.corpus_order())
+    corpus = left_behind(moments.corpus_order())
     n_shards = moments.n_shards_at_most if corpus is None else len(corpus.parts)
     n_cached = n_shards if is_merged else 0
     if corpus is not None and not is_merged:
         orders = moments.shard_orders(corpus)
-        n_cached = sum(cached.of(order) is not None for order in orders)
+        n_cached = sum(left_behind(order) is not None for order in orders)
     return (UnitCount("covariance shards", n_shards, n_cached),)
 
 
@@ -146,20 +137,3 @@ def _forwards(
         ForwardOutlook(work, n_tokens, forward_bytes(size, work, n_tokens))
         for work, n_tokens in zip(works, sizes, strict=True)
     )
-
-
-class CachedManifests:
-    """The records that finished tasks have left, read without Prefect."""
-
-    def __init__(self, results: Path) -> None:
-        self._records = results / RECORDS
-        self._store = ArtifactStore(results)
-
-    def of(self, order: Order) -> Manifest | None:
-        """Return what a unit returned, if its record and all its files are whole."""
-        try:
-            record = json.loads((self._records / order.key).read_text(encoding="utf-8"))
-            manifest = Manifest.model_validate(json.loads(record["result"])["data"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
-        return manifest if all(self._store.is_whole(ref) for ref in manifest.refs) else None

@@ -4,20 +4,26 @@ What a study's edits are measured on is part of its identity, so a re-evaluation
 study of the same name, with the same edits and another ``evaluation_id``.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from prefect import Task, flow
+from prefect.client.schemas.objects import State
 
 from editcollapse.errors import ResultsError
+from editcollapse.once import left_behind
 from editcollapse.orders import EditOrder, Manifest, Order
 from editcollapse.planning import ModelPlan, StudyPlan, plan_study
 from editcollapse.specs import EvaluationSpec, StudySpec
 from editcollapse.study_files import with_absolute_paths
-from flows.outlook import CachedManifests
-from flows.running import one_at_a_time, tag_this_run
-from flows.study_run import StudyRun
+from flows.cancelling import RunCancelled, cancelled_state
+from flows.model_flows import for_each_model
+from flows.progress_page import shown_progress
+from flows.run_page import name_the_study, show_findings
+from flows.runners import one_at_a_time
+from flows.running import tag_this_run
+from flows.study_run import StudyRun, Wait
 
 
 class StoredEditsRun(StudyRun):
@@ -29,24 +35,20 @@ class StoredEditsRun(StudyRun):
 
     def __init__(self, plan: StudyPlan) -> None:
         super().__init__(plan)
-        self._stored = CachedManifests(plan.results)
         self.expect(-plan.n_batches * len(plan.models))
 
-    def compute_all(self, task: Task[[Any], Manifest], orders: Sequence[Order]) -> list[Manifest]:
-        """Return the manifests of units: batches of edits as they are stored, others computed.
+    def start(self, task: Task[[Any], Manifest], order: Order) -> Wait:
+        """Start a unit; a batch of edits is taken as it is stored.
 
         Raises:
             ResultsError: a batch of edits is not there, or a file of it is damaged.
         """
-        if any(isinstance(order, EditOrder) for order in orders):
-            return [self._edits(order) for order in orders]
-        return super().compute_all(task, orders)
-
-    def _edits(self, order: Order) -> Manifest:
-        manifest = self._stored.of(order)
+        if not isinstance(order, EditOrder):
+            return super().start(task, order)
+        manifest = left_behind(order)
         if manifest is None:
             raise _missing(self.plan, 1)
-        return manifest
+        return lambda: manifest
 
 
 @flow(
@@ -56,37 +58,42 @@ class StoredEditsRun(StudyRun):
     task_runner=one_at_a_time(),
     result_serializer="json",
 )
-def reevaluate(study: StudySpec, evaluation: EvaluationSpec, results: str = "results") -> str:
+def reevaluate(
+    study: StudySpec, evaluation: EvaluationSpec, results: str = "results"
+) -> str | State[str]:
     """Measure a study's stored edits anew and return the id that the measurements have as a study.
 
     Args:
         study: the study whose edits are stored; paths are absolute, or relative to the working
             directory.
         evaluation: what to measure them on now.
-        results: folder that the study was written to.
+        results: folder or URL that the study was written to.
 
     Raises:
         EditCollapseError: an input is missing or unusable, or edits of the study are not stored.
     """
-    folder = Path(results).resolve()
-    plan = plan_reevaluation(with_absolute_paths(study, Path.cwd()), evaluation, folder)
+    plan = plan_reevaluation(with_absolute_paths(study, Path.cwd()), evaluation, results)
     run = StoredEditsRun(plan)
     tag_this_run(f"study:{study.name}", *(f"model:{each.order.spec.name}" for each in plan.models))
-    with run.recording():
-        run.rows.add(run.study_rows())
-        for model in plan.models:
-            run.edit(model)
-        run.report()
+    name_the_study(plan.study_id)
+    try:
+        with shown_progress("reevaluation", study.name), run.recording():
+            run.rows.add(run.study_rows())
+            for_each_model(run, run.edit, ", ".join(study.methods))
+            run.report()
+    except RunCancelled:
+        return cancelled_state()
+    show_findings(plan.results, plan.study_id)
     return plan.study_id
 
 
-def plan_reevaluation(study: StudySpec, evaluation: EvaluationSpec, results: Path) -> StudyPlan:
+def plan_reevaluation(study: StudySpec, evaluation: EvaluationSpec, results: str) -> StudyPlan:
     """Return the plan that measures a study's stored edits on other texts; writes nothing.
 
     Args:
         study: with absolute paths.
         evaluation: its path absolute, or relative to the working directory.
-        results: the results folder.
+        results: path or URL of the results folder.
 
     Raises:
         ResultsError: edits of the study are not stored.
@@ -102,13 +109,12 @@ def plan_reevaluation(study: StudySpec, evaluation: EvaluationSpec, results: Pat
 
 def _unstored(plan: StudyPlan, model: ModelPlan) -> Iterator[int]:
     """Yield the index of each batch whose edits are not stored."""
-    cached = CachedManifests(plan.results)
-    templates, moment = cached.of(model.templates), cached.of(model.moment)
+    templates, moment = left_behind(model.templates), left_behind(model.moment)
     if templates is None or moment is None:  # without them, no edit can be named
         yield from range(plan.n_batches)
         return
     for order in plan.edit_orders(model, templates, moment):
-        if cached.of(order) is None:
+        if left_behind(order) is None:
             yield order.batch_index
 
 

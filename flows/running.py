@@ -1,22 +1,15 @@
-"""How the flows run: what their runs are tagged with, and on which thread their tasks run."""
+"""How a task is run from a flow: on its own thread or by a task runner, and with which tags."""
 
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from prefect import Task, get_client
 from prefect.context import FlowRunContext, TagsContext
-from prefect.futures import PrefectFuture
-from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+from prefect.task_runners import ThreadPoolTaskRunner
 
 from editcollapse.orders import Order
 
 Result = TypeVar("Result")
-
-
-def one_at_a_time() -> TaskRunner[PrefectFuture[Any]]:
-    """Return the default task runner: one task at a time in this process, so one model resident."""
-    runner: Any = ThreadPoolTaskRunner(max_workers=1)
-    return cast("TaskRunner[PrefectFuture[Any]]", runner)
 
 
 def tag_this_run(*names: str) -> None:
@@ -41,13 +34,20 @@ def runs_here() -> bool:
     return isinstance(runner, ThreadPoolTaskRunner) and runner._max_workers == 1  # noqa: SLF001
 
 
+def is_unit(task: Task[[Any], Any]) -> bool:
+    """Return whether a task is a unit of work, which any worker can do."""
+    return "gpu" in task.tags
+
+
 def started(task: Task[[Any], Result], order: Order) -> Callable[[], Result]:
     """Give one task to the task runner; return what waits for its result.
+
+    What is no unit of work (records, reports) needs the database and runs in this process.
 
     A task has the tags of its own kind only, not those of the flow run: they are what the server
     is asked about, and every one is written with every event of the task.
     """
-    if not runs_here():
+    if is_unit(task) and not runs_here():
         with _no_tags():
             return task.submit(order).result
 

@@ -1,7 +1,9 @@
 """One pass through a study's plan: units computed or taken from the cache, rows on their way."""
 
 import contextlib
+import dataclasses
 import logging
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -9,16 +11,18 @@ from prefect import Task
 
 from editcollapse.artifacts import ArtifactRef, ArtifactStore
 from editcollapse.errors import EditCollapseError
-from editcollapse.orders import Manifest, Order, ReportOrder
+from editcollapse.orders import EditOrder, Manifest, Order, ReportOrder
 from editcollapse.outcomes import RejectionRow, StudyEditRow
 from editcollapse.passes import MomentPass
 from editcollapse.planning import ModelPlan, StudyPlan
 from editcollapse.progress import OVERALL, reporter
 from editcollapse.requests import RequestRecord
+from editcollapse.running_studies import running_study
 from editcollapse.study_rows import study_rows
 from flows.bookkeeping import RowsToRecord
+from flows.cancelling import CancellationWatch
 from flows.covariance import measured_moment, units_at_most
-from flows.outlook import RECORDS
+from flows.records import has_record, records_folder, remove_foreign_record
 from flows.running import Result, started
 from tasks.editing import apply_edits
 from tasks.evaluation import evaluate_edits
@@ -33,6 +37,33 @@ UNITS_PER_BATCH = 2
 """Edits, evaluation."""
 
 
+Wait = Callable[[], Manifest]
+"""Waits for a unit and returns its manifest."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Edits:
+    """A batch that is being edited."""
+
+    order: EditOrder
+    wait: Wait
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Measured:
+    """A batch that has been edited and is being measured."""
+
+    order: EditOrder
+    edits: Manifest
+    wait: Wait
+
+
+def units_of(plan: StudyPlan, model: ModelPlan) -> int:
+    """Return how many units one model has, if none of them is skipped."""
+    units = UNITS_PER_MODEL + UNITS_PER_BATCH * plan.n_batches
+    return units + units_at_most(MomentPass.of(plan, model))
+
+
 class StudyRun:
     """One pass through a plan.
 
@@ -45,59 +76,81 @@ class StudyRun:
         self.store = ArtifactStore(plan.results)
         plan.store_texts(self.store)
         self.rows = RowsToRecord(plan.results, self._call)
+        self._records = records_folder(plan.results)
+        self._cancellation = CancellationWatch()
         self._done = 0
         self._report_progress = reporter(OVERALL)
-        self._total = 1 + sum(
-            UNITS_PER_MODEL
-            + UNITS_PER_BATCH * plan.n_batches
-            + units_at_most(MomentPass.of(plan, model))
-            for model in plan.models
-        )
+        self._total = 1 + sum(units_of(plan, model) for model in plan.models)
 
     def study_rows(self) -> list[ArtifactRef]:
         """Return the rows that describe the study itself, written."""
         return [self.store.put_rows(table, rows) for table, rows in study_rows(self.plan)]
 
     def edit(self, model: ModelPlan) -> None:
-        """Prepare one model, then edit and measure it batch by batch."""
+        """Prepare one model, then edit and measure it batch by batch.
+
+        As many batches are edited, and as many measured, at the same time as the runner has
+        workers; their rows are entered in the order of the dataset.
+        """
         templates = self.compute(context_templates, model.templates)
         moment = measured_moment(self, MomentPass.of(self.plan, model), templates)
         unedited = self.compute(unedited_model, self.plan.unedited_order(model))
         self.rows.add([*templates.rows, *moment.rows, *unedited.rows])
+        at_once = self.plan.study.runner.workers
+        editing: deque[_Edits] = deque()
+        measuring: deque[_Measured] = deque()
         for order in self.plan.edit_orders(model, templates, moment):
-            edits = self.compute(apply_edits, order)
-            measured = self.compute(evaluate_edits, self.plan.evaluate_order(order, edits))
-            unusable = dict(edits.unusable)
-            members = [
-                StudyEditRow(self.plan.study_id, order.edit_id(method, request.request_id))
-                for method in order.methods
-                for request in order.requests
-                if request.request_id not in unusable
-            ]
-            rejected = [
-                self._rejection(model, record, unusable[record.request.request_id])
-                for record in self.plan.records_of(order.batch_index)
-                if record.request.request_id in unusable
-            ]
-            self.rows.add(
-                [
-                    *edits.rows,
-                    *measured.rows,
-                    self.store.put_rows("study_edits", members),
-                    self.store.put_rows("rejections", rejected),
-                ]
-            )
+            editing.append(_Edits(order, self.start(apply_edits, order)))
+            if len(editing) == at_once:
+                measuring.append(self._measure(editing.popleft()))
+            if len(measuring) == at_once:
+                self._enter(model, measuring.popleft())
+        measuring += [self._measure(edits) for edits in editing]
+        for measured in measuring:
+            self._enter(model, measured)
         self.rows.enter()
+
+    def _measure(self, edits: _Edits) -> _Measured:
+        """Wait for the edits of a batch; start to measure them."""
+        done = edits.wait()
+        order = self.plan.evaluate_order(edits.order, done)
+        return _Measured(edits.order, done, self.start(evaluate_edits, order))
+
+    def _enter(self, model: ModelPlan, measured: _Measured) -> None:
+        """Wait for the measurements of a batch; hand its rows to the database."""
+        order, edits = measured.order, measured.edits
+        done = measured.wait()
+        unusable = dict(edits.unusable)
+        members = [
+            StudyEditRow(self.plan.study_id, order.edit_id(method, request.request_id))
+            for method in order.methods
+            for request in order.requests
+            if request.request_id not in unusable
+        ]
+        rejected = [
+            self._rejection(model, record, unusable[record.request.request_id])
+            for record in self.plan.records_of(order.batch_index)
+            if record.request.request_id in unusable
+        ]
+        self.rows.add(
+            [
+                *edits.rows,
+                *done.rows,
+                self.store.put_rows("study_edits", members),
+                self.store.put_rows("rejections", rejected),
+            ]
+        )
 
     @contextlib.contextmanager
     def recording(self) -> Iterator[None]:
         """Enter what is computed also where the study ends with an error."""
-        try:
-            yield
-        except BaseException:
-            with contextlib.suppress(EditCollapseError):  # the first error is the one to tell
-                self.rows.enter()
-            raise
+        with running_study(self.store.here):
+            try:
+                yield
+            except BaseException:
+                with contextlib.suppress(EditCollapseError):  # the first error is the one to tell
+                    self.rows.enter()
+                raise
 
     def compute(self, task: Task[[Any], Manifest], order: Order) -> Manifest:
         """Return a unit's manifest, computed or cached; a damaged file makes it compute again."""
@@ -106,11 +159,13 @@ class StudyRun:
 
     def compute_all(self, task: Task[[Any], Manifest], orders: Sequence[Order]) -> list[Manifest]:
         """Return the manifests of units, each as ``compute``; all are submitted at once."""
-        results = [self._started(task, order) for order in orders]
-        return [
-            self._checked(task, order, result())
-            for order, result in zip(orders, results, strict=True)
-        ]
+        waits = [self.start(task, order) for order in orders]
+        return [wait() for wait in waits]
+
+    def start(self, task: Task[[Any], Manifest], order: Order) -> Wait:
+        """Give one unit to the task runner; return what waits for its manifest."""
+        result = self._started(task, order)
+        return lambda: self._checked(task, order, result())
 
     def expect(self, units: int) -> None:
         """Change how many units there are to run."""
@@ -120,13 +175,13 @@ class StudyRun:
         """Publish the snapshot and the study's tables."""
         study = self.plan.study
         order = ReportOrder(
-            results=str(self.plan.results),
+            results=self.plan.results,
             study_id=self.plan.study_id,
             study_name=study.name,
             note=study.note,
             recorded=self.rows.digest,
         )
-        again = self._knows(order) and not is_published(order)
+        again = has_record(order) and not is_published(order)
         self._call(publish_report, order, refresh_cache=again)
         self._advance()
 
@@ -136,6 +191,7 @@ class StudyRun:
         if damaged:
             logger.warning("computing again, damaged or missing: %s", ", ".join(damaged))
             manifest = self._call(task, order, refresh_cache=True)
+        logger.info("%s", manifest.summary)
         self._advance()
         return manifest
 
@@ -151,15 +207,15 @@ class StudyRun:
         """Give one task to the task runner; return what waits for its result.
 
         The task's record lies below the results folder.
-        """
-        own = task.with_options(
-            result_storage=self.plan.results / RECORDS, refresh_cache=refresh_cache
-        )
-        return started(own, order)
 
-    def _knows(self, order: Order) -> bool:
-        """Return whether an earlier run has left a record of a task; without one it runs anyway."""
-        return (self.plan.results / RECORDS / order.key).exists()
+        Raises:
+            RunCancelled: the run has been cancelled.
+        """
+        self._cancellation.check()
+        if task.persist_result:
+            remove_foreign_record(self._records, order)
+        own = task.with_options(result_storage=self._records, refresh_cache=refresh_cache)
+        return started(own, order)
 
     def _advance(self) -> None:
         self._done += 1

@@ -29,6 +29,8 @@ _DEFAULTS = {
     # to be a name: with a number Prefect configures no logging at all and does not say so.
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "WARNING",
     "PREFECT_LOGGING_ROOT_LEVEL": "INFO",
+    # A line "Finished in state Cached" for every task would hide what the tasks themselves say.
+    "PREFECT_LOGGING_LOGGERS_PREFECT_TASK_RUNS_LEVEL": "WARNING",
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
     "TOKENIZERS_PARALLELISM": "false",
     "TRANSFORMERS_VERBOSITY": "error",

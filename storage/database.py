@@ -5,6 +5,7 @@ Two files. The store, ``<results>/store/editcollapse.duckdb``, has one writer at
 a study never waits for them; who has the old copy open keeps it.
 """
 
+import contextlib
 import os
 import socket
 import time
@@ -22,16 +23,23 @@ from storage.transactions import literal, message_of
 
 STORE = Path("store") / "editcollapse.duckdb"
 SNAPSHOT = Path("results.duckdb")
+NEW = ".new.duckdb"
+REBUILT = ".rebuild.duckdb"
+"""Suffixes of stores that are being made."""
 WAIT_S = 60.0
 """How long a writer waits for another, in seconds."""
 
 # DuckDB 2.0 writes a file format of its own unless told; the released 1.5 command line reads this.
 _FORMAT = "v1.5.0"
 _RETRY_S = 0.2
+_OF_THE_DISK = ("No space left on device", "Read-only file system", "Permission denied")
+"""What DuckDB says of a file that it cannot write; the file itself may be well."""
 
 
 class StoreBusyError(ResultsError):
     """Another process holds the file; waiting did not help."""
+
+    may_pass = True
 
 
 @contextmanager
@@ -47,9 +55,17 @@ def open_store(results: Path, *, wait_s: float = WAIT_S) -> Iterator[duckdb.Duck
         ResultsError: the store cannot be read, or is of another version.
     """
     with hold_store(results, wait_s=wait_s) as store:
+        if not store.is_file():
+            _make_store(store)
         connection = connect(store, wait_s=wait_s)
         try:
-            migrate(connection)
+            try:
+                migrate(connection)
+            except duckdb.Error as error:
+                raise ResultsError(
+                    f"cannot bring {store} to this version's schema: {message_of(error)}. It is as "
+                    "it was. Free space, or make it again: python -m flows rebuild"
+                ) from error
             yield connection
         finally:
             connection.close()
@@ -127,12 +143,19 @@ def hold_store(results: Path, *, wait_s: float = WAIT_S) -> Iterator[Path]:
             f"{store} is being written by another process ({holder}; waited {wait_s:g} s). "
             f"Wait for it or end it. To read, open {results / SNAPSHOT}: it never waits."
         ) from error
+    except OSError as error:
+        raise ResultsError(
+            f"cannot write to {store.parent}: {error.strerror or error}. Free space or choose "
+            f"another folder with --results. To read, open {results / SNAPSHOT}."
+        ) from error
     try:
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        note.write_text(f"PID {os.getpid()} on {socket.gethostname()} since {now}", "utf-8")
+        with contextlib.suppress(OSError):  # on a full disk others are told of an unknown holder
+            note.write_text(f"PID {os.getpid()} on {socket.gethostname()} since {now}", "utf-8")
         yield store
     finally:
-        note.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            note.unlink(missing_ok=True)
         lock.release()
 
 
@@ -148,6 +171,11 @@ def connect(path: Path, *, wait_s: float = WAIT_S) -> duckdb.DuckDBPyConnection:
         try:
             return duckdb.connect(path, config={"storage_compatibility_version": _FORMAT})
         except duckdb.Error as error:
+            if any(reason in str(error) for reason in _OF_THE_DISK):
+                raise ResultsError(
+                    f"cannot write {path}: {message_of(error).rstrip('.!')}. Free space, or choose "
+                    "another folder with --results; finished work is kept."
+                ) from error
             if "Could not set lock" not in str(error):
                 raise ResultsError(
                     f"cannot open {path}: {message_of(error).rstrip('.!')}. Its rows are safe in "
@@ -159,6 +187,30 @@ def connect(path: Path, *, wait_s: float = WAIT_S) -> duckdb.DuckDBPyConnection:
                     f"{message_of(error)}. Close it there; to read, open {SNAPSHOT} instead."
                 ) from error
         time.sleep(_RETRY_S)
+
+
+def _make_store(store: Path) -> None:
+    """Make a store with its tables and no rows, whole or not at all.
+
+    DuckDB's own beginning is not: on a full disk it leaves a file that it cannot open again.
+    """
+    draft = store.with_suffix(NEW)
+    remove_database(draft)
+    try:
+        connection = connect(draft, wait_s=0)
+        try:
+            migrate(connection)
+            connection.execute("checkpoint")
+        finally:
+            connection.close()
+        replace_database(draft, store)
+    except (duckdb.Error, OSError) as error:
+        raise ResultsError(
+            f"cannot make {store}: {message_of(error)}. Free space, or choose another folder with "
+            "--results; finished work is kept."
+        ) from error
+    finally:
+        remove_database(draft)
 
 
 def publish_from(connection: duckdb.DuckDBPyConnection, results: Path) -> Path:

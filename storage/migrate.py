@@ -110,6 +110,14 @@ def migrate(
             _record(connection, current)
 
 
+def refuse_newer(connection: duckdb.DuckDBPyConnection) -> None:
+    """Raise ResultsError if a database was written by a newer version than this."""
+    newest = max(migration.number for migration in read_migrations())
+    found = max((record.number for record in _applied(connection)), default=0)
+    if found > newest:
+        raise _newer(found, newest)
+
+
 def _applied(connection: duckdb.DuckDBPyConnection) -> tuple[Applied, ...]:
     """Return what was applied; empty for a new store."""
     tables = connection.execute(
@@ -126,10 +134,7 @@ def _check(known: tuple[Migration, ...], applied: tuple[Applied, ...]) -> None:
     newest = max(migration.number for migration in known)
     digests = {record.number: record.digest for record in applied}
     if digests and max(digests) > newest:
-        raise ResultsError(
-            f"the results store has schema number {max(digests)}, written by a newer editcollapse "
-            f"(this one knows up to {newest}). Upgrade it, or use another results folder."
-        )
+        raise _newer(max(digests), newest)
     for migration in known:
         found = digests.get(migration.number, migration.digest)
         if found != migration.digest:
@@ -138,6 +143,13 @@ def _check(known: tuple[Migration, ...], applied: tuple[Applied, ...]) -> None:
                 f"(digest {found}, now {migration.digest}). Restore that file and put the change "
                 "into a new one, or rebuild the store from its row files."
             )
+
+
+def _newer(found: int, newest: int) -> ResultsError:
+    return ResultsError(
+        f"the results store has schema number {found}, written by a newer editcollapse "
+        f"(this one knows up to {newest}). Upgrade it, or use another results folder."
+    )
 
 
 def _record(connection: duckdb.DuckDBPyConnection, migration: Migration) -> None:

@@ -6,21 +6,25 @@ from pathlib import Path
 
 import duckdb
 
-from editcollapse.errors import EditCollapseError
+from editcollapse.errors import EditCollapseError, ResultsError
 from storage.database import (
+    REBUILT,
     WAIT_S,
     StoreBusyError,
     connect,
     hold_store,
+    open_snapshot,
     publish_from,
     remove_database,
     replace_database,
 )
-from storage.migrate import migrate
+from storage.migrate import migrate, refuse_newer
 from storage.rows import ROWS_FOLDER, RowsFile, find_row_files, read_rows
+from storage.transactions import message_of
 from storage.writer import RowsFrame, write_frames
 
 _FILES_AT_ONCE = 500
+_LEDGER = "select table_name, digest from ledger order by ingest_order"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -48,8 +52,8 @@ def rebuild(
     """Build a new store from row files, put it in the old one's place and publish it.
 
     The old store stays until the new one is whole. Files are taken in the old store's order as far
-    as its ledger can be read, so that of two rows with one key the same one wins; the others follow
-    sorted by table and digest.
+    as its ledger can be read, else in that of the snapshot, so that of two rows with one key the
+    same one wins; the others follow sorted by table and digest.
 
     Args:
         results: the results folder.
@@ -63,28 +67,44 @@ def rebuild(
 
     Raises:
         StoreBusyError: another process holds the store for longer.
-        ResultsError: the new store cannot be written. The old one is then as it was.
+        ResultsError: the new store cannot be written, or the old one was written by a newer
+            version. It is then as it was.
     """
     asked = find_row_files(results) if row_files is None else row_files
     files = {(file.table, file.digest): file for file in asked}
     with hold_store(results, wait_s=wait_s) as store:
-        before = [key for key in _ledger_of(store, wait_s) if key in files or row_files is None]
+        ledger = _ledger_of(store, wait_s) or _published_ledger(results)
+        before = [key for key in ledger if key in files or row_files is None]
         order = [*before, *sorted(set(files) - set(before))]
-        new = store.with_suffix(".rebuild.duckdb")
+        new = store.with_suffix(REBUILT)
         remove_database(new)
-        connection = connect(new, wait_s=wait_s)
         try:
-            migrate(connection)
-            report = _fill(connection, results, [files.get(key, _expected(*key)) for key in order])
-            connection.execute("checkpoint")
+            report = _make(new, results, [files.get(key, _expected(*key)) for key in order])
+            replace_database(new, store)
+        except (duckdb.Error, OSError) as error:
+            raise ResultsError(
+                f"cannot write {new}: {message_of(error)}. The old store is as it was; free space "
+                "and rebuild again."
+            ) from error
         finally:
-            connection.close()
-        replace_database(new, store)
+            remove_database(new)
         connection = connect(store, wait_s=wait_s)
         try:
             publish_from(connection, results)
         finally:
             connection.close()
+    return report
+
+
+def _make(new: Path, results: Path, files: list[RowsFile]) -> RebuildReport:
+    """Make a new store of row files and close it."""
+    connection = connect(new)
+    try:
+        migrate(connection)
+        report = _fill(connection, results, files)
+        connection.execute("checkpoint")
+    finally:
+        connection.close()
     return report
 
 
@@ -116,13 +136,21 @@ def _ledger_of(store: Path, wait_s: float) -> list[tuple[str, str]]:
     except EditCollapseError:
         return []
     try:
-        return connection.execute(
-            "select table_name, digest from ledger order by ingest_order"
-        ).fetchall()
+        refuse_newer(connection)
+        return connection.execute(_LEDGER).fetchall()
     except duckdb.Error:
         return []
     finally:
         connection.close()
+
+
+def _published_ledger(results: Path) -> list[tuple[str, str]]:
+    """Return the same of what was last published; none if that is unreadable."""
+    try:
+        with open_snapshot(results) as snapshot:
+            return snapshot.execute(_LEDGER).fetchall()
+    except (EditCollapseError, duckdb.Error):
+        return []
 
 
 def _expected(table: str, digest: str) -> RowsFile:

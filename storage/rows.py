@@ -3,18 +3,21 @@
 import dataclasses
 import functools
 import io
+import os
+import re
 import typing
 from pathlib import Path
 
 import polars as pl
 
 from editcollapse.errors import ArtifactError, ResultsError, nearest_first
-from editcollapse.fingerprints import digest_file
+from editcollapse.fingerprints import DIGEST_BYTES, digest_file
 from editcollapse.outcomes import ROW_TYPES
 from editcollapse.tables import schema_of
 
 ROWS_FOLDER = Path("artifacts") / "rows"
 """Where row files live in a results folder: ``<table>/<digest>.parquet``."""
+_DIGEST = re.compile(f"[0-9a-f]{{{2 * DIGEST_BYTES}}}")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -32,30 +35,33 @@ class RowsFile:
 def find_row_files(results: Path) -> tuple[RowsFile, ...]:
     """Return the row files of a results folder, sorted by table and digest.
 
-    What a killed process left half written has a name that starts with a dot, and is passed over.
+    What a killed process left half written has a name that starts with a dot, and is passed over;
+    so are symbolic links, which may lead out of the folder.
     """
     folder = results / ROWS_FOLDER
     return tuple(
-        RowsFile(path.parent.name, path, path.stem)
+        RowsFile(path.parent.name, path.relative_to(results), path.stem)
         for path in sorted(folder.glob("*/*.parquet"))
-        if not path.name.startswith(".")
+        if not path.name.startswith(".") and not _is_linked(path)
     )
 
 
 def read_rows(results: Path, file: RowsFile) -> pl.DataFrame:
     """Return the rows of a file, after checking its bytes and its columns.
 
+    A column that may be empty is empty where the file lacks it: the file is older than the column.
+
     Raises:
         ArtifactError: the file is missing, or its bytes are not those its digest names.
-        ResultsError: no such table, not Parquet, or a column is missing, unknown, of another type,
-            or empty where the table wants a value.
+        ResultsError: no such table, outside the results folder, not Parquet, or a column is
+            missing, unknown, of another type, or empty where the table wants a value.
     """
-    path = results / file.path
     if file.table not in ROW_TYPES:
         raise ResultsError(
-            f"row file {path} is for table {file.table!r}, which there is not. "
+            f"row file {file.path} is for table {file.table!r}, which there is not. "
             f"Known: {nearest_first(file.table, ROW_TYPES)}."
         )
+    path = _inside(results, file)
     if not path.is_file():
         raise ArtifactError(
             f"row file {path} is missing. Run its study again: what is not stored is recomputed."
@@ -70,6 +76,12 @@ def read_rows(results: Path, file: RowsFile) -> pl.DataFrame:
         frame = pl.read_parquet(io.BytesIO(path.read_bytes()))
     except pl.exceptions.PolarsError as error:
         raise ResultsError(f"row file {path} cannot be read as Parquet: {error}.") from error
+    added = [
+        pl.lit(None, dtype).alias(name)
+        for name, dtype in schema_of(file.table).items()
+        if name not in frame.columns and name not in _required(file.table)
+    ]
+    frame = frame.with_columns(added)
     check_frame(file.table, frame, str(path))
     return frame
 
@@ -99,6 +111,24 @@ def check_frame(table: str, frame: pl.DataFrame, name: str) -> None:
             f"{name} does not hold rows of table {table}: {'; '.join(faults)}. "
             "Write it with editcollapse.tables.frame_of."
         )
+
+
+def _inside(results: Path, file: RowsFile) -> Path:
+    """Return where a row file lies. Raises ResultsError if that is not below the results folder."""
+    folder = Path(os.path.abspath(results))  # noqa: PTH100 - resolve() would follow links
+    path = Path(os.path.normpath(folder / file.path))
+    if not _DIGEST.fullmatch(file.digest) or not path.is_relative_to(folder) or _is_linked(path):
+        raise ResultsError(
+            f"row file {str(file.path)!r} with digest {file.digest!r} does not name a file of "
+            f"{results}: it leads out of the folder, is a symbolic link, or has no digest's name. "
+            "Whoever wrote that did not write it with editcollapse; remove it."
+        )
+    return path
+
+
+def _is_linked(path: Path) -> bool:
+    """Return whether a row file, or the folder of its table, is a symbolic link."""
+    return path.is_symlink() or path.parent.is_symlink()
 
 
 @functools.cache

@@ -3,9 +3,6 @@
 One process computes a unit, and others that need it wait for it.
 """
 
-from prefect import task
-from prefect.cache_policies import CacheKeyFnPolicy
-
 from editcollapse.moment_orders import (
     CheckpointOrder,
     CorpusOrder,
@@ -13,18 +10,15 @@ from editcollapse.moment_orders import (
     ProbesOrder,
     ShardOrder,
 )
-from editcollapse.orders import Manifest, order_key
+from editcollapse.orders import Manifest
 from editcollapse.progress import reporter
+from tasks.units import unit_task
 
 
-@task(
+@unit_task(
     name="corpus-shards",
-    task_run_name="corpus {order.model.spec.name}",
+    run_name="corpus {order.model.spec.name}",
     description="Cut the corpus into shards of token ids, up to the token budget.",
-    cache_policy=CacheKeyFnPolicy(cache_key_fn=order_key),
-    persist_result=True,
-    result_serializer="json",
-    tags=["gpu"],
 )
 def corpus_shards(order: CorpusOrder) -> Manifest:
     """Return the shards of a corpus as a manifest."""
@@ -35,14 +29,10 @@ def corpus_shards(order: CorpusOrder) -> Manifest:
     return computed_once(order, lambda: cut_corpus(order, reporter(what)))
 
 
-@task(
+@unit_task(
     name="shard-sums",
-    task_run_name="shard {order.model.spec.name}, {order.label}",
+    run_name="shard {order.model.spec.name}, {order.label}",
     description="Sum k kT over the tokens of one shard, for every layer that the study edits.",
-    cache_policy=CacheKeyFnPolicy(cache_key_fn=order_key),
-    persist_result=True,
-    result_serializer="json",
-    tags=["gpu"],
 )
 def shard_sums(order: ShardOrder) -> Manifest:
     """Return the sums of one shard as a manifest."""
@@ -53,14 +43,10 @@ def shard_sums(order: ShardOrder) -> Manifest:
     return computed_once(order, lambda: sum_shard(order, reporter(what)))
 
 
-@task(
+@unit_task(
     name="probe-keys",
-    task_run_name="probes {order.model.spec.name}",
+    run_name="probes {order.model.spec.name}",
     description="Read the prefixed keys of a few requests, to follow how C settles.",
-    cache_policy=CacheKeyFnPolicy(cache_key_fn=order_key),
-    persist_result=True,
-    result_serializer="json",
-    tags=["gpu"],
 )
 def probe_keys(order: ProbesOrder) -> Manifest:
     """Return probe keys as a manifest."""
@@ -70,14 +56,10 @@ def probe_keys(order: ProbesOrder) -> Manifest:
     return computed_once(order, lambda: read_probes(order))
 
 
-@task(
+@unit_task(
     name="covariance-checkpoint",
-    task_run_name="checkpoint {order.model.spec.name} layer {order.model.layer}, {order.label}",
+    run_name="checkpoint {order.model.spec.name} layer {order.model.layer}, {order.label}",
     description="Compare the directions that C gives to the probes with those at half the tokens.",
-    cache_policy=CacheKeyFnPolicy(cache_key_fn=order_key),
-    persist_result=True,
-    result_serializer="json",
-    tags=["gpu"],
 )
 def covariance_checkpoint(order: CheckpointOrder) -> Manifest:
     """Return a checkpoint as a manifest."""
@@ -87,14 +69,10 @@ def covariance_checkpoint(order: CheckpointOrder) -> Manifest:
     return computed_once(order, lambda: read_checkpoint(order))
 
 
-@task(
+@unit_task(
     name="covariance",
-    task_run_name="covariance {order.model.spec.name} layer {order.model.layer}",
+    run_name="covariance {order.model.spec.name} layer {order.model.layer}",
     description="Merge the sums of the shards into the second moment C = E[k kT] of one layer.",
-    cache_policy=CacheKeyFnPolicy(cache_key_fn=order_key),
-    persist_result=True,
-    result_serializer="json",
-    tags=["gpu"],
 )
 def second_moment(order: MomentOrder) -> Manifest:
     """Return a second moment as a manifest; one process computes it, others wait for it."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PROJECT = ("editcollapse", "tasks", "storage", "flows", "benchmarks")
+PROJECT = ("editcollapse", "tasks", "storage", "reports", "flows", "benchmarks")
 TORCH_FREE = (
     "errors",
     "fingerprints",
@@ -41,6 +41,12 @@ TORCH_FREE = (
     "runtime",
     "budgets",
     "once",
+    "running_studies",
+    "turns",
+    "deadlines",
+    "retrying",
+    "places",
+    "leases",
     "progress",
     "study_rows",
     "study_files",
@@ -113,13 +119,25 @@ def test_storage_needs_no_torch():
     assert not broken("storage", allowed, "storage uses row types and duckdb only")
 
 
+def test_reports_are_words_about_results():
+    """A report is made of what was published: without scheduler, models or SQL of its own."""
+
+    def allowed(_path, name):
+        if top(name) == "editcollapse":
+            return name == "editcollapse" or name.split(".")[1] in TORCH_FREE
+        return top(name) not in HEAVY | {"prefect", "duckdb", "tasks", "flows"}
+
+    assert not broken("reports", allowed, "reports use storage.findings only")
+
+
 def test_tasks_travel_to_workers():
     """A task that a worker runs may refer to the science, not to its siblings or to storage."""
 
     def allowed(path, name):
         if path.stem in STORAGE_SIDE:
             return top(name) != "flows"
-        return top(name) in {"prefect", "editcollapse"} or top(name) in sys.stdlib_module_names
+        ours = top(name) in {"prefect", "editcollapse"} or name == "tasks.units"
+        return ours or top(name) in sys.stdlib_module_names
 
     assert not broken("tasks", allowed, "a worker has the wheel, not this repository")
 

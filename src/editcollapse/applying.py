@@ -4,7 +4,6 @@ import dataclasses
 import logging
 import threading
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 
@@ -42,7 +41,7 @@ def edit_batch(order: EditOrder, on_step: Progress = None) -> Manifest:
         DeviceMemoryError: one edit alone does not fit on the device.
     """
     clock = ProvenanceClock(order.key, "edits")
-    store = ArtifactStore(Path(order.results))
+    store = ArtifactStore(order.results)
     loaded = load(order.model)
     site = EditSite(loaded, order.model.layer)
     solver = _solver(store, order.covariance_id, order.moment, order.damping)

@@ -2,7 +2,7 @@
 
 Everything lies below one results folder, as ``artifacts/<kind>/<digest>.<suffix>``. A reference is
 small, holds no absolute path, and is what tasks hand to each other. safetensors, Parquet and JSON
-only; nothing is ever unpickled.
+only; nothing is ever unpickled. The folder may be anywhere that ``places`` reaches.
 """
 
 import json
@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
 from safetensors import SafetensorError
 
 from editcollapse.errors import ArtifactError, ResultsError
 from editcollapse.fingerprints import digest_bytes, digest_file
+from editcollapse.places import place_of, safe_path
 from editcollapse.tables import frame_of
 
 if TYPE_CHECKING:
@@ -41,16 +42,32 @@ class ArtifactRef(BaseModel):
     table: str | None = None
     """For rows: the table of the results database that they belong to."""
 
+    @field_validator("path")
+    @classmethod
+    def _stays_below(cls, path: str) -> str:
+        try:
+            return safe_path(path)
+        except ArtifactError as error:
+            raise ValueError(str(error)) from error
+
 
 class ArtifactStore:
     """The artifacts below one results folder.
 
     Args:
-        results: the folder; made when the first artifact is written.
+        results: path or URL of the folder; made when the first artifact is written.
+
+    Raises:
+        ResultsError: no package for such a URL is installed.
     """
 
-    def __init__(self, results: Path) -> None:
-        self.results = results
+    def __init__(self, results: str | Path) -> None:
+        self.place = place_of(results)
+
+    @property
+    def here(self) -> Path:
+        """Folder of this machine in which the files lie that have been used."""
+        return self.place.here
 
     def put_tensors(self, kind: str, tensors: "dict[str, Tensor]") -> ArtifactRef:
         """Write tensors as one safetensors file.
@@ -117,24 +134,33 @@ class ArtifactStore:
 
     def is_whole(self, ref: ArtifactRef) -> bool:
         """Return whether the file is there and its bytes are those that were written."""
-        path = self.results / ref.path
+        return self._found(ref) is not None
+
+    def _found(self, ref: ArtifactRef) -> Path | None:
+        """Return where a whole file lies on this machine; None where it is missing or changed."""
         try:
-            return path.stat().st_size == ref.n_bytes and digest_file(path) == ref.digest
+            path = self.place.fetch(ref.path)
+            if _has_bytes(path, ref):
+                return path
+            # A mirror's copy may be the damaged one; a folder of this machine gives the same file.
+            path = self.place.fetch(ref.path, again=True)
+            return path if _has_bytes(path, ref) else None
         except OSError:
-            return False
+            return None
 
     def _whole(self, ref: ArtifactRef) -> Path:
-        path = self.results / ref.path
-        if not self.is_whole(ref):
-            found = "changed since it was written" if path.exists() else "missing"
+        path = self._found(ref)
+        if path is None:
+            there = (self.here / ref.path).exists()
+            found = "changed since it was written" if there else "missing"
             raise ArtifactError(
-                f"{ref.path} below {self.results} is {found}. "
+                f"{ref.path} below {self.place.name} is {found}. "
                 "Run the study again: it is recomputed."
             )
         return path
 
     def _put(self, kind: str, suffix: str, write: Callable[[Path], Any]) -> ArtifactRef:
-        folder = self.results / _FOLDER / kind
+        folder = self.place.here / _FOLDER / kind
         temporary: Path | None = None
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -146,20 +172,27 @@ class ArtifactStore:
                 os.fsync(stream.fileno())
             digest = digest_file(temporary)
             n_bytes = temporary.stat().st_size
-            target = folder / f"{digest}.{suffix}"
-            temporary.chmod(0o644)
-            temporary.replace(target)
+            path = f"{_FOLDER}/{kind}/{digest}.{suffix}"
+            self.place.put(temporary, path)
         except _WRITE_ERRORS as error:
-            reason = getattr(error, "strerror", None) or error
-            raise ResultsError(
-                f"cannot write below {self.results}: {reason}. Free space or "
-                "choose another folder with --results; finished work is kept."
-            ) from error
+            raise unwritable(self.place.name, error) from error
         finally:
             if temporary is not None:
                 temporary.unlink(missing_ok=True)
-        path = target.relative_to(self.results).as_posix()
         return ArtifactRef(digest=digest, path=path, n_bytes=n_bytes)
+
+
+def unwritable(results: str, error: Exception) -> ResultsError:
+    """Return the error of results that cannot be written."""
+    reason = getattr(error, "strerror", None) or error
+    return ResultsError(
+        f"cannot write below {results}: {reason}. Free space or choose another folder with "
+        "--results; finished work is kept."
+    )
+
+
+def _has_bytes(path: Path, ref: ArtifactRef) -> bool:
+    return path.stat().st_size == ref.n_bytes and digest_file(path) == ref.digest
 
 
 def _json_bytes(value: Any) -> bytes:

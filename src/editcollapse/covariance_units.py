@@ -1,7 +1,6 @@
 """Units of one pass over a corpus: shards of token ids, sums of each, probe keys, checkpoints."""
 
 import logging
-from pathlib import Path
 
 from editcollapse.artifacts import ArtifactStore
 from editcollapse.convergence import convergence_row, prefixed_keys, unit_directions
@@ -30,7 +29,7 @@ def cut_corpus(order: CorpusOrder, on_tokens: Progress = None) -> Manifest:
     """
     clock = ProvenanceClock(order.key, "corpus")
     spec = order.covariance
-    store = ArtifactStore(Path(order.results))
+    store = ArtifactStore(order.results)
     loaded = load(order.model)
     corpus = open_corpus(
         str(spec.source), text_field=spec.text_field, subset=spec.subset, split=spec.split
@@ -66,7 +65,7 @@ def sum_shard(order: ShardOrder, on_tokens: Progress = None) -> Manifest:
         MomentError: as ``sum_keys``.
     """
     clock = ProvenanceClock(order.key, "shard")
-    store = ArtifactStore(Path(order.results))
+    store = ArtifactStore(order.results)
     loaded = load(order.model)
     shard = read_shard(store, order.shard)
     budget = tokens_per_forward(loaded.device, loaded.size(max(order.layers)), "moment")
@@ -86,7 +85,7 @@ def sum_shard(order: ShardOrder, on_tokens: Progress = None) -> Manifest:
 def read_probes(order: ProbesOrder) -> Manifest:
     """Return the prefixed keys of the usable requests, a file for each layer (``parts``)."""
     clock = ProvenanceClock(order.key, "probes")
-    store = ArtifactStore(Path(order.results))
+    store = ArtifactStore(order.results)
     loaded = load(order.model)
     rewrites, unusable = build_rewrites(loaded.encoder, order.templates, order.requests)
     if not rewrites:
@@ -114,7 +113,7 @@ def read_checkpoint(order: CheckpointOrder) -> Manifest:
         ArtifactError: a sum is missing or its content has changed.
     """
     clock = ProvenanceClock(order.key, "checkpoint")
-    store = ArtifactStore(Path(order.results))
+    store = ArtifactStore(order.results)
     probes = store.tensors(order.probes)["prefixed_key"]
     if len(probes) == 0:
         raise MomentError(

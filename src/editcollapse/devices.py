@@ -42,6 +42,13 @@ def best_device(asked: str = "auto") -> torch.device:
     return device
 
 
+def physical_name(device: torch.device) -> str:
+    """Return a device's name on this machine, whatever number this process knows it by."""
+    if device.type == "cuda":
+        return f"cuda-{torch.cuda.get_device_properties(device).uuid}"
+    return str(device).replace(":", "-")
+
+
 def _no_device(asked: str, here: torch.device | None) -> str:
     count = torch.accelerator.device_count()
     found = "none but the CPU" if here is None else f"{count} of type {here.type}, and the CPU"

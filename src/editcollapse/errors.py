@@ -2,10 +2,14 @@
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import ClassVar
 
 
 class EditCollapseError(Exception):
     """Anything a user can mend. The command line prints it without a traceback and exits with 2."""
+
+    may_pass: ClassVar[bool] = False
+    """Whether the same work may succeed a minute later."""
 
 
 class StudyError(EditCollapseError, ValueError):
@@ -34,6 +38,12 @@ class ArtifactError(EditCollapseError, RuntimeError):
 
 class DeviceMemoryError(EditCollapseError, MemoryError):
     """The smallest piece of work does not fit in the memory of the device."""
+
+    may_pass = True
+
+
+class UnitTimeoutError(EditCollapseError, RuntimeError):
+    """A unit of work took longer than its limit. No TimeoutError: it would be tried again."""
 
 
 class ResultsError(EditCollapseError, RuntimeError):

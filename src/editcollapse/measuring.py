@@ -2,7 +2,6 @@
 
 import dataclasses
 import logging
-from pathlib import Path
 
 from editcollapse.answers import answer_probes, score_probes
 from editcollapse.applying import stored_updates
@@ -34,7 +33,7 @@ def evaluate_batch(order: EvaluateOrder, on_method: Progress = None) -> Manifest
     """
     clock = ProvenanceClock(order.key, "evaluation", order.seed)
     edits = order.edits
-    store = ArtifactStore(Path(order.results))
+    store = ArtifactStore(order.results)
     loaded = load(edits.model)
     site = EditSite(loaded, edits.model.layer)
     budget = tokens_per_forward(loaded.device, loaded.size(site.layer), "evaluation")

@@ -28,7 +28,7 @@ def prepare_moment(order: MomentOrder) -> Manifest:
     """
     clock = ProvenanceClock(order.key, "covariance")
     spec = order.covariance
-    store = ArtifactStore(Path(order.results))
+    store = ArtifactStore(order.results)
     moment: SecondMoment | None = None
     followed: list[ConvergenceRow] = []
     if spec.kind == "statistics":

@@ -1,32 +1,33 @@
 """One process computes a unit, others wait and take what it left.
 
-An operating system's file lock: it ends with its holder, however that ends, so that nothing is
-left to clean up after ``kill -9``. The file system must have real locks (local, NFSv4, GPFS).
+The lock is the results folder's (``places``). In a folder of this machine it is the operating
+system's file lock, which ends with its holder, however that ends: nothing is left to clean up
+after ``kill -9``. The file system must have real locks (local, NFSv4, GPFS).
 """
 
 import contextlib
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-import filelock
-
-from editcollapse.artifacts import ArtifactStore
-from editcollapse.errors import ResultsError
+from editcollapse.artifacts import ArtifactStore, unwritable
+from editcollapse.deadlines import time_limit
 from editcollapse.orders import Manifest, Order
+from editcollapse.places import Place
+from editcollapse.turns import device_turn
 
 logger = logging.getLogger(__name__)
 
-LOCKS = Path("locks")
-"""Folder of the locks below the results folder."""
-MANIFESTS = Path("artifacts") / "manifests"
+MANIFESTS = "artifacts/manifests"
 """Folder below the results folder where holders leave what they computed."""
 
 
 def computed_once(order: Order, compute: Callable[[], Manifest]) -> Manifest:
     """Return a unit's manifest: what another process left if its files are whole, else computed.
+
+    The process that computes has the device to itself.
 
     Args:
         order: the unit; its key names the lock.
@@ -35,67 +36,62 @@ def computed_once(order: Order, compute: Callable[[], Manifest]) -> Manifest:
     Raises:
         ResultsError: the results folder cannot be written.
     """
-    results = Path(order.results)
-    left = results / MANIFESTS / f"{order.key}.json"
-    with _alone(results, order.key):
-        manifest = _whole(left, ArtifactStore(results))
+    store = ArtifactStore(order.results)
+    manifest = _whole(store, order)
+    if manifest is not None:
+        return manifest
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(store.place.alone(order.key, lambda: _say_waiting(order)))
+        except OSError as error:
+            raise unwritable(store.place.name, error) from error
+        manifest = _whole(store, order)
         if manifest is None:
-            manifest = compute()
-            _leave(left, manifest)
+            with device_turn(), time_limit(order.key):
+                manifest = compute()
+            _leave(store.place, order, manifest)
     return manifest
+
+
+def _say_waiting(order: Order) -> None:
+    logger.info("%s: another process computes it; waiting", order.key)
 
 
 def left_behind(order: Order) -> Manifest | None:
     """Return what a process left of a unit, if its files are whole; computes and waits for none."""
-    results = Path(order.results)
-    return _whole(results / MANIFESTS / f"{order.key}.json", ArtifactStore(results))
+    return _whole(ArtifactStore(order.results), order)
 
 
-@contextlib.contextmanager
-def _alone(results: Path, key: str) -> Iterator[None]:
-    """Hold the unit's lock for the block, waiting for whoever holds it."""
-    path = results / LOCKS / f"{key}.lock"
-    lock = filelock.FileLock(path)
+def _path(order: Order) -> str:
+    return f"{MANIFESTS}/{order.key}.json"
+
+
+def _whole(store: ArtifactStore, order: Order) -> Manifest | None:
+    """Return the manifest that was left, if it can be read and all its files are whole."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            lock.acquire(timeout=0)
-        except filelock.Timeout:
-            logger.info("%s: another process computes it; waiting", key)
-            lock.acquire()
-    except OSError as error:
-        raise _unwritable(results, error) from error
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def _whole(left: Path, store: ArtifactStore) -> Manifest | None:
-    """Return the manifest in a file, if it can be read and all its files are whole."""
-    try:
-        manifest = Manifest.model_validate_json(left.read_text(encoding="utf-8"))
+        text = store.place.fetch(_path(order)).read_text(encoding="utf-8")
+        manifest = Manifest.model_validate_json(text)
     except (OSError, ValueError):
         return None
-    return manifest if all(store.is_whole(ref) for ref in manifest.refs) else None
+    ours = manifest.unit_id == order.key
+    return manifest if ours and all(store.is_whole(ref) for ref in manifest.refs) else None
 
 
-def _leave(left: Path, manifest: Manifest) -> None:
+def _leave(place: Place, order: Order, manifest: Manifest) -> None:
     """Write a manifest, whole or not at all."""
+    folder = (place.here / _path(order)).parent
+    temporary: Path | None = None
     try:
-        left.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=left.parent, prefix=".", suffix=".json")
+        folder.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=folder, prefix=".", suffix=".json")
+        temporary = Path(name)
         with os.fdopen(handle, "w", encoding="utf-8") as stream:
             stream.write(manifest.model_dump_json())
             stream.flush()
             os.fsync(stream.fileno())
-        Path(name).replace(left)
+        place.put(temporary, _path(order))
     except OSError as error:
-        raise _unwritable(left.parent, error) from error
-
-
-def _unwritable(folder: Path, error: OSError) -> ResultsError:
-    return ResultsError(
-        f"cannot write below {folder}: {error.strerror or error}. Free space or choose another "
-        "folder with --results; finished work is kept."
-    )
+        raise unwritable(place.name, error) from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)

@@ -22,6 +22,7 @@ from editcollapse.orders import (
     UneditedOrder,
     template_set_id_of,
 )
+from editcollapse.places import place_name
 from editcollapse.presets import preset_for
 from editcollapse.requests import RequestFile, RequestRecord
 from editcollapse.specs import ModelSpec, StudySpec
@@ -48,7 +49,8 @@ class StudyPlan:
     """A study whose inputs have been read and identified."""
 
     study: StudySpec
-    results: Path
+    results: str
+    """Absolute path or URL of the results folder."""
     requests: RequestFile
     texts: TextSet
     models: tuple[ModelPlan, ...]
@@ -109,7 +111,7 @@ class StudyPlan:
     def unedited_order(self, plan: ModelPlan) -> UneditedOrder:
         """Return the order for the unedited model's perplexity."""
         return UneditedOrder(
-            results=str(self.results),
+            results=self.results,
             model=plan.order,
             texts=self.texts_ref,
             evaluation_id=self.evaluation_id,
@@ -154,7 +156,7 @@ class StudyPlan:
         """
         for index in range(self.n_batches):
             yield EditOrder(
-                results=str(self.results),
+                results=self.results,
                 model=plan.order,
                 methods=self.study.methods,
                 templates=templates.values,
@@ -168,16 +170,17 @@ class StudyPlan:
             )
 
 
-def plan_study(study: StudySpec, results: Path) -> StudyPlan:
+def plan_study(study: StudySpec, results: str | Path) -> StudyPlan:
     """Return the plan of a study: every input read, checked and identified by content.
 
     Args:
         study: with absolute paths (``study_files.read_study``).
-        results: the results folder; nothing is written to it.
+        results: path or URL of the results folder; nothing is written to it.
 
     Raises:
         EditCollapseError: an input is missing or unusable; the message names it.
     """
+    place = place_name(results)
     requests = read_requests(Path(study.dataset.path))
     requests = select(requests, limit=study.dataset.limit, case_ids=study.dataset.case_ids)
     texts = read_texts(Path(study.evaluation.texts))
@@ -185,14 +188,14 @@ def plan_study(study: StudySpec, results: Path) -> StudyPlan:
     if study.templates.kind == "file" and study.templates.path is not None:
         given = read_templates(Path(study.templates.path))
     probed = [record.request.request_id for record in requests.records[:N_PROBES]]
-    models = tuple(_plan_model(study, spec, str(results), given, probed) for spec in study.models)
+    models = tuple(_plan_model(study, spec, place, given, probed) for spec in study.models)
     identities = [(plan.order.model_id, plan.order.layer) for plan in models]
     if len(set(identities)) != len(identities):
         raise StudyError(
             f"study {study.name!r} names the same model, layer and start token twice among "
             f"{[model.name for model in study.models]}. Remove one."
         )
-    return StudyPlan(study=study, results=results, requests=requests, texts=texts, models=models)
+    return StudyPlan(study=study, results=place, requests=requests, texts=texts, models=models)
 
 
 def _plan_model(

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable
-from pathlib import Path
 
 from editcollapse.artifacts import ArtifactStore
 from editcollapse.devices import tokens_per_forward
@@ -57,7 +56,7 @@ def prepare_templates(order: TemplatesOrder) -> Manifest:
         )
         for index, template in enumerate(drawn.templates)
     ]
-    store = ArtifactStore(Path(order.results))
+    store = ArtifactStore(order.results)
     summary = f"{len(rows)} context templates for {order.model.spec.name}"
     provenance = clock.row(summary, len(rows), str(loaded.device))
     return Manifest(
@@ -79,7 +78,7 @@ def measure_unedited(order: UneditedOrder, on_texts: Progress = None) -> Manifes
         DatasetError: no text can be scored.
     """
     clock = ProvenanceClock(order.key, "unedited")
-    store = ArtifactStore(Path(order.results))
+    store = ArtifactStore(order.results)
     loaded = load(order.model)
     texts = encode_texts(loaded.encoder, store.json(order.texts))
     site = EditSite(loaded, order.model.layer)

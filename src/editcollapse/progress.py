@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from editcollapse.deadlines import check_time
+
 Listener = Callable[[str, int, int], None]
 """Called with what is going on, how much is done, and all there is to do."""
 
@@ -23,9 +25,13 @@ def listening(listener: Listener) -> Iterator[None]:
 
 
 def reporter(what: str) -> Callable[[int, int], None]:
-    """Return a callback that tells the listeners how far ``what`` is."""
+    """Return a callback that tells the listeners how far ``what`` is.
+
+    It raises UnitTimeoutError where the unit at work has had its time.
+    """
 
     def report(done: int, total: int) -> None:
+        check_time()
         for listener in _listeners:
             listener(what, done, total)
 

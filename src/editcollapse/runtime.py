@@ -3,6 +3,7 @@
 Nothing here enters a key or an id.
 """
 
+import math
 import os
 import platform
 import subprocess
@@ -53,6 +54,26 @@ def asked_tf32() -> bool:
     if text not in {"0", "1"}:
         raise StudyError(f"EDITCOLLAPSE_TF32 is {text!r}; it must be 0 or 1.")
     return text == "1"
+
+
+def asked_timeout() -> float | None:
+    """Return the seconds that one unit may take, from EDITCOLLAPSE_UNIT_TIMEOUT_S; None if unset.
+
+    Raises:
+        StudyError: the variable holds no positive number.
+    """
+    text = os.environ.get("EDITCOLLAPSE_UNIT_TIMEOUT_S")
+    if text is None:
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise StudyError(
+            f"EDITCOLLAPSE_UNIT_TIMEOUT_S is {text!r}; it must be a positive number of seconds."
+        )
+    return seconds
 
 
 def free_host_bytes() -> int | None:

@@ -146,6 +146,29 @@ class EvaluationSpec(Spec):
     """Use only the first so many."""
 
 
+class RunnerSpec(Spec):
+    """Where the tasks run. Nothing of it enters the study's identity or its tables."""
+
+    kind: Literal["thread", "dask", "ray"] = "thread"
+    """`thread`: in the flow's own process, one at a time. `dask`, `ray`: on a cluster, whose
+    workers need the wheel with the extra of that name and the same results folder or URL."""
+    workers: Count = 1
+    """With `dask` and `ray`: processes to start on this machine; with an `address`, batches to
+    keep in flight there. Each process keeps one model."""
+    address: str | None = None
+    """With `dask` and `ray`: a cluster that is there, such as `tcp://host:8786` or
+    `ray://host:10001`; where left out, one is started on this machine for the run."""
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> "RunnerSpec":
+        if self.kind == "thread" and (self.workers > 1 or self.address is not None):
+            raise ValueError(
+                'kind "thread" runs one task at a time in the flow\'s own process; for several '
+                'workers or an address choose kind = "dask" or "ray"'
+            )
+        return self
+
+
 class StudySpec(Spec):
     """A grid of models, methods and requests, with what to measure."""
 
@@ -162,7 +185,7 @@ class StudySpec(Spec):
     models: tuple[ModelSpec, ...]
     """Models to edit."""
     dataset: DatasetSpec
-    """The edit requests."""
+    """The file of edit requests, and which of them to use."""
     templates: TemplateSpec = TemplateSpec()
     """The context templates."""
     covariance: CovarianceSpec
@@ -173,6 +196,8 @@ class StudySpec(Spec):
     """The measurements."""
     batch_size: int = Field(default=64, ge=1, le=4096)
     """Edits in one cached task: what a killed run loses at most."""
+    runner: RunnerSpec = RunnerSpec()
+    """Where the tasks run."""
 
     @model_validator(mode="after")
     def _is_consistent(self) -> "StudySpec":

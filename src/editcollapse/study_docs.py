@@ -18,6 +18,7 @@ _TABLES: tuple[tuple[str, type[BaseModel]], ...] = (
     ("[covariance]", specs.CovarianceSpec),
     ("[value], or [models.value] below a model", specs.ValueSpec),
     ("[evaluation]", specs.EvaluationSpec),
+    ("[runner]", specs.RunnerSpec),
 )
 _HEAD = """# The study file
 

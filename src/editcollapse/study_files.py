@@ -14,6 +14,7 @@ from editcollapse.specs import (
     DatasetSpec,
     EvaluationSpec,
     ModelSpec,
+    RunnerSpec,
     StudySpec,
     TemplateSpec,
     ValueSpec,
@@ -154,6 +155,7 @@ def _fields_at(location: tuple[int | str, ...]) -> list[str]:
         "covariance": CovarianceSpec,
         "value": ValueSpec,
         "evaluation": EvaluationSpec,
+        "runner": RunnerSpec,
     }
     for part in location:
         spec = tables.get(str(part), spec)

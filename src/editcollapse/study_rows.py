@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 from editcollapse import NUMERICS
 from editcollapse.fingerprints import canonical
@@ -45,8 +46,15 @@ def _study_row(plan: StudyPlan) -> StudyRow:
         evaluation_id=plan.evaluation_id,
         seed=plan.study.seed,
         numerics=NUMERICS,
-        settings=json.dumps(canonical(without_paths(plan.study)), sort_keys=True),
+        settings=json.dumps(_settings(plan), sort_keys=True),
     )
+
+
+def _settings(plan: StudyPlan) -> Any:
+    """Return the study as plain data: nothing of the machine, nor of where its tasks ran."""
+    settings = canonical(without_paths(plan.study))
+    del settings["runner"]
+    return settings
 
 
 def _model_rows(plan: StudyPlan) -> Iterator[StudyModelRow]:

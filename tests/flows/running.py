@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -34,6 +35,8 @@ class Run:
     results: Path
     tasks: tuple[tuple[str, str], ...]
     """Name and state name of each task run, sub-flows included."""
+    flow_run_id: object = None
+    """The run on the server."""
 
     @property
     def states(self) -> dict[str, str]:
@@ -54,7 +57,8 @@ def run_in_process(study: Path, results: Path) -> Run:
     n_units = 1 + sum(3 + 2 * plan.n_batches + _corpus_units(plan, model) for model in plan.models)
     state = collapse_study(spec, str(results), return_state=True)
     study_id = state.result()
-    return Run(study_id, results, _task_states(state.state_details.flow_run_id, n_units))
+    run_id = state.state_details.flow_run_id
+    return Run(study_id, results, _task_states(run_id, n_units), run_id)
 
 
 def _corpus_units(plan: StudyPlan, model: ModelPlan) -> int:
@@ -130,6 +134,13 @@ def units_computed(results: Path) -> Counter[str]:
 def records(results: Path, kind: str = "") -> dict[str, int]:
     """Return the records of finished tasks with their times of change."""
     return {path.name: path.stat().st_mtime_ns for path in (results / "records").glob(f"{kind}*")}
+
+
+def free_port() -> int:
+    """Return a port of this machine that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def environment(home: Path, **more: str) -> dict[str, str]:

@@ -40,7 +40,7 @@ def entered(orders):
 def test_rows_wait_for_each_other(clock, tmp_path):
     """What comes within half a minute is entered together, and all is entered when asked."""
     orders = []
-    rows = RowsToRecord(tmp_path, lambda _, order: orders.append(order))
+    rows = RowsToRecord(str(tmp_path), lambda _, order: orders.append(order))
     for seconds, name in ((1, "a"), (20, "b"), (10, "c"), (5, "d")):
         clock.now += seconds
         rows.add([ref(name)])
@@ -63,7 +63,7 @@ def test_rows_that_cannot_be_entered_wait_on(clock, tmp_path):
         if len(orders) == 1:
             raise ResultsError("the disk is full")
 
-    rows = RowsToRecord(tmp_path, refuse)
+    rows = RowsToRecord(str(tmp_path), refuse)
     rows.add([ref("a")])
     with pytest.raises(ResultsError):
         rows.enter()
@@ -75,14 +75,14 @@ def test_rows_that_cannot_be_entered_wait_on(clock, tmp_path):
 def test_rows_that_the_database_has_start_no_task(clock, tmp_path, monkeypatch):
     """A cached study enters nothing."""
     monkeypatch.setattr(bookkeeping, "is_recorded", lambda _: True)
-    rows = RowsToRecord(tmp_path, lambda *_: pytest.fail("entered"))
+    rows = RowsToRecord(str(tmp_path), lambda *_: pytest.fail("entered"))
     rows.add([ref("a")])
     rows.enter()
 
 
 def test_digest_is_of_the_rows_alone(clock, tmp_path):
     """In whatever order and groups rows come, the report that covers them is the same."""
-    one, two, other = (RowsToRecord(tmp_path, lambda *_: None) for _ in range(3))
+    one, two, other = (RowsToRecord(str(tmp_path), lambda *_: None) for _ in range(3))
     one.add([ref("a"), ref("b")])
     two.add([ref("b")])
     two.enter()

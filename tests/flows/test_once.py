@@ -10,9 +10,10 @@ import filelock
 import pytest
 
 from editcollapse.errors import ResultsError
-from editcollapse.once import LOCKS, MANIFESTS, computed_once
+from editcollapse.once import MANIFESTS, computed_once
 from editcollapse.orders import Manifest
 from editcollapse.passes import MomentPass
+from editcollapse.places import LOCKS
 from editcollapse.planning import plan_study
 from editcollapse.study_files import read_study
 from tests.flows.running import REPOSITORY, environment, units_computed

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from editcollapse.errors import ResultsError
+from editcollapse.once import MANIFESTS, left_behind
 from editcollapse.specs import EvaluationSpec
 from editcollapse.study_files import read_study
 from flows.__main__ import USER_ERROR, main
@@ -75,11 +76,11 @@ def test_measurements_are_those_of_a_study_on_these_texts(again, other_texts, st
 
 
 def test_edits_that_are_not_stored_are_counted(backend, study, other_texts, results):
-    """One batch without a record: the refusal counts it, names the command, and writes nothing."""
+    """One batch that left none: the refusal counts it, names the command, and writes nothing."""
     from flows.reevaluation import reevaluate
 
     lost = min(records(results, "edits-"))
-    (results / "records" / lost).unlink()
+    (results / MANIFESTS / f"{lost}.json").unlink()
     before = records(results)
     with pytest.raises(
         ResultsError, match=f"1 of {N_BATCHES} edit batches of study 'small'"
@@ -102,14 +103,13 @@ def test_damaged_update_is_not_made_again(backend, study, other_texts, results):
 
 def test_update_damaged_after_the_plan_is_not_made_again(study, other_texts, results):
     """Also where a file is damaged while the re-evaluation runs, its batch is refused."""
-    from flows.outlook import CachedManifests
     from flows.reevaluation import StoredEditsRun, plan_reevaluation
     from tasks.editing import apply_edits
 
     plan = plan_reevaluation(read_study(study), EvaluationSpec(texts=str(other_texts)), results)
     (model,) = plan.models
-    cached = CachedManifests(results)
-    orders = list(plan.edit_orders(model, cached.of(model.templates), cached.of(model.moment)))
+    templates, moment = left_behind(model.templates), left_behind(model.moment)
+    orders = list(plan.edit_orders(model, templates, moment))
     run = StoredEditsRun(plan)
     assert len(run.compute_all(apply_edits, orders)) == N_BATCHES
     _cut_an_update(results)

@@ -10,8 +10,9 @@ import pytest
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from editcollapse.covariance_units import cut_corpus
-from editcollapse.once import LOCKS, MANIFESTS
+from editcollapse.once import MANIFESTS
 from editcollapse.passes import MomentPass
+from editcollapse.places import LOCKS
 from editcollapse.planning import plan_study
 from editcollapse.study_files import read_study
 from flows.__main__ import main

@@ -53,7 +53,7 @@ def test_same_content_same_file(store, kind):
     """Equal content is one file, named by the digest of its bytes, below the results folder."""
     (first, _), (second, _) = put(store, kind), put(store, kind)
     assert first == second
-    path = store.results / first.path
+    path = store.here / first.path
     assert not os.path.isabs(first.path)  # noqa: PTH117  a string, not a path
     assert digest_file(path) == first.digest == path.stem
     assert path.stat().st_size == first.n_bytes
@@ -67,7 +67,7 @@ def test_damage_is_found(store, kind, damage):
     """A flipped bit, a cut or a missing file is found before anything is read from it."""
     ref, read = put(store, kind)
     assert store.is_whole(ref)
-    path = store.results / ref.path
+    path = store.here / ref.path
     data = bytearray(path.read_bytes())
     if damage == "delete":
         path.unlink()
@@ -94,7 +94,7 @@ def test_failed_write_leaves_nothing(store):
     shared = torch.zeros(4)
     with pytest.raises(RuntimeError, match="share memory"):
         store.put_tensors("t", {"a": shared, "b": shared})
-    assert not [path for path in store.results.rglob("*") if path.is_file()]
+    assert not [path for path in store.here.rglob("*") if path.is_file()]
 
 
 _FULL_DISK = """
@@ -138,5 +138,5 @@ def test_folder_that_cannot_be_written(tmp_path):
 def test_reference_holds_no_machine(store):
     """A reference is the same wherever the results folder lies."""
     ref, _ = put(store, "json")
-    other, _ = put(ArtifactStore(store.results.parent / "elsewhere"), "json")
+    other, _ = put(ArtifactStore(store.here.parent / "elsewhere"), "json")
     assert ref == other

@@ -213,7 +213,7 @@ def test_drawn_templates_are_recorded(outcome_of):
 def test_changed_updates_are_refused(outcome_of):
     """A file of updates that was damaged on disk is not measured."""
     outcome = outcome_of(dataset__limit=1)
-    path = outcome.store.results / outcome.edits[0].tensors.path
+    path = outcome.store.here / outcome.edits[0].tensors.path
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)

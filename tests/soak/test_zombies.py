@@ -44,7 +44,7 @@ def test_killed_run_becomes_crashed(tmp_path):
             runs = found.ask("flow_runs/filter", {"flow_runs": {"name": {"any_": ["scheduled"]}}})
             states = {run["state_type"] for run in runs}
             assert len(runs) == 1
-        print(f"Crashed {time.monotonic() - killed:.0f} s after the kill")  # noqa: T201
+        print(f"Crashed {time.monotonic() - killed:.0f} s after the kill")
         assert "No heartbeat for 90 seconds" in runs[0]["state"]["message"]
         assert (
             found.flows("run", "studies/scheduled.toml", "--results", found.results).returncode == 0

@@ -11,6 +11,7 @@ import pytest
 from editcollapse.fingerprints import digest_file
 from editcollapse.outcomes import ROW_TYPES
 from editcollapse.tables import frame_of
+from storage.backup import back_up
 from storage.database import publish_snapshot
 from storage.rows import ROWS_FOLDER, RowsFile
 from storage.writer import ingest
@@ -140,6 +141,36 @@ def folder_at(empty_results):
 def folder(tmp_path, folder_at):
     """Return a results folder with an empty store."""
     return folder_at(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def original(tmp_path_factory, folder_at):
+    """Return a results folder with a study, rows recorded twice, a manifest, a record, tensors."""
+    folder = folder_at(tmp_path_factory.mktemp("original"))
+    folder.add_study(perplexities=(5.0, float("inf")))
+    ingest(
+        folder.results,
+        [folder.write("models", make_row("models", source=name)) for name in ("a", "b", "c", "d")],
+    )
+    folder.publish()
+    results = folder.results
+    tensors = results / "artifacts/updates/x.safetensors"
+    tensors.parent.mkdir(parents=True)
+    tensors.write_bytes(b"tensors")
+    named = tensors.rename(tensors.with_name(f"{digest_file(tensors)}.safetensors"))
+    text = f'{{"path": "{named.relative_to(results).as_posix()}"}}'
+    for path in (results / "artifacts/manifests/edits-1.json", results / "records/edits-1"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def archive(original, tmp_path_factory):
+    """Return a backup of it."""
+    path = tmp_path_factory.mktemp("archive") / "b.tar"
+    back_up(original.results, path)
+    return path
 
 
 @pytest.fixture(name="make_row")

@@ -1,5 +1,7 @@
 """The store from row files alone: equal to the original, honest about what is missing."""
 
+from pathlib import Path
+
 import duckdb
 import pytest
 
@@ -43,6 +45,24 @@ def test_rebuilt_twice_from_nothing_is_the_same(folder):
         (folder.results / STORE).unlink()
         rebuild(folder.results)
         assert _tables(folder) == before
+
+
+def test_rebuild_of_a_folder_given_relative(folder, monkeypatch):
+    """``--results results`` from the folder above finds the same files."""
+    folder.add_study()
+    monkeypatch.chdir(folder.results.parent)
+    report = rebuild(Path(folder.results.name))
+    assert (report.n_files, report.skipped) == (12, ())
+
+
+def test_without_a_store_the_snapshot_gives_the_order(folder, make_row):
+    """Of two rows with one key the later one counts, though its digest sorts before the other."""
+    for name in ("a", "b", "c", "d"):
+        folder.add("models", make_row("models", source=name))
+    folder.publish()
+    (folder.results / STORE).unlink()
+    rebuild(folder.results)
+    assert ask(folder.results, "select source from models").rows() == [("d",)]
 
 
 def test_rebuild_publishes(folder):

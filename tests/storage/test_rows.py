@@ -1,11 +1,15 @@
 """Row files are checked before anything is written."""
 
+from pathlib import Path
+
 import polars as pl
 import pytest
 
 from editcollapse.errors import ArtifactError, ResultsError
 from editcollapse.fingerprints import digest_file
 from editcollapse.tables import frame_of
+from storage.database import open_store
+from storage.rebuild import rebuild
 from storage.rows import RowsFile, check_frame, find_row_files, read_rows
 
 
@@ -34,6 +38,65 @@ def test_find_row_files_is_sorted(folder, make_row):
     found = [(file.table, file.digest) for file in find_row_files(folder.results)]
     assert found == sorted(found)
     assert len(found) == 4
+
+
+def test_find_row_files_leaves_links_alone(folder, make_row, tmp_path):
+    """A link to a file, and a table's folder that is one, may lead anywhere: passed over."""
+    file = folder.write("studies", make_row("studies"))
+    inside = folder.write("models", make_row("models"))
+    outside = tmp_path / "outside"
+    (folder.results / file.path).parent.rename(outside)
+    (folder.results / file.path).parent.symlink_to(outside)
+    link = (folder.results / inside.path).with_name(f"{'0' * 32}.parquet")
+    link.symlink_to(outside / file.path.name)
+    assert find_row_files(folder.results) == (inside,)
+    for path in (file.path, link.relative_to(folder.results)):
+        with pytest.raises(ResultsError, match="is a symbolic link"):
+            read_rows(folder.results, RowsFile("studies", path, file.digest))
+
+
+@pytest.mark.parametrize("base", ["", "."])
+def test_folder_may_be_given_relative(folder, make_row, monkeypatch, base):
+    """Row files are found and read where the results folder is named from the working directory."""
+    folder.write("studies", make_row("studies"))
+    monkeypatch.chdir(folder.results.parent)
+    results = Path(base) / folder.results.name
+    (found,) = find_row_files(results)
+    assert read_rows(results, found).height == 1
+    assert find_row_files(folder.results) == (found,)
+
+
+@pytest.mark.parametrize("name", ["../outside.parquet", "artifacts/../../outside.parquet", "/abs"])
+def test_path_that_leads_out_is_refused(folder, make_row, name):
+    """A path with ``..``, and an absolute one elsewhere, are refused though the digest is right."""
+    file = folder.write("studies", make_row("studies"))
+    outside = folder.results.parent / "outside.parquet"
+    outside.write_bytes((folder.results / file.path).read_bytes())
+    path = outside if name == "/abs" else Path(name)
+    with pytest.raises(ResultsError, match="leads out of the folder"):
+        read_rows(folder.results, RowsFile("studies", path, file.digest))
+
+
+@pytest.mark.parametrize("digest", ["../../../outside", "x'; drop table ledger; --", "", "A" * 32])
+def test_digest_of_a_hostile_ledger_is_refused(folder, digest):
+    """A digest is hexadecimal digits; path characters and SQL in a ledger open nothing."""
+    with open_store(folder.results) as connection:
+        connection.execute(
+            "insert into ledger values ('studies', ?, 1, 1, now()::timestamp)", [digest]
+        )
+    (skipped,) = rebuild(folder.results).skipped
+    assert "has no digest's name" in skipped.reason
+
+
+@pytest.mark.parametrize("table", ["../../../etc", "edits; drop table edits", "ledger", ""])
+def test_table_of_a_hostile_ledger_is_refused(folder, table):
+    """Only the tables that there are name folders, and never the ledger itself."""
+    with open_store(folder.results) as connection:
+        connection.execute(
+            "insert into ledger values (?, ?, 1, 1, now()::timestamp)", [table, "0" * 32]
+        )
+    (skipped,) = rebuild(folder.results).skipped
+    assert "which there is not" in skipped.reason
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Tasks called as plain functions: what they hand back, and what they leave."""
 
 import json
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -77,7 +78,7 @@ def test_each_unit_says_how_it_came_about(manifests, here):
     """Every unit leaves one provenance row under its own key."""
     for manifest in manifests.values():
         (ref,) = [ref for ref in manifest.rows if ref.table == "provenance"]
-        frame = pl.read_parquet(here.results / ref.path)
+        frame = pl.read_parquet(Path(here.results) / ref.path)
         assert frame["unit_id"].to_list() == [manifest.unit_id]
 
 
@@ -85,12 +86,12 @@ def test_batch_has_a_row_for_each_edit(manifests, here):
     """Edits and measurements have one row for each method and request."""
     for kind, table in (("edits", "edits"), ("evaluation", "measurements")):
         (ref,) = [ref for ref in manifests[kind].rows if ref.table == table]
-        assert pl.read_parquet(here.results / ref.path).height == BATCH_SIZE * len(METHODS)
+        assert pl.read_parquet(Path(here.results) / ref.path).height == BATCH_SIZE * len(METHODS)
 
 
 def test_covariance_is_left_for_other_processes(manifests, here):
     """The covariance's task leaves its manifest where another process that needs it looks."""
-    left = here.results / MANIFESTS / f"{manifests['covariance'].unit_id}.json"
+    left = Path(here.results) / MANIFESTS / f"{manifests['covariance'].unit_id}.json"
     assert Manifest.model_validate_json(left.read_text()) == manifests["covariance"]
 
 
