@@ -67,6 +67,7 @@ class Served:
                 with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
                     return json.load(answer)
             except urllib.error.HTTPError as error:
+                error.close()
                 busy = error.code == HTTPStatus.SERVICE_UNAVAILABLE
                 if not busy or time.monotonic() > deadline:
                     raise

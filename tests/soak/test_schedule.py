@@ -66,7 +66,16 @@ def _often(study):
 def _task_states(found, run):
     """Return state names of a run's tasks and how often each occurs, once all have arrived."""
     asked = {"flow_runs": {"id": {"any_": [run["id"]]}}}
-    tasks = found.ask("task_runs/filter", asked)
+    deadline = time.monotonic() + 60
+    before = -1
+    while True:
+        tasks = found.ask("task_runs/filter", asked)
+        ended = all(task["state_type"] == "COMPLETED" for task in tasks)
+        if ended and len(tasks) == before:
+            break
+        assert time.monotonic() < deadline, "task states did not reach the server"
+        before = len(tasks)
+        time.sleep(2)  # the server takes them in once a second
     names = [task["state_name"] for task in tasks if not task["name"].startswith("record ")]
     return {name: names.count(name) for name in sorted(set(names))}
 

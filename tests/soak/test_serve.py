@@ -174,6 +174,7 @@ def test_password_is_asked_for(tmp_path):
     with served(tmp_path / "s", password=PASSWORD) as found:
         with pytest.raises(urllib.error.HTTPError) as refused:
             urllib.request.urlopen(f"{found.api}/admin/version", timeout=10)  # noqa: S310
+        refused.value.close()
         assert refused.value.code == 401
         done = found.flows("deploy", PREFECT_API_AUTH_STRING="reader:wrong")
         assert done.returncode == 2
