@@ -1,4 +1,4 @@
-.PHONY: help setup demo test soak check bench
+.PHONY: help setup demo test soak check bench server deploy
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
@@ -21,6 +21,12 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 demo: setup ## run the embedded study and print what it found
 	$(BIN)/python -m flows run studies/demo.toml --results $(RESULTS)
+
+server: setup ## run a Prefect server, one worker and the reports' pages until Ctrl-C
+	@exec $(BIN)/python -m flows serve --results $(RESULTS)
+
+deploy: setup ## register the deployments of prefect.yaml; again after editing studies/scheduled.toml
+	$(BIN)/python -m flows deploy --results $(RESULTS)
 
 test: setup ## run the tests
 	$(BIN)/python -m pytest -q

@@ -15,19 +15,22 @@ from editcollapse.places import place_name, place_of
 from editcollapse.specs import StudySpec
 from editcollapse.study_files import read_study
 from flows import surroundings, upkeep
+from flows.operations import OPERATIONS
 from flows.options import build_parser
 from flows.plan_text import plan_lines, survey_lines
 from flows.terminal import (
+    STOPPED,
     console,
     incidence_table,
     print_frame,
     progress_bar,
     shown,
+    tell_cancelled,
     tell_mistakes_once,
 )
+from reports.escaping import visible_lines
 
 USER_ERROR = 2
-STOPPED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -61,8 +64,7 @@ def run(options: argparse.Namespace) -> int:
             state = collapse_study(study, place.name, return_state=True)
             study_id = "" if state.is_cancelled() else str(state.result())
     if state.is_cancelled():
-        console(to_stderr=True).print("cancelled: the same command goes on from here")
-        return STOPPED
+        return tell_cancelled()
     from storage.queries import incidence
 
     screen.print(incidence_table(incidence(place.here, study_id)))
@@ -72,6 +74,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _print_epilogue(study: StudySpec, results: str) -> None:
     """Print the claim, where the results lie, and what to try next."""
+    from reports.page import report_path
     from storage.database import SNAPSHOT
 
     screen = console()
@@ -79,6 +82,8 @@ def _print_epilogue(study: StudySpec, results: str) -> None:
         screen.print(f"\nNote: {study.note}", markup=False)
     snapshot = shown(f"{results}/{SNAPSHOT}")
     screen.print(f"\nresults: {snapshot}", markup=False, soft_wrap=True)
+    page = shown(f"{results}/{report_path(study.name)}")
+    screen.print(f"report:  {page}", markup=False, soft_wrap=True)
     at = "" if results == place_name("results") else f" --results {shown(results)}"
     query = "select model, method, subject_position, n_collapsed, n_edits from collapse_incidence"
     screen.print(f'next:    python -m flows sql "{query}"{at}', markup=False, soft_wrap=True)
@@ -112,7 +117,8 @@ def sql(options: argparse.Namespace) -> int:
 
     frame = ask(folder_to_read(place_of(options.results)), options.query)
     if options.csv:
-        sys.stdout.write(frame.write_csv())
+        text = frame.write_csv()
+        sys.stdout.write(visible_lines(text) if sys.stdout.isatty() else text)
     else:
         print_frame(frame)
     return 0
@@ -157,6 +163,18 @@ def check_model(options: argparse.Namespace) -> int:
     return 0 if found.passed else 1
 
 
+def report(options: argparse.Namespace) -> int:
+    """Write a study's HTML report."""
+    from reports.page import write_report
+    from storage.findings import find_study
+    from storage.sharing import folder_to_read
+
+    place = place_of(options.results)
+    path = write_report(place, find_study(folder_to_read(place), options.study))
+    console().print(f"report: {shown(f'{place.name}/{path}')}", markup=False, soft_wrap=True)
+    return 0
+
+
 def rebuild(options: argparse.Namespace) -> int:
     """Make the database again from the row files."""
     from storage.database import STORE
@@ -196,11 +214,13 @@ _COMMANDS = {
     "sql": sql,
     "tables": tables,
     "check-model": check_model,
+    "report": report,
     "rebuild": rebuild,
     "gc": upkeep.gc,
     "backup": upkeep.backup,
     "restore": upkeep.restore,
     "pretrain": pretrain,
+    **OPERATIONS,
 }
 
 

@@ -6,6 +6,7 @@ none: it has to look itself, before each unit of work.
 
 import logging
 import time
+from typing import Any
 from uuid import UUID
 
 from prefect import get_client
@@ -52,6 +53,6 @@ class CancellationWatch:
             raise RunCancelled(MESSAGE)
 
 
-def cancelled_state() -> State[str]:
+def cancelled_state() -> State[Any]:
     """Return the state that a cancelled run ends in."""
     return Cancelled(message=MESSAGE)

@@ -4,6 +4,10 @@ import argparse
 from pathlib import Path
 
 from editcollapse import __version__
+from flows.operation_options import add_operations
+from flows.option_parts import add_command as _command
+from flows.option_parts import add_results as _results
+from flows.upkeep_options import add_upkeep
 
 _STUDY = "study file, such as studies/demo.toml"
 
@@ -86,6 +90,21 @@ def build_parser() -> argparse.ArgumentParser:
         help="whether a start token (BOS) opens prompts",
     )
 
+    report = _command(
+        commands,
+        "report",
+        "write a study's HTML report again from the published results",
+        "python -m flows report\n  python -m flows report demo --results /data/demo",
+    )
+    report.add_argument(
+        "study",
+        nargs="?",
+        default="",
+        metavar="STUDY",
+        help="name or id of a study; may be left out where there is one only",
+    )
+    _results(report)
+
     rebuild = _command(
         commands,
         "rebuild",
@@ -93,7 +112,7 @@ def build_parser() -> argparse.ArgumentParser:
         "python -m flows rebuild --results results",
     )
     _results(rebuild)
-    _upkeep(commands)
+    add_upkeep(commands)
 
     pretrain = _command(
         commands,
@@ -104,89 +123,5 @@ def build_parser() -> argparse.ArgumentParser:
     pretrain.add_argument(
         "--output", type=Path, required=True, metavar="DIR", help="folder for models and data"
     )
+    add_operations(commands)
     return parser
-
-
-def _upkeep(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the commands that keep a results folder in order (docs/upkeep.md)."""
-    gc = _command(
-        commands,
-        "gc",
-        "list, or remove, files of a results folder that nothing refers to",
-        "python -m flows gc\n  python -m flows gc --remove --older-than 168",
-    )
-    gc.add_argument("--remove", action="store_true", help="remove what is listed")
-    gc.add_argument(
-        "--older-than",
-        type=_hours,
-        default=24.0,
-        metavar="HOURS",
-        help="leave files that changed in the last HOURS (default: 24)",
-    )
-    gc.add_argument(
-        "--unrecorded",
-        action="store_true",
-        help="also units without a row in the database: shards and sums of second moments that "
-        "are merged, and whatever a killed study would go on from",
-    )
-    _results(gc)
-
-    backup = _command(
-        commands,
-        "backup",
-        "write the database, rows and records to one tar file, while studies run",
-        "python -m flows backup /backups/rome.tar --results results",
-    )
-    backup.add_argument("target", type=Path, metavar="TARGET.tar", help="a new file")
-    backup.add_argument(
-        "--tensors",
-        action="store_true",
-        help="also updates and second moments: large, and computed again where missing",
-    )
-    _results(backup)
-
-    restore = _command(
-        commands,
-        "restore",
-        "check a backup and unpack it to a new results folder",
-        "python -m flows restore /backups/rome.tar --results restored",
-    )
-    restore.add_argument("source", type=Path, metavar="BACKUP.tar", help="what backup wrote")
-    _results(restore)
-
-
-def _hours(text: str) -> float:
-    """Return a number of hours that is not negative."""
-    try:
-        hours = float(text)
-    except ValueError:
-        hours = -1.0
-    if not hours >= 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of hours")
-    return hours
-
-
-def _command(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
-    name: str,
-    summary: str,
-    examples: str,
-) -> argparse.ArgumentParser:
-    """Add one command with its examples."""
-    return commands.add_parser(
-        name,
-        help=summary,
-        description=summary[0].upper() + summary[1:] + ".",
-        epilog=f"examples:\n  {examples}\n",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-
-
-def _results(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--results",
-        default="results",
-        metavar="DIR",
-        help="results folder, or a URL such as s3://bucket/folder; everything a study writes lies "
-        "below it (default: results)",
-    )

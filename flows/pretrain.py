@@ -9,6 +9,7 @@ from prefect import flow, tags
 from editcollapse.errors import StudyError, nearest_first
 from editcollapse.progress import OVERALL, reporter
 from editcollapse.recipes import DEMO_RECIPES, PretrainRecipe
+from flows.progress_page import shown_progress
 from flows.runners import one_at_a_time
 from tasks.pretraining import pretrain_model, write_data
 
@@ -40,16 +41,17 @@ def pretrain_demo_models(
     report = reporter(OVERALL)
     n_units = 1 + len(recipes)
     written: list[str] = []
-    for world_seed in sorted({recipe.world_seed for recipe in recipes}):
-        write_data.submit(str(folder), world_seed).result()
-    report(1, n_units)
-    for recipe in recipes:
-        place = folder / "models" / recipe.name
-        with tags(f"model:{recipe.name}"):
-            loss = pretrain_model.submit(recipe, str(place)).result()
-        logger.info("%s: %d steps, loss %.4f", recipe.name, recipe.steps, loss)
-        written.append(str(place))
-        report(1 + len(written), n_units)
+    with shown_progress("pretraining", folder.name):
+        for world_seed in sorted({recipe.world_seed for recipe in recipes}):
+            write_data.submit(str(folder), world_seed).result()
+        report(1, n_units)
+        for recipe in recipes:
+            place = folder / "models" / recipe.name
+            with tags(f"model:{recipe.name}"):
+                loss = pretrain_model.submit(recipe, str(place)).result()
+            logger.info("%s: %d steps, loss %.4f", recipe.name, recipe.steps, loss)
+            written.append(str(place))
+            report(1 + len(written), n_units)
     return written
 
 

@@ -70,12 +70,13 @@ def _ray(spec: RunnerSpec) -> Runner:
         os.environ["RAY_AUTH_MODE"] = "token"
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         runner = RayTaskRunner(
+            address="local",  # a cluster that happens to run here is somebody else's
             init_kwargs={
                 "num_cpus": spec.workers,
                 "include_dashboard": False,
                 "log_to_driver": False,
                 "logging_level": "WARNING",
-            }
+            },
         )
     return cast("Runner", runner)
 

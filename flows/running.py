@@ -34,13 +34,20 @@ def runs_here() -> bool:
     return isinstance(runner, ThreadPoolTaskRunner) and runner._max_workers == 1  # noqa: SLF001
 
 
+def is_unit(task: Task[[Any], Any]) -> bool:
+    """Return whether a task is a unit of work, which any worker can do."""
+    return "gpu" in task.tags
+
+
 def started(task: Task[[Any], Result], order: Order) -> Callable[[], Result]:
     """Give one task to the task runner; return what waits for its result.
+
+    What is no unit of work (records, reports) needs the database and runs in this process.
 
     A task has the tags of its own kind only, not those of the flow run: they are what the server
     is asked about, and every one is written with every event of the task.
     """
-    if not runs_here():
+    if is_unit(task) and not runs_here():
         with _no_tags():
             return task.submit(order).result
 

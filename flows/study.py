@@ -6,16 +6,17 @@ it stopped; a run of the same study elsewhere has the same ids.
 
 from pathlib import Path
 
-from prefect import Flow, flow, tags
+from prefect import flow
 from prefect.client.schemas.objects import State
 
-from editcollapse.places import place_of
 from editcollapse.planning import plan_study
-from editcollapse.running_studies import running_study
 from editcollapse.specs import StudySpec
 from editcollapse.study_files import with_absolute_paths
 from flows.cancelling import RunCancelled, cancelled_state
-from flows.runners import Runner, one_at_a_time, task_runner_of
+from flows.model_flows import for_each_model
+from flows.progress_page import shown_progress
+from flows.run_page import name_the_study, show_findings
+from flows.runners import one_at_a_time
 from flows.running import tag_this_run
 from flows.study_run import StudyRun
 
@@ -43,42 +44,18 @@ def collapse_study(study: StudySpec, results: str = "results") -> str | State[st
     """
     plan = plan_study(with_absolute_paths(study, Path.cwd()), results)
     run = StudyRun(plan)
-    about = f"study:{study.name}"
-    named = [f"model:{model.order.spec.name}" for model in plan.models]
-    tag_this_run(about, *named)
+    tag_this_run(
+        f"study:{study.name}",
+        *(f"model:{each.order.spec.name}" for each in plan.models),
+        *(f"method:{method}" for method in study.methods),
+    )
+    name_the_study(plan.study_id)
     try:
-        with running_study(place_of(plan.results).here), run.recording():
+        with shown_progress("study", study.name), run.recording():
             run.rows.add(run.study_rows())
-            if len(plan.models) == 1 and study.runner.kind == "thread":
-                run.edit(plan.models[0])  # on the study's own page: a sub-flow takes a second
-            else:
-                edit_model = _edit_model_flow(task_runner_of(study.runner))
-                for model, name in zip(plan.models, named, strict=True):
-                    with tags(about, name):
-                        edit_model(model.order.spec.name, model.order.layer)
+            for_each_model(run, run.edit, ", ".join(study.methods))
             run.report()
     except RunCancelled:
         return cancelled_state()
+    show_findings(plan.results, plan.study_id)
     return plan.study_id
-
-
-def _edit_model_flow(runner: Runner) -> Flow[[str, int], None]:
-    """Return the sub-flow of one model, with a task runner.
-
-    Its page shows two short parameters, not a whole plan. It travels to the workers of a cluster
-    with each task, which have none of these modules: so it imports what it needs when it runs.
-    """
-
-    @flow(
-        name="edit-model",
-        flow_run_name="{model} layer {layer}",
-        task_runner=runner,
-        persist_result=False,
-    )
-    def edit_model(model: str, layer: int) -> None:
-        """Prepare one model, then edit and measure it batch by batch."""
-        from flows.study_run import present_run
-
-        present_run().edit_named(model, layer)
-
-    return edit_model

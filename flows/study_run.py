@@ -5,7 +5,6 @@ import dataclasses
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextvars import ContextVar
 from typing import Any
 
 from prefect import Task
@@ -18,6 +17,7 @@ from editcollapse.passes import MomentPass
 from editcollapse.planning import ModelPlan, StudyPlan
 from editcollapse.progress import OVERALL, reporter
 from editcollapse.requests import RequestRecord
+from editcollapse.running_studies import running_study
 from editcollapse.study_rows import study_rows
 from flows.bookkeeping import RowsToRecord
 from flows.cancelling import CancellationWatch
@@ -58,6 +58,12 @@ class _Measured:
     wait: Wait
 
 
+def units_of(plan: StudyPlan, model: ModelPlan) -> int:
+    """Return how many units one model has, if none of them is skipped."""
+    units = UNITS_PER_MODEL + UNITS_PER_BATCH * plan.n_batches
+    return units + units_at_most(MomentPass.of(plan, model))
+
+
 class StudyRun:
     """One pass through a plan.
 
@@ -74,12 +80,7 @@ class StudyRun:
         self._cancellation = CancellationWatch()
         self._done = 0
         self._report_progress = reporter(OVERALL)
-        self._total = 1 + sum(
-            UNITS_PER_MODEL
-            + UNITS_PER_BATCH * plan.n_batches
-            + units_at_most(MomentPass.of(plan, model))
-            for model in plan.models
-        )
+        self._total = 1 + sum(units_of(plan, model) for model in plan.models)
 
     def study_rows(self) -> list[ArtifactRef]:
         """Return the rows that describe the study itself, written."""
@@ -140,27 +141,16 @@ class StudyRun:
             ]
         )
 
-    def edit_named(self, name: str, layer: int) -> None:
-        """Edit the model that the study calls so."""
-        (model,) = (
-            model
-            for model in self.plan.models
-            if (model.order.spec.name, model.order.layer) == (name, layer)
-        )
-        self.edit(model)
-
     @contextlib.contextmanager
     def recording(self) -> Iterator[None]:
-        """Be the present run; enter what is computed also where the study ends with an error."""
-        token = _present.set(self)
-        try:
-            yield
-        except BaseException:
-            with contextlib.suppress(EditCollapseError):  # the first error is the one to tell
-                self.rows.enter()
-            raise
-        finally:
-            _present.reset(token)
+        """Enter what is computed also where the study ends with an error."""
+        with running_study(self.store.here):
+            try:
+                yield
+            except BaseException:
+                with contextlib.suppress(EditCollapseError):  # the first error is the one to tell
+                    self.rows.enter()
+                raise
 
     def compute(self, task: Task[[Any], Manifest], order: Order) -> Manifest:
         """Return a unit's manifest, computed or cached; a damaged file makes it compute again."""
@@ -201,6 +191,7 @@ class StudyRun:
         if damaged:
             logger.warning("computing again, damaged or missing: %s", ", ".join(damaged))
             manifest = self._call(task, order, refresh_cache=True)
+        logger.info("%s", manifest.summary)
         self._advance()
         return manifest
 
@@ -238,11 +229,3 @@ class StudyRun:
             case_id=record.case_id,
             reason=reason,
         )
-
-
-_present: ContextVar[StudyRun] = ContextVar("present_run")
-
-
-def present_run() -> StudyRun:
-    """Return the study that runs in this context, for its sub-flows."""
-    return _present.get()

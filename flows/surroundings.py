@@ -21,12 +21,16 @@ _DEFAULTS = {
     # Events are written when they reach this number, which is when a task begins: the server then
     # refuses the request for its concurrency slots, and the client waits two seconds.
     "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_BATCH_SIZE": "500",
+    # Seconds; where they stop, a server that knows the rule of flows/zombies.py ends the run.
+    "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
     "PREFECT_LOGGING_EXTRA_LOGGERS": "editcollapse,flows",
     # The terminal shows a progress bar and warnings; the run page has the whole log. A level has
     # to be a name: with a number Prefect configures no logging at all and does not say so.
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "WARNING",
     "PREFECT_LOGGING_ROOT_LEVEL": "INFO",
+    # A line "Finished in state Cached" for every task would hide what the tasks themselves say.
+    "PREFECT_LOGGING_LOGGERS_PREFECT_TASK_RUNS_LEVEL": "WARNING",
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
     "TOKENIZERS_PARALLELISM": "false",
     "TRANSFORMERS_VERBOSITY": "error",
@@ -48,9 +52,7 @@ def prepare(results: Path) -> str:
     Raises:
         ResultsError: the results folder cannot be made or written.
     """
-    for name, value in _DEFAULTS.items():
-        os.environ.setdefault(name, value)
-    url = os.environ.get("PREFECT_API_URL") or _profile_url()
+    url = prepare_for_server()
     if url:
         return f"Prefect server at {url}"
     home = results / _HOME
@@ -68,6 +70,13 @@ def prepare(results: Path) -> str:
     os.environ[_OWNER] = _identity(os.getpid())
     stop_orphans(home)
     return "a temporary Prefect server"
+
+
+def prepare_for_server() -> str | None:
+    """Set what has defaults; return the API URL of the server that the user has configured."""
+    for name, value in _DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    return os.environ.get("PREFECT_API_URL") or _profile_url()
 
 
 def _profile_url() -> str | None:

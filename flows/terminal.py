@@ -1,10 +1,15 @@
-"""What the terminal shows: a progress bar, tables, and the words around them."""
+"""What the terminal shows: a progress bar, tables, and the words around them.
+
+Texts of datasets, models and study files are untrusted: nothing in them is taken for markup, and
+control characters are written out, for a terminal would obey them.
+"""
 
 import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 from rich.console import Console
@@ -22,12 +27,9 @@ from rich.text import Text
 from editcollapse.errors import EditCollapseError
 from editcollapse.places import is_url
 from editcollapse.progress import OVERALL, listening
+from reports.escaping import visible_lines
+from reports.wording import POSITIONS
 
-POSITIONS = {
-    "first_token": "first token",
-    "first_several": "first, several tokens",
-    "inside": "inside",
-}
 _PERCENT = 100
 _STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 """Control characters but tab and line feed, and marks that change the direction of writing."""
@@ -35,9 +37,17 @@ _SAID = ("Finished in state", "Crash detected! Execution was aborted by an inter
 """How Prefect's log records begin whose news the command itself tells."""
 
 
+class _Screen(Console):
+    """A console that writes control characters out instead of sending them to the terminal."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Return a text as Rich does, without anything that a terminal obeys."""
+        return super().render_str(visible_lines(text), **options)
+
+
 def console(*, to_stderr: bool = False) -> Console:
     """Return a console; narrow output is not cut where it goes to a file."""
-    found = Console(stderr=to_stderr, highlight=False)
+    found = _Screen(stderr=to_stderr, highlight=False)
     if not found.is_terminal:
         found.width = 1000
     return found
@@ -47,7 +57,7 @@ def console(*, to_stderr: bool = False) -> Console:
 def progress_bar() -> Iterator[None]:
     """Show how far the study, and the unit at work, are."""
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
@@ -71,6 +81,16 @@ def progress_bar() -> Iterator[None]:
         bars.remove_task(unit)
 
 
+STOPPED = 130
+"""Exit status of a command that was stopped before its end."""
+
+
+def tell_cancelled() -> int:
+    """Say that a run was cancelled in the UI; return the exit status."""
+    console(to_stderr=True).print("cancelled: the same command goes on from here")
+    return STOPPED
+
+
 def tell_mistakes_once() -> None:
     """Keep a user's mistake inside a run off the terminal: the command says it, in one sentence.
 
@@ -84,6 +104,7 @@ def tell_mistakes_once() -> None:
     own = logging.getLogger("prefect._internal").handlers  # what they say goes to no other
     for handler in (*logging.getLogger().handlers, *own):
         handler.addFilter(_is_news)
+        handler.addFilter(_made_visible)
         handler.addFilter(lambda record: not is_of_loss(record))
         handler.addFilter(causes)
 
@@ -94,6 +115,13 @@ def _is_news(record: logging.LogRecord) -> bool:
         return True
     error = record.exc_info[1] if record.exc_info else None
     return not isinstance(error, EditCollapseError) and not str(record.msg).startswith(_SAID)
+
+
+def _made_visible(record: logging.LogRecord) -> bool:
+    """Write out the control characters of a log record's message."""
+    message = record.getMessage()
+    record.msg, record.args = visible_lines(message), ()
+    return True
 
 
 def incidence_table(frame: pl.DataFrame) -> Table:
@@ -113,9 +141,9 @@ def incidence_table(frame: pl.DataFrame) -> Table:
             table.add_section()
         previous = row["model"]
         table.add_row(
-            row["model"],
-            row["method"],
-            POSITIONS.get(row["subject_position"], row["subject_position"]),
+            _plain(row["model"]),
+            _plain(row["method"]),
+            _plain(POSITIONS.get(row["subject_position"], row["subject_position"])),
             f"{row['n_collapsed']} of {row['n_edits']}",
             f"{_PERCENT * row['share']:.0f} %",
             f"{_PERCENT * row['wilson_low']:.0f} - {_PERCENT * row['wilson_high']:.0f} %",
@@ -132,11 +160,18 @@ def print_frame(frame: pl.DataFrame) -> None:
         return
     table = Table()
     for name, dtype in frame.schema.items():
-        table.add_column(name, justify="right" if dtype.is_numeric() else "left", overflow="fold")
+        table.add_column(
+            _plain(name), justify="right" if dtype.is_numeric() else "left", overflow="fold"
+        )
     for row in frame.iter_rows():
-        table.add_row(*(Text(_cell(value)) for value in row))
+        table.add_row(*(_plain(_cell(value)) for value in row))
     screen.print(table)
     screen.print(f"{frame.height} row{'' if frame.height == 1 else 's'}")
+
+
+def _plain(text: str) -> Text:
+    """Return a text as it is: no markup, control characters written out."""
+    return Text(visible_lines(text))
 
 
 def _cell(value: object) -> str:

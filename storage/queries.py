@@ -35,7 +35,9 @@ def incidence(results: Path, study_id: str | None = None) -> pl.DataFrame:
         ResultsError: there are no results yet.
     """
     with open_snapshot(results) as connection:
-        frame: pl.DataFrame = connection.sql(_text("incidence"), params={"study_id": study_id}).pl()
+        frame: pl.DataFrame = connection.sql(
+            query_text("incidence"), params={"study_id": study_id}
+        ).pl()
         return frame
 
 
@@ -56,7 +58,7 @@ def describe_tables(results: Path) -> pl.DataFrame:
 
 def describe(connection: duckdb.DuckDBPyConnection) -> pl.DataFrame:
     """Return what ``describe_tables`` does, for an open database."""
-    relations: pl.DataFrame = connection.sql(_text("relations")).pl()
+    relations: pl.DataFrame = connection.sql(query_text("relations")).pl()
     whole = relations.filter((pl.col("kind") == "table") & pl.col("column").is_null())
     counts = [
         connection.execute(f'select count(*) from "{name}"').fetchall()[0][0]  # noqa: S608 - ours
@@ -98,6 +100,6 @@ def _frame(connection: duckdb.DuckDBPyConnection, sql: str) -> pl.DataFrame:
     return frame
 
 
-def _text(name: str) -> str:
+def query_text(name: str) -> str:
     """Return the SQL of a named query."""
     return (QUERIES / f"{name}.sql").read_text(encoding="utf-8")

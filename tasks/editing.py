@@ -7,7 +7,7 @@ from tasks.units import unit_task
 
 @unit_task(
     name="edit-batch",
-    run_name="edit {order.model.spec.name} layer {order.model.layer}, {order.batch_label}",
+    run_name="edit {order.label}",
     description="Optimise v* for a batch of requests and make every method's rank-one update.",
 )
 def apply_edits(order: EditOrder) -> Manifest:

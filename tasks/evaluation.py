@@ -7,10 +7,7 @@ from tasks.units import unit_task
 
 @unit_task(
     name="evaluate-batch",
-    run_name=(
-        "evaluate {order.edits.model.spec.name} layer {order.edits.model.layer}, "
-        "{order.edits.batch_label}"
-    ),
+    run_name="evaluate {order.edits.label}",
     description="Measure perplexity and probes of every edited model of a batch.",
 )
 def evaluate_edits(order: EvaluateOrder) -> Manifest:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PROJECT = ("editcollapse", "tasks", "storage", "flows", "benchmarks")
+PROJECT = ("editcollapse", "tasks", "storage", "reports", "flows", "benchmarks")
 TORCH_FREE = (
     "errors",
     "fingerprints",
@@ -118,6 +118,17 @@ def test_storage_needs_no_torch():
         return top(name) not in HEAVY | {"prefect", "tasks", "flows"}
 
     assert not broken("storage", allowed, "storage uses row types and duckdb only")
+
+
+def test_reports_are_words_about_results():
+    """A report is made of what was published: without scheduler, models or SQL of its own."""
+
+    def allowed(_path, name):
+        if top(name) == "editcollapse":
+            return name == "editcollapse" or name.split(".")[1] in TORCH_FREE
+        return top(name) not in HEAVY | {"prefect", "duckdb", "tasks", "flows"}
+
+    assert not broken("reports", allowed, "reports use storage.findings only")
 
 
 def test_tasks_travel_to_workers():

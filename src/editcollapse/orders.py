@@ -14,6 +14,9 @@ from editcollapse.presets import ValueSettings
 from editcollapse.requests import EditRequest
 from editcollapse.specs import ModelSpec
 
+_METHODS_NAMED = 3
+"""Methods that a label names; of more it gives the number."""
+
 
 class Order(BaseModel):
     """Base of all orders."""
@@ -94,6 +97,14 @@ class EditOrder(Order):
     """Place in the study; not part of the key."""
     batch_label: str
     """For people: ``3 of 12``; not part of the key."""
+
+    @property
+    def label(self) -> str:
+        """For people: model, layer, methods and place in the study."""
+        many = len(self.methods) > _METHODS_NAMED
+        methods = f"{len(self.methods)} methods" if many else ", ".join(self.methods)
+        model = self.model
+        return f"{model.spec.name} layer {model.layer}, {methods}, batch {self.batch_label}"
 
     @property
     def key(self) -> str:

@@ -185,7 +185,7 @@ class StudySpec(Spec):
     models: tuple[ModelSpec, ...]
     """Models to edit."""
     dataset: DatasetSpec
-    """The edit requests."""
+    """The file of edit requests, and which of them to use."""
     templates: TemplateSpec = TemplateSpec()
     """The context templates."""
     covariance: CovarianceSpec

@@ -1,6 +1,7 @@
 """Study files: TOML to a StudySpec, with clear words for every mistake; paths in and out of it."""
 
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -77,9 +78,28 @@ def with_absolute_paths(study: StudySpec, folder: Path) -> StudySpec:
 
 def without_paths(study: StudySpec) -> StudySpec:
     """Return the study with each path replaced by the file's own name: nothing of the machine."""
+    return _renamed(study, lambda path: path.name)
+
+
+def with_paths_below(study: StudySpec, folder: Path) -> StudySpec:
+    """Return the study with each path below ``folder`` made relative to it; others stay absolute.
+
+    Args:
+        study: with absolute paths.
+        folder: an absolute path.
+    """
+
+    def shortened(path: Path) -> str:
+        return str(path.relative_to(folder) if path.is_relative_to(folder) else path)
+
+    return _renamed(study, shortened)
+
+
+def _renamed(study: StudySpec, rename: Callable[[Path], str]) -> StudySpec:
+    """Return the study with another name for each absolute path."""
 
     def name(text: str | None) -> str | None:
-        return text if text is None or not Path(text).is_absolute() else Path(text).name
+        return text if text is None or not Path(text).is_absolute() else rename(Path(text))
 
     models = tuple(
         model.model_copy(

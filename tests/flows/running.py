@@ -35,6 +35,8 @@ class Run:
     results: Path
     tasks: tuple[tuple[str, str], ...]
     """Name and state name of each task run, sub-flows included."""
+    flow_run_id: object = None
+    """The run on the server."""
 
     @property
     def states(self) -> dict[str, str]:
@@ -55,7 +57,8 @@ def run_in_process(study: Path, results: Path) -> Run:
     n_units = 1 + sum(3 + 2 * plan.n_batches + _corpus_units(plan, model) for model in plan.models)
     state = collapse_study(spec, str(results), return_state=True)
     study_id = state.result()
-    return Run(study_id, results, _task_states(state.state_details.flow_run_id, n_units))
+    run_id = state.state_details.flow_run_id
+    return Run(study_id, results, _task_states(run_id, n_units), run_id)
 
 
 def _corpus_units(plan: StudyPlan, model: ModelPlan) -> int:
@@ -73,6 +76,19 @@ def sub_flow_runs(client: Any, flow_run_id: object) -> list[Any]:
 
     parent = FlowRunFilterParentFlowRunId(any_=[flow_run_id])
     return client.read_flow_runs(flow_run_filter=FlowRunFilter(parent_flow_run_id=parent))
+
+
+def artifact(run_id: object, key: str) -> Any:
+    """Return the newest artifact of a key on a run's page, or None."""
+    from prefect import get_client
+    from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+
+    with get_client(sync_client=True) as client:
+        found = client.read_artifacts(
+            artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=[key]))
+        )
+    found = [one for one in found if one.flow_run_id == run_id]
+    return found[0] if found else None
 
 
 def _task_states(flow_run_id: object, n_units: int) -> tuple[tuple[str, str], ...]:

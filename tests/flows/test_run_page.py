@@ -46,17 +46,17 @@ def page(backend, study, tmp_path_factory):
 def test_study_of_one_model_has_one_page(page):
     """Its run says which study and model it is; its tasks are on it."""
     found = page("tiny")
-    assert found.tags == {"study:small", "model:tiny"}
+    assert found.tags == {"study:small", "model:tiny", "method:rome"}
     assert found.children == {}
 
 
 def test_study_of_two_models_has_a_page_for_each(page):
-    """Sub-flows are named after model and layer and tagged with their own model alone."""
+    """Sub-flows are named after model, layer and methods and tagged with their own model alone."""
     found = page("one", "two")
-    assert found.tags == {"study:small", "model:one", "model:two"}
+    assert found.tags == {"study:small", "model:one", "model:two", "method:rome"}
     assert found.children == {
-        "one layer 0": {"study:small", "model:one"},
-        "two layer 1": {"study:small", "model:two"},
+        "one layer 0, rome": {"study:small", "model:one", "method:rome"},
+        "two layer 1, rome": {"study:small", "model:two", "method:rome"},
     }
 
 

@@ -20,12 +20,12 @@ pytestmark = [pytest.mark.slow, pytest.mark.server]
 _WAIT_S = 300
 
 
-def _together(studies, results, server):
+def _together(studies, results, server, **more):
     """Run studies at the same time into one results folder; return what each printed."""
     running = [
         subprocess.Popen(
             command("run", study, "--results", results),
-            env=environment(results.parent, PREFECT_API_URL=server),
+            env=environment(results.parent, PREFECT_API_URL=server, **more),
             cwd=REPOSITORY,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -62,3 +62,22 @@ def test_overlapping_studies_at_once(study, server, tmp_path, first_run):
     query = "select name, count(*) as n from study_edits join studies using (study_id) group by all"
     counts = dict(ask(results, query).iter_rows())
     assert counts == {"six": 18, "small": 24}
+
+
+def test_two_runs_take_turns_on_a_device(study, server, tmp_path):
+    """Units of two flow runs never overlap in time where they share a device."""
+    changes = {"models.source": "model", "methods": ["rome"], "name": "other"}
+    other = write_toml(study.parent / "other.toml", **changes)
+    results = tmp_path / "results"
+    turns = {"EDITCOLLAPSE_TURNS": "always", "EDITCOLLAPSE_TURNS_FOLDER": str(tmp_path)}
+    _together([study, other], results, server, **turns)
+    query = """
+        select started_at::timestamp as start,
+               start + to_microseconds((duration_s * 1e6)::bigint) as finish
+        from provenance order by start
+    """
+    units = ask(results, query)
+    assert len(units) > 2 * 8
+    # The start is stored in whole milliseconds, cut.
+    overlap = (units["finish"].shift(1) - units["start"]).dt.total_microseconds().max()
+    assert overlap <= 1000, units

@@ -29,8 +29,8 @@ TASKS = {
     "checkpoint": (covariance_checkpoint, "checkpoint {} layer 1, 1 shards"),
     "moment": (second_moment, "covariance {} layer 1"),
     "unedited": (unedited_model, "unedited {}"),
-    "edits": (apply_edits, "edit {} layer 1, 1 of 4"),
-    "evaluation": (evaluate_edits, "evaluate {} layer 1, 1 of 4"),
+    "edits": (apply_edits, "edit {} layer 1, rome, c_rome, r_rome, batch 1 of 4"),
+    "evaluation": (evaluate_edits, "evaluate {} layer 1, rome, c_rome, r_rome, batch 1 of 4"),
     "report": (publish_report, "report small"),
 }
 

@@ -1,0 +1,109 @@
+"""Commands of scheduled operation, as ``python -m flows`` calls them."""
+
+import argparse
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from editcollapse.errors import StudyError
+from editcollapse.places import place_of
+from editcollapse.planning import plan_study
+from editcollapse.specs import EvaluationSpec
+from editcollapse.study_files import read_study
+from flows import surroundings
+from flows.terminal import (
+    console,
+    incidence_table,
+    progress_bar,
+    shown,
+    tell_cancelled,
+    tell_mistakes_once,
+)
+
+
+def covariance(options: argparse.Namespace) -> int:
+    """Measure the second moments of a study's models."""
+    study, place = read_study(options.study), place_of(options.results)
+    plan_study(study, place.name)  # a mistake in the study is told before a server starts
+    server = surroundings.prepare(place.here)
+    console().print(f"covariance of {study.name} with {server}; results in {shown(place.name)}")
+    with progress_bar():
+        from flows.precompute import precompute_covariance
+        from flows.server_loss import needing
+
+        tell_mistakes_once()
+        with needing(server):
+            state = precompute_covariance(study, place.name, return_state=True)
+            found = [] if state.is_cancelled() else state.result()
+    if state.is_cancelled():
+        return tell_cancelled()
+    for model, covariance_id in zip(study.models, found, strict=True):
+        console().print(f"{model.name}: covariance {covariance_id}")
+    return 0
+
+
+def reevaluate(options: argparse.Namespace) -> int:
+    """Measure a study's stored edits on other texts, and print what was found."""
+    study, place = read_study(options.study), place_of(options.results)
+    try:
+        evaluation = EvaluationSpec(
+            texts=str(Path(options.texts).resolve()), max_texts=options.max_texts
+        )
+    except ValidationError as error:
+        raise StudyError(
+            f"--max-texts {options.max_texts}: it has to be at least 1; leave it out for all texts."
+        ) from error
+    server = surroundings.prepare(place.here)
+    from flows.reevaluation import plan_reevaluation
+    from flows.reevaluation import reevaluate as measure_again
+    from flows.server_loss import needing
+
+    plan_reevaluation(study, evaluation, place.name)
+    screen = console()
+    screen.print(f"re-evaluation of {study.name} with {server}; results in {shown(place.name)}")
+    with progress_bar():
+        tell_mistakes_once()
+        with needing(server):
+            state = measure_again(study, evaluation, place.name, return_state=True)
+            study_id = "" if state.is_cancelled() else str(state.result())
+    if state.is_cancelled():
+        return tell_cancelled()
+    from storage.queries import incidence
+
+    screen.print(incidence_table(incidence(place.here, study_id)))
+    screen.print(f"recorded as study_id {study_id}", soft_wrap=True)
+    return 0
+
+
+def deploy(options: argparse.Namespace) -> int:
+    """Register the deployments, their pool and the rule for dead runs; say what there is now."""
+    from flows.deployment_files import read_deployment_file
+
+    wanted = read_deployment_file(options.on)
+    if surroundings.prepare_for_server() is None:
+        from flows.operation_options import LOOPBACK, PORT
+
+        os.environ["PREFECT_API_URL"] = f"http://{LOOPBACK}:{PORT}/api"
+    from flows.deploying import deploy_all
+
+    screen = console()
+    for line in deploy_all(wanted, options.results):
+        screen.print(line, markup=False, soft_wrap=True)
+    return 0
+
+
+def serve(options: argparse.Namespace) -> int:
+    """Run server, worker and the reports' pages until a signal comes."""
+    from flows.serving import serve_until_stopped
+
+    return serve_until_stopped(options.host, options.port, place_of(options.results).here)
+
+
+OPERATIONS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "covariance": covariance,
+    "reevaluate": reevaluate,
+    "deploy": deploy,
+    "serve": serve,
+}

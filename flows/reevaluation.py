@@ -1,0 +1,127 @@
+"""New measurements of stored updates: other perplexity texts, and no edit is made again.
+
+What a study's edits are measured on is part of its identity, so a re-evaluation is recorded as a
+study of the same name, with the same edits and another ``evaluation_id``.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from prefect import Task, flow
+from prefect.client.schemas.objects import State
+
+from editcollapse.errors import ResultsError
+from editcollapse.once import left_behind
+from editcollapse.orders import EditOrder, Manifest, Order
+from editcollapse.planning import ModelPlan, StudyPlan, plan_study
+from editcollapse.specs import EvaluationSpec, StudySpec
+from editcollapse.study_files import with_absolute_paths
+from flows.cancelling import RunCancelled, cancelled_state
+from flows.model_flows import for_each_model
+from flows.progress_page import shown_progress
+from flows.run_page import name_the_study, show_findings
+from flows.runners import one_at_a_time
+from flows.running import tag_this_run
+from flows.study_run import StudyRun, Wait
+
+
+class StoredEditsRun(StudyRun):
+    """A pass through a plan that takes every batch of edits from the store and computes none.
+
+    Args:
+        plan: the study, with what is to be measured now.
+    """
+
+    def __init__(self, plan: StudyPlan) -> None:
+        super().__init__(plan)
+        self.expect(-plan.n_batches * len(plan.models))
+
+    def start(self, task: Task[[Any], Manifest], order: Order) -> Wait:
+        """Start a unit; a batch of edits is taken as it is stored.
+
+        Raises:
+            ResultsError: a batch of edits is not there, or a file of it is damaged.
+        """
+        if not isinstance(order, EditOrder):
+            return super().start(task, order)
+        manifest = left_behind(order)
+        if manifest is None:
+            raise _missing(self.plan, 1)
+        return lambda: manifest
+
+
+@flow(
+    name="reevaluate",
+    flow_run_name="reevaluate {study.name}",
+    description="Measure the stored edits of a study on other texts; edits nothing again.",
+    task_runner=one_at_a_time(),
+    result_serializer="json",
+)
+def reevaluate(
+    study: StudySpec, evaluation: EvaluationSpec, results: str = "results"
+) -> str | State[str]:
+    """Measure a study's stored edits anew and return the id that the measurements have as a study.
+
+    Args:
+        study: the study whose edits are stored; paths are absolute, or relative to the working
+            directory.
+        evaluation: what to measure them on now.
+        results: folder or URL that the study was written to.
+
+    Raises:
+        EditCollapseError: an input is missing or unusable, or edits of the study are not stored.
+    """
+    plan = plan_reevaluation(with_absolute_paths(study, Path.cwd()), evaluation, results)
+    run = StoredEditsRun(plan)
+    tag_this_run(f"study:{study.name}", *(f"model:{each.order.spec.name}" for each in plan.models))
+    name_the_study(plan.study_id)
+    try:
+        with shown_progress("reevaluation", study.name), run.recording():
+            run.rows.add(run.study_rows())
+            for_each_model(run, run.edit, ", ".join(study.methods))
+            run.report()
+    except RunCancelled:
+        return cancelled_state()
+    show_findings(plan.results, plan.study_id)
+    return plan.study_id
+
+
+def plan_reevaluation(study: StudySpec, evaluation: EvaluationSpec, results: str) -> StudyPlan:
+    """Return the plan that measures a study's stored edits on other texts; writes nothing.
+
+    Args:
+        study: with absolute paths.
+        evaluation: its path absolute, or relative to the working directory.
+        results: path or URL of the results folder.
+
+    Raises:
+        ResultsError: edits of the study are not stored.
+        EditCollapseError: an input is missing or unusable.
+    """
+    again = with_absolute_paths(study.model_copy(update={"evaluation": evaluation}), Path.cwd())
+    plan = plan_study(again, results)
+    n_missing = sum(1 for model in plan.models for _ in _unstored(plan, model))
+    if n_missing:
+        raise _missing(plan, n_missing)
+    return plan
+
+
+def _unstored(plan: StudyPlan, model: ModelPlan) -> Iterator[int]:
+    """Yield the index of each batch whose edits are not stored."""
+    templates, moment = left_behind(model.templates), left_behind(model.moment)
+    if templates is None or moment is None:  # without them, no edit can be named
+        yield from range(plan.n_batches)
+        return
+    for order in plan.edit_orders(model, templates, moment):
+        if left_behind(order) is None:
+            yield order.batch_index
+
+
+def _missing(plan: StudyPlan, n_missing: int) -> ResultsError:
+    n_batches = plan.n_batches * len(plan.models)
+    return ResultsError(
+        f"{n_missing} of {n_batches} edit batches of study {plan.study.name!r} are not stored in "
+        f"{plan.results}, and a re-evaluation never edits again. Run the study first, with its own "
+        f"texts: python -m flows run STUDY.toml --results {plan.results}"
+    )

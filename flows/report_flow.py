@@ -1,0 +1,84 @@
+"""A study's report as a flow of its own: after a completed run, or when somebody asks for it."""
+
+import dataclasses
+from uuid import UUID
+
+from prefect import flow, get_client
+from prefect.exceptions import ObjectNotFound
+from prefect.runtime import flow_run
+
+from editcollapse.errors import StudyError
+from editcollapse.places import place_of
+from flows.run_page import STUDY_LABEL, show_findings
+from reports.page import write_report
+from storage.findings import find_study
+from storage.sharing import folder_to_read
+
+_DEFAULT_RESULTS = "results"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _FinishedRun:
+    """Which study a flow run ran, by id or else by name, and where to."""
+
+    study: str
+    results: str
+
+
+def _run_name() -> str:
+    """Return what a run of the flow is called."""
+    asked = flow_run.parameters
+    if asked.get("study"):
+        return f"report {asked['study']}"
+    return f"report of run {asked['run']}" if asked.get("run") else "report"
+
+
+@flow(
+    name="report",
+    flow_run_name=_run_name,
+    description="Write a study's HTML report from results.duckdb and show its findings here.",
+    result_serializer="json",
+)
+def report(study: str = "", results: str = _DEFAULT_RESULTS, run: str = "") -> str:
+    """Write a study's report and return its path.
+
+    Args:
+        study: name or id of a study in the results folder; left out, that of `run`, else the only
+            study that there is.
+        results: folder or URL that the study was written to; with `run` and left as it is, that
+            of the run.
+        run: id of a finished flow run of `collapse-study`, as an automation hands it over.
+
+    Raises:
+        EditCollapseError: there is no such study, or no such run.
+    """
+    if run:
+        found = _ran(run)
+        results = found.results if results == _DEFAULT_RESULTS else results
+        study = study or found.study
+    place = place_of(results)
+    study_id = find_study(folder_to_read(place), study)
+    path = write_report(place, study_id)
+    show_findings(place.name, study_id)
+    return f"{place.name}/{path}"
+
+
+def _ran(run: str) -> _FinishedRun:
+    """Return what a flow run of a study ran. Raises StudyError where it is none."""
+    try:
+        with get_client(sync_client=True) as client:
+            found = client.read_flow_run(UUID(run))
+    except (ValueError, ObjectNotFound) as error:
+        raise StudyError(
+            f"no flow run {run!r} on this server. Give the id of a run of collapse-study, or the "
+            "study's name."
+        ) from error
+    asked = found.parameters.get("study")
+    name = asked.get("name") if isinstance(asked, dict) else None
+    study = found.labels.get(STUDY_LABEL, name)
+    if not isinstance(study, str):
+        raise StudyError(
+            f"flow run {found.name!r} ran no study. Give the id of a run of collapse-study, or the "
+            "study's name."
+        )
+    return _FinishedRun(study, str(found.parameters.get("results", _DEFAULT_RESULTS)))

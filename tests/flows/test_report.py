@@ -1,0 +1,179 @@
+"""The HTML report: what it says is what SQL says; it is made again when it is missing."""
+
+import json
+from html.parser import HTMLParser
+
+import pytest
+
+from editcollapse.errors import StudyError
+from editcollapse.places import place_of
+from flows.__main__ import USER_ERROR, main
+from flows.report_flow import report
+from flows.run_page import REPORTS_URL, report_link
+from reports.page import has_report
+from storage.queries import ask
+from tests.flows.running import artifact
+from tests.flows.small_study import N_EDITS, N_REQUESTS, NOTE
+
+SHOWN = ("findings", "incidence", "report")
+"""Artifacts on the page of a study's run, beside its progress."""
+
+
+class Page(HTMLParser):
+    """A report taken apart: tags, attributes, sections' cells and SQL blocks."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.addresses, self.cells, self.sql, self.text = set(), [], {}, {}, ""
+        self._section = self._into = None
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        """Note a tag and where it leads."""
+        self.tags.add(tag)
+        found = dict(attrs)
+        self.addresses += [found[name] for name in ("href", "src", "srcset") if name in found]
+        assert not [name for name in found if name.startswith("on")]
+        if tag == "section":
+            self._section = found["id"]
+            self.cells[self._section], self.sql[self._section] = [], ""
+        if tag == "tr":
+            self.cells[self._section].append([])
+        if tag in {"td", "th"}:
+            self.cells[self._section][-1].append("")
+        if tag in {"td", "th", "pre"}:
+            self._into = tag
+
+    def handle_endtag(self, tag):
+        """Leave a cell or a block."""
+        if tag == self._into:
+            self._into = None
+
+    def handle_data(self, data):
+        """Collect text."""
+        self.text += data
+        if self._into == "pre":
+            self.sql[self._section] += data
+        elif self._into:
+            self.cells[self._section][-1][-1] += data
+
+
+def page_of(results, name="small"):
+    """Return a study's report, taken apart."""
+    return Page((results / "reports" / f"{name}.html").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def page(first_run):
+    """Return the report of the small study."""
+    return page_of(first_run.results)
+
+
+def test_page_needs_nothing_from_elsewhere(page):
+    """No script, no style sheet, no picture: only links to places in the page itself."""
+    assert not page.tags & {"script", "link", "img", "iframe", "object", "form"}
+    assert page.addresses
+    assert all(address.startswith("#") for address in page.addresses)
+
+
+def test_every_table_is_what_its_sql_answers(page, first_run):
+    """Each block of SQL runs as it stands, and gives the rows of the table above it."""
+    assert set(page.sql) >= {"incidence", "positions", "denominators", "worst", "models"}
+    for section in ("incidence", "positions", "denominators", "worst", "models"):
+        frame = ask(first_run.results, page.sql[section])
+        assert len(page.cells[section]) - 1 == frame.height > 0
+        for cells, row in zip(page.cells[section][1:], frame.iter_rows(named=True), strict=True):
+            assert cells[0] == row["model"]
+
+
+def test_numbers_are_those_of_the_database(page, first_run):
+    """Counts, shares and intervals are the view's, rounded."""
+    frame = ask(first_run.results, page.sql["incidence"])
+    for cells, row in zip(page.cells["incidence"][1:], frame.iter_rows(named=True), strict=True):
+        assert cells[1] == row["method"]
+        assert cells[2] == f"{row['n_collapsed']} of {row['n_edits']}"
+        share = float(cells[3].removesuffix("\N{NO-BREAK SPACE}%"))
+        assert share == pytest.approx(100 * row["share"], abs=0.05)
+        low, high = cells[4].removesuffix("\N{NO-BREAK SPACE}%").split(" to ")
+        assert float(low) == pytest.approx(100 * row["wilson_low"], abs=0.05)
+        assert float(high) == pytest.approx(100 * row["wilson_high"], abs=0.05)
+
+
+def test_note_and_settings_are_on_the_page(page, first_run):
+    """The study's caveat stands with its numbers; what was run can be read off."""
+    assert NOTE in page.text
+    assert f"{N_REQUESTS} requests: all {N_EDITS} edits are measured." in page.text
+    settings = dict(page.cells["settings"][1:])
+    assert settings["study id"] == first_run.study_id
+    assert settings["methods"] == "rome, c_rome, r_rome"
+
+
+def test_lost_or_cut_report_is_written_again(study, run_study, results):
+    """Without a whole report only the report's task runs; it is the same page again."""
+    file = results / "reports/small.html"
+    whole = file.read_bytes()
+    for damage in (None, whole[:-20], whole.replace(b'name="study-id" content="', b"")):
+        file.unlink() if damage is None else file.write_bytes(damage)
+        again = run_study(study, results)
+        assert again.computed() == again.computed("report ") == 1
+        assert file.read_bytes() == whole
+    assert not list(file.parent.glob(".*"))
+
+
+def test_report_of_another_study_of_the_name_is_none(first_run):
+    """A page counts for its own study, not for one that merely has its name."""
+    place = place_of(first_run.results)
+    assert has_report(place, "small", first_run.study_id)
+    assert not has_report(place, "small", "another")
+
+
+def test_command_writes_it(results, first_run, capsys):
+    """``python -m flows report`` needs no server and takes a name, an id or nothing."""
+    file = results / "reports/small.html"
+    for asked in ([], ["small"], [first_run.study_id]):
+        file.unlink()
+        assert main(["report", *asked, "--results", str(results)]) == 0
+        assert str(file) in capsys.readouterr().out
+        assert file.is_file()
+    assert main(["report", "smal", "--results", str(results)]) == USER_ERROR
+    assert "no study 'smal' in" in (err := capsys.readouterr().err)
+    assert "Known: small." in err
+
+
+def test_flow_reports_on_a_finished_run(study, run_study, results):
+    """An automation hands over a run's id; study and folder are those of the run."""
+    finished = run_study(study, results)
+    (results / "reports/small.html").unlink()
+    assert report(run=str(finished.flow_run_id)) == str(results / "reports/small.html")
+    assert page_of(results).cells["incidence"]
+    with pytest.raises(StudyError, match="no flow run 'x' on this server"):
+        report(run="x")
+
+
+def test_flow_names_what_it_does_not_find(backend, results):
+    """A study that is not there is a sentence with those that are."""
+    with pytest.raises(StudyError, match=r"no study 'large' in .* Known: small\."):
+        report(study="large", results=str(results))
+
+
+def test_run_page_has_table_text_and_link(first_run, page, monkeypatch):
+    """The table artifact has the report's cells; the link leads to the file as it is reached."""
+    artifacts = {key: artifact(first_run.flow_run_id, f"{key}-small") for key in SHOWN}
+    table = json.loads(artifacts["incidence"].data)
+    assert [list(table[0]), *(list(row.values()) for row in table)] == page.cells["incidence"]
+    for sql in page.sql.values():
+        assert f"```sql\n{sql}\n```" in artifacts["findings"].data
+    assert NOTE in artifacts["findings"].data
+    file = first_run.results / "reports/small.html"
+    assert artifacts["report"].data.endswith(f"]({file.as_uri()})")
+    monkeypatch.setenv(REPORTS_URL, "http://127.0.0.1:8001/")
+    link = report_link(str(first_run.results), "a b(c)")
+    assert link == "http://127.0.0.1:8001/a%20b%28c%29.html"
+
+
+def test_cached_run_shows_its_findings_too(study, run_study, results):
+    """A run whose tasks were all cached has a page with the same findings."""
+    again = run_study(study, results)
+    assert again.computed() == 0
+    assert all(artifact(again.flow_run_id, f"{key}-small") for key in SHOWN)

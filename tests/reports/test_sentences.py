@@ -1,0 +1,154 @@
+"""Findings in sentences: each follows from its rows, and changes with them."""
+
+import dataclasses
+import math
+
+import polars as pl
+import pytest
+
+from reports import sentences
+from reports.wording import interval, number, percent
+from storage.findings import Answer, StudyFindings
+
+_EMPTY = Answer("select 1", pl.DataFrame())
+
+
+def row(model, method, n_collapsed, n_edits, low, high, worst=1.1):
+    """Return one row of the incidence."""
+    return {
+        "model": model,
+        "method": method,
+        "n_collapsed": n_collapsed,
+        "n_edits": n_edits,
+        "share": n_collapsed / n_edits,
+        "wilson_low": low,
+        "wilson_high": high,
+        "max_perplexity_ratio": worst,
+    }
+
+
+INCIDENCE = [
+    row("a", "c_rome", 0, 50, 0.0, 0.07),
+    row("a", "rome", 20, 50, 0.28, 0.54, math.inf),
+    row("b", "c_rome", 1, 50, 0.01, 0.10, 1514.2),
+    row("b", "rome", 2, 50, 0.01, 0.13, 12.0),
+]
+DENOMINATORS = [
+    {"model": "a", "method": "rome", "outcome": "collapsed", "n_edits": 20, "median": 0.01},
+    {"model": "a", "method": "rome", "outcome": "normal", "n_edits": 30, "median": 1.5},
+    {"model": "b", "method": "rome", "outcome": "normal", "n_edits": 50, "median": 1.4},
+]
+
+
+@pytest.fixture
+def found():
+    """Return a study's findings."""
+    frame = pl.DataFrame({"model": ["a", "b"]})
+    return StudyFindings(
+        study_id="s",
+        name="n",
+        description="",
+        note="",
+        methods=("rome", "c_rome"),
+        templates="five_words",
+        seed=0,
+        numerics=1,
+        dataset="facts",
+        schema="counterfact",
+        n_records=60,
+        n_rejected=10,
+        text_set="texts",
+        n_texts=3,
+        n_requests=50,
+        n_edits=200,
+        n_measured=200,
+        settings=_EMPTY,
+        models=Answer("", frame),
+        incidence=Answer("", pl.DataFrame(INCIDENCE)),
+        positions=_EMPTY,
+        denominators=Answer("", pl.DataFrame(DENOMINATORS)),
+        worst=_EMPTY,
+    )
+
+
+def plain(lines):
+    """Return sentences with ordinary spaces."""
+    return [line.replace("\N{NO-BREAK SPACE}", " ") for line in lines]
+
+
+def test_incidence_tells_the_most_frequent_first(found):
+    """Collapses by share, then what was spared, then which intervals lie apart."""
+    assert plain(sentences.incidence(found)) == [
+        (
+            "rome on a: 20 of 50 edits collapse the model (40 %, 95 % interval 28 to 54 %); "
+            "the worst makes perplexity infinite."
+        ),
+        (
+            "rome on b: 2 of 50 edits collapse the model (4 %, 95 % interval 1 to 13 %); "
+            "the worst multiplies perplexity by 12."
+        ),
+        (
+            "c_rome on b: 1 of 50 edits collapse the model (2 %, 95 % interval 1 to 10 %); "
+            "the worst multiplies perplexity by 1,514."
+        ),
+        "None of 50 edits collapses the model (0 %, 95 % interval 0 to 7 %): c_rome on a.",
+        "On a the interval of rome lies wholly above that of c_rome.",
+        "On b no method's interval lies wholly above another's.",
+    ]
+
+
+def test_denominators_are_compared(found):
+    """The others' median as a multiple of that of the edits that collapse."""
+    assert list(sentences.denominators(found)) == [
+        (
+            "rome on a: the median |denominator| of the 20 edits that collapse is 0.01, "
+            "of the others 1.5: 150 times as large."
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    ("n_measured", "words"),
+    [
+        (200, "all 200 edits are measured."),
+        (7, "7 of 200 edits are measured so far."),
+        (0, "no edit is measured yet."),
+    ],
+)
+def test_coverage_counts_what_is_measured(found, n_measured, words):
+    """A report in the middle of a study says that it is one; rejected records are told."""
+    first, second = sentences.coverage(dataclasses.replace(found, n_measured=n_measured))
+    assert first == f"2 models, 2 methods, 50 requests: {words}"
+    assert second.startswith("10 of 60 records of the dataset could not be used")
+
+
+def test_nothing_measured_is_told(found):
+    """Without a measured edit there is no worst one."""
+    assert list(sentences.worst(found)) == ["No edit has been measured."]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, ""),
+        (0.0, "0"),
+        (1.0652, "1.07"),
+        (0.0000276, "2.76e-05"),
+        (1513.6, "1,514"),
+        (12345678.0, "1.23e+07"),
+        (math.inf, "infinite"),
+        (math.nan, "undefined"),
+    ],
+)
+def test_numbers_have_few_figures(value, text):
+    """No number has seventeen digits; what is no number has a word."""
+    assert number(value) == text
+
+
+def test_shares_are_percent():
+    """One decimal where it says something."""
+    assert plain([percent(0.5), percent(0.125), interval(0.0, 0.0289)]) == [
+        "50 %",
+        "12.5 %",
+        "0 to 2.9 %",
+    ]
