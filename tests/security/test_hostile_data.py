@@ -51,17 +51,19 @@ def _hostile(index: int, subject: str) -> dict[str, object]:
 
 def test_hostile_texts_end_in_the_table_as_they_are(inputs, run_study, tmp_path, capsys):
     """Subjects and prompts that are SQL, formats, shell or markup are stored as text."""
-    facts = [_hostile(index, subject) for index, subject in enumerate(TEXTS)]
+    # The end of a subject has to be a word that the small tokenizer knows.
+    subjects = [f"{text} Oslo" for text in TEXTS]
+    facts = [_hostile(index, subject) for index, subject in enumerate(subjects)]
     (inputs / "facts.json").write_text(json.dumps(facts))
     results = tmp_path / "results"
     run_study(inputs / "study.toml", results)
     stored = ask(results, "select subject, prompt from requests order by record_index")
-    assert stored["subject"].to_list() == TEXTS
+    assert stored["subject"].to_list() == subjects
     assert stored["prompt"].to_list() == [
         each["requested_rewrite"]["prompt"]
         for each in facts  # type: ignore[index]
     ]
-    assert ask(results, "select count(*) from edits").item() > 0
+    assert ask(results, "select count(distinct request_id) from edits").item() == len(TEXTS)
 
     # On a terminal what would clear the screen, or hide what follows, is written out.
     capsys.readouterr()
