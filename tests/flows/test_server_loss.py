@@ -5,32 +5,17 @@ import logging
 import httpx
 import pytest
 from prefect.exceptions import PrefectHTTPStatusError
-from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from editcollapse.study_files import read_study
 from flows.prefect_log import OncePerCause
 from flows.server_loss import ServerLostError, is_of_loss, needing, reason_of_loss
 
-_URL = "http://127.0.0.1:9/api"
-"""The discard port: nobody listens there."""
+_URL = "http://127.0.0.1:4200/api"
 
 
 def _status(code: int) -> PrefectHTTPStatusError:
     request = httpx.Request("POST", _URL)
     response = httpx.Response(code, request=request)
     return PrefectHTTPStatusError("failed", request=request, response=response)
-
-
-def test_dead_server_is_one_sentence_from_the_start(study, tmp_path, backend):
-    """A study against an address where nobody answers ends with what to do."""
-    from flows.study import collapse_study
-
-    with (
-        temporary_settings({PREFECT_API_URL: _URL}),
-        pytest.raises(ServerLostError, match=r"does not answer .*unset PREFECT_API_URL"),
-        needing(f"Prefect server at {_URL}"),
-    ):
-        collapse_study(read_study(study), str(tmp_path / "results"))
 
 
 @pytest.mark.parametrize(
@@ -54,7 +39,16 @@ def test_only_loss_is_loss(error, reason):
     assert is_of_loss(record) == (reason is not None)
 
 
-def test_other_errors_pass(caplog):
+def test_loss_is_one_sentence():
+    """It names the server and the reason, and says that nothing is lost and what to do."""
+    with (
+        pytest.raises(ServerLostError, match=r"at x does not answer \(refused\)\. Finished"),
+        needing("Prefect server at x"),
+    ):
+        raise httpx.ConnectError("refused")
+
+
+def test_other_errors_pass():
     """The block does not touch what is no loss."""
     with pytest.raises(KeyError), needing("a server"):
         raise KeyError("x")

@@ -1,28 +1,10 @@
-"""The security tests attack the small study of the flow tests and the rows of the storage tests."""
+"""The security tests attack a small study's inputs and the rows of the storage tests.
 
-from tests.flows.conftest import backend, first_run, results, run_study, server, study
-from tests.storage.conftest import (
-    archive,
-    empty_results,
-    finished,
-    folder,
-    folder_at,
-    make_row_fixture,
-    original,
-)
+The backend of the flow tests is not among these: a session has room for one. What takes a run is in
+``tests/flows/test_hostile_studies.py``.
+"""
 
-__all__ = [
-    "archive",
-    "backend",
-    "empty_results",
-    "finished",
-    "first_run",
-    "folder",
-    "folder_at",
-    "make_row_fixture",
-    "original",
-    "results",
-    "run_study",
-    "server",
-    "study",
-]
+from tests.flows.conftest import study
+from tests.storage.conftest import empty_results, folder, folder_at, make_row_fixture, original
+
+__all__ = ["empty_results", "folder", "folder_at", "make_row_fixture", "original", "study"]
