@@ -5,6 +5,7 @@ control characters are written out, for a terminal would obey them.
 """
 
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +31,8 @@ from reports.escaping import visible_lines
 from reports.wording import POSITIONS
 
 _PERCENT = 100
+_STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+"""Control characters but tab and line feed, and marks that change the direction of writing."""
 _SAID = ("Finished in state", "Crash detected! Execution was aborted by an interrupt signal")
 """How Prefect's log records begin whose news the command itself tells."""
 
@@ -175,7 +178,12 @@ def _cell(value: object) -> str:
     """Return a value as text; floats to six figures."""
     if value is None:
         return ""
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    return f"{value:.6g}" if isinstance(value, float) else _harmless(str(value))
+
+
+def _harmless(text: str) -> str:
+    """Return a text with what would steer a terminal, or turn its line around, written out."""
+    return _STEERING.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def shown(path: str | Path) -> str:

@@ -77,6 +77,13 @@ def describe(connection: duckdb.DuckDBPyConnection) -> pl.DataFrame:
 def _frame(connection: duckdb.DuckDBPyConnection, sql: str) -> pl.DataFrame:
     """Return a query's answer. Raises ResultsError with DuckDB's own words."""
     try:
+        # Procedures change the process (logging to files, checkpoints); one ends it where the file
+        # may not be written. Functions are asked with from.
+        if any(each.type == duckdb.StatementType.CALL for each in duckdb.extract_statements(sql)):
+            raise ResultsError(
+                "CALL runs a procedure, and here questions are answered: results are read-only. "
+                "Ask with select or from; python -m flows tables lists what can be asked."
+            )
         # DuckDB gives None for SQL without an answer, which its type hints do not say.
         relation = cast("duckdb.DuckDBPyRelation | None", connection.sql(sql))
         frame: pl.DataFrame = pl.DataFrame() if relation is None else relation.pl()

@@ -17,6 +17,8 @@ from editcollapse.tables import schema_of
 
 ROWS_FOLDER = Path("artifacts") / "rows"
 """Where row files live in a results folder: ``<table>/<digest>.parquet``."""
+MAX_ROWS = 5_000_000
+"""Rows of one file: a whole dataset's requests are one, and the largest has a hundredth of that."""
 _DIGEST = re.compile(f"[0-9a-f]{{{2 * DIGEST_BYTES}}}")
 
 
@@ -73,8 +75,15 @@ def read_rows(results: Path, file: RowsFile) -> pl.DataFrame:
             "Delete the file and run its study again."
         )
     try:
-        frame = pl.read_parquet(io.BytesIO(path.read_bytes()))
-    except pl.exceptions.PolarsError as error:
+        lazy = pl.scan_parquet(io.BytesIO(path.read_bytes()))
+        n_rows = lazy.select(pl.len()).collect().item()  # of its footer: a few bytes may hold many
+        if n_rows > MAX_ROWS:
+            raise ResultsError(
+                f"row file {path} claims {n_rows} rows; a unit of work leaves {MAX_ROWS} at most. "
+                "It was not written with editcollapse; remove it."
+            )
+        frame = lazy.collect()
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         raise ResultsError(f"row file {path} cannot be read as Parquet: {error}.") from error
     added = [
         pl.lit(None, dtype).alias(name)

@@ -30,6 +30,7 @@ TORCH_FREE = (
     "hub_corpora",
     "template_files",
     "model_files",
+    "weight_files",
     "architectures",
     "orders",
     "moment_orders",

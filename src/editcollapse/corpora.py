@@ -25,6 +25,8 @@ _WANTED = "a corpus"
 _FILE_SUFFIXES = (".txt", ".text", ".raw", ".tokens", ".json", ".parquet", *LINE_SUFFIXES)
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?", re.ASCII)
 _ROWS_AT_ONCE = 8192
+_UNREADABLE = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
+"""What Polars raises of Parquet that is none; its reader panics where a footer lies."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -170,7 +172,7 @@ def _parquet_outline(path: Path, text_field: str | None) -> tuple[str, int]:
         frame = pl.scan_parquet(path, glob=False)
         schema = frame.collect_schema()
         n_rows = int(frame.select(pl.len()).collect().item())
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except _UNREADABLE as error:
         raise _bad_parquet(path, error) from error
     names = [name for name in ([text_field] if text_field else TEXT_FIELDS) if name in schema]
     if not names or schema[names[0]] != pl.String():
@@ -188,7 +190,7 @@ def _parquet_documents(path: Path, column: str, n_rows: int) -> Iterator[str]:
     for start in range(0, n_rows, _ROWS_AT_ONCE):
         try:
             batch = rows.slice(start, _ROWS_AT_ONCE).collect()
-        except (pl.exceptions.PolarsError, OSError) as error:
+        except _UNREADABLE as error:
             raise _bad_parquet(path, error) from error
         for document in batch[column]:
             if document and document.strip():

@@ -10,6 +10,7 @@ from editcollapse.errors import DatasetError, nearest_first
 from editcollapse.fingerprints import digest_file
 from editcollapse.json_files import ParsedRecord, read_json_records
 from editcollapse.record_fields import RecordError, case_id_of, value_of
+from editcollapse.request_fields import check_lengths
 from editcollapse.requests import Rejection, RequestFile, RequestRecord
 
 _LOGGER = logging.getLogger(__name__)
@@ -43,7 +44,7 @@ def read_requests(path: Path) -> RequestFile:
     for record in parsed:
         case_id = case_id_of(record.value)
         try:
-            request = request_of(value_of(record), family)
+            request = check_lengths(request_of(value_of(record), family))
         except RecordError as error:
             rejections.append(Rejection(record.index, case_id, str(error)))
         else:

@@ -1,16 +1,15 @@
 """A model's files, read without torch: where they are, what they hold, their fingerprint."""
 
 import dataclasses
-import hashlib
 import json
 import re
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from editcollapse.architectures import Architecture, Widths, architecture_of, widths_of
 from editcollapse.errors import ModelError
-from editcollapse.fingerprints import DIGEST_BYTES, digest, digest_file
+from editcollapse.fingerprints import digest, digest_file
+from editcollapse.weight_files import tensor_digests
 
 if TYPE_CHECKING:
     from editcollapse.specs import ModelSpec
@@ -28,8 +27,10 @@ _TOKENIZER_FILES = (
 )
 _VOLATILE = ("_name_or_path", "transformers_version", "torch_dtype", "dtype", "use_cache")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack")
-_HEADER_LIMIT = 100_000_000
-_CHUNK = 1 << 22
+_ADAPTER = "adapter_config.json"
+_ATTENTION = ("_attn_implementation", "attn_implementation")
+_ATTENTIONS = (None, "eager", "sdpa")
+"""What a configuration may ask for; other names make transformers fetch code from the hub."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -69,10 +70,11 @@ def locate_model(source: str, revision: str | None = None) -> ModelFiles:
         raise ModelError(f"no config.json in {source}: give the folder that save_pretrained wrote.")
     try:
         config = json.loads(config_path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise ModelError(f"config.json of {source} is not JSON: {error}.") from error
     if not isinstance(config, dict):
         raise ModelError(f"config.json of {source} holds no object.")
+    _check_plain(folder, config, source)
     name = source if not Path(source).expanduser().is_dir() else folder.resolve().name
     row = architecture_of(str(config.get("model_type")), source)
     return ModelFiles(
@@ -89,13 +91,18 @@ def fingerprint_model(files: ModelFiles) -> str:
     """Return the digest of configuration and weights, the same however they are split into files.
 
     Raises:
-        ModelError: a weight file is not whole.
+        ModelError: a weight file is not whole, or the configuration is of another model.
     """
     config = {key: value for key, value in files.config.items() if key not in _VOLATILE}
     tensors: dict[str, str] = {}
     for path in files.weight_files:
         seen = path.stat()
-        tensors.update(_tensor_digests(path, seen.st_size, seen.st_mtime_ns))
+        tensors.update(tensor_digests(path, seen.st_size, seen.st_mtime_ns))
+    if not 1 <= files.widths.n_layers <= len(tensors):
+        raise ModelError(
+            f"config.json of {files.source} says {files.widths.n_layers} layers, but its weights "
+            f"hold {len(tensors)} tensors. Is it the model's own config.json?"
+        )
     return digest("model", config, sorted(tensors.items()))
 
 
@@ -144,60 +151,20 @@ def digest_model(files: ModelFiles, spec: "ModelSpec") -> ModelDigests:
     )
 
 
-def tensor_headers(path: Path) -> dict[str, dict[str, Any]]:
-    """Return name to ``{"dtype", "shape", "data_offsets"}`` of a safetensors file.
-
-    Raises:
-        ModelError: the file is not safetensors or is cut short.
-    """
-    header, _ = _read_header(path)
-    return header
-
-
-def _read_header(path: Path) -> tuple[dict[str, dict[str, Any]], int]:
-    """Return the header without its metadata, and the offset at which the data begins."""
-    broken = f"{path.name} is not a whole safetensors file: copy or download it again."
-    with path.open("rb") as stream:
-        length = int.from_bytes(stream.read(8), "little")
-        if not 0 < length <= _HEADER_LIMIT:
-            raise ModelError(broken)
-        try:
-            header = json.loads(stream.read(length))
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise ModelError(broken) from error
-    if not isinstance(header, dict):
-        raise ModelError(broken)
-    header.pop("__metadata__", None)
-    try:
-        end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
-    except (KeyError, IndexError, TypeError) as error:
-        raise ModelError(broken) from error
-    if 8 + length + end != path.stat().st_size:
-        raise ModelError(broken)
-    return header, 8 + length
-
-
-@lru_cache(maxsize=256)
-def _tensor_digests(path: Path, size: int, changed_ns: int) -> tuple[tuple[str, str], ...]:  # noqa: ARG001
-    """Return each tensor's name and the digest of its type, shape and bytes.
-
-    A file of the same size and time of change is read once in a process.
-    """
-    header, start = _read_header(path)
-    digests = {}
-    with path.open("rb") as stream:
-        for name, entry in header.items():
-            first, last = entry["data_offsets"]
-            hasher = hashlib.blake2b(digest_size=DIGEST_BYTES)
-            hasher.update(f"{entry['dtype']}{entry['shape']}".encode())
-            stream.seek(start + first)
-            left = last - first
-            while left:
-                chunk = stream.read(min(left, _CHUNK))
-                hasher.update(chunk)
-                left -= len(chunk)
-            digests[name] = hasher.hexdigest()
-    return tuple(digests.items())
+def _check_plain(folder: Path, config: dict[str, Any], source: str) -> None:
+    """Raise ModelError where more would be loaded than the weights of this folder."""
+    if (folder / _ADAPTER).is_file():
+        raise ModelError(
+            f"{source} holds {_ADAPTER}: it is an adapter, or a model with one. Merge it into the "
+            "weights (merge_and_unload in peft) and save the model alone."
+        )
+    asked = [config[name] for name in _ATTENTION if name in config]
+    foreign = [name for name in asked if name not in _ATTENTIONS]
+    if foreign:
+        raise ModelError(
+            f"config.json of {source} asks for the attention {foreign[0]!r}, which may be code to "
+            "download. Remove that entry from it: eager and sdpa are what is used here."
+        )
 
 
 def _weight_files(folder: Path, source: str) -> tuple[Path, ...]:
@@ -215,9 +182,9 @@ def _weight_files(folder: Path, source: str) -> tuple[Path, ...]:
         )
     try:
         names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (json.JSONDecodeError, KeyError, AttributeError, TypeError) as error:
+        paths = tuple(folder / name for name in names)
+    except (ValueError, RecursionError, KeyError, AttributeError, TypeError) as error:
         raise ModelError(f"{index.name} of {source} has no usable weight_map.") from error
-    paths = tuple(folder / name for name in names)
     missing = [path.name for path in paths if not path.is_file() or path.parent != folder]
     if missing:
         raise ModelError(

@@ -14,7 +14,10 @@ from editcollapse.record_fields import (
     text,
     texts,
 )
-from editcollapse.requests import SLOT
+from editcollapse.requests import SLOT, EditRequest
+
+MAX_CHARACTERS = 100_000
+"""Longer than any prompt is, and short enough to be tokenized many times over."""
 
 
 def subject_of(record: Record, prefix: str = "") -> str:
@@ -23,6 +26,27 @@ def subject_of(record: Record, prefix: str = "") -> str:
     if SLOT in subject:
         raise RecordError(f"{prefix}subject holds {SLOT}, which marks the slot; remove the braces.")
     return subject
+
+
+def check_lengths(request: EditRequest) -> EditRequest:
+    """Return a request. Raises RecordError where a text is longer than any model's context."""
+    named = {
+        "subject": (request.subject,),
+        "prompt": (request.prompt,),
+        "target_new": (request.target_new,),
+        "target_true": (request.target_true or "",),
+        "a paraphrase prompt": request.paraphrase_prompts,
+        "a neighborhood prompt": request.neighborhood_prompts,
+        "a neighborhood target": request.neighborhood_targets,
+    }
+    for name, found in named.items():
+        longest = max(map(len, found), default=0)
+        if longest > MAX_CHARACTERS:
+            raise RecordError(
+                f"{name} has {longest} characters, and a sentence has at most {MAX_CHARACTERS}; "
+                "shorten it."
+            )
+    return request
 
 
 def required_name(record: Record, name: str, prefix: str = "") -> str:

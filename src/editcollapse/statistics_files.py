@@ -15,6 +15,9 @@ from torch import Tensor
 from editcollapse.errors import MomentError
 from editcollapse.moments import SecondMoment
 
+_UNREADABLE = (ValueError, OSError, TypeError, EOFError, MemoryError, BadZipFile, zlib.error)
+"""What a file that is not what it says raises; MemoryError where it claims an absurd shape."""
+
 
 def read_statistics(path: Path, d_key: int) -> SecondMoment:
     """Return published statistics: kmeng01/rome's ``.npz``, or safetensors.
@@ -67,7 +70,7 @@ def _read_npz(path: Path) -> tuple[Tensor, float]:
                 )
             matrix = np.asarray(arrays["mom2.mom2"], dtype=np.float64)
             return torch.from_numpy(matrix), float(arrays["mom2.count"])
-    except (ValueError, OSError, TypeError, EOFError, BadZipFile, zlib.error) as error:
+    except _UNREADABLE as error:
         if isinstance(error, MomentError):
             raise
         raise MomentError(

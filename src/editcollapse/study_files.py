@@ -37,7 +37,7 @@ def read_study(path: Path) -> StudySpec:
         raise StudyError(f"no study file {path}. Give a .toml file, such as studies/demo.toml.")
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # not only TOML's: numbers, nesting, encoding
         raise StudyError(f"{path} is not TOML: {error}.") from error
     try:
         study = StudySpec.model_validate(data)

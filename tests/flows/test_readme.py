@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,9 @@ DOCUMENTS = (
     "docs/demo_models.md",
     "docs/run_page.md",
     "docs/operations.md",
+    "docs/upkeep.md",
 )
-_NEEDS_RESULTS = {"sql", "tables", "report"}
+_NEEDS_RESULTS = {"sql", "tables", "report", "gc", "rebuild"}
 _RUN_BY_CI = {"run", "pretrain"}
 """Commands that take minutes: .ci/run runs the study by ``make demo``."""
 _RUN_BY_SOAK = {"serve", "deploy", "covariance", "reevaluate"}
@@ -49,6 +51,7 @@ def test_documents_have_commands_and_sql() -> None:
 def test_command_works(
     command: str,
     first_run: Run,
+    tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -74,7 +77,10 @@ def test_command_works(
     if options.command in _RUN_BY_CI:
         assert options.command == "pretrain" or options.study.is_file()
         return
-    extra = ["--results", str(first_run.results)] if options.command in _NEEDS_RESULTS else []
+    results = first_run.results
+    if options.command == "rebuild":
+        results = shutil.copytree(results, tmp_path / "results")
+    extra = ["--results", str(results)] if options.command in _NEEDS_RESULTS else []
     assert main([*words[3:], *extra]) == 0
     assert capsys.readouterr().out
 

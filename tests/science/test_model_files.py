@@ -12,10 +12,10 @@ from editcollapse.model_files import (
     fingerprint_model,
     fingerprint_tokenizer,
     locate_model,
-    tensor_headers,
 )
 from editcollapse.models import load_model
 from editcollapse.specs import ModelSpec
+from editcollapse.weight_files import tensor_headers
 
 
 @pytest.fixture

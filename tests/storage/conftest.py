@@ -173,6 +173,12 @@ def archive(original, tmp_path_factory):
     return path
 
 
+@pytest.fixture
+def finished(original, tmp_path):
+    """Return a copy of the folder that a test may change."""
+    return Folder(shutil.copytree(original.results, tmp_path / "finished"))
+
+
 @pytest.fixture(name="make_row")
 def make_row_fixture():
     """Return the maker of rows."""

@@ -1,6 +1,5 @@
 """A backup is whole or not there; what is restored has the same rows; no archive is believed."""
 
-import shutil
 import subprocess
 import tarfile
 import threading
@@ -17,13 +16,7 @@ from storage.database import SNAPSHOT, StoreBusyError, open_store
 from storage.litter import litter_of
 from storage.queries import ask
 from storage.references import read_sources
-from tests.storage.conftest import Folder, make_row
-
-
-@pytest.fixture
-def finished(original, tmp_path):
-    """Return a copy of the folder that a test may change."""
-    return Folder(shutil.copytree(original.results, tmp_path / "finished"))
+from tests.storage.conftest import make_row
 
 
 def _models(results: Path) -> list[tuple[str]]:

@@ -1,4 +1,4 @@
-"""Real file systems that are full or read-only, mounted for a test."""
+"""Real file systems that are full or read-only, mounted for a test (tests/QUARANTINES.md)."""
 
 import subprocess
 from collections.abc import Iterator
