@@ -1,4 +1,4 @@
-"""``kill -9`` of the worker at ten random moments: later runs end with the same tables."""
+"""The worker killed at ten random moments, and a run cancelled: later runs end all the same."""
 
 from __future__ import annotations
 
@@ -129,3 +129,25 @@ def test_ten_kills_of_the_worker(serving, tmp_path, capsys):
             )
     assert all(trial.computed_twice <= 1 for trial in trials)
     assert {trial.state for trial in trials} - {"Scheduled"}
+
+
+def test_run_cancelled_in_the_ui_stops_and_can_go_on(serving, tmp_path):
+    """The worker ends the process within seconds; the next run computes what was missing only."""
+    results = tmp_path / "results"
+    first = _asked_for(serving, str(results))
+    edits = results / MANIFESTS
+    deadline = time.monotonic() + _WAIT_S
+    while not list(edits.glob("edits-*")):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    cancelling = {"state": {"type": "CANCELLING", "name": "Cancelling"}}
+    serving.ask(f"flow_runs/{first}/set_state", cancelling)
+    before = time.monotonic()
+    assert _ended(serving, first)["state_name"] == "Cancelled"
+    assert time.monotonic() - before < _LONGEST_S * 4  # the worker asks every ten seconds
+    done = units_computed(results)
+    second = _asked_for(serving, str(results))
+    assert _ended(serving, second)["state_name"] == "Completed"
+    computed = units_computed(results)
+    assert set(done) < set(computed)
+    assert sum(computed.values()) - len(computed) <= 1
