@@ -19,7 +19,7 @@ from flows.covariance import measured_moment
 from flows.model_flows import for_each_model
 from flows.progress_page import shown_progress
 from flows.runners import one_at_a_time
-from flows.running import started, tag_this_run
+from flows.running import started, tag_study
 from flows.study_run import UNITS_PER_BATCH, StudyRun
 from storage.writer import snapshot_is_current
 from tasks.preparing import context_templates
@@ -50,7 +50,7 @@ def precompute_covariance(
     run = StudyRun(plan)
     # Neither edits, nor evaluations, nor unedited models, nor a report.
     run.expect(-1 - len(plan.models) * (1 + UNITS_PER_BATCH * plan.n_batches))
-    tag_this_run(f"study:{study.name}", *(f"model:{each.order.spec.name}" for each in plan.models))
+    tag_study(plan)
     try:
         with shown_progress("covariance", study.name), run.recording():
             for_each_model(run, lambda model: _measure(run, model), "covariance")

@@ -22,7 +22,7 @@ from flows.model_flows import for_each_model
 from flows.progress_page import shown_progress
 from flows.run_page import name_the_study, show_findings
 from flows.runners import one_at_a_time
-from flows.running import tag_this_run
+from flows.running import tag_study
 from flows.study_run import StudyRun, Wait
 
 
@@ -74,7 +74,7 @@ def reevaluate(
     """
     plan = plan_reevaluation(with_absolute_paths(study, Path.cwd()), evaluation, results)
     run = StoredEditsRun(plan)
-    tag_this_run(f"study:{study.name}", *(f"model:{each.order.spec.name}" for each in plan.models))
+    tag_study(plan)
     name_the_study(plan.study_id)
     try:
         with shown_progress("reevaluation", study.name), run.recording():

@@ -8,6 +8,7 @@ from prefect.context import FlowRunContext, TagsContext
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from editcollapse.orders import Order
+from editcollapse.planning import StudyPlan
 
 Result = TypeVar("Result")
 
@@ -19,6 +20,15 @@ def tag_this_run(*names: str) -> None:
     assert context.flow_run is not None
     with get_client(sync_client=True) as client:
         client.update_flow_run(context.flow_run.id, tags={*context.flow_run.tags, *names})
+
+
+def tag_study(plan: StudyPlan) -> None:
+    """Tag the flow run that runs with a study, its models and its methods."""
+    tag_this_run(
+        f"study:{plan.study.name}",
+        *(f"model:{model.order.spec.name}" for model in plan.models),
+        *(f"method:{method}" for method in plan.study.methods),
+    )
 
 
 def runs_here() -> bool:

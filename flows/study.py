@@ -17,7 +17,7 @@ from flows.model_flows import for_each_model
 from flows.progress_page import shown_progress
 from flows.run_page import name_the_study, show_findings
 from flows.runners import one_at_a_time
-from flows.running import tag_this_run
+from flows.running import tag_study
 from flows.study_run import StudyRun
 
 
@@ -44,11 +44,7 @@ def collapse_study(study: StudySpec, results: str = "results") -> str | State[st
     """
     plan = plan_study(with_absolute_paths(study, Path.cwd()), results)
     run = StudyRun(plan)
-    tag_this_run(
-        f"study:{study.name}",
-        *(f"model:{each.order.spec.name}" for each in plan.models),
-        *(f"method:{method}" for method in study.methods),
-    )
+    tag_study(plan)
     name_the_study(plan.study_id)
     try:
         with shown_progress("study", study.name), run.recording():

@@ -48,6 +48,7 @@ TORCH_FREE = (
     "retrying",
     "places",
     "leases",
+    "mirrors",
     "progress",
     "study_rows",
     "study_files",

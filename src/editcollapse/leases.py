@@ -15,13 +15,12 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
-logger = logging.getLogger(__name__)
+from editcollapse.places import Waiting
 
-Waiting = Callable[[], None]
-"""Called once when somebody else holds a lock."""
+logger = logging.getLogger(__name__)
 
 BEAT_S = 10.0
 """Seconds between two beats of a holder."""

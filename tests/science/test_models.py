@@ -1,6 +1,7 @@
 """One model stays resident in a process, and is loaded again when another is asked for."""
 
 import shutil
+import weakref
 
 import pytest
 import torch
@@ -53,6 +54,21 @@ def test_another_model_takes_its_place(tiny_folder):
     for index in (0, 1, 0):
         resident_model(specs[index], ids[index], "cpu", loads)
     assert loads.names == ["gpt2", "llama", "gpt2"]
+
+
+def test_memory_of_the_model_before_is_freed(tiny_folder):
+    """What the next model replaces is gone before that one is loaded: both never lie in memory."""
+    specs = [spec_of(tiny_folder(name), name) for name in ("gpt2", "llama")]
+    ids = [load_model(spec, "cpu").model_id for spec in specs]
+    first = weakref.ref(resident_model(specs[0], ids[0], "cpu").model)
+    alive = []
+
+    def load(spec, device):
+        alive.append(first() is not None)
+        return load_model(spec, device)
+
+    resident_model(specs[1], ids[1], "cpu", load)
+    assert alive == [False]
 
 
 def test_files_that_changed_are_refused(tiny_folder, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import copy
 import dataclasses
 import json
 import os
@@ -18,8 +19,11 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.flows.running import REPOSITORY, command, environment
 
+COLLAPSE_STUDY = "collapse-study"
 _WAIT_S = 180.0
 
 
@@ -138,6 +142,34 @@ def served(folder: Path, *, behind_shell: bool = False, password: str = "") -> I
         yield found
     finally:
         stop(found)
+
+
+def register(found: Served, study: Path, *schedules: dict[str, Any]) -> None:
+    """Register the study's deployment alone, as ``python -m flows deploy`` does.
+
+    Args:
+        found: the server.
+        study: the study file.
+        schedules: as in prefect.yaml.
+    """
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    from flows.deploying import deploy_all
+    from flows.deployment_files import read_deployment_file
+
+    file = read_deployment_file()
+    content = copy.deepcopy(file.content)
+    (own,) = [each for each in content["deployments"] if each["name"] == COLLAPSE_STUDY]
+    own["schedules"] = list(schedules)
+    content["deployments"] = [own]
+    (step,) = content["build"][0].values()
+    step["study"] = str(study)
+    wanted = file.model_copy(update={"content": content, "study": study})
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("PREFECT_API_URL", found.api)
+        environment.setenv("PREFECT_HOME", str(found.home))
+        with temporary_settings({PREFECT_API_URL: found.api}):
+            list(deploy_all(wanted, str(found.results)))
 
 
 def stop(found: Served, number: signal.Signals = signal.SIGTERM) -> int:

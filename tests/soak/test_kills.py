@@ -78,8 +78,9 @@ def _start(study: Path, results: Path, home: Path, server: str) -> subprocess.Po
 
 
 def _keys(results: Path, folder: str) -> set[str]:
-    names = (results / folder).glob("[!.]*") if (results / folder).is_dir() else ()
-    return {path.name.rpartition(".")[0] for path in names}
+    """Return the units that have a file in a folder: a manifest, or a lock."""
+    found = (results / folder).glob("*-*.*") if (results / folder).is_dir() else ()
+    return {path.stem for path in found if not path.name.startswith(".")}
 
 
 def _trial(study: Path, folder: Path, server: str, moment_s: float) -> Trial:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from datetime import UTC, datetime
 
@@ -10,13 +9,12 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from flows.deployment_files import read_deployment_file
 from tests.flows.running import records, tables, units_computed
 from tests.flows.small_study import N_EDITS, write_study
-from tests.soak.served import served
+from tests.soak.served import COLLAPSE_STUDY, register, served
 
 pytestmark = [pytest.mark.slow, pytest.mark.server]
-_NAME = "collapse-study"
+_NAME = COLLAPSE_STUDY
 _EVERY_S = 10
 _N_RUNS = 3
 
@@ -31,7 +29,7 @@ def schedule(tmp_path_factory):
     folder = tmp_path_factory.mktemp("schedule")
     study = write_study(folder / "inputs")
     with served(folder / "served") as found:
-        _deploy(found, study)
+        register(found, study, _SCHEDULE)
         after = []
         for number in range(1, _N_RUNS + 1):
             run = found.finished(_NAME, number)[-1]
@@ -39,28 +37,7 @@ def schedule(tmp_path_factory):
         yield found, after
 
 
-def _deploy(found, study):
-    """Register the deployment of a study on the server, as ``python -m flows deploy`` does."""
-    from prefect.settings import PREFECT_API_URL, temporary_settings
-
-    from flows.deploying import deploy_all
-
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("PREFECT_API_URL", found.api)
-        environment.setenv("PREFECT_HOME", str(found.home))
-        with temporary_settings({PREFECT_API_URL: found.api}):
-            list(deploy_all(_often(study), found.results))
-
-
-def _often(study):
-    """Return prefect.yaml with that deployment alone, another study, and a schedule of seconds."""
-    file = read_deployment_file()
-    content = copy.deepcopy(file.content)
-    content["deployments"] = [each for each in content["deployments"] if each["name"] == _NAME]
-    content["deployments"][0]["schedules"] = [{"interval": _EVERY_S, "slug": "often"}]
-    (step,) = content["build"][0].values()
-    step["study"] = str(study)
-    return file.model_copy(update={"content": content, "study": study})
+_SCHEDULE = {"interval": _EVERY_S, "slug": "often"}
 
 
 def _task_states(found, run):
@@ -125,7 +102,7 @@ def test_coming_runs_have_the_edited_study(schedule):
     """
     found, after = schedule
     study = write_study(found.home / "edited", name="edited")
-    _deploy(found, study)
+    register(found, study, _SCHEDULE)
     registered_at = datetime.now(UTC).isoformat()
     deadline = time.monotonic() + 180
     while not (ended := [run for run in found.runs(_NAME) if run["name"] == "edited"]):
