@@ -24,6 +24,7 @@ from flows.cancelling import CancellationWatch
 from flows.covariance import measured_moment, units_at_most
 from flows.records import has_record, records_folder, remove_foreign_record
 from flows.running import Result, started
+from storage.database import StoreBusyError
 from tasks.editing import apply_edits
 from tasks.evaluation import evaluate_edits
 from tasks.preparing import context_templates, unedited_model
@@ -147,6 +148,8 @@ class StudyRun:
         with running_study(self.store.here):
             try:
                 yield
+            except StoreBusyError:
+                raise  # it has been waited for
             except BaseException:
                 with contextlib.suppress(EditCollapseError):  # the first error is the one to tell
                     self.rows.enter()

@@ -19,6 +19,7 @@ from storage.writer import unrecorded
     task_run_name="record {order.label}",
     description="Enter rows into the results database; files that it has already are passed over.",
     cache_policy=NO_CACHE,
+    persist_result=False,
     retries=RETRIES,
     retry_delay_seconds=list(DELAYS_S),
     retry_condition_fn=may_pass,

@@ -5,6 +5,7 @@ small, holds no absolute path, and is what tasks hand to each other. safetensors
 only; nothing is ever unpickled. The folder may be anywhere that ``places`` reaches.
 """
 
+import io
 import json
 import os
 import tempfile
@@ -86,8 +87,11 @@ class ArtifactStore:
         Raises:
             ResultsError: the folder cannot be written.
         """
-        frame = frame_of(table, rows)
-        ref = self._put(f"rows/{table}", "parquet", frame.write_parquet)
+        written = io.BytesIO()  # Polars tells of a full disk in words of its own
+        frame_of(table, rows).write_parquet(written)
+        ref = self._put(
+            f"rows/{table}", "parquet", lambda path: path.write_bytes(written.getvalue())
+        )
         return ref.model_copy(update={"table": table})
 
     def put_json(self, kind: str, value: Any) -> ArtifactRef:
