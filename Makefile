@@ -28,11 +28,11 @@ server: setup ## run a Prefect server, one worker and the reports' pages until C
 deploy: setup ## register the deployments of prefect.yaml; again after editing studies/scheduled.toml
 	$(BIN)/python -m flows deploy --results $(RESULTS)
 
-test: setup ## run the tests
-	$(BIN)/python -m pytest -q
+test: setup ## run the tests, in two processes of one thread
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 soak: setup ## run the long tests: kills, schedules, many batches, several machines
-	$(BIN)/python -m pytest -q -m slow -rA $(SOAK)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow -rA $(SOAK)
 
 check: setup ## lint, types, generated docs
 	$(BIN)/ruff check .
