@@ -23,7 +23,7 @@ from flows.bookkeeping import RowsToRecord
 from flows.cancelling import CancellationWatch
 from flows.covariance import measured_moment, units_at_most
 from flows.records import has_record, records_folder, remove_foreign_record
-from flows.running import Result, started
+from flows.running import Result, is_unit, started
 from storage.database import StoreBusyError
 from tasks.editing import apply_edits
 from tasks.evaluation import evaluate_edits
@@ -214,7 +214,8 @@ class StudyRun:
         Raises:
             RunCancelled: the run has been cancelled.
         """
-        self._cancellation.check()
+        if is_unit(task):
+            self._cancellation.check()
         if task.persist_result:
             remove_foreign_record(self._records, order)
         own = task.with_options(result_storage=self._records, refresh_cache=refresh_cache)
