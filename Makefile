@@ -39,6 +39,7 @@ check: setup ## lint, types, generated docs
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m storage.schema_docs --check
+	$(BIN)/python -m storage.cookbook --check
 	$(BIN)/python -m editcollapse.study_docs --check
 
 bench: setup ## measure against the published procedure, prints tables

@@ -1,0 +1,119 @@
+"""docs/sql.md and the notebook say what the demo study's rows say."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import polars as pl
+import pytest
+
+from editcollapse.errors import ResultsError
+from editcollapse.study_files import read_study
+from storage import cookbook as module
+from storage import demo_rows
+from storage.cookbook import PAGE, cookbook, main, page_with, read_recipes
+from storage.queries import ask
+from tests.storage.notebook import NOTEBOOK, executed, printed
+
+_ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory) -> Path:
+    """Return a results folder of the checked-in rows; it is not to be changed."""
+    results = tmp_path_factory.mktemp("demo") / "results"
+    demo_rows.unpack(results)
+    return results
+
+
+def test_page_is_current(demo):
+    """The checked-in answers are those of the queries; else: python -m storage.cookbook."""
+    page = PAGE.read_text(encoding="utf-8")
+    assert page == page_with(page, cookbook(demo))
+    assert page.count("\n### ") == len(read_recipes()) >= 12
+
+
+@pytest.mark.parametrize("recipe", read_recipes(), ids=lambda recipe: recipe.question)
+def test_recipe_has_an_answer_in_a_fixed_order(demo, recipe):
+    """Each question has rows, and says in which order, or the page would change by itself."""
+    assert recipe.question.endswith(("?", "."))
+    assert ask(demo, recipe.sql).height > 0
+    assert "order by" in recipe.sql
+
+
+def test_check_tells_a_stale_page(tmp_path, monkeypatch, capsys):
+    """--check returns 1 and says what to do until the page is written."""
+    page = tmp_path / "sql.md"
+    page.write_text("before\n<!-- recipes -->\nold\n<!-- /recipes -->\nafter\n", encoding="utf-8")
+    monkeypatch.setattr(module, "PAGE", page)
+    assert main(["--check"]) == 1
+    assert "is stale. Write it again: python -m storage.cookbook" in capsys.readouterr().err
+    assert main([]) == 0
+    assert main(["--check"]) == 0
+    assert page.read_text(encoding="utf-8").startswith("before\n")
+    assert page.read_text(encoding="utf-8").endswith("after\n")
+
+
+def test_demo_rows_are_those_of_the_demo_study(demo):
+    """The rows are of studies/demo.toml as it stands: else make demo, then demo_rows --take."""
+    from editcollapse.planning import plan_study
+
+    plan = plan_study(read_study(_ROOT / "studies" / "demo.toml"), demo)
+    assert ask(demo, "select study_id from studies")["study_id"].to_list() == [plan.study_id]
+    frame = ask(demo, "select count(*) as n, count(perplexity) as measured from edit_outcomes")
+    assert frame.rows() == [(1152, 1152)]
+
+
+def test_demo_rows_name_no_machine(demo):
+    """Where and when the rows came about stays with whoever computed them."""
+    assert ask(demo, "from provenance").is_empty()
+    texts = [
+        text
+        for path in demo_rows.ROWS.glob("*.parquet")
+        for text in pl.read_parquet(path).select(pl.col(pl.String)).unpivot()["value"].drop_nulls()
+    ]
+    assert texts
+    assert not [text for text in texts if re.search(r"(?:^|[\s\"])/|[A-Z]:\\", text)]
+
+
+def test_rows_taken_again_are_the_same(demo, tmp_path, monkeypatch, capsys):
+    """Taking the rows of unpacked rows gives the same rows."""
+    before = {path.name: pl.read_parquet(path) for path in demo_rows.ROWS.glob("*.parquet")}
+    monkeypatch.setattr(demo_rows, "ROWS", tmp_path / "rows")
+    assert demo_rows.main([str(demo), "--take"]) == 0
+    after = {path.name: pl.read_parquet(path) for path in demo_rows.ROWS.glob("*.parquet")}
+    assert sorted(before) == sorted(after)
+    assert all(before[name].equals(after[name]) for name in before)
+
+
+def test_rows_are_not_unpacked_over_results(demo, capsys):
+    """A folder with results is left alone, in one sentence."""
+    with pytest.raises(ResultsError, match="holds results already"):
+        demo_rows.unpack(demo)
+    assert demo_rows.main([str(demo)]) == 2
+    assert capsys.readouterr().err.startswith("error: the demo study's rows were to be unpacked")
+
+
+def test_python_of_the_page_runs(demo):
+    """Each block of Python in docs/sql.md works where the results folder is called results."""
+    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    assert len(blocks) == 2
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", "\n".join(blocks)],
+        cwd=demo.parent,
+        env=os.environ | {"POLARS_MAX_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_notebook_gives_what_it_shows(tmp_path):
+    """The notebook runs, and its outputs are those checked in: tests.storage.notebook."""
+    shown = printed(nbformat.read(NOTEBOOK, as_version=4))
+    assert len(shown) == 4
+    assert printed(executed(tmp_path)) == shown
