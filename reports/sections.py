@@ -48,9 +48,12 @@ class Section:
 
 def report_sections(found: StudyFindings) -> tuple[Section, ...]:
     """Return a study's report, part by part."""
+    from reports.comparing import comparison  # which is made of the parts above
+
     return (
         _incidence(found),
         _positions(found),
+        *comparison(found),
         _denominators(found),
         _worst(found),
         _models(found),

@@ -58,6 +58,8 @@ class StudyFindings:
     """Query ``denominators_by_outcome``."""
     worst: Answer
     """Query ``worst_edits``."""
+    comparison: Answer
+    """Query ``compare_in_study``; empty with one method and one model."""
 
 
 def findings(results: Path, study_id: str) -> StudyFindings:
@@ -103,6 +105,7 @@ def findings(results: Path, study_id: str) -> StudyFindings:
             positions=_answer(connection, "incidence_by_position", study_id),
             denominators=_answer(connection, "denominators_by_outcome", study_id),
             worst=_answer(connection, "worst_edits", study_id),
+            comparison=_answer(connection, "compare_in_study", study_id),
         )
 
 

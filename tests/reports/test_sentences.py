@@ -68,6 +68,7 @@ def found():
         positions=_EMPTY,
         denominators=Answer("", pl.DataFrame(DENOMINATORS)),
         worst=_EMPTY,
+        comparison=_EMPTY,
     )
 
 
