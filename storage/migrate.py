@@ -21,6 +21,8 @@ _RECORD = """
     select $number as number, $name as name, $digest as digest, $applied_at as applied_at
     on conflict do update set digest = excluded.digest, applied_at = excluded.applied_at
 """
+_OTHERS = ("published", "imported_runs", "imported_edits", "imported_rejections")
+"""Tables of what others did: a column there is not what one of its name is in ours."""
 _RELATIONS = """
     select 'view ' || '"' || view_name || '"' from duckdb_views()
     where database_name = current_database() and not internal
@@ -37,6 +39,7 @@ _INHERITED = """
             table_name in (select view_name from duckdb_views()) as of_view
         from duckdb_columns()
         where database_name = current_database() and not internal
+            and not list_contains($others, table_name)
     )
     select bare.table_name, bare.column_name, min(known.comment)
     from columns as bare
@@ -173,5 +176,7 @@ def _drop_views(connection: duckdb.DuckDBPyConnection) -> None:
 
 def _inherit_comments(connection: duckdb.DuckDBPyConnection) -> None:
     """Give a view's column without comment that of the table columns of its name, if they agree."""
-    for view, column, comment in connection.execute(_INHERITED).fetchall():
+    for view, column, comment in connection.execute(
+        _INHERITED, {"others": list(_OTHERS)}
+    ).fetchall():
         connection.execute(f'comment on column "{view}"."{column}" is {literal(comment)}')

@@ -31,7 +31,8 @@ from storage.writer import ingest
 from tests.storage.conftest import Folder
 from tests.storage.schema_fixtures import SCHEMAS, fixture_of
 
-_NEWEST = read_migrations()[-1].number
+_NUMBERS = {migration.number for migration in read_migrations()}
+_NEWEST = max(_NUMBERS)
 _RELEASED = sorted(int(path.name[:4]) for path in SCHEMAS.glob("*.tar.gz"))
 _EXTRA = (
     "alter table models add column extra bigint; "
@@ -74,7 +75,7 @@ def _number(connection) -> int:
 
 def test_every_released_schema_has_a_store():
     """A new migration needs a store of the schema before it: schema_fixtures makes one."""
-    assert set(range(1, _NEWEST)) <= set(_RELEASED) <= set(range(1, _NEWEST + 1))
+    assert _NUMBERS - {_NEWEST} <= set(_RELEASED) <= _NUMBERS
     assert _RELEASED
 
 
