@@ -15,6 +15,7 @@ from editcollapse.places import place_name, place_of
 from editcollapse.specs import StudySpec
 from editcollapse.study_files import read_study
 from flows import surroundings, upkeep
+from flows.import_command import import_results
 from flows.operations import OPERATIONS
 from flows.options import build_parser
 from flows.plan_text import plan_lines, survey_lines
@@ -219,6 +220,7 @@ _COMMANDS = {
     "gc": upkeep.gc,
     "backup": upkeep.backup,
     "restore": upkeep.restore,
+    "import": import_results,
     "pretrain": pretrain,
     **OPERATIONS,
 }

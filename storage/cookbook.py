@@ -99,7 +99,8 @@ def _cell(value: Any) -> str:
     if value is None:
         return "NULL"
     if isinstance(value, float):
-        return f"{value:.4g}" if math.isfinite(value) else str(value)
+        # Sums differ in their last bits from run to run; half-way cases must not show that.
+        return f"{float(f'{value:.10g}'):.4g}" if math.isfinite(value) else str(value)
     return str(value).replace("|", "\\|")
 
 

@@ -6,6 +6,8 @@ two lists equal. None means not measured. ``inf`` and ``nan`` are measurements a
 
 import dataclasses
 
+from editcollapse.imported_outcomes import ImportedEditRow, ImportedRejectionRow, ImportedRunRow
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class StudyRow:
@@ -325,6 +327,9 @@ ROW_TYPES: dict[str, type] = {
     "base_measurements": BaseMeasurementRow,
     "measurements": MeasurementRow,
     "provenance": ProvenanceRow,
+    "imported_runs": ImportedRunRow,
+    "imported_edits": ImportedEditRow,
+    "imported_rejections": ImportedRejectionRow,
 }
 """Table name to row type."""
 
@@ -347,5 +352,8 @@ NATURAL_KEYS: dict[str, tuple[str, ...]] = {
     "base_measurements": ("model_id", "request_id", "evaluation_id", "template_set_id"),
     "measurements": ("edit_id", "evaluation_id"),
     "provenance": ("unit_id",),
+    "imported_runs": ("import_id",),
+    "imported_edits": ("import_id", "record_index", "phase"),
+    "imported_rejections": ("import_id", "record_index"),
 }
 """Table name to the columns that identify a row."""

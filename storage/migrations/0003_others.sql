@@ -122,3 +122,133 @@ select * from (
 ) as figures (
     figure_id, work, place, model, method, covariance, dataset, metric, value, unit, remark
 );
+
+create table imported_runs (
+    import_id varchar not null,
+    source varchar not null,
+    format varchar not null,
+    model varchar,
+    method varchar,
+    n_records bigint not null,
+    n_edits bigint not null,
+    n_rejected bigint not null,
+    unknown varchar not null,
+    primary key (import_id)
+);
+comment on table imported_runs is
+    'Results that other programs wrote, each taken in by python -m flows import.';
+comment on column imported_runs.import_id is
+    'Digest of the content and of what the run was called. Key.';
+comment on column imported_runs.source is 'What the run is called: its folder or file, or --name. Text.';
+comment on column imported_runs.format is 'Which program wrote it: memit or easyedit. Text.';
+comment on column imported_runs.model is
+    'Model, as whoever imported it said. Text. NULL = nobody said, and the files do not.';
+comment on column imported_runs.method is
+    'Method, as whoever imported it said. Text. NULL = nobody said, and the files do not.';
+comment on column imported_runs.n_records is 'Records in the source. Count.';
+comment on column imported_runs.n_edits is 'Records taken in. Count.';
+comment on column imported_runs.n_rejected is
+    'Records refused; table imported_rejections says why. Count.';
+comment on column imported_runs.unknown is
+    'What the source cannot say: quantities that it does not have, and columns that are empty in all its rows. Text.';
+
+create table imported_edits (
+    import_id varchar not null,
+    record_index bigint not null,
+    phase varchar not null,
+    case_id varchar,
+    subject varchar,
+    prompt varchar not null,
+    target_new varchar not null,
+    target_true varchar,
+    n_joint_edits bigint,
+    duration_s double,
+    efficacy double,
+    generalization double,
+    locality double,
+    portability double,
+    rewrite_correct double,
+    paraphrase_correct double,
+    neighborhood_correct double,
+    efficacy_score double,
+    efficacy_magnitude double,
+    paraphrase_score double,
+    paraphrase_magnitude double,
+    neighborhood_score double,
+    neighborhood_magnitude double,
+    target_new_nll double,
+    target_true_nll double,
+    ngram_entropy double,
+    reference_score double,
+    essence_score double,
+    target_perplexity double,
+    primary key (import_id, record_index, phase)
+);
+comment on table imported_edits is
+    'Answers that other programs recorded, before and after each edit. NULL = the source does not say.';
+comment on column imported_edits.import_id is 'Import: imported_runs.import_id.';
+comment on column imported_edits.record_index is 'Place of the record in its source. Index from 0.';
+comment on column imported_edits.phase is 'post (after the edit) or pre (before). Text.';
+comment on column imported_edits.case_id is
+    'The source''s own name of the record. Text. NULL = it gives none.';
+comment on column imported_edits.subject is 'The entity that is edited. Text. NULL = not said.';
+comment on column imported_edits.prompt is 'Rewrite prompt with its subject. Text.';
+comment on column imported_edits.target_new is 'The object to be written. Text.';
+comment on column imported_edits.target_true is
+    'The object believed before. Text. NULL = the source does not say.';
+comment on column imported_edits.n_joint_edits is
+    'Edits written into the model together with this one, itself included. Count. NULL = not said.';
+comment on column imported_edits.duration_s is
+    'How long the edit, or all joint ones, took. Seconds. NULL = not said.';
+comment on column imported_edits.efficacy is
+    'EasyEdit''s rewrite_acc: share of target_new''s tokens that are the argmax. Fraction 0-1. NULL = not said.';
+comment on column imported_edits.generalization is
+    'EasyEdit''s rephrase_acc, likewise. Fraction 0-1. NULL = not said.';
+comment on column imported_edits.locality is
+    'EasyEdit''s locality: share of answer tokens that are those of the unedited model, mean over its kinds. Fraction 0-1. NULL = not said.';
+comment on column imported_edits.portability is
+    'EasyEdit''s portability, mean over its kinds. Fraction 0-1. NULL = not said.';
+comment on column imported_edits.rewrite_correct is
+    'kmeng01''s rewrite_prompts_correct: share of prompts (CounterFact) or of tokens (zsRE) where target_new is the argmax. Fraction 0-1. NULL = not said.';
+comment on column imported_edits.paraphrase_correct is
+    'paraphrase_prompts_correct, likewise. Fraction 0-1. NULL = not said.';
+comment on column imported_edits.neighborhood_correct is
+    'neighborhood_prompts_correct, likewise for the true object. Fraction 0-1. NULL = not said.';
+comment on column imported_edits.efficacy_score is
+    'CounterFact''s ES of the record, from its NLLs. Fraction 0-1. NULL = not said.';
+comment on column imported_edits.efficacy_magnitude is
+    'CounterFact''s EM. Difference of probabilities, -1 to 1. NULL = not said.';
+comment on column imported_edits.paraphrase_score is
+    'CounterFact''s PS. Fraction 0-1. NULL = not said.';
+comment on column imported_edits.paraphrase_magnitude is
+    'CounterFact''s PM. Difference of probabilities, -1 to 1. NULL = not said.';
+comment on column imported_edits.neighborhood_score is
+    'CounterFact''s NS. Fraction 0-1. NULL = not said.';
+comment on column imported_edits.neighborhood_magnitude is
+    'CounterFact''s NM. Difference of probabilities, -1 to 1. NULL = not said.';
+comment on column imported_edits.target_new_nll is
+    'Rewrite prompt: mean negative log-likelihood of target_new''s tokens. Nats a token; inf and nan are kept. NULL = not said.';
+comment on column imported_edits.target_true_nll is
+    'Rewrite prompt: mean negative log-likelihood of target_true''s tokens. Nats a token; inf and nan are kept. NULL = not said.';
+comment on column imported_edits.ngram_entropy is
+    'Entropy of n-grams of generated text. Bits. NULL = not said.';
+comment on column imported_edits.reference_score is
+    'Cosine of tf-idf vectors of generated and reference text. 0 to 1. NULL = not said.';
+comment on column imported_edits.essence_score is
+    'kmeng01''s perplexity of texts about the subject. No unit. NULL = not said.';
+comment on column imported_edits.target_perplexity is
+    'EasyEdit''s rewrite_ppl, of the target alone; not the perplexity that shows a collapse. No unit. NULL = not said.';
+
+create table imported_rejections (
+    import_id varchar not null,
+    record_index bigint not null,
+    place varchar not null,
+    reason varchar not null,
+    primary key (import_id, record_index)
+);
+comment on table imported_rejections is 'Records of imports that could not be used, with the reason.';
+comment on column imported_rejections.import_id is 'Import: imported_runs.import_id.';
+comment on column imported_rejections.record_index is
+    'Place of the record in its source. Index from 0.';
+comment on column imported_rejections.place is 'Where a reader finds it: a file, a line or a record. Text.';
+comment on column imported_rejections.reason is 'What was found. One sentence.';
