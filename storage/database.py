@@ -19,7 +19,7 @@ import filelock
 
 from editcollapse.errors import ResultsError
 from storage.migrate import migrate
-from storage.transactions import literal, message_of
+from storage.transactions import literal, message_of, transaction
 
 STORE = Path("store") / "editcollapse.duckdb"
 SNAPSHOT = Path("results.duckdb")
@@ -29,6 +29,7 @@ REBUILT = ".rebuild.duckdb"
 WAIT_S = 60.0
 """How long a writer waits for another, in seconds."""
 
+_MEASURED = Path(__file__).parent / "queries" / "measured_edits.sql"
 # DuckDB 2.0 writes a file format of its own unless told; the released 1.5 command line reads this.
 _FORMAT = "v1.5.0"
 _RETRY_S = 0.2
@@ -214,7 +215,7 @@ def _make_store(store: Path) -> None:
 
 
 def publish_from(connection: duckdb.DuckDBPyConnection, results: Path) -> Path:
-    """Copy an open store to a file beside the snapshot and put it in the snapshot's place.
+    """Fill ``measured_edits``, copy an open store, and put the copy in the snapshot's place.
 
     Raises:
         ResultsError: the copy cannot be written; the old snapshot then stays.
@@ -223,6 +224,9 @@ def publish_from(connection: duckdb.DuckDBPyConnection, results: Path) -> Path:
     copy = snapshot.with_suffix(".duckdb.tmp")
     remove_database(copy)
     try:
+        with transaction(connection):
+            connection.execute("delete from measured_edits")
+            connection.execute(_MEASURED.read_text(encoding="utf-8"))
         (name,) = connection.execute("select current_database()").fetchall()[0]
         connection.execute(f"attach {literal(str(copy))} as snapshot (storage_version '{_FORMAT}')")
         try:

@@ -21,8 +21,14 @@ _RECORD = """
     select $number as number, $name as name, $digest as digest, $applied_at as applied_at
     on conflict do update set digest = excluded.digest, applied_at = excluded.applied_at
 """
-_OTHERS = ("published", "imported_runs", "imported_edits", "imported_rejections")
-"""Tables of what others did: a column there is not what one of its name is in ours."""
+_OTHERS = (
+    "published",
+    "imported_runs",
+    "imported_edits",
+    "imported_rejections",
+    "measured_edits",
+)
+"""Tables whose comments no view takes over: their columns share names with others of ours."""
 _RELATIONS = """
     select 'view ' || '"' || view_name || '"' from duckdb_views()
     where database_name = current_database() and not internal

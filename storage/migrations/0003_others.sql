@@ -252,3 +252,30 @@ comment on column imported_rejections.record_index is
     'Place of the record in its source. Index from 0.';
 comment on column imported_rejections.place is 'Where a reader finds it: a file, a line or a record. Text.';
 comment on column imported_rejections.reason is 'What was found. One sentence.';
+
+-- A join of a million rows on text ids takes a fifth of a second; counting has to take less.
+create table measured_edits (
+    study varchar not null,
+    study_id varchar not null,
+    model varchar,
+    method varchar not null,
+    dataset varchar,
+    subject_position varchar,
+    perplexity double not null,
+    perplexity_before double
+);
+comment on table measured_edits is
+    'What counting collapses needs of each measured edit, out of edit_outcomes; filled anew by each publication.';
+comment on column measured_edits.study is 'Name of the study. Text.';
+comment on column measured_edits.study_id is 'Study: studies.study_id.';
+comment on column measured_edits.model is
+    'Name of the model in the study. Text. NULL = its row has not arrived.';
+comment on column measured_edits.method is 'Method: edits.method. Text.';
+comment on column measured_edits.dataset is
+    'Name of the file of edit requests. Text. NULL = its row has not arrived.';
+comment on column measured_edits.subject_position is
+    'Place of the subject: positions.subject_position. Text. NULL = its row has not arrived.';
+comment on column measured_edits.perplexity is
+    'Perplexity after the edit: measurements.perplexity. No unit; inf and nan are kept.';
+comment on column measured_edits.perplexity_before is
+    'Perplexity of the unedited model on the same texts. No unit. NULL = its row has not arrived.';

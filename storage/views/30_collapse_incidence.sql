@@ -6,8 +6,9 @@ create macro collapse_incidence(threshold := 1000, ratio := 10) as table
 with judged as (
     select
         *,
+        perplexity / perplexity_before as perplexity_ratio,
         main.collapsed(perplexity, perplexity_before, threshold, ratio) as is_collapsed
-    from main.edit_outcomes
+    from main.measured_edits
 ),
 counted as (
     select

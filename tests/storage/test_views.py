@@ -249,3 +249,22 @@ def test_threshold_spares_models_that_stand_above_it_unedited(folder):
     folder.add_study(methods=("rome",), perplexities=(2100.0, 50_000.0), before=2000.0)
     frame = ask(folder.results, "select n_collapsed, n_edits from collapse_incidence")
     assert frame.rows() == [(1, 2)]
+
+
+def test_what_incidence_counts_is_filled_anew_by_each_publication(folder, make_row):
+    """The table that incidence reads is that of the edits measured now: no row twice, none stale."""
+    folder.add_study(perplexities=(5.0, None, 6.0))
+    folder.publish()
+    assert ask(folder.results, "select sum(n_edits)::int from collapse_incidence").item() == 4
+    folder.add("measurements", make_row("measurements", edit_id="rome-request-0", perplexity=_INF))
+    folder.add("measurements", make_row("measurements", edit_id="rome-request-1", perplexity=5.0))
+    folder.publish()
+    counts = ask(folder.results, "select method, n_edits, n_collapsed from collapse_incidence")
+    assert counts.rows() == [("c_rome", 2, 0), ("rome", 3, 1)]
+    columns = "study, study_id, model, method, dataset, subject_position, perplexity"
+    flat = ask(folder.results, f"select {columns} from measured_edits order by all")  # noqa: S608
+    whole = ask(
+        folder.results,
+        f"select {columns} from edit_outcomes where perplexity is not null order by all",  # noqa: S608
+    )
+    assert flat.equals(whole)
