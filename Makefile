@@ -32,7 +32,7 @@ test: setup ## run the tests, in two processes of one thread
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 soak: setup ## run the long tests: kills, schedules, many batches, several machines
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow -rA $(SOAK)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow -rA $(or $(SOAK),tests)
 
 check: setup ## lint, types, generated docs
 	$(BIN)/ruff check .
