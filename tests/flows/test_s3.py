@@ -18,7 +18,7 @@ import pytest
 
 from tests.flows.running import REPOSITORY, assert_equal_tables, command, environment
 
-pytestmark = [pytest.mark.slow, pytest.mark.server]
+pytestmark = pytest.mark.server
 _WAIT_S = 300
 
 
