@@ -137,9 +137,8 @@ def test_failed_migration_leaves_nothing(connection, tmp_path):
     migrate(connection)
     more = tmp_path / "migrations"
     shutil.copytree(MIGRATIONS, more)
-    (more / f"{_NEWEST + 1:04d}_broken.sql").write_text(
-        "create table extra (a int); select nothing;"
-    )
+    broken = more / f"{_NEWEST + 1:04d}_broken.sql"
+    broken.write_text("create table extra (a int); select nothing;")
     with pytest.raises(duckdb.Error):
         migrate(connection, migrations=more)
     tables = connection.execute("select table_name from duckdb_tables()").fetchall()
