@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from editcollapse.verdicts import ForecastReport
 from flows import surroundings
 from flows.forecast_text import as_json, show_calibration, show_one, show_study
 from flows.terminal import console, progress_bar, shown, tell_cancelled, tell_mistakes_once
+from reports.escaping import visible_lines
 
 _OF_ONE = ("model", "prompt", "subject", "target")
 
@@ -61,7 +63,7 @@ def _of_study(options: argparse.Namespace) -> int:
 
     report = study_report(plan)
     if options.json:
-        console().out(as_json(report), highlight=False)
+        _print_json(report)
     else:
         show_study(report, study.methods)
     return 0
@@ -74,10 +76,15 @@ def _of_edit(options: argparse.Namespace) -> int:
 
     report: ForecastReport = edit_report(options)
     if options.json:
-        console().out(as_json(report), highlight=False)
+        _print_json(report)
     else:
         show_one(report)
     return 0
+
+
+def _print_json(report: ForecastReport) -> None:
+    text = as_json(report)
+    sys.stdout.write(f"{visible_lines(text) if sys.stdout.isatty() else text}\n")
 
 
 def calibrate(options: argparse.Namespace) -> int:

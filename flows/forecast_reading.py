@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 
 from pydantic import ValidationError
 
@@ -105,11 +106,11 @@ def edit_report(options: argparse.Namespace) -> ForecastReport:
     )
     model_id = digest_model(files, spec).model_id
     place = place_of(options.results)
-    has_results = (place.here / SNAPSHOT).is_file()
-    limits = thresholds(folder_to_read(place)) if has_results else DEFAULT_THRESHOLDS
+    published = _published(place)
+    limits = DEFAULT_THRESHOLDS if published is None else thresholds(published)
     known = None
     if options.covariance == FROM_RESULTS:
-        known = _known(place, model_id, options, has_results=has_results)
+        known = _known(published, model_id, options)
     covariance = None if known is not None else _covariance(options)
     order = _order(spec, model_id, files, known, options.layer)
     from editcollapse.edit_setups import known_edit, new_edit
@@ -136,9 +137,17 @@ def _request(options: argparse.Namespace) -> EditRequest:
         raise StudyError(str(error)) from error
 
 
-def _known(
-    place: Place, model_id: str, options: argparse.Namespace, *, has_results: bool
-) -> KnownSetup:
+def _published(place: Place) -> Path | None:
+    """Return the folder of the place's present snapshot; None where nothing was published."""
+    try:
+        place.fetch(SNAPSHOT.as_posix())
+    except FileNotFoundError:
+        return None
+    folder = folder_to_read(place)
+    return folder if (folder / SNAPSHOT).is_file() else None
+
+
+def _known(published: Path | None, model_id: str, options: argparse.Namespace) -> KnownSetup:
     """Return the set-up of a study in the results folder.
 
     Raises:
@@ -149,25 +158,25 @@ def _known(
         "where C comes from: --covariance identity, or --covariance CORPUS.txt"
     )
     known: Sequence[KnownSetup] = ()
-    if has_results:
-        known = known_setups(folder_to_read(place), model_id)
+    if published is not None:
+        known = known_setups(published, model_id)
     if not known:
         raise MomentError(
-            f"no second moment C for {options.model} in {place.name}: no study there edits this "
-            f"model with dtype {options.dtype} and start token {options.start_token!r}. {instead}."
+            f"no second moment C for {options.model} in {options.results}: no study there edits "
+            f"this model with dtype {options.dtype} and start token {options.start_token!r}. {instead}."
         )
     layers = sorted({each.layer for each in known})
     if options.layer is not None:
         known = [each for each in known if each.layer == options.layer]
     if not known:
         raise MomentError(
-            f"no second moment C of layer {options.layer} of {options.model} in {place.name}: "
+            f"no second moment C of layer {options.layer} of {options.model} in {options.results}: "
             f"studies there edit layer {', '.join(map(str, layers))}. {instead}."
         )
     if options.layer is None and len(layers) > 1:
         raise MomentError(
-            f"which layer? Studies in {place.name} edit layers {', '.join(map(str, layers))} of "
-            f"{options.model}. Give --layer N."
+            f"which layer? Studies in {options.results} edit layers {', '.join(map(str, layers))} "
+            f"of {options.model}. Give --layer N."
         )
     return known[0]
 

@@ -87,7 +87,7 @@ def show_one(report: ForecastReport) -> None:
         markup=False,
         soft_wrap=True,
     )
-    table = Table(title=f"forecast for {one.model}, layer {one.layer}")
+    table = Table(title=plain(f"forecast for {one.model}, layer {one.layer}"))
     for name in (
         "method",
         "verdict",
