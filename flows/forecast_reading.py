@@ -163,7 +163,8 @@ def _known(published: Path | None, model_id: str, options: argparse.Namespace) -
     if not known:
         raise MomentError(
             f"no second moment C for {options.model} in {options.results}: no study there edits "
-            f"this model with dtype {options.dtype} and start token {options.start_token!r}. {instead}."
+            f"this model with dtype {options.dtype} and start token {options.start_token!r}. "
+            f"{instead}."
         )
     layers = sorted({each.layer for each in known})
     if options.layer is not None:
