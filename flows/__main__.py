@@ -15,6 +15,7 @@ from editcollapse.places import place_name, place_of
 from editcollapse.specs import StudySpec
 from editcollapse.study_files import read_study
 from flows import surroundings, upkeep
+from flows.forecast_command import FORECASTS
 from flows.operations import OPERATIONS
 from flows.options import build_parser
 from flows.plan_text import plan_lines, survey_lines
@@ -220,6 +221,7 @@ _COMMANDS = {
     "backup": upkeep.backup,
     "restore": upkeep.restore,
     "pretrain": pretrain,
+    **FORECASTS,
     **OPERATIONS,
 }
 

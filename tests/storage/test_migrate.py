@@ -13,6 +13,7 @@ from editcollapse.outcomes import NATURAL_KEYS, ROW_TYPES
 from storage import migrate as module
 from storage.migrate import MIGRATIONS, VIEWS, migrate, read_migrations
 
+_NEWEST = read_migrations()[-1].number
 _SQL_TYPES = {
     str: "VARCHAR",
     int: "BIGINT",
@@ -109,7 +110,7 @@ def test_migrating_twice_changes_nothing(connection):
     records = connection.execute("from schema_migrations order by number").fetchall()
     migrate(connection)
     assert connection.execute("from schema_migrations order by number").fetchall() == records
-    assert [record[0] for record in records] == [0, 1]
+    assert [record[0] for record in records] == list(range(_NEWEST + 1))
 
 
 def test_changed_migration_is_refused(connection, tmp_path):
@@ -136,12 +137,13 @@ def test_failed_migration_leaves_nothing(connection, tmp_path):
     migrate(connection)
     more = tmp_path / "migrations"
     shutil.copytree(MIGRATIONS, more)
-    (more / "0002_broken.sql").write_text("create table extra (a int); select nothing;")
+    broken = more / f"{_NEWEST + 1:04d}_broken.sql"
+    broken.write_text("create table extra (a int); select nothing;")
     with pytest.raises(duckdb.Error):
         migrate(connection, migrations=more)
     tables = connection.execute("select table_name from duckdb_tables()").fetchall()
     assert ("extra",) not in tables
-    assert connection.execute("select max(number) from schema_migrations").fetchone() == (1,)
+    assert connection.execute("select max(number) from schema_migrations").fetchone() == (_NEWEST,)
 
 
 def test_second_migration_is_applied_and_views_follow_their_files(connection, tmp_path):
@@ -149,7 +151,7 @@ def test_second_migration_is_applied_and_views_follow_their_files(connection, tm
     migrate(connection)
     more, views = tmp_path / "migrations", tmp_path / "views"
     shutil.copytree(MIGRATIONS, more)
-    (more / "0002_extra.sql").write_text(
+    (more / f"{_NEWEST + 1:04d}_extra.sql").write_text(
         "create table extra (a int); comment on table extra is 'x'"
     )
     views.mkdir()
