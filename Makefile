@@ -31,8 +31,8 @@ deploy: setup ## register the deployments of prefect.yaml; again after editing s
 test: setup ## run the tests, in two processes of one thread
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
-soak: setup ## run the long tests: kills, schedules, many batches, several machines
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow -rA $(SOAK)
+soak: setup ## run the long tests: kills, schedules, full disks, many batches
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow -rA $(or $(SOAK),tests)
 
 check: setup ## lint, types, generated docs
 	$(BIN)/ruff check .

@@ -47,8 +47,16 @@ def denominators(case: Case, size: Size, found: Results) -> None:
     def our_edits(_repeat: int) -> int:
         return len(ours.edit(case, case.inputs.requests[: size.n_ours], ONE_METHOD)["rome"])
 
+    def our_outcomes(_repeat: int) -> int:
+        updates = ours.edit(case, case.inputs.requests[: size.n_ours], ONE_METHOD)["rome"]
+        return len(ours.measure(case, updates, case.texts))
+
+    def our_forecasts(_repeat: int) -> int:
+        return ours.forecast(case, case.inputs.requests[: size.n_ours])
+
     read = in_turn(case, size.repeats, their_keys, our_keys)
     edited = in_turn(case, size.repeats, their_edits, our_edits)
+    foreseen = in_turn(case, size.repeats, our_outcomes, our_forecasts)
     unit = "subjects/s"
     found.comparisons += [
         Comparison(_WORK, case.name, unit, *read, "both read keys alone"),
@@ -57,6 +65,14 @@ def denominators(case: Case, size: Size, found: Results) -> None:
         ),
         Comparison(
             _WORK, case.name, unit, edited[1], read[1], "the first figure is our own whole edits"
+        ),
+        Comparison(
+            "forecast",
+            case.name,
+            "requests/s",
+            *foreseen,
+            "the first figure is our own edits by one method and their perplexity; a forecast is "
+            "of every method",
         ),
     ]
     far = distance(

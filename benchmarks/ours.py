@@ -8,6 +8,8 @@ from benchmarks.cases import Case
 from editcollapse.applying import edit_batch, stored_updates
 from editcollapse.budgets import Work
 from editcollapse.devices import tokens_per_forward
+from editcollapse.forecast_orders import ForecastOrder
+from editcollapse.forecasting import forecast_batch
 from editcollapse.keys import read_keys
 from editcollapse.moments import measure_moment
 from editcollapse.orders import EditOrder
@@ -55,6 +57,13 @@ def keys(case: Case, requests: Sequence[EditRequest]) -> tuple[Tensor, Tensor]:
     rewrites, _ = build_rewrites(case.loaded.encoder, case.inputs.templates, requests)
     found = read_keys(EditSite(case.loaded, case.layer), rewrites, _budget(case, "evaluation"))
     return found.bare_key.cpu().double(), found.prefixed_key.cpu().double()
+
+
+def forecast(case: Case, requests: Sequence[EditRequest]) -> int:
+    """Forecast a batch by every method, the unit ``forecast_batch``; return how many requests."""
+    done = forecast_batch(ForecastOrder.of(edit_order(case, requests, ("rome",))))
+    assert not done.unusable, done.unusable
+    return len(requests)
 
 
 def measure(case: Case, updates: RankOneUpdates, texts: EncodedTexts) -> Tensor:

@@ -15,6 +15,7 @@ from editcollapse.places import place_name, place_of
 from editcollapse.specs import StudySpec
 from editcollapse.study_files import read_study
 from flows import surroundings, upkeep
+from flows.forecast_command import FORECASTS
 from flows.import_command import import_results
 from flows.operations import OPERATIONS
 from flows.options import build_parser
@@ -222,6 +223,7 @@ _COMMANDS = {
     "restore": upkeep.restore,
     "import": import_results,
     "pretrain": pretrain,
+    **FORECASTS,
     **OPERATIONS,
 }
 

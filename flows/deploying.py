@@ -22,8 +22,7 @@ from editcollapse.planning import plan_study
 from editcollapse.study_files import read_study
 from flows.deployment_files import OVERRIDES, ROOT, DeploymentFile, PoolSpec
 from flows.deployment_inputs import RESULTS_VARIABLE
-from flows.zombies import NAME as ZOMBIE_RULE
-from flows.zombies import register_zombie_rule
+from flows.zombies import register_zombie_rules
 
 
 class ServerError(EditCollapseError, RuntimeError):
@@ -51,10 +50,10 @@ def deploy_all(wanted: DeploymentFile, results: str | None = None) -> Iterator[s
         register_pool(client, wanted.pool)
         yield f"work pool {wanted.pool.name}: {wanted.pool.type}, one flow run at a time"
         _deploy(wanted, folder)
-        register_zombie_rule(client)
         for name in wanted.names:
             yield f"deployment {name}"
-    yield f"automation {ZOMBIE_RULE}"
+        for name in register_zombie_rules(client, wanted.pool):
+            yield f"automation {name}"
     yield f"study {study.name} of {_below_root(str(wanted.study))}; results in {folder}"
     yield f"at {PREFECT_API_URL.value()}"
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from editcollapse.errors import StudyError
 
@@ -24,6 +24,8 @@ class PoolSpec(BaseModel):
     name: str
     type: str
     concurrency_limit: int
+    start_within_s: int = Field(ge=30)
+    """Seconds after which a run that a worker has taken, and that has not started, is dead."""
     base_job_template: str | None = None
     """File beside the override with the pool's variables; Prefect's own where left out."""
 

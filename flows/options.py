@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from editcollapse import __version__
+from flows.forecast_options import add_forecasts
 from flows.import_command import add_import
 from flows.operation_options import add_operations
 from flows.option_parts import add_command as _command
@@ -113,6 +114,7 @@ def build_parser() -> argparse.ArgumentParser:
         "python -m flows rebuild --results results",
     )
     _results(rebuild)
+    add_forecasts(commands)
     add_upkeep(commands)
     add_import(commands)
 

@@ -17,13 +17,9 @@ from editcollapse.orders import EditOrder, Manifest, Order
 from editcollapse.planning import ModelPlan, StudyPlan, plan_study
 from editcollapse.specs import EvaluationSpec, StudySpec
 from editcollapse.study_files import with_absolute_paths
-from flows.cancelling import RunCancelled, cancelled_state
-from flows.model_flows import for_each_model
-from flows.progress_page import shown_progress
-from flows.run_page import name_the_study, show_findings
 from flows.runners import one_at_a_time
-from flows.running import tag_study
 from flows.study_run import StudyRun, Wait
+from flows.whole_study import edit_and_report
 
 
 class StoredEditsRun(StudyRun):
@@ -73,18 +69,7 @@ def reevaluate(
         EditCollapseError: an input is missing or unusable, or edits of the study are not stored.
     """
     plan = plan_reevaluation(with_absolute_paths(study, Path.cwd()), evaluation, results)
-    run = StoredEditsRun(plan)
-    tag_study(plan)
-    name_the_study(plan.study_id)
-    try:
-        with shown_progress("reevaluation", study.name), run.recording():
-            run.rows.add(run.study_rows())
-            for_each_model(run, run.edit, ", ".join(study.methods))
-            run.report()
-    except RunCancelled:
-        return cancelled_state()
-    show_findings(plan.results, plan.study_id)
-    return plan.study_id
+    return edit_and_report(StoredEditsRun(plan), "reevaluation")
 
 
 def plan_reevaluation(study: StudySpec, evaluation: EvaluationSpec, results: str) -> StudyPlan:

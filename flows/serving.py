@@ -1,9 +1,7 @@
 """A Prefect server, one worker and the reports' pages, from one command until a signal ends it."""
 
-import ipaddress
 import os
 import signal
-import socket
 import sys
 import time
 import urllib.error
@@ -14,8 +12,9 @@ from pathlib import Path
 from threading import Event
 from types import FrameType
 
-from editcollapse.errors import EditCollapseError, ResultsError
+from editcollapse.errors import ResultsError
 from flows import surroundings
+from flows.addresses import PASSWORD, ServeError, check_host, check_port, reachable
 from flows.child_processes import ChildProcess, Program
 from flows.deployment_files import ROOT, read_deployment_file
 from flows.operation_options import LOOPBACK
@@ -27,7 +26,6 @@ REPORTS = Path("reports")
 """Folder below the results folder with the studies' pages."""
 REPORTS_VARIABLE = "EDITCOLLAPSE_REPORTS_URL"
 """Tells flows where those pages are served."""
-PASSWORD = "PREFECT_SERVER_API_AUTH_STRING"
 _START_S = 180.0
 _LOOK_S = 0.5
 _AGAIN_S = 5.0
@@ -35,10 +33,6 @@ _AGAIN_S = 5.0
 _SHORT_S = 30.0
 _SHORT_LIVES = 3
 """So many workers in a row that lived no longer than that: something is wrong."""
-
-
-class ServeError(EditCollapseError, RuntimeError):
-    """The server cannot be started as asked, or has ended."""
 
 
 def serve_until_stopped(host: str, port: int, results: Path) -> int:
@@ -54,13 +48,13 @@ def serve_until_stopped(host: str, port: int, results: Path) -> int:
             server does not start or has ended.
         ResultsError: the results folder cannot be written.
     """
-    _check_host(host)
+    check_host(host)
     for each, address in ((port, host), (port + 1, LOOPBACK)):
-        _check_port(address, each)
+        check_port(address, each)
     home, reports = results / HOME, results / REPORTS
     _make(home, reports)
     pages = f"http://{LOOPBACK}:{port + 1}"
-    api = f"http://{_reachable(host)}:{port}/api"
+    api = f"http://{reachable(host)}:{port}/api"
     environment = _environment(home, api, pages)
     server, worker, files = _programs(host, port, home, reports, environment)
     screen = console()
@@ -112,35 +106,6 @@ def _watch(worker: Program, others: Sequence[ChildProcess], stopped: Event) -> N
         stopped.wait(_AGAIN_S)
 
 
-def _check_host(host: str) -> None:
-    """Raise where others could reach a server that knows no password."""
-    try:
-        alone = host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        alone = False
-    if not alone and not os.environ.get(PASSWORD):
-        raise ServeError(
-            f"--host {host} lets everyone who reaches this machine run code on it: a Prefect "
-            f"server without a password takes any flow. Set {PASSWORD}=user:password for the "
-            "server and PREFECT_API_AUTH_STRING=user:password wherever flows run, or leave "
-            f"--host at {LOOPBACK}."
-        )
-
-
-def _check_port(host: str, port: int) -> None:
-    """Raise where a port is taken or the address is not this machine's."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except (OSError, OverflowError) as error:
-            raise ServeError(
-                f"cannot listen on {host}, port {port}: {error}. Choose another with --port (the "
-                "reports take the one after it), or stop the program that has it."
-            ) from error
-
-
 def _make(home: Path, reports: Path) -> None:
     try:
         home.mkdir(parents=True, exist_ok=True)
@@ -150,13 +115,6 @@ def _make(home: Path, reports: Path) -> None:
             f"cannot write to the results folder {home.parent}: {error.strerror}. "
             "Choose another with --results."
         ) from error
-
-
-def _reachable(host: str) -> str:
-    """Return the address at which this machine reaches the server itself."""
-    if host in {"0.0.0.0", "::"}:  # noqa: S104  compared, not bound
-        return LOOPBACK
-    return f"[{host}]" if ":" in host else host
 
 
 def _environment(home: Path, api: str, pages: str) -> dict[str, str]:

@@ -12,13 +12,9 @@ from prefect.client.schemas.objects import State
 from editcollapse.planning import plan_study
 from editcollapse.specs import StudySpec
 from editcollapse.study_files import with_absolute_paths
-from flows.cancelling import RunCancelled, cancelled_state
-from flows.model_flows import for_each_model
-from flows.progress_page import shown_progress
-from flows.run_page import name_the_study, show_findings
 from flows.runners import one_at_a_time
-from flows.running import tag_study
 from flows.study_run import StudyRun
+from flows.whole_study import edit_and_report
 
 
 @flow(
@@ -43,15 +39,4 @@ def collapse_study(study: StudySpec, results: str = "results") -> str | State[st
         EditCollapseError: an input is missing or unusable.
     """
     plan = plan_study(with_absolute_paths(study, Path.cwd()), results)
-    run = StudyRun(plan)
-    tag_study(plan)
-    name_the_study(plan.study_id)
-    try:
-        with shown_progress("study", study.name), run.recording():
-            run.rows.add(run.study_rows())
-            for_each_model(run, run.edit, ", ".join(study.methods))
-            run.report()
-    except RunCancelled:
-        return cancelled_state()
-    show_findings(plan.results, plan.study_id)
-    return plan.study_id
+    return edit_and_report(StudyRun(plan), "study")

@@ -128,11 +128,7 @@ class StudyRun:
             for request in order.requests
             if request.request_id not in unusable
         ]
-        rejected = [
-            self._rejection(model, record, unusable[record.request.request_id])
-            for record in self.plan.records_of(order.batch_index)
-            if record.request.request_id in unusable
-        ]
+        rejected = self.rejections(model, order, unusable)
         self.rows.add(
             [
                 *edits.rows,
@@ -224,6 +220,16 @@ class StudyRun:
     def _advance(self) -> None:
         self._done += 1
         self._report_progress(self._done, self._total)
+
+    def rejections(
+        self, model: ModelPlan, order: EditOrder, unusable: dict[str, str]
+    ) -> list[RejectionRow]:
+        """Return the rows of a batch's requests that a model cannot take, by id with the reason."""
+        return [
+            self._rejection(model, record, unusable[record.request.request_id])
+            for record in self.plan.records_of(order.batch_index)
+            if record.request.request_id in unusable
+        ]
 
     def _rejection(self, model: ModelPlan, record: RequestRecord, reason: str) -> RejectionRow:
         return RejectionRow(

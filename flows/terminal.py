@@ -141,9 +141,9 @@ def incidence_table(frame: pl.DataFrame) -> Table:
             table.add_section()
         previous = row["model"]
         table.add_row(
-            _plain(row["model"]),
-            _plain(row["method"]),
-            _plain(POSITIONS.get(row["subject_position"], row["subject_position"])),
+            plain(row["model"]),
+            plain(row["method"]),
+            plain(POSITIONS.get(row["subject_position"], row["subject_position"])),
             f"{row['n_collapsed']} of {row['n_edits']}",
             f"{_PERCENT * row['share']:.0f} %",
             f"{_PERCENT * row['wilson_low']:.0f} - {_PERCENT * row['wilson_high']:.0f} %",
@@ -161,15 +161,15 @@ def print_frame(frame: pl.DataFrame) -> None:
     table = Table()
     for name, dtype in frame.schema.items():
         table.add_column(
-            _plain(name), justify="right" if dtype.is_numeric() else "left", overflow="fold"
+            plain(name), justify="right" if dtype.is_numeric() else "left", overflow="fold"
         )
     for row in frame.iter_rows():
-        table.add_row(*(_plain(_cell(value)) for value in row))
+        table.add_row(*(plain(_cell(value)) for value in row))
     screen.print(table)
     screen.print(f"{frame.height} row{'' if frame.height == 1 else 's'}")
 
 
-def _plain(text: str) -> Text:
+def plain(text: str) -> Text:
     """Return a text as it is: no markup, control characters written out."""
     return Text(visible_lines(text))
 

@@ -58,6 +58,8 @@ TORCH_FREE = (
     "study_rows",
     "study_files",
     "surveys",
+    "forecast_orders",
+    "verdicts",
 )
 HEAVY = {"torch", "transformers"}
 STORAGE_SIDE = {"recording", "reporting"}

@@ -44,7 +44,7 @@ def edit_batch(order: EditOrder, on_step: Progress = None) -> Manifest:
     store = ArtifactStore(order.results)
     loaded = load(order.model)
     site = EditSite(loaded, order.model.layer)
-    solver = _solver(store, order.covariance_id, order.moment, order.damping)
+    solver = moment_solver(store, order.covariance_id, order.moment, order.damping)
     rewrites, unusable = build_rewrites(loaded.encoder, order.templates, order.requests)
     for found in unusable:
         logger.warning("%s: %s", order.model.spec.name, found.reason)
@@ -74,7 +74,7 @@ def edit_batch(order: EditOrder, on_step: Progress = None) -> Manifest:
         f"batch {order.batch_label}"
     )
     provenance = clock.row(summary, len(edits), str(loaded.device))
-    positions = [_position_row(order.model.model_id, rewrite) for rewrite in rewrites]
+    positions = [position_row(order.model.model_id, rewrite) for rewrite in rewrites]
     return Manifest(
         unit_id=order.key,
         summary=summary,
@@ -150,7 +150,7 @@ def _joined(parts: Sequence[TargetValues], place: torch.Tensor) -> TargetValues:
     )
 
 
-def _solver(
+def moment_solver(
     store: ArtifactStore, covariance_id: str, moment: ArtifactRef | None, damping: float
 ) -> MomentSolver:
     """Return the solver with C, factored once in a process."""
@@ -163,7 +163,8 @@ def _solver(
         return _solvers[covariance_id]
 
 
-def _position_row(model_id: str, rewrite: Rewrite) -> PositionRow:
+def position_row(model_id: str, rewrite: Rewrite) -> PositionRow:
+    """Return the position audit of a rewrite as a row."""
     audit = rewrite.audit
     return PositionRow(
         model_id=model_id,

@@ -21,6 +21,8 @@ _UKEYS = ".ukeys"
 """Folder in a mirror with what each file's remote state was when the mirror got it."""
 _EXTRAS = {"s3": "s3", "s3a": "s3"}
 """Our extra that brings a protocol's package."""
+_WITH_BUCKETS = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss", "oci"})
+"""Stores without folders: to make one there would make a bucket, which is the user's to do."""
 
 
 class RemotePlace:
@@ -68,6 +70,7 @@ class RemotePlace:
         """Upload a file of the mirror; as ``Place``."""
         url = f"{self._root}/{safe_path(path)}"
         with _as_os_errors():
+            self._make_folder_of(url)
             self._fs.put_file(str(self.here / path), url)
             state = self._state(url)
         self._know(path, state)
@@ -81,7 +84,16 @@ class RemotePlace:
 
     def alone(self, key: str, waiting: Waiting) -> contextlib.AbstractContextManager[None]:
         """Hold a lease for the block; as ``Place``."""
-        return lease(self._fs, f"{self._root}/{LOCKS}/{safe_path(key)}", waiting)
+        path = f"{self._root}/{LOCKS}/{safe_path(key)}"
+        with _as_os_errors():
+            self._make_folder_of(path)
+        return lease(self._fs, path, waiting)
+
+    def _make_folder_of(self, url: str) -> None:
+        """Make the folder of a file where the store has folders."""
+        protocols = {self._fs.protocol} if isinstance(self._fs.protocol, str) else self._fs.protocol
+        if not _WITH_BUCKETS & set(protocols):
+            self._fs.makedirs(url.rpartition("/")[0], exist_ok=True)
 
     def _state(self, url: str) -> str:
         """Return what tells one content of a remote file from another."""

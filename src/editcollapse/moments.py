@@ -154,3 +154,18 @@ class MomentSolver:
             return wide
         solved: Tensor = torch.cholesky_solve(wide.T, self._factor).T
         return solved
+
+    def spread(self, rows: Tensor) -> Tensor:
+        """Return sqrt(xᵀCx) of each row x: the root mean square of x · k over the keys k of C.
+
+        Args:
+            rows: (N, K), any float dtype.
+
+        Returns:
+            (N,) float64 on the CPU; with damping, that of the damped C; norms for the identity.
+        """
+        wide = rows.detach().cpu().double()
+        if self._factor is not None:
+            wide = wide @ self._factor
+        spread: Tensor = wide.norm(dim=1)
+        return spread

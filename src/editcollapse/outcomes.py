@@ -212,6 +212,55 @@ class EditRow:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class ForecastRow:
+    """What is known of one edit before it is made: no v* has been optimised."""
+
+    edit_id: str
+    model_id: str
+    request_id: str
+    method: str
+    layer: int
+    layer_source: str
+    covariance_id: str
+    template_set_id: str
+    settings_id: str
+    denominator: float
+    rho: float
+    bare_key_norm: float
+    prefixed_key_norm: float
+    key_cosine: float
+    bare_key_dot: float
+    prefixed_key_dot: float
+    bare_value_norm: float
+    numerator_bound: float
+    certified_bound: float
+    relative_bound: float
+    text_change_bound: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ForecastCalibrationRow:
+    """Thresholds of the forecast's verdicts, and what they were taken from."""
+
+    calibration_id: str
+    calibrated_at: str
+    data_digest: str
+    collapse_threshold: float | None
+    collapse_ratio: float | None
+    wanted_recall: float
+    wanted_precision: float
+    n_edits: int
+    n_collapsed: int
+    n_models: int
+    numerics: int
+    auc: float
+    largest_normal: float
+    smallest_collapsed: float
+    at_risk_at: float
+    collapse_at: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class EvaluationRow:
     """What edited models are measured on, and how."""
 
@@ -322,6 +371,8 @@ ROW_TYPES: dict[str, type] = {
     "covariance_convergence": ConvergenceRow,
     "value_settings": ValueSettingsRow,
     "edits": EditRow,
+    "forecasts": ForecastRow,
+    "forecast_calibrations": ForecastCalibrationRow,
     "evaluations": EvaluationRow,
     "base_perplexities": BasePerplexityRow,
     "base_measurements": BaseMeasurementRow,
@@ -347,6 +398,8 @@ NATURAL_KEYS: dict[str, tuple[str, ...]] = {
     "covariance_convergence": ("covariance_id", "n_shards"),
     "value_settings": ("settings_id",),
     "edits": ("edit_id",),
+    "forecasts": ("edit_id",),
+    "forecast_calibrations": ("calibration_id",),
     "evaluations": ("evaluation_id",),
     "base_perplexities": ("model_id", "evaluation_id"),
     "base_measurements": ("model_id", "request_id", "evaluation_id", "template_set_id"),

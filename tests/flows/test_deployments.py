@@ -153,20 +153,23 @@ def test_pool_is_made_once_and_corrected(backend):
             register_pool(client, pool.model_copy(update={"type": "docker"}))
 
 
-def test_zombie_rule_is_made_once(backend):
-    """Registered twice it is one automation; somebody's switch stays off."""
+def test_rules_for_dead_runs_are_made_once(backend):
+    """Registered twice each is one automation; somebody's switch stays off."""
     from prefect import get_client
 
-    from flows.zombies import NAME, register_zombie_rule
+    from flows.zombies import register_zombie_rules
 
+    pool = read_deployment_file().pool
     with get_client(sync_client=True) as client:
-        register_zombie_rule(client)
-        (made,) = client.read_automations_by_name(NAME)
-        client.pause_automation(made.id)
-        register_zombie_rule(client)
-        (found,) = client.read_automations_by_name(NAME)
-    assert found.id == made.id
-    assert not found.enabled
+        names = list(register_zombie_rules(client, pool))
+        assert len(set(names)) == 2
+        for name in names:
+            (made,) = client.read_automations_by_name(name)
+            client.pause_automation(made.id)
+            assert list(register_zombie_rules(client, pool)) == names
+            (found,) = client.read_automations_by_name(name)
+            assert found.id == made.id
+            assert not found.enabled
 
 
 @pytest.mark.parametrize("on", CONTAINERS)

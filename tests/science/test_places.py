@@ -82,6 +82,18 @@ def test_remote_artifact_reaches_another_machine(url, tmp_path, monkeypatch):
     assert ArtifactStore(url).json(ref) == ["a", "b"]
 
 
+def test_store_with_folders(tmp_path, monkeypatch):
+    """Where a store has folders they are made: here fsspec's own view of a disk."""
+    monkeypatch.setenv("EDITCOLLAPSE_CACHE", str(tmp_path / "cache"))
+    store = ArtifactStore(f"local://{tmp_path}/far/results")
+    ref = store.put_json("texts", ["a"])
+    assert (tmp_path / "far/results" / ref.path).is_file()
+    with store.place.alone("unit", lambda: None):
+        assert store.place.list("locks") == ["locks/unit.1"]
+    assert store.place.list("locks") == []
+    assert store.place.list("artifacts") == [ref.path]
+
+
 @pytest.mark.parametrize("damage", ["delete", "truncate", "flip"])
 def test_remote_damage_is_found(url, damage):
     """A remote file that is gone, shorter or changed is not whole, whatever the mirror holds."""

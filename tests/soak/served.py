@@ -164,7 +164,8 @@ def register(found: Served, study: Path, *schedules: dict[str, Any]) -> None:
     content["deployments"] = [own]
     (step,) = content["build"][0].values()
     step["study"] = str(study)
-    wanted = file.model_copy(update={"content": content, "study": study})
+    pool = file.pool.model_copy(update={"start_within_s": 30})
+    wanted = file.model_copy(update={"content": content, "study": study, "pool": pool})
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("PREFECT_API_URL", found.api)
         environment.setenv("PREFECT_HOME", str(found.home))

@@ -23,8 +23,6 @@ FLOW_GROWTH_MIB = 64.0
 """The flow's process may grow by so much from its first quarter to its end."""
 SERVER_GROWTH_MIB = 128.0
 """The server keeps the events of the last minutes in memory."""
-OVERHEAD_S = 0.25
-"""Seconds a task beside its own work, at most: a bound for a hang, not for speed."""
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +75,6 @@ def test_thousand_batches(many, server, tmp_path, capsys):
             print("{:7}{:11.0f}{:13.0f}".format(*row))
         print(f"growth from the first quarter to the last, MiB: {grown}")
         print(f"tasks that the server knows: {_n_tasks(server)}")
-    assert overhead_s < OVERHEAD_S
     assert grown["flow"] < FLOW_GROWTH_MIB
     assert grown["server"] < SERVER_GROWTH_MIB
 

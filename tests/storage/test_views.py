@@ -252,7 +252,7 @@ def test_threshold_spares_models_that_stand_above_it_unedited(folder):
 
 
 def test_what_incidence_counts_is_filled_anew_by_each_publication(folder, make_row):
-    """The table that incidence reads is that of the edits measured now: no row twice, none stale."""
+    """The table that incidence reads has the edits measured now: no row twice, none stale."""
     folder.add_study(perplexities=(5.0, None, 6.0))
     folder.publish()
     assert ask(folder.results, "select sum(n_edits)::int from collapse_incidence").item() == 4

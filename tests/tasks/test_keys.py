@@ -4,6 +4,7 @@ import pytest
 from prefect.cache_policies import NO_CACHE
 
 from editcollapse.artifacts import ArtifactRef
+from editcollapse.forecast_orders import ForecastOrder
 from editcollapse.orders import EvaluateOrder, Manifest, RecordOrder, ReportOrder
 from editcollapse.passes import MomentPass
 from editcollapse.planning import StudyPlan
@@ -16,6 +17,7 @@ from tasks.covariance import (
 )
 from tasks.editing import apply_edits
 from tasks.evaluation import evaluate_edits
+from tasks.forecasting import forecast_edits
 from tasks.preparing import context_templates, unedited_model
 from tasks.recording import record_rows
 from tasks.reporting import publish_report
@@ -31,6 +33,7 @@ TASKS = {
     "unedited": (unedited_model, "unedited {}"),
     "edits": (apply_edits, "edit {} layer 1, rome, c_rome, r_rome, batch 1 of 4"),
     "evaluation": (evaluate_edits, "evaluate {} layer 1, rome, c_rome, r_rome, batch 1 of 4"),
+    "forecast": (forecast_edits, "forecast {} layer 1, batch 1 of 4"),
     "report": (publish_report, "report small"),
 }
 
@@ -54,6 +57,7 @@ def orders(plan: StudyPlan) -> dict:
         "unedited": plan.unedited_order(model),
         "edits": edits,
         "evaluation": plan.evaluate_order(edits, moment),
+        "forecast": ForecastOrder.of(edits),
         "report": ReportOrder(
             results=results, study_id=plan.study_id, study_name="small", note="", recorded="k"
         ),

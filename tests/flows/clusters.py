@@ -13,7 +13,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.flows.running import REPOSITORY
+from tests.flows.running import REPOSITORY, run_command
+from tests.flows.small_study import write_toml
 
 _WAIT_S = 120.0
 _OURS = ("tasks", "flows", "storage", "tests")
@@ -102,6 +103,16 @@ def ray_cluster(python: Path, folder: Path, n_workers: int = 2) -> Iterator[str]
     with _running([*start, *ports, "--include-dashboard", "false"], folder, "ray"):
         _wait_for_port(client)
         yield f"ray://127.0.0.1:{client}"
+
+
+def run_on(study: Path, folder: Path, server: str, **runner: object) -> Path:
+    """Run the small study on a cluster; return its results folder."""
+    changes = {f"runner.{name}": value for name, value in runner.items()}
+    file = write_toml(study.parent / f"{folder.name}.toml", **{"models.source": "model"}, **changes)
+    results = folder / "results"
+    done = run_command("run", file, "--results", results, home=folder, PREFECT_API_URL=server)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return results
 
 
 @contextlib.contextmanager

@@ -1,0 +1,122 @@
+"""The commands ``forecast`` and ``calibrate``, as ``python -m flows`` calls them."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from editcollapse.artifacts import ArtifactStore
+from editcollapse.errors import ResultsError, StudyError
+from editcollapse.outcomes import ForecastCalibrationRow
+from editcollapse.places import Place, place_of
+from editcollapse.study_files import read_study
+from editcollapse.verdicts import ForecastReport
+from flows import surroundings
+from flows.forecast_text import as_json, show_calibration, show_one, show_study
+from flows.terminal import console, progress_bar, shown, tell_cancelled, tell_mistakes_once
+from reports.escaping import visible_lines
+
+_OF_ONE = ("model", "prompt", "subject", "target")
+
+
+def forecast(options: argparse.Namespace) -> int:
+    """Forecast the edits of a study, or one edit."""
+    given = [name for name in _OF_ONE if getattr(options, name) is not None]
+    if options.study is not None and given:
+        raise StudyError(
+            f"a study and --{given[0]} were given; a forecast is of either. Leave one out."
+        )
+    if options.study is not None:
+        return _of_study(options)
+    missing = [f"--{name}" for name in _OF_ONE if name not in given]
+    if missing:
+        raise StudyError(
+            f"nothing to forecast: {', '.join(missing)} not given. Name a study file, or --model, "
+            "--prompt, --subject and --target of one edit."
+        )
+    return _of_edit(options)
+
+
+def _of_study(options: argparse.Namespace) -> int:
+    """Run the flow; show what the database holds afterwards."""
+    from editcollapse.planning import plan_study
+
+    study, place = read_study(options.study), place_of(options.results)
+    plan = plan_study(study, place.name)  # a mistake in the study is told before a server starts
+    server = surroundings.prepare(place.here)
+    if not options.json:
+        where = shown(place.name)
+        console().print(f"forecast of {study.name} with {server}; results in {where}", markup=False)
+    with progress_bar():
+        from flows.forecast_flow import collapse_forecast
+        from flows.server_loss import needing
+
+        tell_mistakes_once()
+        with needing(server):
+            state = collapse_forecast(study, place.name, return_state=True)
+            if not state.is_cancelled():
+                state.result()
+    if state.is_cancelled():
+        return tell_cancelled()
+    from flows.forecast_reading import study_report
+
+    report = study_report(plan)
+    if options.json:
+        _print_json(report)
+    else:
+        show_study(report, study.methods)
+    return 0
+
+
+def _of_edit(options: argparse.Namespace) -> int:
+    """Forecast one edit in this process; nothing is stored."""
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    from flows.forecast_reading import edit_report
+
+    report: ForecastReport = edit_report(options)
+    if options.json:
+        _print_json(report)
+    else:
+        show_one(report)
+    return 0
+
+
+def _print_json(report: ForecastReport) -> None:
+    text = as_json(report)
+    sys.stdout.write(f"{visible_lines(text) if sys.stdout.isatty() else text}\n")
+
+
+def calibrate(options: argparse.Namespace) -> int:
+    """Take thresholds from what was measured, store them, and say what they do."""
+    from storage.calibration import Wanted
+    from storage.calibration import calibrate as measure
+    from storage.queries import ask
+    from storage.sharing import folder_to_read
+
+    place = place_of(options.results)
+    wanted = Wanted(options.recall, options.precision, options.threshold, options.ratio)
+    row = measure(folder_to_read(place), wanted)
+    _record(place, row)
+    show_calibration(row, ask(folder_to_read(place), "from forecast_skill where n_collapsed > 0"))
+    return 0
+
+
+def _record(place: Place, row: ForecastCalibrationRow) -> None:
+    """Enter a calibration and publish it."""
+    from storage.rows import RowsFile
+    from storage.sharing import publish, take_in
+
+    ref = ArtifactStore(place.name).put_rows("forecast_calibrations", [row])
+    taken = take_in(place, [RowsFile("forecast_calibrations", Path(ref.path), ref.digest)])
+    if taken.n_rows != 1:
+        raise ResultsError(
+            f"the calibration was not entered into {place.name}. Run the command again."
+        )
+    publish(place)
+
+
+FORECASTS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "forecast": forecast,
+    "calibrate": calibrate,
+}

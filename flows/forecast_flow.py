@@ -1,0 +1,95 @@
+"""Forecasts of all edits that a study would make, and no edit is made: cached, stored, in minutes.
+
+Templates and covariances are those of the study, with the same keys: whichever comes first
+computes them, and a study finds them.
+"""
+
+from collections import deque
+from pathlib import Path
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+
+from editcollapse.forecast_orders import ForecastOrder
+from editcollapse.orders import EditOrder, Manifest, RecordOrder
+from editcollapse.passes import MomentPass
+from editcollapse.places import place_of
+from editcollapse.planning import ModelPlan, plan_study
+from editcollapse.specs import StudySpec
+from editcollapse.study_files import with_absolute_paths
+from editcollapse.study_rows import study_rows
+from flows.cancelling import RunCancelled, cancelled_state
+from flows.covariance import measured_moment
+from flows.model_flows import for_each_model
+from flows.progress_page import shown_progress
+from flows.runners import one_at_a_time
+from flows.running import started, tag_study
+from flows.study_run import UNITS_PER_BATCH, StudyRun, Wait
+from storage.writer import snapshot_is_current
+from tasks.forecasting import forecast_edits
+from tasks.preparing import context_templates
+from tasks.recording import record_rows
+
+_DESCRIBING = {"datasets", "requests", "rejections", "value_settings"}
+"""Of the rows that describe a study, those that do not say that it has run."""
+
+
+@flow(
+    name="collapse-forecast",
+    flow_run_name="forecast {study.name}",
+    description="Say which edits of a study would collapse its models, before any is made.",
+    task_runner=one_at_a_time(),
+    result_serializer="json",
+)
+def collapse_forecast(study: StudySpec, results: str = "results") -> int | State[int]:
+    """Forecast every edit of a study, by every method; return how many requests were looked at.
+
+    Args:
+        study: models, requests and how C is measured; paths are absolute, or relative to the
+            working directory. Its methods and its evaluation do not matter.
+        results: folder or URL that everything is written to.
+
+    Returns:
+        Requests times models; state Cancelled where the run was cancelled meanwhile.
+
+    Raises:
+        EditCollapseError: an input is missing or unusable.
+    """
+    plan = plan_study(with_absolute_paths(study, Path.cwd()), results)
+    run = StudyRun(plan)
+    # Forecasts in place of edits; neither evaluations, nor unedited models, nor a report.
+    run.expect(-1 - len(plan.models) * (1 + (UNITS_PER_BATCH - 1) * plan.n_batches))
+    tag_study(plan)
+    try:
+        with shown_progress("forecast", study.name), run.recording():
+            rows = [each for each in study_rows(plan) if each[0] in _DESCRIBING]
+            run.rows.add([run.store.put_rows(table, those) for table, those in rows])
+            for_each_model(run, lambda model: _forecast(run, model), "forecast")
+            run.rows.enter()
+    except RunCancelled:
+        return cancelled_state()
+    if not snapshot_is_current(place_of(plan.results).here):
+        started(record_rows, RecordOrder(results=plan.results, rows=(), publish=True))()
+    return len(plan.models) * len(plan.requests.records)
+
+
+def _forecast(run: StudyRun, model: ModelPlan) -> None:
+    """Prepare one model as its study would, then forecast it batch by batch."""
+    templates = run.compute(context_templates, model.templates)
+    moment = measured_moment(run, MomentPass.of(run.plan, model), templates)
+    run.rows.add([*templates.rows, *moment.rows])
+    waiting: deque[tuple[EditOrder, Wait]] = deque()
+    for edits in run.plan.edit_orders(model, templates, moment):
+        waiting.append((edits, run.start(forecast_edits, ForecastOrder.of(edits))))
+        if len(waiting) > run.plan.study.runner.workers:
+            _enter(run, model, *waiting.popleft())
+    for edits, wait in waiting:
+        _enter(run, model, edits, wait)
+    run.rows.enter()
+
+
+def _enter(run: StudyRun, model: ModelPlan, edits: EditOrder, wait: Wait) -> None:
+    """Wait for a batch; hand its rows, and the requests that the model cannot take, on."""
+    done: Manifest = wait()
+    rejected = run.rejections(model, edits, dict(done.unusable))
+    run.rows.add([*done.rows, run.store.put_rows("rejections", rejected)])

@@ -1,0 +1,155 @@
+"""Forecast a batch of edits: keys, denominators and bounds of every method, and no optimisation.
+
+For each request one short row a context template runs up to the edited layer, no further than the
+subject's last token (``keys``). What comes out has the ids of the edits, and equals what the edits
+themselves report (``updates.UpdateDiagnostics``).
+"""
+
+import dataclasses
+import logging
+import threading
+from collections.abc import Sequence
+
+import torch
+
+from editcollapse.applying import moment_solver, position_row
+from editcollapse.artifacts import ArtifactStore
+from editcollapse.bounds import KeyFacts, LayerGeometry, UpdateBounds, update_bounds
+from editcollapse.devices import tokens_per_forward
+from editcollapse.forecast_orders import ForecastOrder
+from editcollapse.keys import read_keys
+from editcollapse.methods import distinct_rules, method_of
+from editcollapse.models import LoadedModel
+from editcollapse.orders import EditOrder, Manifest
+from editcollapse.outcomes import ForecastRow, PositionRow
+from editcollapse.precision import float32_products
+from editcollapse.preparing import load
+from editcollapse.rewrites import Rewrite, Unusable, build_rewrites
+from editcollapse.runtime import ProvenanceClock
+from editcollapse.sites import EditSite
+
+logger = logging.getLogger(__name__)
+
+_geometries: dict[str, LayerGeometry] = {}
+_geometries_lock = threading.Lock()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Forecast:
+    """What is known of a batch before any of it is edited."""
+
+    rows: tuple[ForecastRow, ...]
+    """Method by method, each in the requests' order."""
+    positions: tuple[PositionRow, ...]
+    unusable: tuple[Unusable, ...]
+    """Requests that this model cannot take."""
+
+
+def forecast_edits(loaded: LoadedModel, geometry: LayerGeometry, edits: EditOrder) -> Forecast:
+    """Return the forecast of a batch.
+
+    Args:
+        loaded: the order's model.
+        geometry: C, and the edited layer's norms.
+        edits: requests, methods, templates and settings; its ``moment`` is not read.
+    """
+    site = EditSite(loaded, edits.model.layer)
+    rewrites, unusable = build_rewrites(loaded.encoder, edits.templates, edits.requests)
+    rows: list[ForecastRow] = []
+    if rewrites:
+        budget = tokens_per_forward(loaded.device, loaded.size(site.layer), "evaluation")
+        with torch.no_grad():
+            facts = KeyFacts.of(site, read_keys(site, rewrites, budget))
+        clamp = edits.model.values.clamp_factor
+        bounds: dict[str, UpdateBounds] = {}
+        for name, first in distinct_rules(edits.methods).items():
+            if name == first:
+                bounds[name] = update_bounds(facts, method_of(name), geometry, clamp)
+            rows += _rows(edits, name, rewrites, facts, bounds[first])
+    positions = tuple(position_row(edits.model.model_id, rewrite) for rewrite in rewrites)
+    return Forecast(tuple(rows), positions, tuple(unusable))
+
+
+@float32_products()
+def forecast_batch(order: ForecastOrder) -> Manifest:
+    """Return the rows of a batch's forecast and of its positions.
+
+    Requests that this model cannot take are named in ``Manifest.unusable`` and leave no row.
+
+    Raises:
+        MomentError: C has no Cholesky factor.
+        ArtifactError: C's file is missing or has changed.
+    """
+    clock = ProvenanceClock(order.key, "forecast")
+    store, edits = ArtifactStore(order.results), order.edits
+    loaded = load(edits.model)
+    found = forecast_edits(loaded, _geometry(store, loaded, edits), edits)
+    for each in found.unusable:
+        logger.warning("%s: %s", edits.model.spec.name, each.reason)
+    summary = f"{len(found.rows)} forecasts of {order.label}"
+    provenance = clock.row(summary, len(found.rows), str(loaded.device))
+    return Manifest(
+        unit_id=order.key,
+        summary=summary,
+        rows=(
+            store.put_rows("forecasts", found.rows),
+            store.put_rows("positions", found.positions),
+            store.put_rows("provenance", [provenance]),
+        ),
+        unusable=tuple((each.request.request_id, each.reason) for each in found.unusable),
+    )
+
+
+def _geometry(store: ArtifactStore, loaded: LoadedModel, edits: EditOrder) -> LayerGeometry:
+    """Return the geometry of the order's layer, made once in a process: W C Wᵀ takes its time."""
+    solver = moment_solver(store, edits.covariance_id, edits.moment, edits.damping)
+    with _geometries_lock:
+        known = _geometries.get(edits.covariance_id)
+        if known is None or known.solver is not solver:
+            known = LayerGeometry.of(EditSite(loaded, edits.model.layer), solver)
+            _geometries.clear()
+            _geometries[edits.covariance_id] = known
+        return known
+
+
+def _rows(
+    edits: EditOrder,
+    method: str,
+    rewrites: Sequence[Rewrite],
+    facts: KeyFacts,
+    bounds: UpdateBounds,
+) -> list[ForecastRow]:
+    """Return one row a request, for one method."""
+    model, settings_id = edits.model, edits.model.settings_id
+    bare, prefixed = facts.bare_key, facts.prefixed_key
+    found = bounds.directions
+    columns = {
+        "denominator": found.denominator,
+        "rho": found.rho,
+        "bare_key_norm": bare.norm(dim=1),
+        "prefixed_key_norm": prefixed.norm(dim=1),
+        "key_cosine": torch.cosine_similarity(bare, prefixed, dim=1),
+        "bare_key_dot": found.bare_dot,
+        "prefixed_key_dot": found.prefixed_dot,
+        "bare_value_norm": facts.bare_value.norm(dim=1),
+        "numerator_bound": bounds.numerator_bound,
+        "certified_bound": bounds.certified_bound,
+        "relative_bound": bounds.relative_bound,
+        "text_change_bound": bounds.text_change_bound,
+    }
+    table = torch.stack(list(columns.values()), dim=1).tolist()
+    return [
+        ForecastRow(
+            edit_id=edits.edit_id(method, rewrite.request.request_id),
+            model_id=model.model_id,
+            request_id=rewrite.request.request_id,
+            method=method,
+            layer=model.layer,
+            layer_source=model.layer_source,
+            covariance_id=edits.covariance_id,
+            template_set_id=edits.template_set_id,
+            settings_id=settings_id,
+            **dict(zip(columns, numbers, strict=True)),
+        )
+        for rewrite, numbers in zip(rewrites, table, strict=True)
+    ]

@@ -1,0 +1,100 @@
+-- Will this edit collapse the model, by its forecast and the newest calibration?
+create macro forecast_verdict(bound, at_risk_at, collapse_at) as
+    case
+        when bound is null then null
+        when bound >= collapse_at or isnan(bound::double) then 'will collapse'
+        when bound >= at_risk_at then 'at risk'
+        else 'safe'
+    end;
+
+-- The default stands until there is a calibration of one's own data: edits of the embedded demo
+-- models collapsed from 17 on, and a third of that is at risk (docs/forecast.md).
+create view forecast_thresholds as
+with newest as (
+    select
+        calibration_id,
+        calibrated_at,
+        at_risk_at,
+        collapse_at,
+        n_edits,
+        n_collapsed,
+        n_models,
+        false as is_default
+    from main.forecast_calibrations
+    order by calibrated_at desc, calibration_id
+    limit 1
+)
+select * from newest
+union all
+select
+    'default' as calibration_id,
+    null as calibrated_at,
+    5.0::double as at_risk_at,
+    17.0::double as collapse_at,
+    0 as n_edits,
+    0 as n_collapsed,
+    0 as n_models,
+    true as is_default
+where not exists (from newest);
+
+create view forecast_verdicts as
+with known_requests as (
+    select distinct on (request_id) *
+    from main.requests
+    order by request_id, dataset_id, record_index
+)
+select
+    models.source as model_source,
+    forecasts.model_id,
+    forecasts.layer,
+    forecasts.method,
+    forecasts.edit_id,
+    forecasts.request_id,
+    known_requests.case_id,
+    known_requests.subject,
+    known_requests.prompt,
+    known_requests.target_new,
+    positions.subject_position,
+    positions.is_first_token,
+    positions.subject_last_token,
+    forecasts.denominator,
+    forecasts.rho,
+    forecasts.bare_key_dot,
+    forecasts.certified_bound,
+    forecasts.relative_bound,
+    forecasts.text_change_bound,
+    main.forecast_verdict(
+        forecasts.text_change_bound, thresholds.at_risk_at, thresholds.collapse_at
+    ) as verdict,
+    thresholds.calibration_id
+from main.forecasts
+cross join main.forecast_thresholds as thresholds
+left join main.models on models.model_id = forecasts.model_id
+left join known_requests on known_requests.request_id = forecasts.request_id
+left join main.positions
+    on positions.model_id = forecasts.model_id and positions.request_id = forecasts.request_id
+order by forecasts.model_id, forecasts.layer, forecasts.method, forecasts.text_change_bound desc;
+
+comment on macro forecast_verdict is
+    'will collapse, at risk or safe, of a bound and two thresholds; nan will collapse, NULL gives NULL.';
+comment on view forecast_thresholds is
+    'The thresholds that verdicts use: the newest of forecast_calibrations, or the default where there is none. One row.';
+comment on column forecast_thresholds.calibration_id is
+    'Calibration: forecast_calibrations.calibration_id, or the word default.';
+comment on column forecast_thresholds.is_default is
+    'Whether no calibration was made here: the thresholds are a default. Boolean.';
+comment on column forecast_thresholds.n_edits is
+    'Measured edits with a forecast that the calibration was taken from; 0 with the default. Count.';
+comment on column forecast_thresholds.n_collapsed is 'Of these, edits that collapsed. Count.';
+comment on view forecast_verdicts is
+    'Every forecast with its request and its verdict; one row an edit that was foreseen, made or not.';
+comment on column forecast_verdicts.model_source is
+    'Hub id or folder name of the model. Text. NULL = the model''s row is not recorded.';
+comment on column forecast_verdicts.model_id is 'Model: models.model_id.';
+comment on column forecast_verdicts.layer is 'Edited block. Index from 0.';
+comment on column forecast_verdicts.edit_id is 'Edit: edits.edit_id.';
+comment on column forecast_verdicts.case_id is
+    'The dataset''s own name of the record. Text. NULL = it gives none.';
+comment on column forecast_verdicts.verdict is 'will collapse, at risk or safe. Text.';
+comment on column forecast_verdicts.calibration_id is
+    'Whose thresholds the verdict uses: forecast_thresholds.calibration_id.';

@@ -1,0 +1,200 @@
+"""Calibration and skill of the forecast, against values worked out by hand or the long way."""
+
+import math
+import random
+
+import duckdb
+import pytest
+
+from editcollapse.errors import ResultsError
+from editcollapse.verdicts import DEFAULT_THRESHOLDS, Thresholds, verdict_of
+from storage.calibration import Wanted, calibrate, thresholds
+from storage.forecasts import known_setups
+from storage.migrate import migrate
+from storage.queries import ask
+
+_HIGH, _LOW = 500.0, 5.0
+"""Perplexities of edits that collapse and that do not; the unedited model has 5."""
+
+
+def foreseen(folder, make_row, scores, perplexities, method="rome"):
+    """Publish a study whose edits have these bounds and perplexities."""
+    folder.add_study(methods=(method,), perplexities=perplexities)
+    rows = [
+        make_row(
+            "forecasts",
+            edit_id=f"{method}-request-{index}",
+            request_id=f"request-{index}",
+            method=method,
+            text_change_bound=score,
+        )
+        for index, score in enumerate(scores)
+    ]
+    folder.add("forecasts", *rows)
+    folder.publish()
+    return folder.results
+
+
+def plain_auc(scores, collapsed):
+    """Return the share of pairs in the right order, ties counting half."""
+    ones = [s for s, c in zip(scores, collapsed, strict=True) if c]
+    zeros = [s for s, c in zip(scores, collapsed, strict=True) if not c]
+    points = sum((a > b) + (a == b) / 2 for a in ones for b in zeros)
+    return points / (len(ones) * len(zeros))
+
+
+def test_separated_edits_give_one_boundary(folder, make_row):
+    """Half way between the two kinds begins the risk; at the first collapse the certainty."""
+    scores, perplexities = (1.0, 2.0, 8.0, 32.0), (_LOW, _LOW, _HIGH, _HIGH)
+    found = calibrate(foreseen(folder, make_row, scores, perplexities), Wanted())
+    assert found.at_risk_at == pytest.approx(4.0)
+    assert (found.collapse_at, found.auc) == (8.0, 1.0)
+    assert (found.n_edits, found.n_collapsed, found.n_models) == (4, 2, 1)
+    assert (found.largest_normal, found.smallest_collapsed) == (2.0, 8.0)
+
+
+def test_overlap_leaves_a_band_of_risk(folder, make_row):
+    """The wanted recall sets the lower threshold, the wanted precision the upper one."""
+    scores = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0)
+    perplexities = (_LOW, _HIGH, _LOW, _HIGH, _LOW, _HIGH)
+    results = foreseen(folder, make_row, scores, perplexities)
+    found = calibrate(results, Wanted(recall=1.0, precision=1.0))
+    assert (found.at_risk_at, found.collapse_at) == (pytest.approx(math.sqrt(2)), 6.0)
+    assert found.auc == pytest.approx(6 / 9)
+    fewer = calibrate(results, Wanted(recall=0.6, precision=0.6))
+    assert (fewer.at_risk_at, fewer.collapse_at) == (pytest.approx(math.sqrt(12)), 4.0)
+    assert fewer.data_digest == found.data_digest
+    assert fewer.calibration_id != found.calibration_id
+
+
+def test_precision_that_no_bound_has_leaves_certainty_to_none(folder, make_row):
+    """Where the largest bound is a normal edit's, nothing is said to collapse for sure."""
+    results = foreseen(folder, make_row, (1.0, 2.0, 9.0), (_LOW, _HIGH, _LOW))
+    found = calibrate(results, Wanted(precision=0.9))
+    assert found.collapse_at == math.inf
+
+
+def test_infinite_bounds_count(folder, make_row):
+    """An edit with denominator 0 has the largest bound; one without a number is no less."""
+    scores, perplexities = (1.0, 4.0, math.inf, math.nan), (_LOW, _HIGH, _HIGH, _HIGH)
+    found = calibrate(foreseen(folder, make_row, scores, perplexities), Wanted())
+    assert (found.at_risk_at, found.collapse_at, found.auc) == (2.0, 4.0, 1.0)
+
+
+@pytest.mark.parametrize("perplexities", [(_LOW, _LOW), (_HIGH, _HIGH), (None, None)])
+def test_one_kind_of_edit_is_too_little(folder, make_row, perplexities):
+    """Without collapses, without normal edits or without measurements nothing is calibrated."""
+    results = foreseen(folder, make_row, (1.0, 2.0), perplexities)
+    with pytest.raises(ResultsError, match=r"both kinds are needed.*python -m flows forecast"):
+        calibrate(results, Wanted())
+
+
+@pytest.mark.parametrize("wrong", [{"recall": 0.0}, {"precision": 1.5}])
+def test_shares_are_checked(wrong):
+    """A share that cannot be reached is a mistake, by name."""
+    with pytest.raises(ResultsError, match=f"--{next(iter(wrong))}"):
+        Wanted(**wrong)
+
+
+def test_newest_calibration_counts(folder, make_row):
+    """Without any the default stands, equal to the science's; then the last one entered."""
+    folder.publish()
+    assert thresholds(folder.results) == DEFAULT_THRESHOLDS
+    old = make_row("forecast_calibrations", calibration_id="a", calibrated_at="2026-01-01")
+    new = make_row(
+        "forecast_calibrations",
+        calibration_id="b",
+        calibrated_at="2026-01-02",
+        at_risk_at=3.0,
+        collapse_at=7.0,
+        n_edits=10,
+        n_collapsed=4,
+    )
+    folder.add("forecast_calibrations", new, old)
+    folder.publish()
+    assert thresholds(folder.results) == Thresholds(3.0, 7.0, "b", 10, 4, 1, is_default=False)
+
+
+def test_sql_and_python_judge_alike():
+    """The macro of the database is the rule of the science."""
+    limits = Thresholds(2.0, 20.0, "c", 1, 1, 1, is_default=False)
+    bounds = (0.0, 1.99, 2.0, 19.9, 20.0, math.inf, math.nan)
+    with duckdb.connect(":memory:") as connection:
+        migrate(connection)
+        for bound in bounds:
+            query = "select forecast_verdict(?::double, 2.0, 20.0)"
+            (found,) = connection.execute(query, [bound]).fetchall()
+            assert found == (verdict_of(bound, limits),)
+
+
+def test_skill_is_that_of_all_pairs(folder, make_row):
+    """AUC by ranks equals that of all pairs, ties included; shares and intervals fit together."""
+    draw = random.Random(4)
+    scores = [round(draw.uniform(1, 8)) * 2.0 for _ in range(60)]
+    collapsed = [score + draw.uniform(-8, 8) > 9 for score in scores]
+    perplexities = [_HIGH if each else _LOW for each in collapsed]
+    results = foreseen(folder, make_row, scores, perplexities)
+    frame = ask(results, "from forecast_skill where model = 'tiny' and method = 'rome'")
+    (row,) = frame.rows(named=True)
+    assert row["auc"] == pytest.approx(plain_auc(scores, collapsed))
+    flagged = [c for s, c in zip(scores, collapsed, strict=True) if s >= row["at_risk_at"]]
+    assert row["at_risk_at"] == DEFAULT_THRESHOLDS.at_risk_at
+    assert row["precision"] == pytest.approx(sum(flagged) / len(flagged))
+    assert row["recall"] == pytest.approx(sum(flagged) / sum(collapsed))
+    for share in ("precision", "recall"):
+        assert row[f"{share}_low"] < row[share] <= row[f"{share}_high"]
+    assert calibrate(results, Wanted()).auc == pytest.approx(row["auc"])
+
+
+def test_skill_takes_models_and_methods_together(folder, make_row):
+    """(all) ranks the edits of all methods together; a method without collapses has no AUC."""
+    folder.add_study(methods=("rome", "c_rome"), perplexities=(_LOW, _HIGH))
+    for method, bounds in (("rome", (1.0, 30.0)), ("c_rome", (0.1, 40.0))):
+        rows = [
+            make_row("forecasts", edit_id=f"{method}-request-{i}", text_change_bound=bound)
+            for i, bound in enumerate(bounds)
+        ]
+        folder.add("forecasts", *rows)
+    calm = make_row("measurements", edit_id="c_rome-request-1", perplexity=_LOW)
+    folder.add("measurements", calm)
+    folder.publish()
+    query = "select model, method, n_edits, n_collapsed, auc from forecast_skill order by all"
+    assert ask(folder.results, query).rows() == [
+        ("(all)", "(all)", 4, 1, pytest.approx(2 / 3)),
+        ("(all)", "c_rome", 2, 0, None),
+        ("(all)", "rome", 2, 1, 1.0),
+        ("tiny", "(all)", 4, 1, pytest.approx(2 / 3)),
+        ("tiny", "c_rome", 2, 0, None),
+        ("tiny", "rome", 2, 1, 1.0),
+    ]
+    other = "select sum(n_collapsed) from forecast_skill(threshold := null, ratio := 1000)"
+    assert ask(folder.results, other).item() == 0
+
+
+def test_verdicts_are_listed_with_their_requests(folder, make_row):
+    """A forecast needs no edit: its request, its place and its verdict are there."""
+    folder.add("requests", make_row("requests", subject="Lumo"))
+    folder.add("positions", make_row("positions", subject_position="first_token"))
+    folder.add("forecasts", make_row("forecasts", text_change_bound=9.0))
+    folder.publish()
+    (row,) = ask(folder.results, "from forecast_verdicts").rows(named=True)
+    assert (row["subject"], row["subject_position"]) == ("Lumo", "first_token")
+    assert (row["verdict"], row["calibration_id"]) == ("at risk", "default")
+
+
+def test_set_ups_of_a_model_are_found(folder, make_row):
+    """Edits or forecasts tell how a model is edited here; another model has none."""
+    folder.add("forecasts", make_row("forecasts"))
+    folder.add("covariances", make_row("covariances", n_tokens=500, artifact_digest="d"))
+    folder.add("value_settings", make_row("value_settings", clamp_factor=16.0))
+    templates = [
+        make_row("templates", template_index=index, template=text)
+        for index, text in enumerate(("{}", "It was. {}"))
+    ]
+    folder.add("templates", *reversed(templates))
+    folder.publish()
+    (found,) = known_setups(folder.results, "model-1")
+    assert (found.templates, found.moment_digest) == (("{}", "It was. {}"), "d")
+    assert found.values.clamp_factor == 16.0
+    assert "500 tokens, 2 templates, clamp factor 16" in str(found)
+    assert known_setups(folder.results, "another") == []
