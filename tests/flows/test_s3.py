@@ -133,6 +133,7 @@ def test_study_in_a_bucket(bucket, one, study, first_run):
     assert answer.split() == ["n", "24"]
 
 
+@pytest.mark.slow
 def test_two_machines_at_once(bucket, study, first_run):
     """Each unit is computed by one of them; the snapshot in the bucket has all rows."""
     at = ("--results", "s3://bucket/two")
@@ -145,6 +146,7 @@ def test_two_machines_at_once(bucket, study, first_run):
     assert bucket.fs.find("bucket/two/locks") == []
 
 
+@pytest.mark.slow
 def test_damaged_object_is_computed_again(bucket, one, study, first_run):
     """A changed and a deleted object cost their units; the database can be made from the rest."""
     bucket.fs.copy("bucket/one", "bucket/three", recursive=True)

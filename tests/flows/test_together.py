@@ -64,6 +64,7 @@ def test_overlapping_studies_at_once(study, server, tmp_path, first_run):
     assert counts == {"six": 18, "small": 24}
 
 
+@pytest.mark.slow
 def test_two_runs_take_turns_on_a_device(study, server, tmp_path):
     """Units of two flow runs never overlap in time where they share a device."""
     changes = {"models.source": "model", "methods": ["rome"], "name": "other"}

@@ -11,6 +11,7 @@ _QUOTED = {"literal"}
 """Functions whose result is quoted."""
 KNOWN = {
     "storage/database.py": {"_FORMAT", "name"},
+    "storage/demo_rows.py": {"', '.join(keys)", "table"},
     "storage/migrate.py": {"relation", "view", "column"},
     "storage/queries.py": {"name"},
     "storage/writer.py": {"table", "source", "', '.join(keys)", "action"},

@@ -83,11 +83,15 @@ def _keys(results: Path, folder: str) -> set[str]:
     return {path.stem for path in found if not path.name.startswith(".")}
 
 
-def _trial(study: Path, folder: Path, server: str, moment_s: float) -> Trial:
-    """Run the study, kill it at a moment, run it again."""
+def _trial(study: Path, folder: Path, server: str, after_units: int, wait_s: float) -> Trial:
+    """Run the study, kill it some time after a number of units is done, run it again."""
     results = folder / "results"
+    start = time.monotonic()
     process = _start(study, results, folder, server)
-    time.sleep(moment_s)
+    while len(_keys(results, MANIFESTS)) < after_units and process.poll() is None:
+        time.sleep(0.005)
+    time.sleep(wait_s)
+    moment_s = time.monotonic() - start
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     finished = _keys(results, MANIFESTS)
@@ -106,18 +110,21 @@ def _trial(study: Path, folder: Path, server: str, moment_s: float) -> Trial:
 def test_thirty_kills(long_study, uninterrupted, server, tmp_path, capsys):
     """Every run after a kill ends with equal tables; each kill costs one batch at most."""
     expected, first_s, whole_s = uninterrupted
+    n_units = len(_keys(expected, MANIFESTS))
+    unit_s = (whole_s - first_s) / n_units
     draw = random.Random(_SEED)
     trials = []
     for number in range(N_KILLS):
-        # Most kills fall into the work, some into the start and the end.
-        moment_s = draw.uniform(0.5 * first_s, whole_s)
+        # Counted in units, so that a busy machine kills as far into the work as an idle one.
+        after_units = draw.randrange(n_units + 1)
+        wait_s = draw.uniform(0.0, 2 * unit_s if after_units else first_s)
         folder = tmp_path / str(number)
         folder.mkdir()
-        trials.append(_trial(long_study, folder, server, moment_s))
+        trials.append(_trial(long_study, folder, server, after_units, wait_s))
         assert trials[-1].status == 0
         assert_equal_tables(folder / "results", expected)
     with capsys.disabled():
-        print(f"\nrun of {whole_s:.1f} s, first unit done after {first_s:.1f} s")
+        print(f"\n{n_units} units; run of {whole_s:.1f} s, first unit done after {first_s:.1f} s")
         print("kill at s   units done   in flight   computed twice   tables")
         for trial in trials:
             print(
@@ -125,4 +132,4 @@ def test_thirty_kills(long_study, uninterrupted, server, tmp_path, capsys):
                 f"{trial.computed_twice:17}   equal"
             )
     assert all(trial.in_flight + trial.computed_twice <= 1 for trial in trials)
-    assert any(0 < trial.finished < len(_keys(expected, MANIFESTS)) for trial in trials)
+    assert any(0 < trial.finished < n_units for trial in trials)
