@@ -131,5 +131,6 @@ def test_thirty_kills(long_study, uninterrupted, server, tmp_path, capsys):
                 f"{trial.moment_s:9.1f}{trial.finished:13}{trial.in_flight:12}"
                 f"{trial.computed_twice:17}   equal"
             )
-    assert all(trial.in_flight + trial.computed_twice <= 1 for trial in trials)
+    # A unit that had written its rows, and not yet its manifest, counts in both columns.
+    assert all(max(trial.in_flight, trial.computed_twice) <= 1 for trial in trials)
     assert any(0 < trial.finished < n_units for trial in trials)
