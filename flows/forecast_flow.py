@@ -11,24 +11,15 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from editcollapse.forecast_orders import ForecastOrder
-from editcollapse.orders import EditOrder, Manifest, RecordOrder
-from editcollapse.passes import MomentPass
-from editcollapse.places import place_of
+from editcollapse.orders import EditOrder, Manifest
 from editcollapse.planning import ModelPlan, plan_study
 from editcollapse.specs import StudySpec
 from editcollapse.study_files import with_absolute_paths
 from editcollapse.study_rows import study_rows
-from flows.cancelling import RunCancelled, cancelled_state
-from flows.covariance import measured_moment
-from flows.model_flows import for_each_model
-from flows.progress_page import shown_progress
 from flows.runners import one_at_a_time
-from flows.running import started, tag_study
 from flows.study_run import UNITS_PER_BATCH, StudyRun, Wait
-from storage.writer import snapshot_is_current
+from flows.whole_study import do_and_publish
 from tasks.forecasting import forecast_edits
-from tasks.preparing import context_templates
-from tasks.recording import record_rows
 
 _DESCRIBING = {"datasets", "requests", "rejections", "value_settings"}
 """Of the rows that describe a study, those that do not say that it has run."""
@@ -59,25 +50,17 @@ def collapse_forecast(study: StudySpec, results: str = "results") -> int | State
     run = StudyRun(plan)
     # Forecasts in place of edits; neither evaluations, nor unedited models, nor a report.
     run.expect(-1 - len(plan.models) * (1 + (UNITS_PER_BATCH - 1) * plan.n_batches))
-    tag_study(plan)
-    try:
-        with shown_progress("forecast", study.name), run.recording():
-            rows = [each for each in study_rows(plan) if each[0] in _DESCRIBING]
-            run.rows.add([run.store.put_rows(table, those) for table, those in rows])
-            for_each_model(run, lambda model: _forecast(run, model), "forecast")
-            run.rows.enter()
-    except RunCancelled:
-        return cancelled_state()
-    if not snapshot_is_current(place_of(plan.results).here):
-        started(record_rows, RecordOrder(results=plan.results, rows=(), publish=True))()
+    rows = [each for each in study_rows(plan) if each[0] in _DESCRIBING]
+    run.rows.add([run.store.put_rows(table, those) for table, those in rows])
+    stopped = do_and_publish(run, "forecast", lambda model: _forecast(run, model))
+    if stopped is not None:
+        return stopped
     return len(plan.models) * len(plan.requests.records)
 
 
 def _forecast(run: StudyRun, model: ModelPlan) -> None:
     """Prepare one model as its study would, then forecast it batch by batch."""
-    templates = run.compute(context_templates, model.templates)
-    moment = measured_moment(run, MomentPass.of(run.plan, model), templates)
-    run.rows.add([*templates.rows, *moment.rows])
+    templates, moment = run.prepare(model)
     waiting: deque[tuple[EditOrder, Wait]] = deque()
     for edits in run.plan.edit_orders(model, templates, moment):
         waiting.append((edits, run.start(forecast_edits, ForecastOrder.of(edits))))
@@ -85,7 +68,6 @@ def _forecast(run: StudyRun, model: ModelPlan) -> None:
             _enter(run, model, *waiting.popleft())
     for edits, wait in waiting:
         _enter(run, model, edits, wait)
-    run.rows.enter()
 
 
 def _enter(run: StudyRun, model: ModelPlan, edits: EditOrder, wait: Wait) -> None:

@@ -11,7 +11,7 @@ from flows.progress_page import shown_progress
 from flows.runners import Runner, task_runner_of
 from flows.study_run import StudyRun, units_of
 
-Work = Callable[[ModelPlan], None]
+Work = Callable[[ModelPlan], object]
 
 
 def for_each_model(run: StudyRun, work: Work, label: str) -> None:

@@ -25,9 +25,8 @@ _SERIALIZER = {
     "jsonlib": "json",
     "object_encoder": "prefect.serializers.prefect_json_object_encoder",
     "object_decoder": "prefect.serializers.prefect_json_object_decoder",
-    "dumps_kwargs": {},
-    "loads_kwargs": {},
 }
+"""What the serializer of a record of ours says of itself, but for what it leaves empty."""
 
 
 def records_folder(results: str) -> Path:
@@ -65,11 +64,10 @@ def _is_ours(text: str) -> bool:
     """Return whether a record is JSON throughout and names no class but our own."""
     try:
         record = json.loads(text)
-        serializer = {k: v for k, v in record["metadata"]["serializer"].items() if v is not None}
+        said = record["metadata"]["serializer"].items()
+        serializer = {name: value for name, value in said if value not in (None, {})}
         result = json.loads(record["result"])
-        plain = {k: v for k, v in serializer.items() if v != {}}
-        expected = {k: v for k, v in _SERIALIZER.items() if v != {}}
-        return plain == expected and set(_classes(result)) <= _CLASSES
+        return serializer == _SERIALIZER and set(_classes(result)) <= _CLASSES
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return False
 

@@ -87,16 +87,22 @@ class StudyRun:
         """Return the rows that describe the study itself, written."""
         return [self.store.put_rows(table, rows) for table, rows in study_rows(self.plan)]
 
+    def prepare(self, model: ModelPlan) -> tuple[Manifest, Manifest]:
+        """Return a model's templates and second moment; hand their rows to the database."""
+        templates = self.compute(context_templates, model.templates)
+        moment = measured_moment(self, MomentPass.of(self.plan, model), templates)
+        self.rows.add([*templates.rows, *moment.rows])
+        return templates, moment
+
     def edit(self, model: ModelPlan) -> None:
         """Prepare one model, then edit and measure it batch by batch.
 
         As many batches are edited, and as many measured, at the same time as the runner has
         workers; their rows are entered in the order of the dataset.
         """
-        templates = self.compute(context_templates, model.templates)
-        moment = measured_moment(self, MomentPass.of(self.plan, model), templates)
+        templates, moment = self.prepare(model)
         unedited = self.compute(unedited_model, self.plan.unedited_order(model))
-        self.rows.add([*templates.rows, *moment.rows, *unedited.rows])
+        self.rows.add(unedited.rows)
         at_once = self.plan.study.runner.workers
         editing: deque[_Edits] = deque()
         measuring: deque[_Measured] = deque()

@@ -1,13 +1,11 @@
 """A report as one HTML file that opens anywhere: no script, no network, every text escaped."""
 
-import os
-import tempfile
 from pathlib import Path
 
 import jinja2
 
 from editcollapse import __version__
-from editcollapse.artifacts import unwritable
+from editcollapse.artifacts import put_text
 from editcollapse.places import Place
 from reports.escaping import visible, visible_lines
 from reports.sections import report_sections
@@ -35,22 +33,7 @@ def write_report(place: Place, study_id: str) -> str:
     """
     found = findings(place.here, study_id)
     path = report_path(found.name)
-    folder = place.here / REPORTS
-    temporary: Path | None = None
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=folder, prefix=".", suffix=".html")
-        temporary = Path(name)
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(report_html(found))
-            stream.flush()
-            os.fsync(stream.fileno())
-        place.put(temporary, path)
-    except OSError as error:
-        raise unwritable(place.name, error) from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+    put_text(place, path, report_html(found))
     return path
 
 

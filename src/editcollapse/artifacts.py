@@ -5,11 +5,12 @@ small, holds no absolute path, and is what tasks hand to each other. safetensors
 only; nothing is ever unpickled. The folder may be anywhere that ``places`` reaches.
 """
 
+import contextlib
 import io
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from safetensors import SafetensorError
 
 from editcollapse.errors import ArtifactError, ResultsError
 from editcollapse.fingerprints import digest_bytes, digest_file
-from editcollapse.places import place_of, safe_path
+from editcollapse.places import Place, place_of, safe_path
 from editcollapse.tables import frame_of
 
 if TYPE_CHECKING:
@@ -164,26 +165,54 @@ class ArtifactStore:
         return path
 
     def _put(self, kind: str, suffix: str, write: Callable[[Path], Any]) -> ArtifactRef:
-        folder = self.place.here / _FOLDER / kind
-        temporary: Path | None = None
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(dir=folder, prefix=".", suffix=f".{suffix}")
-            os.close(handle)
-            temporary = Path(name)
+        with _draft(self.place, f"{_FOLDER}/{kind}", suffix) as temporary:
             write(temporary)
-            with temporary.open("rb+") as stream:
-                os.fsync(stream.fileno())
+            _sync(temporary)
             digest = digest_file(temporary)
             n_bytes = temporary.stat().st_size
             path = f"{_FOLDER}/{kind}/{digest}.{suffix}"
             self.place.put(temporary, path)
-        except _WRITE_ERRORS as error:
-            raise unwritable(self.place.name, error) from error
-        finally:
-            if temporary is not None:
-                temporary.unlink(missing_ok=True)
         return ArtifactRef(digest=digest, path=path, n_bytes=n_bytes)
+
+
+def put_text(place: Place, path: str, text: str) -> None:
+    """Write a text to a path of a place, whole or not at all.
+
+    Raises:
+        ResultsError: the place cannot be written.
+    """
+    folder, _, name = path.rpartition("/")
+    with _draft(place, folder, name.rpartition(".")[2]) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+        _sync(temporary)
+        place.put(temporary, path)
+
+
+@contextlib.contextmanager
+def _draft(place: Place, folder: str, suffix: str) -> Iterator[Path]:
+    """Give a new file in a folder of a place, and remove it unless the block has moved it.
+
+    Raises:
+        ResultsError: the place cannot be written, there or in the block.
+    """
+    temporary: Path | None = None
+    try:
+        (place.here / folder).mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=place.here / folder, prefix=".", suffix=f".{suffix}")
+        os.close(handle)
+        temporary = Path(name)
+        yield temporary
+    except _WRITE_ERRORS as error:
+        raise unwritable(place.name, error) from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file's bytes are on the disk."""
+    with path.open("rb+") as stream:
+        os.fsync(stream.fileno())
 
 
 def unwritable(results: str, error: Exception) -> ResultsError:

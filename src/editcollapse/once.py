@@ -7,15 +7,11 @@ after ``kill -9``. The file system must have real locks (local, NFSv4, GPFS).
 
 import contextlib
 import logging
-import os
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 
-from editcollapse.artifacts import ArtifactStore, unwritable
+from editcollapse.artifacts import ArtifactStore, put_text, unwritable
 from editcollapse.deadlines import time_limit
 from editcollapse.orders import Manifest, Order
-from editcollapse.places import Place
 from editcollapse.turns import device_turn
 
 logger = logging.getLogger(__name__)
@@ -49,7 +45,7 @@ def computed_once(order: Order, compute: Callable[[], Manifest]) -> Manifest:
         if manifest is None:
             with device_turn(), time_limit(order.key):
                 manifest = compute()
-            _leave(store.place, order, manifest)
+            put_text(store.place, _path(order), manifest.model_dump_json())
     return manifest
 
 
@@ -75,23 +71,3 @@ def _whole(store: ArtifactStore, order: Order) -> Manifest | None:
         return None
     ours = manifest.unit_id == order.key
     return manifest if ours and all(store.is_whole(ref) for ref in manifest.refs) else None
-
-
-def _leave(place: Place, order: Order, manifest: Manifest) -> None:
-    """Write a manifest, whole or not at all."""
-    folder = (place.here / _path(order)).parent
-    temporary: Path | None = None
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=folder, prefix=".", suffix=".json")
-        temporary = Path(name)
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(manifest.model_dump_json())
-            stream.flush()
-            os.fsync(stream.fileno())
-        place.put(temporary, _path(order))
-    except OSError as error:
-        raise unwritable(place.name, error) from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)

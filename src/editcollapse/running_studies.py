@@ -13,7 +13,7 @@ from pathlib import Path
 
 import filelock
 
-from editcollapse.errors import ResultsError
+from editcollapse.artifacts import unwritable
 from editcollapse.places import LOCKS
 
 RUNNING = Path(LOCKS) / "studies"
@@ -33,10 +33,7 @@ def running_study(results: Path) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except OSError as error:
-        raise ResultsError(
-            f"cannot write below {results}: {error.strerror or error}. Free space or choose "
-            "another folder with --results; finished work is kept."
-        ) from error
+        raise unwritable(str(results), error) from error
     try:
         yield
     finally:
