@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from editcollapse.errors import EditCollapseError, ResultsError, nearest_first
 from editcollapse.places import place_name, place_of
@@ -27,9 +28,8 @@ from flows.terminal import (
     print_frame,
     progress_bar,
     shown,
-    tell_cancelled,
-    tell_mistakes_once,
 )
+from flows.watched import run_watched
 from reports.escaping import visible_lines
 
 USER_ERROR = 2
@@ -57,21 +57,20 @@ def run(options: argparse.Namespace) -> int:
     server = surroundings.prepare(place.here)
     screen = console()
     screen.print(f"study {study.name} with {server}; results in {shown(place.name)}", markup=False)
-    with progress_bar():
-        from flows.server_loss import needing
-        from flows.study import collapse_study
-
-        tell_mistakes_once()
-        with needing(server):
-            state = collapse_study(study, place.name, return_state=True)
-            study_id = "" if state.is_cancelled() else str(state.result())
-    if state.is_cancelled():
-        return tell_cancelled()
+    study_id = run_watched(server, _collapse_study, study, place.name)
+    if study_id is None:
+        return STOPPED
     from storage.queries import incidence
 
     screen.print(incidence_table(incidence(place.here, study_id)))
     _print_epilogue(study, place.name)
     return 0
+
+
+def _collapse_study() -> Any:
+    from flows.study import collapse_study
+
+    return collapse_study
 
 
 def _print_epilogue(study: StudySpec, results: str) -> None:

@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from editcollapse.artifacts import ArtifactStore
 from editcollapse.errors import ResultsError, StudyError
@@ -14,7 +15,8 @@ from editcollapse.study_files import read_study
 from editcollapse.verdicts import ForecastReport
 from flows import surroundings
 from flows.forecast_text import as_json, show_calibration, show_one, show_study
-from flows.terminal import console, progress_bar, shown, tell_cancelled, tell_mistakes_once
+from flows.terminal import STOPPED, console, shown
+from flows.watched import run_watched
 from reports.escaping import visible_lines
 
 _OF_ONE = ("model", "prompt", "subject", "target")
@@ -48,17 +50,8 @@ def _of_study(options: argparse.Namespace) -> int:
     if not options.json:
         where = shown(place.name)
         console().print(f"forecast of {study.name} with {server}; results in {where}", markup=False)
-    with progress_bar():
-        from flows.forecast_flow import collapse_forecast
-        from flows.server_loss import needing
-
-        tell_mistakes_once()
-        with needing(server):
-            state = collapse_forecast(study, place.name, return_state=True)
-            if not state.is_cancelled():
-                state.result()
-    if state.is_cancelled():
-        return tell_cancelled()
+    if run_watched(server, _collapse_forecast, study, place.name) is None:
+        return STOPPED
     from flows.forecast_reading import study_report
 
     report = study_report(plan)
@@ -67,6 +60,12 @@ def _of_study(options: argparse.Namespace) -> int:
     else:
         show_study(report, study.methods)
     return 0
+
+
+def _collapse_forecast() -> Any:
+    from flows.forecast_flow import collapse_forecast
+
+    return collapse_forecast
 
 
 def _of_edit(options: argparse.Namespace) -> int:

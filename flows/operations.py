@@ -4,6 +4,7 @@ import argparse
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -13,14 +14,8 @@ from editcollapse.planning import plan_study
 from editcollapse.specs import EvaluationSpec
 from editcollapse.study_files import read_study
 from flows import surroundings
-from flows.terminal import (
-    console,
-    incidence_table,
-    progress_bar,
-    shown,
-    tell_cancelled,
-    tell_mistakes_once,
-)
+from flows.terminal import STOPPED, console, incidence_table, shown
+from flows.watched import run_watched
 
 
 def covariance(options: argparse.Namespace) -> int:
@@ -28,20 +23,21 @@ def covariance(options: argparse.Namespace) -> int:
     study, place = read_study(options.study), place_of(options.results)
     plan_study(study, place.name)  # a mistake in the study is told before a server starts
     server = surroundings.prepare(place.here)
-    console().print(f"covariance of {study.name} with {server}; results in {shown(place.name)}")
-    with progress_bar():
-        from flows.precompute import precompute_covariance
-        from flows.server_loss import needing
-
-        tell_mistakes_once()
-        with needing(server):
-            state = precompute_covariance(study, place.name, return_state=True)
-            found = [] if state.is_cancelled() else state.result()
-    if state.is_cancelled():
-        return tell_cancelled()
+    console().print(
+        f"covariance of {study.name} with {server}; results in {shown(place.name)}", markup=False
+    )
+    found = run_watched(server, _precompute_covariance, study, place.name)
+    if found is None:
+        return STOPPED
     for model, covariance_id in zip(study.models, found, strict=True):
         console().print(f"{model.name}: covariance {covariance_id}")
     return 0
+
+
+def _precompute_covariance() -> Any:
+    from flows.precompute import precompute_covariance
+
+    return precompute_covariance
 
 
 def reevaluate(options: argparse.Namespace) -> int:
@@ -58,18 +54,15 @@ def reevaluate(options: argparse.Namespace) -> int:
     server = surroundings.prepare(place.here)
     from flows.reevaluation import plan_reevaluation
     from flows.reevaluation import reevaluate as measure_again
-    from flows.server_loss import needing
 
     plan_reevaluation(study, evaluation, place.name)
     screen = console()
-    screen.print(f"re-evaluation of {study.name} with {server}; results in {shown(place.name)}")
-    with progress_bar():
-        tell_mistakes_once()
-        with needing(server):
-            state = measure_again(study, evaluation, place.name, return_state=True)
-            study_id = "" if state.is_cancelled() else str(state.result())
-    if state.is_cancelled():
-        return tell_cancelled()
+    screen.print(
+        f"re-evaluation of {study.name} with {server}; results in {shown(place.name)}", markup=False
+    )
+    study_id = run_watched(server, lambda: measure_again, study, evaluation, place.name)
+    if study_id is None:
+        return STOPPED
     from storage.queries import incidence
 
     screen.print(incidence_table(incidence(place.here, study_id)))

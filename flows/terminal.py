@@ -85,10 +85,9 @@ STOPPED = 130
 """Exit status of a command that was stopped before its end."""
 
 
-def tell_cancelled() -> int:
-    """Say that a run was cancelled in the UI; return the exit status."""
+def tell_cancelled() -> None:
+    """Say that a run was cancelled in the UI, and what to do."""
     console(to_stderr=True).print("cancelled: the same command goes on from here")
-    return STOPPED
 
 
 def tell_mistakes_once() -> None:

@@ -13,6 +13,7 @@ from editcollapse.foreign_fields import (
     object_of,
     old_object,
     optional_number,
+    phases_of,
     sentence,
 )
 from editcollapse.imported_outcomes import ImportedEditRow
@@ -30,9 +31,8 @@ def easyedit_rows(value: Any, import_id: str, record_index: int) -> list[Importe
     record = object_of(value, "the record")
     request = _request(record)
     return [
-        _row(record, request, phase, inner(record, phase), import_id, record_index)
-        for phase in ("post", "pre")
-        if phase == "post" or record.get(phase) is not None
+        _row(record, request, phase, found, import_id, record_index)
+        for phase, found in phases_of(record)
     ]
 
 

@@ -87,3 +87,16 @@ def mean_share(value: Any, path: str) -> float | None:
         for item in items
     ]
     return sum(shares) / len(shares)
+
+
+def phases_of(record: Record) -> list[tuple[str, Record]]:
+    """Return what a record says of the model after the edit, and before it where it does.
+
+    Raises:
+        RecordError: it says nothing of the model after the edit.
+    """
+    return [
+        (phase, inner(record, phase))
+        for phase in ("post", "pre")
+        if phase == "post" or record.get(phase) is not None
+    ]
