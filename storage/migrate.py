@@ -27,6 +27,12 @@ _OTHERS = (
     "imported_edits",
     "imported_rejections",
     "measured_edits",
+    "guard_decisions",
+    "continuations",
+    "anatomies",
+    "key_points",
+    "anatomy_findings",
+    "position_profiles",
 )
 """Tables whose comments no view takes over: their columns share names with others of ours."""
 _RELATIONS = """

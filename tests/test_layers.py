@@ -16,6 +16,7 @@ TORCH_FREE = (
     "requests",
     "outcomes",
     "imported_outcomes",
+    "answer_outcomes",
     "foreign_fields",
     "memit_results",
     "easyedit_results",

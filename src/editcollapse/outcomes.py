@@ -6,6 +6,14 @@ two lists equal. None means not measured. ``inf`` and ``nan`` are measurements a
 
 import dataclasses
 
+from editcollapse.answer_outcomes import (
+    AnatomyFindingRow,
+    AnatomyRow,
+    ContinuationRow,
+    GuardDecisionRow,
+    KeyPointRow,
+    PositionProfileRow,
+)
 from editcollapse.imported_outcomes import ImportedEditRow, ImportedRejectionRow, ImportedRunRow
 
 
@@ -378,6 +386,12 @@ ROW_TYPES: dict[str, type] = {
     "base_measurements": BaseMeasurementRow,
     "measurements": MeasurementRow,
     "provenance": ProvenanceRow,
+    "guard_decisions": GuardDecisionRow,
+    "continuations": ContinuationRow,
+    "anatomies": AnatomyRow,
+    "key_points": KeyPointRow,
+    "anatomy_findings": AnatomyFindingRow,
+    "position_profiles": PositionProfileRow,
     "imported_runs": ImportedRunRow,
     "imported_edits": ImportedEditRow,
     "imported_rejections": ImportedRejectionRow,
@@ -405,6 +419,12 @@ NATURAL_KEYS: dict[str, tuple[str, ...]] = {
     "base_measurements": ("model_id", "request_id", "evaluation_id", "template_set_id"),
     "measurements": ("edit_id", "evaluation_id"),
     "provenance": ("unit_id",),
+    "guard_decisions": ("study_id", "model_id", "layer", "method", "request_id"),
+    "continuations": ("edit_id", "n_new_tokens"),
+    "anatomies": ("anatomy_id",),
+    "key_points": ("anatomy_id", "request_id", "kind"),
+    "anatomy_findings": ("anatomy_id", "grouping", "observation"),
+    "position_profiles": ("model_id", "text_set_digest", "stack", "layer", "position"),
     "imported_runs": ("import_id",),
     "imported_edits": ("import_id", "record_index", "phase"),
     "imported_rejections": ("import_id", "record_index"),
