@@ -37,7 +37,8 @@ class Thresholds:
         if self.is_default:
             return (
                 f"default thresholds, not calibrated on edits of this model: embedded demo models "
-                f"collapsed from {self.collapse_at:g} on (python -m flows calibrate takes yours)"
+                f"collapsed from {self.collapse_at:g} on, a small pretrained Llama from 3.4 on "
+                f"(python -m flows calibrate takes yours)"
             )
         models = "1 model" if self.n_models == 1 else f"{self.n_models} models"
         return (
@@ -46,7 +47,7 @@ class Thresholds:
         )
 
 
-DEFAULT_THRESHOLDS = Thresholds(5.0, 17.0, "default", 0, 0, 0, is_default=True)
+DEFAULT_THRESHOLDS = Thresholds(2.5, 17.0, "default", 0, 0, 0, is_default=True)
 """As in ``storage/views/40_forecast_verdicts.sql``."""
 
 
