@@ -22,6 +22,7 @@ from editcollapse.specs import CovarianceSpec, ModelSpec, TemplateSpec
 from editcollapse.verdicts import (
     DEFAULT_THRESHOLDS,
     ForecastReport,
+    ModelThresholds,
     RequestForecast,
     Thresholds,
     by_request,
@@ -40,14 +41,17 @@ def study_report(plan: StudyPlan) -> ForecastReport:
     Raises:
         ResultsError: they are not there.
     """
-    limits = thresholds(folder_to_read(place_of(plan.results)))
+    folder = folder_to_read(place_of(plan.results))
+    basis: list[ModelThresholds] = []
     found: list[RequestForecast] = []
     unusable: list[str] = []
     for model in plan.models:
+        limits = thresholds(folder, model.order.model_id)
+        basis.append(ModelThresholds(model.order.spec.name, limits, limits.basis))
         ours, left_out = _of_model(plan, model, limits)
         found += ours
         unusable += left_out
-    return ForecastReport(limits.basis, limits, tuple(found), tuple(unusable))
+    return ForecastReport(tuple(basis), tuple(found), tuple(unusable))
 
 
 def _of_model(
@@ -107,7 +111,7 @@ def edit_report(options: argparse.Namespace) -> ForecastReport:
     model_id = digest_model(files, spec).model_id
     place = place_of(options.results)
     published = _published(place)
-    limits = DEFAULT_THRESHOLDS if published is None else thresholds(published)
+    limits = DEFAULT_THRESHOLDS if published is None else thresholds(published, model_id)
     known = None
     if options.covariance == FROM_RESULTS:
         known = _known(published, model_id, options)
