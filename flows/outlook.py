@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from editcollapse.artifacts import ArtifactStore
 from editcollapse.budgets import (
     ModelSize,
     Work,
@@ -10,10 +11,12 @@ from editcollapse.budgets import (
     loaded_bytes,
     packed_bytes,
 )
+from editcollapse.continuation_orders import MostDamaging
 from editcollapse.once import left_behind
 from editcollapse.passes import MomentPass
 from editcollapse.planning import ModelPlan, StudyPlan
 from editcollapse.runtime import asked_tokens, free_host_bytes, host_bytes
+from flows.worst_edits import continuation_units
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -68,13 +71,17 @@ class ModelOutlook:
 def model_outlook(plan: StudyPlan, model: ModelPlan) -> ModelOutlook:
     """Return which units of a model are cached, and an estimate of its memory."""
     templates, moment = left_behind(model.templates), left_behind(model.moment)
+    worst = MostDamaging(ArtifactStore(plan.results), plan.study.evaluation.continuations)
     n_edits = n_evaluations = 0
     if templates is not None and moment is not None:
         for order in plan.edit_orders(model, templates, moment):
             edits = left_behind(order)
             if edits is not None:
                 n_edits += 1
-                n_evaluations += left_behind(plan.evaluate_order(order, edits)) is not None
+                measured = left_behind(plan.evaluate_order(order, edits))
+                if measured is not None:
+                    n_evaluations += 1
+                    worst.add(order, edits, measured)
     unedited = left_behind(plan.unedited_order(model))
     units = (
         UnitCount("context templates", 1, int(templates is not None)),
@@ -83,6 +90,7 @@ def model_outlook(plan: StudyPlan, model: ModelPlan) -> ModelOutlook:
         UnitCount("unedited model", 1, int(unedited is not None)),
         UnitCount("edit batches", plan.n_batches, n_edits),
         UnitCount("evaluation batches", plan.n_batches, n_evaluations),
+        *_continuation_counts(plan, model, worst, is_measured=n_evaluations == plan.n_batches),
     )
     size = ModelSize(
         family=model.files.architecture.family,
@@ -126,6 +134,17 @@ def _shard_counts(moments: MomentPass, *, is_merged: bool) -> tuple[UnitCount, .
         orders = moments.shard_orders(corpus)
         n_cached = sum(left_behind(order) is not None for order in orders)
     return (UnitCount("covariance shards", n_shards, n_cached),)
+
+
+def _continuation_counts(
+    plan: StudyPlan, model: ModelPlan, worst: MostDamaging, *, is_measured: bool
+) -> tuple[UnitCount, ...]:
+    """Return the count of the texts of the worst edits: which they are is known when all are."""
+    order = worst.order(plan.results, model.order)
+    if continuation_units(plan) == 0 or (is_measured and order is None):
+        return ()
+    is_there = is_measured and order is not None and left_behind(order) is not None
+    return (UnitCount("texts of the worst", 1, int(is_there)),)
 
 
 def _forwards(
