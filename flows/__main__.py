@@ -51,9 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run(options: argparse.Namespace) -> int:
     """Run a study and print what it found."""
     study, place = read_study(options.study), place_of(options.results)
-    from editcollapse.planning import plan_study
+    from flows.guarded_plan import plan_guarded
 
-    plan_study(study, place.name)  # a mistake in the study is told before a server starts
+    plan_guarded(study, place.name)  # a mistake in the study is told before a server starts
     server = surroundings.prepare(place.here)
     screen = console()
     screen.print(f"study {study.name} with {server}; results in {shown(place.name)}", markup=False)
@@ -101,10 +101,10 @@ def plan(options: argparse.Namespace) -> int:
         for line in survey_lines(study, missing):
             screen.print(line, markup=False, soft_wrap=True)
         return 0
-    from editcollapse.planning import plan_study
+    from flows.guarded_plan import plan_guarded
     from flows.outlook import model_outlook
 
-    found = plan_study(study, place.name)
+    found = plan_guarded(study, place.name)
     outlooks = [model_outlook(found, model) for model in found.models]
     for line in plan_lines(found, outlooks):
         screen.print(line, markup=False, soft_wrap=True)

@@ -11,7 +11,7 @@ from editcollapse.forecast_orders import KnownSetup
 from editcollapse.model_files import ModelFiles, digest_model, locate_model
 from editcollapse.once import left_behind
 from editcollapse.orders import ModelOrder
-from editcollapse.places import Place, place_of
+from editcollapse.places import place_of
 from editcollapse.planning import ModelPlan, StudyPlan
 from editcollapse.presets import preset_for
 from editcollapse.record_fields import RecordError
@@ -20,7 +20,6 @@ from editcollapse.requests import EditRequest
 from editcollapse.runtime import asked_device
 from editcollapse.specs import CovarianceSpec, ModelSpec, TemplateSpec
 from editcollapse.verdicts import (
-    DEFAULT_THRESHOLDS,
     ForecastReport,
     RequestForecast,
     Thresholds,
@@ -28,8 +27,8 @@ from editcollapse.verdicts import (
     judged,
 )
 from flows.forecast_options import FROM_RESULTS, IDENTITY
+from flows.guarded_plan import present_thresholds, published_folder
 from storage.calibration import thresholds
-from storage.database import SNAPSHOT
 from storage.forecasts import forecast_rows, known_setups, position_rows
 from storage.sharing import folder_to_read
 
@@ -106,8 +105,7 @@ def edit_report(options: argparse.Namespace) -> ForecastReport:
     )
     model_id = digest_model(files, spec).model_id
     place = place_of(options.results)
-    published = _published(place)
-    limits = DEFAULT_THRESHOLDS if published is None else thresholds(published)
+    published, limits = published_folder(place), present_thresholds(place)
     known = None
     if options.covariance == FROM_RESULTS:
         known = _known(published, model_id, options)
@@ -135,16 +133,6 @@ def _request(options: argparse.Namespace) -> EditRequest:
         return check_lengths(EditRequest(subject, prompt, target, None))
     except RecordError as error:
         raise StudyError(str(error)) from error
-
-
-def _published(place: Place) -> Path | None:
-    """Return the folder of the place's present snapshot; None where nothing was published."""
-    try:
-        place.fetch(SNAPSHOT.as_posix())
-    except FileNotFoundError:
-        return None
-    folder = folder_to_read(place)
-    return folder if (folder / SNAPSHOT).is_file() else None
 
 
 def _known(published: Path | None, model_id: str, options: argparse.Namespace) -> KnownSetup:

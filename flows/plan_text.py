@@ -22,6 +22,13 @@ def plan_lines(plan: "StudyPlan", outlooks: "Sequence[ModelOutlook]") -> Iterato
         f"{len(study.methods)} methods x {len(plan.requests.records)} requests = "
         f"{plan.n_edits} edits"
     )
+    if plan.guard is not None:
+        limits = plan.guard.thresholds
+        yield (
+            f"guard: {plan.guard.policy} from {plan.guard.acts_from:.4g} on "
+            f"({plan.guard.acts_at}); {limits.basis}; edit batches are counted once they are "
+            "foreseen"
+        )
     for rejection in plan.requests.rejections:
         yield f"rejected: record {rejection.record_index}: {rejection.reason}"
     for rejection in plan.texts.rejections:

@@ -22,6 +22,7 @@ from editcollapse.study_rows import study_rows
 from flows.bookkeeping import RowsToRecord
 from flows.cancelling import CancellationWatch
 from flows.covariance import measured_moment, units_at_most
+from flows.guarded_run import guarded_orders
 from flows.records import has_record, records_folder, remove_foreign_record
 from flows.running import Result, is_unit, started
 from storage.database import StoreBusyError
@@ -72,6 +73,9 @@ class StudyRun:
         plan: the study with its inputs identified.
     """
 
+    units_per_batch = UNITS_PER_BATCH
+    """Units that a batch is computed in."""
+
     def __init__(self, plan: StudyPlan) -> None:
         self.plan = plan
         self.store = ArtifactStore(plan.results)
@@ -106,7 +110,7 @@ class StudyRun:
         at_once = self.plan.study.runner.workers
         editing: deque[_Edits] = deque()
         measuring: deque[_Measured] = deque()
-        for order in self.plan.edit_orders(model, templates, moment):
+        for order in self._orders(model, templates, moment):
             editing.append(_Edits(order, self.start(apply_edits, order)))
             if len(editing) == at_once:
                 measuring.append(self._measure(editing.popleft()))
@@ -116,6 +120,15 @@ class StudyRun:
         for measured in measuring:
             self._enter(model, measured)
         self.rows.enter()
+
+    def _orders(
+        self, model: ModelPlan, templates: Manifest, moment: Manifest
+    ) -> Iterator[EditOrder]:
+        """Return the orders of the edits of one model: all that are asked for, or are let pass."""
+        guard = self.plan.guard
+        if guard is None:
+            return self.plan.edit_orders(model, templates, moment)
+        return guarded_orders(self, guard, model, templates, moment)
 
     def _measure(self, edits: _Edits) -> _Measured:
         """Wait for the edits of a batch; start to measure them."""

@@ -11,6 +11,7 @@ from editcollapse.corpora import open_corpus
 from editcollapse.datasets import read_requests, select
 from editcollapse.errors import ArtifactError, ModelError, MomentError, StudyError
 from editcollapse.fingerprints import digest, digest_file
+from editcollapse.guarding import Guard
 from editcollapse.model_files import ModelFiles, digest_model, locate_model
 from editcollapse.moment_orders import MomentOrder
 from editcollapse.orders import (
@@ -28,6 +29,7 @@ from editcollapse.requests import RequestFile, RequestRecord
 from editcollapse.specs import ModelSpec, StudySpec
 from editcollapse.template_files import read_templates
 from editcollapse.texts import TextSet, read_texts
+from editcollapse.verdicts import DEFAULT_THRESHOLDS, Thresholds
 
 _TEXTS = "texts"
 N_PROBES = 32
@@ -54,6 +56,8 @@ class StudyPlan:
     requests: RequestFile
     texts: TextSet
     models: tuple[ModelPlan, ...]
+    guard: Guard | None = None
+    """What decides on the edits that are asked for; None where all are made."""
 
     @cached_property
     def evaluation_id(self) -> str:
@@ -87,6 +91,7 @@ class StudyPlan:
                 ]
                 for plan in self.models
             ],
+            *(() if self.guard is None else (self.guard.identity,)),
         )
 
     @property
@@ -96,7 +101,7 @@ class StudyPlan:
 
     @property
     def n_edits(self) -> int:
-        """Models times methods times requests."""
+        """Models times methods times requests: the edits that are asked for."""
         return len(self.models) * len(self.study.methods) * len(self.requests.records)
 
     def store_texts(self, store: ArtifactStore) -> ArtifactRef:
@@ -170,12 +175,16 @@ class StudyPlan:
             )
 
 
-def plan_study(study: StudySpec, results: str | Path) -> StudyPlan:
+def plan_study(
+    study: StudySpec, results: str | Path, calibrated: Thresholds = DEFAULT_THRESHOLDS
+) -> StudyPlan:
     """Return the plan of a study: every input read, checked and identified by content.
 
     Args:
         study: with absolute paths (``study_files.read_study``).
         results: path or URL of the results folder; nothing is written to it.
+        calibrated: the results folder's thresholds; a guard acts by them where the study gives
+            none. Without a guard nothing depends on them.
 
     Raises:
         EditCollapseError: an input is missing or unusable; the message names it.
@@ -195,7 +204,8 @@ def plan_study(study: StudySpec, results: str | Path) -> StudyPlan:
             f"study {study.name!r} names the same model, layer and start token twice among "
             f"{[model.name for model in study.models]}. Remove one."
         )
-    return StudyPlan(study=study, results=place, requests=requests, texts=texts, models=models)
+    guard = None if study.guard is None else Guard.of(study.guard, calibrated)
+    return StudyPlan(study, place, requests, texts, models, guard)
 
 
 def _plan_model(
