@@ -16,6 +16,7 @@ from editcollapse.places import place_name, place_of
 from editcollapse.specs import StudySpec
 from editcollapse.study_files import read_study
 from flows import surroundings, upkeep
+from flows.edit_command import EDITS
 from flows.forecast_command import FORECASTS
 from flows.import_command import import_results
 from flows.operations import OPERATIONS
@@ -223,6 +224,7 @@ _COMMANDS = {
     "import": import_results,
     "pretrain": pretrain,
     **FORECASTS,
+    **EDITS,
     **OPERATIONS,
 }
 

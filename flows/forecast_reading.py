@@ -94,7 +94,7 @@ def edit_report(options: argparse.Namespace) -> ForecastReport:
     Raises:
         EditCollapseError: the model or C is missing, or the model cannot take the edit.
     """
-    request = _request(options)
+    request = asked_request(options)
     files = locate_model(options.model, options.revision)
     spec = ModelSpec(
         name="edited",
@@ -108,9 +108,9 @@ def edit_report(options: argparse.Namespace) -> ForecastReport:
     published, limits = published_folder(place), present_thresholds(place)
     known = None
     if options.covariance == FROM_RESULTS:
-        known = _known(published, model_id, options)
-    covariance = None if known is not None else _covariance(options)
-    order = _order(spec, model_id, files, known, options.layer)
+        known = known_setup(published, model_id, options)
+    covariance = None if known is not None else asked_covariance(options)
+    order = edited_model(spec, model_id, files, known, options.layer)
     from editcollapse.edit_setups import known_edit, new_edit
     from editcollapse.models import load_model
     from editcollapse.single_forecast import forecast_one
@@ -124,7 +124,12 @@ def edit_report(options: argparse.Namespace) -> ForecastReport:
     return forecast_one(loaded, files.source, setup, limits)
 
 
-def _request(options: argparse.Namespace) -> EditRequest:
+def asked_request(options: argparse.Namespace) -> EditRequest:
+    """Return the request that the command line names.
+
+    Raises:
+        StudyError: a word is missing, or the prompt has no slot.
+    """
     subject, target = options.subject.strip(), options.target.strip()
     if not subject or not target:
         raise StudyError("--subject and --target must hold a word each; one of them is blank.")
@@ -135,7 +140,7 @@ def _request(options: argparse.Namespace) -> EditRequest:
         raise StudyError(str(error)) from error
 
 
-def _known(published: Path | None, model_id: str, options: argparse.Namespace) -> KnownSetup:
+def known_setup(published: Path | None, model_id: str, options: argparse.Namespace) -> KnownSetup:
     """Return the set-up of a study in the results folder.
 
     Raises:
@@ -170,7 +175,12 @@ def _known(published: Path | None, model_id: str, options: argparse.Namespace) -
     return known[0]
 
 
-def _covariance(options: argparse.Namespace) -> CovarianceSpec:
+def asked_covariance(options: argparse.Namespace) -> CovarianceSpec:
+    """Return where C is to come from, which is not the results folder.
+
+    Raises:
+        StudyError: a number is out of range.
+    """
     if options.covariance == IDENTITY:
         return CovarianceSpec(kind="identity")
     try:
@@ -184,7 +194,7 @@ def _covariance(options: argparse.Namespace) -> CovarianceSpec:
         ) from error
 
 
-def _order(
+def edited_model(
     spec: ModelSpec, model_id: str, files: ModelFiles, known: KnownSetup | None, layer: int | None
 ) -> ModelOrder:
     """Return layer and v* settings: the known set-up's, else the preset's."""

@@ -110,7 +110,7 @@ class StudyRun:
         at_once = self.plan.study.runner.workers
         editing: deque[_Edits] = deque()
         measuring: deque[_Measured] = deque()
-        for order in self._orders(model, templates, moment):
+        for order in self.orders(model, templates, moment):
             editing.append(_Edits(order, self.start(apply_edits, order)))
             if len(editing) == at_once:
                 measuring.append(self._measure(editing.popleft()))
@@ -121,7 +121,7 @@ class StudyRun:
             self._enter(model, measured)
         self.rows.enter()
 
-    def _orders(
+    def orders(
         self, model: ModelPlan, templates: Manifest, moment: Manifest
     ) -> Iterator[EditOrder]:
         """Return the orders of the edits of one model: all that are asked for, or are let pass."""

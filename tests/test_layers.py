@@ -61,6 +61,12 @@ TORCH_FREE = (
     "surveys",
     "forecast_orders",
     "verdicts",
+    "spec_parts",
+    "guard_specs",
+    "guarding",
+    "guarded_batches",
+    "guard_rows",
+    "known_setups",
 )
 HEAVY = {"torch", "transformers"}
 STORAGE_SIDE = {"recording", "reporting"}
