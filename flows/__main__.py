@@ -17,6 +17,7 @@ from editcollapse.specs import StudySpec
 from editcollapse.study_files import read_study
 from flows import surroundings, upkeep
 from flows.edit_command import EDITS
+from flows.edit_options import REFUSED
 from flows.forecast_command import FORECASTS
 from flows.import_command import import_results
 from flows.operations import OPERATIONS
@@ -231,7 +232,7 @@ _COMMANDS = {
 
 def _leave(status: int) -> None:
     """End the process; DuckDB's binding prints a page of leak notes where Python unwinds."""
-    if status == USER_ERROR:  # the last line is the sentence that says what to do
+    if status in {USER_ERROR, REFUSED}:  # the last line says what to do, or why nothing was done
         logging.disable()
         logging.raiseExceptions = False
     atexit._run_exitfuncs()  # noqa: SLF001  stops Prefect's temporary server
