@@ -44,7 +44,7 @@ class SingleEditRun(StudyRun):
         self, model: ModelPlan, templates: Manifest, moment: Manifest
     ) -> Iterator[EditOrder]:
         """Yield the orders of the edits that are made, which are foreseen first."""
-        if self.plan.guard is None:
+        if model.guard is None:
             for batch in self.plan.edit_orders(model, templates, moment):
                 self.expect(1)
                 self.rows.add(self.compute(forecast_edits, ForecastOrder.of(batch)).rows)

@@ -21,6 +21,7 @@ from editcollapse.runtime import asked_device
 from editcollapse.specs import CovarianceSpec, ModelSpec, TemplateSpec
 from editcollapse.verdicts import (
     ForecastReport,
+    ModelThresholds,
     RequestForecast,
     Thresholds,
     by_request,
@@ -39,14 +40,17 @@ def study_report(plan: StudyPlan) -> ForecastReport:
     Raises:
         ResultsError: they are not there.
     """
-    limits = thresholds(folder_to_read(place_of(plan.results)))
+    folder = folder_to_read(place_of(plan.results))
+    basis: list[ModelThresholds] = []
     found: list[RequestForecast] = []
     unusable: list[str] = []
     for model in plan.models:
+        limits = thresholds(folder, model.order.model_id)
+        basis.append(ModelThresholds(model.order.spec.name, limits, limits.basis))
         ours, left_out = _of_model(plan, model, limits)
         found += ours
         unusable += left_out
-    return ForecastReport(limits.basis, limits, tuple(found), tuple(unusable))
+    return ForecastReport(tuple(basis), tuple(found), tuple(unusable))
 
 
 def _of_model(
@@ -105,7 +109,7 @@ def edit_report(options: argparse.Namespace) -> ForecastReport:
     )
     model_id = digest_model(files, spec).model_id
     place = place_of(options.results)
-    published, limits = published_folder(place), present_thresholds(place)
+    published, limits = published_folder(place), present_thresholds(place, model_id)
     known = None
     if options.covariance == FROM_RESULTS:
         known = known_setup(published, model_id, options)

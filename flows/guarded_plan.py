@@ -1,5 +1,6 @@
-"""A study's plan with the thresholds that its guard acts by: its own, or the results folder's."""
+"""A study's plan with the thresholds that its guard acts by: its own, or those of its models."""
 
+from functools import partial
 from pathlib import Path
 
 from editcollapse.places import Place, place_of
@@ -21,19 +22,17 @@ def plan_guarded(study: StudySpec, results: str) -> StudyPlan:
     Raises:
         EditCollapseError: an input is missing or unusable, or the thresholds cannot be read.
     """
-    if study.guard is None or study.guard.at_risk_at is not None:
-        return plan_study(study, results)
-    return plan_study(study, results, present_thresholds(place_of(results)))
+    return plan_study(study, results, partial(present_thresholds, place_of(results)))
 
 
-def present_thresholds(place: Place) -> Thresholds:
-    """Return the thresholds of a results folder, the default where nothing was published.
+def present_thresholds(place: Place, model_id: str) -> Thresholds:
+    """Return a model's thresholds in a results folder; the default where nothing was published.
 
     Raises:
         ResultsError: what was published cannot be read, or is older than forecasts.
     """
     published = published_folder(place)
-    return DEFAULT_THRESHOLDS if published is None else thresholds(published)
+    return DEFAULT_THRESHOLDS if published is None else thresholds(published, model_id)
 
 
 def published_folder(place: Place) -> Path | None:

@@ -33,8 +33,8 @@ def guarded_orders(
 
     Args:
         run: the pass through the study's plan.
-        guard: the study's.
-        model: one of its models.
+        guard: the model's.
+        model: one of the study's models.
         templates: what its templates unit returned.
         moment: what its covariance unit returned.
     """

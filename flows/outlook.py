@@ -75,7 +75,7 @@ def model_outlook(plan: StudyPlan, model: ModelPlan) -> ModelOutlook:
     if templates is not None and moment is not None:
         counts = _batch_counts(plan, known_orders(plan, model, templates, moment))
     foreseen: tuple[UnitCount, ...] = ()
-    if plan.guard is not None:
+    if model.guard is not None:
         foreseen = (UnitCount("forecasts", plan.n_batches, counts.n_foreseen),)
     unedited = left_behind(plan.unedited_order(model))
     units = (

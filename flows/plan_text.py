@@ -22,13 +22,6 @@ def plan_lines(plan: "StudyPlan", outlooks: "Sequence[ModelOutlook]") -> Iterato
         f"{len(study.methods)} methods x {len(plan.requests.records)} requests = "
         f"{plan.n_edits} edits"
     )
-    if plan.guard is not None:
-        limits = plan.guard.thresholds
-        yield (
-            f"guard: {plan.guard.policy} from {plan.guard.acts_from:.4g} on "
-            f"({plan.guard.acts_at}); {limits.basis}; edit batches are counted once they are "
-            "foreseen"
-        )
     for rejection in plan.requests.rejections:
         yield f"rejected: record {rejection.record_index}: {rejection.reason}"
     for rejection in plan.texts.rejections:
@@ -41,6 +34,13 @@ def plan_lines(plan: "StudyPlan", outlooks: "Sequence[ModelOutlook]") -> Iterato
             f"({order.layer_source}), v* {order.values.steps} steps, covariance "
             f"{outlook.plan.moment.covariance.kind}"
         )
+        guard = outlook.plan.guard
+        if guard is not None:
+            yield (
+                f"  guard: {guard.policy} from a change bound of {guard.acts_from:.4g} on "
+                f"({guard.acts_at}); {guard.thresholds.basis}; its edit batches are known once "
+                "they are foreseen"
+            )
         for unit in outlook.units:
             to_run = unit.n_units - unit.n_cached
             yield f"  {unit.kind:<20} {unit.n_cached} cached, {to_run} to run"

@@ -125,10 +125,9 @@ class StudyRun:
         self, model: ModelPlan, templates: Manifest, moment: Manifest
     ) -> Iterator[EditOrder]:
         """Return the orders of the edits of one model: all that are asked for, or are let pass."""
-        guard = self.plan.guard
-        if guard is None:
+        if model.guard is None:
             return self.plan.edit_orders(model, templates, moment)
-        return guarded_orders(self, guard, model, templates, moment)
+        return guarded_orders(self, model.guard, model, templates, moment)
 
     def _measure(self, edits: _Edits) -> _Measured:
         """Wait for the edits of a batch; start to measure them."""

@@ -7,7 +7,16 @@ from reports.sections import Section, Table
 from reports.wording import count, number
 from storage.findings import StudyFindings
 
-_FIGURES = ("asked", "as asked", "switched", "prefixed", "refused", "collapsed", "worst ratio")
+_FIGURES = (
+    "acts from",
+    "asked",
+    "as asked",
+    "switched",
+    "prefixed",
+    "refused",
+    "collapsed",
+    "worst perplexity ratio",
+)
 _POLICIES = {
     "refuse": "refuses them",
     "switch": "lets another method make them where one is safe, and refuses others",
@@ -25,7 +34,7 @@ def guarded(found: StudyFindings) -> Iterator[Section]:
         title="What the guard did",
         sentences=(_scope(rows[0]), *(_sentence(row) for row in rows)),
         table=Table(
-            columns=("model", "method asked", *_FIGURES),
+            columns=("model", "method asked", "thresholds of", *_FIGURES),
             rows=tuple(_cells(row) for row in rows),
             numeric=frozenset(_FIGURES),
         ),
@@ -35,17 +44,22 @@ def guarded(found: StudyFindings) -> Iterator[Section]:
 
 def _scope(row: dict[str, Any]) -> str:
     """Return what the guard looks for and what it then does."""
-    limit = row["at_risk_at"] if row["acts_at"] == "at risk" else row["collapse_at"]
-    origin = {"default": "the default", "study file": "the study file's"}
-    threshold = origin.get(row["calibration_id"], f"of calibration {row['calibration_id'][:8]}")
+    looks_for = "are at risk" if row["acts_at"] == "at risk" else "will collapse the model"
     return (
-        f"The guard acts on edits that by their forecast {_verdict(row['acts_at'])}, from a "
-        f"change bound of {number(limit)} on ({threshold}): it {_POLICIES[row['policy']]}."
+        f"The guard acts on edits that {looks_for} by their forecast: it "
+        f"{_POLICIES[row['policy']]}."
     )
 
 
-def _verdict(acts_at: str) -> str:
-    return "are at risk" if acts_at == "at risk" else "will collapse the model"
+def _acts_from(row: dict[str, Any]) -> float:
+    """Return the change bound from which on the guard acts."""
+    return float(row["at_risk_at"] if row["acts_at"] == "at risk" else row["collapse_at"])
+
+
+def _origin(calibration_id: str) -> str:
+    """Return where a model's thresholds come from."""
+    origins = {"default": "the default", "study file": "the study file"}
+    return origins.get(calibration_id, f"calibration {calibration_id[:8]}")
 
 
 def _sentence(row: dict[str, Any]) -> str:
@@ -75,4 +89,11 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     """Return a line of the table."""
     names = ("n_asked", "n_made", "n_switched", "n_prefixed", "n_refused", "n_collapsed")
     figures = (count(row[name]) for name in names)
-    return (row["model"], row["method"], *figures, number(row["max_perplexity_ratio"]))
+    return (
+        row["model"],
+        row["method"],
+        _origin(row["calibration_id"]),
+        number(_acts_from(row)),
+        *figures,
+        number(row["max_perplexity_ratio"]),
+    )

@@ -142,7 +142,7 @@ def known_orders(
     """
     store = ArtifactStore(plan.results)
     for batch in plan.edit_orders(model, templates, moment):
-        guard = plan.guard
+        guard = model.guard
         yield batch, (batch,) if guard is None else _known(store, guard, batch)
 
 

@@ -22,7 +22,7 @@ MAX_TRIED = 5
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Guard:
-    """A study's guard with the thresholds that it acts by."""
+    """A study's guard of one model, with the thresholds that it acts by."""
 
     policy: Policy
     acts_at: ActsAt
@@ -36,12 +36,12 @@ class Guard:
 
         Args:
             spec: the file's words.
-            calibrated: thresholds of the results folder, for a file that gives none.
+            calibrated: thresholds of the model, for a file that gives none.
         """
         thresholds = calibrated
         if spec.at_risk_at is not None and spec.collapse_at is not None:
             thresholds = Thresholds(
-                spec.at_risk_at, spec.collapse_at, STUDY_FILE, 0, 0, 0, is_default=False
+                spec.at_risk_at, spec.collapse_at, STUDY_FILE, 0, 0, is_default=False
             )
         switch_to = (spec.switch_to or ALTERNATIVES) if spec.policy == "switch" else ()
         return cls(spec.policy, spec.acts_at, thresholds, switch_to)

@@ -56,6 +56,6 @@ select
     outcomes.efficacy_prefix_mean
 from edit_outcomes as outcomes
 inner join forecasts on forecasts.edit_id = outcomes.edit_id
-cross join forecast_thresholds as thresholds
+inner join forecast_thresholds as thresholds on thresholds.model_id = forecasts.model_id
 where outcomes.study_id = $study_id
     and not exists (from guard_decisions where study_id = $study_id)

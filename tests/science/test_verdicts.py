@@ -9,7 +9,7 @@ from editcollapse.outcomes import ForecastRow
 from editcollapse.verdicts import DEFAULT_THRESHOLDS, Thresholds, by_request, judged, verdict_of
 from tests.science.forecast_rows import POSITION, ROW
 
-CALIBRATED = Thresholds(2.0, 20.0, "c1", 500, 40, 2, is_default=False)
+CALIBRATED = Thresholds(2.0, 20.0, "c1", 500, 40, is_default=False)
 _INSIDE = dataclasses.replace(POSITION, subject_position="inside", is_first_token=False)
 
 
@@ -56,7 +56,7 @@ def test_sentence_says_why_and_what_to_do():
     assert found.why == (
         "rome divides by k0 . u = 0.0125 (rho 0.004), so on text it may change the layer's output "
         "by 50 times its size; the subject is the prompt's first token, whose key is unlike all "
-        "others: nearly all measured edits as large collapsed their model. Use c_rome: it stays "
+        "others: nearly all measured edits as large collapsed this model. Use c_rome: it stays "
         "below 1.5, and ask with a text before the prompt, where its edit shows."
     )
     assert safe.why == (
@@ -75,7 +75,7 @@ def test_defaults_are_marked():
     assert "measured edits" not in found.why
     assert DEFAULT_THRESHOLDS.basis.startswith("default thresholds, not calibrated")
     assert CALIBRATED.basis == (
-        "thresholds calibrated on 500 measured edits of 2 models, 40 of which collapsed"
+        "thresholds calibrated on 500 measured edits of this model, 40 of which collapsed"
     )
 
 
