@@ -40,7 +40,7 @@ def foreseen(*, is_first=True, **bounds):
 def decide(policy, method="rome", tried=(), *, is_first=True, settings=OWN, **bounds):
     """Return the decision on one edit; ``tried`` are bounds behind texts, None where unusable."""
     guard = Guard.of(GuardSpec(policy=policy, **settings), DEFAULT_THRESHOLDS)
-    facts = foreseen(is_first, **bounds)
+    facts = foreseen(is_first=is_first, **bounds)
     behind = [PrefixedRequest.behind(f"Text {i}. {{}}", REQUEST) for i in range(len(tried))]
     pairs = [
         (each, None if bound is None else forecast(method, bound, each.request))
