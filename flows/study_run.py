@@ -23,6 +23,7 @@ from editcollapse.study_rows import study_rows
 from flows.bookkeeping import RowsToRecord
 from flows.cancelling import CancellationWatch
 from flows.covariance import measured_moment, units_at_most
+from flows.guarded_run import guarded_orders
 from flows.records import has_record, records_folder, remove_foreign_record
 from flows.running import Result, is_unit, started
 from flows.worst_edits import continuation_units, continue_worst
@@ -74,6 +75,9 @@ class StudyRun:
         plan: the study with its inputs identified.
     """
 
+    units_per_batch = UNITS_PER_BATCH
+    """Units that a batch is computed in."""
+
     def __init__(self, plan: StudyPlan) -> None:
         self.plan = plan
         self.store = ArtifactStore(plan.results)
@@ -109,7 +113,7 @@ class StudyRun:
         worst = MostDamaging(self.store, self.plan.study.evaluation.continuations)
         editing: deque[_Edits] = deque()
         measuring: deque[_Measured] = deque()
-        for order in self.plan.edit_orders(model, templates, moment):
+        for order in self.orders(model, templates, moment):
             editing.append(_Edits(order, self.start(apply_edits, order)))
             if len(editing) == at_once:
                 measuring.append(self._measure(editing.popleft()))
@@ -120,6 +124,14 @@ class StudyRun:
             self._enter(model, measured, worst)
         continue_worst(self, self.rows, self.plan, model, worst)
         self.rows.enter()
+
+    def orders(
+        self, model: ModelPlan, templates: Manifest, moment: Manifest
+    ) -> Iterator[EditOrder]:
+        """Return the orders of the edits of one model: all that are asked for, or are let pass."""
+        if model.guard is None:
+            return self.plan.edit_orders(model, templates, moment)
+        return guarded_orders(self, model.guard, model, templates, moment)
 
     def _measure(self, edits: _Edits) -> _Measured:
         """Wait for the edits of a batch; start to measure them."""

@@ -62,6 +62,12 @@ TORCH_FREE = (
     "forecast_orders",
     "continuation_orders",
     "verdicts",
+    "spec_parts",
+    "guard_specs",
+    "guarding",
+    "guarded_batches",
+    "guard_rows",
+    "known_setups",
 )
 HEAVY = {"torch", "transformers"}
 STORAGE_SIDE = {"recording", "reporting"}

@@ -1,20 +1,12 @@
 """What a study file may say. Every field has a description; the Prefect form shows them."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from editcollapse.guard_specs import GuardSpec
 from editcollapse.presets import ValueSettings
-
-MethodName = Literal["rome", "c_rome", "r_rome", "p_rome", "v_relative"]
-DtypeName = Literal["float32", "bfloat16", "float16", "float64"]
-Count = Annotated[int, Field(ge=1)]
-
-
-class Spec(BaseModel):
-    """Base of every spec: immutable, and a name that does not exist is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+from editcollapse.spec_parts import Count, DtypeName, MethodName, Spec
 
 
 class ValueSpec(Spec):
@@ -199,6 +191,8 @@ class StudySpec(Spec):
     """The measurements."""
     batch_size: int = Field(default=64, ge=1, le=4096)
     """Edits in one cached task: what a killed run loses at most."""
+    guard: GuardSpec | None = None
+    """What to do with edits that the forecast warns of; where left out, they are made."""
     runner: RunnerSpec = RunnerSpec()
     """Where the tasks run."""
 

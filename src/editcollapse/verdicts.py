@@ -14,8 +14,10 @@ from editcollapse.outcomes import ForecastRow, PositionRow
 
 Verdict = Literal["safe", "at risk", "will collapse"]
 
-_ALTERNATIVES = ("c_rome", "v_relative", "p_rome")
-"""In this order: the paper's remedy first."""
+ALTERNATIVES = ("c_rome", "v_relative", "p_rome")
+"""Methods to use instead, in this order: the paper's remedy first."""
+STUDY_FILE = "study file"
+"""``calibration_id`` of thresholds that a study file gives."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -39,6 +41,8 @@ class Thresholds:
                 f"collapsed from {self.collapse_at:g} on, a small pretrained Llama from 3.4 on "
                 f"(python -m flows calibrate takes yours)"
             )
+        if self.calibration_id == STUDY_FILE:
+            return "thresholds of the study file"
         return (
             f"thresholds calibrated on {self.n_edits} measured edits of this model, "
             f"{self.n_collapsed} of which collapsed"
@@ -81,7 +85,7 @@ def judged(
     by_method = {row.method: row for row in rows}
     safe = [
         by_method[name]
-        for name in _ALTERNATIVES
+        for name in ALTERNATIVES
         if name in by_method and verdict_of(by_method[name].text_change_bound, thresholds) == "safe"
     ]
     found = []
