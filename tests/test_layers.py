@@ -60,6 +60,8 @@ TORCH_FREE = (
     "study_files",
     "surveys",
     "forecast_orders",
+    "layer_choices",
+    "sweep_orders",
     "verdicts",
 )
 HEAVY = {"torch", "transformers"}
