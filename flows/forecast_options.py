@@ -24,7 +24,18 @@ def add_forecasts(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
     forecast.add_argument(
         "study", type=Path, nargs="?", metavar="STUDY.toml", help="forecast all edits of a study"
     )
-    one = forecast.add_argument_group("one edit, in place of a study")
+    one = add_one_edit(forecast)
+    one.add_argument(
+        "--layer", type=int, metavar="N", help="block to edit (default: the study's or preset's)"
+    )
+    forecast.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    add_results(forecast)
+    _add_calibrate(commands)
+
+
+def add_one_edit(command: argparse.ArgumentParser) -> "argparse._ArgumentGroup":
+    """Add the options that name one edit, and where its C comes from; return their group."""
+    one = command.add_argument_group("one edit, in place of a study")
     one.add_argument("--model", metavar="PATH_OR_ID", help="local folder or Hugging Face hub id")
     one.add_argument("--prompt", metavar="TEXT", help="rewrite prompt with {} for the subject")
     one.add_argument("--subject", metavar="TEXT", help="the entity whose fact is edited")
@@ -35,9 +46,6 @@ def add_forecasts(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
         metavar="SOURCE",
         help="where C comes from: results (what a study in --results uses; default), identity, or "
         "a corpus: a text file or a hub dataset id",
-    )
-    one.add_argument(
-        "--layer", type=int, metavar="N", help="block to edit (default: the study's or preset's)"
     )
     one.add_argument(
         "--tokens", type=int, metavar="N", default=100_000, help="of a corpus (default: 100000)"
@@ -55,9 +63,11 @@ def add_forecasts(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
         choices=("tokenizer", "never", "always"),
         help="whether a start token (BOS) opens prompts",
     )
-    forecast.add_argument("--json", action="store_true", help="print JSON instead of tables")
-    add_results(forecast)
+    return one
 
+
+def _add_calibrate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command ``calibrate``."""
     calibrate = add_command(
         commands,
         "calibrate",

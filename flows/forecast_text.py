@@ -8,6 +8,7 @@ from pydantic_core import to_json
 from rich.table import Table
 
 from editcollapse.outcomes import ForecastCalibrationRow
+from editcollapse.sweep_reports import SweepReport
 from editcollapse.verdicts import ForecastReport, MethodVerdict, RequestForecast, Verdict
 from flows.terminal import console, plain, print_frame
 from reports.wording import POSITIONS
@@ -28,7 +29,7 @@ _SKILL = (
 )
 
 
-def as_json(report: ForecastReport) -> str:
+def as_json(report: ForecastReport | SweepReport) -> str:
     """Return a report as JSON; inf and nan are the texts ``Infinity`` and ``NaN``."""
     return to_json(report, indent=2, inf_nan_mode="strings").decode()
 

@@ -62,6 +62,7 @@ TORCH_FREE = (
     "forecast_orders",
     "layer_choices",
     "sweep_orders",
+    "sweep_reports",
     "verdicts",
 )
 HEAVY = {"torch", "transformers"}

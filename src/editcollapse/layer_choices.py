@@ -1,4 +1,4 @@
-"""Which layers a sweep looks at: ``all``, or places and ranges such as ``0-11,20``; loads no torch."""
+"""Which layers a sweep looks at: ``all``, or places and ranges such as ``0-11,20``."""
 
 import re
 

@@ -142,7 +142,7 @@ def test_units_agree_row_by_row(swept, monkeypatch, kept_bytes):
 
 
 def test_key_of_a_sweep_is_its_content(swept):
-    """Neither the methods that a study compares nor a batch's label count; layers and requests do."""
+    """Methods that a study compares do not count; layers and requests do."""
     fewer = [edits.model_copy(update={"methods": ("rome",)}) for edits in swept.layers]
     assert SweepOrder.of(fewer).key == swept.key
     assert SweepOrder.of(swept.layers[:2]).key != swept.key
@@ -151,7 +151,7 @@ def test_key_of_a_sweep_is_its_content(swept):
 
 
 def test_layer_of_the_study_keeps_its_settings(study):
-    """Where the study edits, a sweep has the study's own order; elsewhere the layer is a sweep's."""
+    """Where the study edits, a sweep has its order; other layers say that they were swept."""
     (model,) = plan_sweep(study, "0-1").models
     assert model.places == (0, 1)
     assert model.layers[1] is study.models[0]
