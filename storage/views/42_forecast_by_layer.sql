@@ -54,6 +54,12 @@ comment on column forecast_by_layer.model_id is 'Model: models.model_id.';
 comment on column forecast_by_layer.layer is 'Block that would be edited. Index from 0.';
 comment on column forecast_by_layer.subject_position is
     'positions.subject_position: first_token, first_several or inside. Text. NULL = the positions are not recorded.';
+comment on column forecast_by_layer.covariance_id is
+    'Second moment: covariances.covariance_id.';
+comment on column forecast_by_layer.template_set_id is
+    'Set of context templates: templates.template_set_id.';
+comment on column forecast_by_layer.settings_id is
+    'Settings of the v* optimisation: value_settings.settings_id.';
 comment on column forecast_by_layer.n_requests is 'Requests with a forecast. Count.';
 comment on column forecast_by_layer.n_safe is 'Of these, safe. Count.';
 comment on column forecast_by_layer.n_at_risk is 'Of these, at risk. Count.';
