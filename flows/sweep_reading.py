@@ -45,6 +45,7 @@ def sweep_report(sweep: SweepPlan) -> SweepReport:
     limits = thresholds(folder)
     found: list[LayerVerdicts] = []
     unswept: list[Unswept] = []
+    notes: list[str] = []
     for model in sweep.models:
         name = model.layers[0].order.spec.name
         templates = left_behind(model.layers[0].templates)
@@ -59,7 +60,21 @@ def sweep_report(sweep: SweepPlan) -> SweepReport:
         found += ours
         if n_left:
             unswept.append(Unswept(name, n_left))
-    return SweepReport(limits.basis, limits, tuple(found), safe_layers(found), tuple(unswept))
+        last = model.layers[0].files.widths.n_layers - 1
+        if last in model.places:
+            notes.append(
+                f"{name}: layer {last} is the last. What is written there reaches no later token, "
+                "so v* is found only where the prompt ends with the subject; elsewhere nothing is "
+                "edited, whatever the bound."
+            )
+    return SweepReport(
+        basis=limits.basis,
+        thresholds=limits,
+        layers=tuple(found),
+        safe_layers=safe_layers(found),
+        unswept=tuple(unswept),
+        notes=tuple(notes),
+    )
 
 
 def edit_sweep_report(options: argparse.Namespace) -> ForecastReport:

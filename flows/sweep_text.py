@@ -35,7 +35,8 @@ def show_sweep(report: SweepReport, methods: Sequence[str]) -> None:
             markup=False,
             soft_wrap=True,
         )
-    screen.print(report.basis, markup=False, soft_wrap=True)
+    for sentence in (*report.notes, report.basis):
+        screen.print(sentence, markup=False, soft_wrap=True)
 
 
 def show_one_sweep(report: ForecastReport) -> None:

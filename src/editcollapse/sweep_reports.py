@@ -64,6 +64,8 @@ class SweepReport:
     safe_layers: tuple[SafeLayers, ...]
     unswept: tuple[Unswept, ...]
     """Models that cannot take some of the requests."""
+    notes: tuple[str, ...]
+    """What to know of single layers, a sentence each."""
 
 
 def safe_layers(rows: Sequence[LayerVerdicts]) -> tuple[SafeLayers, ...]:

@@ -118,6 +118,7 @@ def test_sweep_is_told_as_tables_and_as_json(swept, study, capsys):
     out = capsys.readouterr().out
     assert "tiny: % safe / at risk / will collapse" in out
     assert all(f"{method}: all safe at" in out for method in METHODS)
+    assert "tiny: layer 2 is the last" in out
     assert "│     2 │ rome" in out
     assert "│     1 │" not in out
 
