@@ -130,13 +130,7 @@ class Encoder:
         """Return the ids of each text without any special token; faster than one after another."""
         if not texts:
             return []
-        found = self.tokenizer(
-            list(texts),
-            add_special_tokens=False,
-            return_attention_mask=False,
-            return_token_type_ids=False,
-            verbose=False,
-        )["input_ids"]
+        found = self.tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
         return [tuple(ids) for ids in found]
 
     def sequence(self, text: str) -> tuple[int, ...]:
@@ -202,8 +196,6 @@ class Encoder:
             [text.text for text in texts],
             add_special_tokens=False,
             return_offsets_mapping=True,
-            return_attention_mask=False,
-            return_token_type_ids=False,
             verbose=False,
         )
         found: list[SubjectSequence | UnusableTextError] = []
