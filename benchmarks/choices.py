@@ -13,6 +13,7 @@ WORKS = {
     "perplexity": "perplexity of edited models alone, the same updates on both sides",
     "covariance": "the second moment of the keys, from text",
     "denominators": "keys and k0 . u without any v*, beside whole edits",
+    "sweep": "C and forecasts of all layers from one pass, beside one pass a layer",
     "overhead": "the whole flow with Prefect and DuckDB beside its units alone "
     "(the demo model, others where --only names it)",
     "scaling": "seconds an edit by batch size and by number of texts",

@@ -4,7 +4,7 @@ import dataclasses
 import sys
 from pathlib import Path
 
-from benchmarks import denominators, machine, memory, overhead, scaling, works
+from benchmarks import denominators, machine, memory, overhead, scaling, sweeps, works
 from benchmarks.cases import Case, check_models, open_case
 from benchmarks.choices import DEFAULT_MODELS, DEMO_MODEL, WORKS, Asked
 from benchmarks.results import Results
@@ -109,6 +109,8 @@ def _measure(work: str, case: Case, order: Order, found: Results) -> None:
         works.covariance(case, size, found)
     elif work == "denominators":
         denominators.denominators(case, size, found)
+    elif work == "sweep":
+        sweeps.sweep(case, size, found)
     elif work == "scaling":
         scaling.batches(case, size, found)
         scaling.texts(case, size, found)

@@ -23,6 +23,7 @@ from flows.import_command import import_results
 from flows.operations import OPERATIONS
 from flows.options import build_parser
 from flows.plan_text import plan_lines, survey_lines
+from flows.sweep_command import sweep
 from flows.terminal import (
     STOPPED,
     console,
@@ -226,6 +227,7 @@ _COMMANDS = {
     "pretrain": pretrain,
     **FORECASTS,
     **EDITS,
+    "sweep": sweep,
     **OPERATIONS,
 }
 

@@ -44,16 +44,37 @@ def units_at_most(moments: MomentPass) -> int:
 
 def measured_moment(run: Runner, moments: MomentPass, templates: Manifest) -> Manifest:
     """Return C of one layer; where it is there already, neither corpus nor shards are looked at."""
-    if moments.moment.covariance.kind != "corpus" or left_behind(moments.moment) is not None:
-        run.expect(-units_at_most(moments))
-        return run.compute(second_moment, moments.moment)
-    corpus = run.compute(corpus_shards, moments.corpus_order())
-    run.expect(len(corpus.parts) - moments.n_shards_at_most)
-    probes = run.compute(probe_keys, moments.probes_order(templates))
-    if moments.moment.covariance.stop_change is None:
-        sums = run.compute_all(shard_sums, moments.shard_orders(corpus))
-        return run.compute(second_moment, moments.merge_order(sums, probes))
-    return _until_settled(run, moments, corpus, probes)
+    (found,) = measured_moments(run, (moments,), templates)
+    return found
+
+
+def measured_moments(
+    run: Runner, layers: Sequence[MomentPass], templates: Manifest
+) -> list[Manifest]:
+    """Return C of each layer that one pass over the corpus serves; it is made once for all.
+
+    Args:
+        run: has counted the units before the merges once, as ``units_at_most``.
+        layers: each layer's part in the same pass.
+        templates: what the templates unit returned.
+    """
+    first = layers[0]
+    is_corpus = first.moment.covariance.kind == "corpus"
+    missing = [each for each in layers if is_corpus and left_behind(each.moment) is None]
+    if not missing:
+        run.expect(-units_at_most(first))
+        return run.compute_all(second_moment, [each.moment for each in layers])
+    corpus = run.compute(corpus_shards, first.corpus_order())
+    run.expect(len(corpus.parts) - first.n_shards_at_most)
+    probes = run.compute(probe_keys, first.probes_order(templates))
+    if first.moment.covariance.stop_change is None:
+        sums = run.compute_all(shard_sums, first.shard_orders(corpus))
+        merges = [
+            each.merge_order(sums, probes) if each in missing else each.moment for each in layers
+        ]
+        return run.compute_all(second_moment, merges)
+    run.expect((len(layers) - 1) * len(corpus.parts))  # each layer has its own end
+    return [_until_settled(run, each, corpus, probes) for each in layers]
 
 
 def _until_settled(

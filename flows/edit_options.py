@@ -5,7 +5,7 @@ import typing
 
 from editcollapse.guard_specs import ActsAt, Policy
 from editcollapse.methods import METHODS
-from flows.forecast_options import add_one_edit
+from flows.forecast_options import add_layer, add_one_edit
 from flows.option_parts import add_command, add_results
 
 REFUSED = 3
@@ -24,6 +24,7 @@ def add_edit(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     )
     one = edit.add_argument_group("the edit")
     add_one_edit(one, is_required=True)
+    add_layer(one)
     one.add_argument(
         "--method", default="rome", choices=tuple(METHODS), help="who makes it (default: rome)"
     )

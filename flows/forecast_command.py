@@ -12,6 +12,7 @@ from editcollapse.errors import ResultsError, StudyError
 from editcollapse.outcomes import ForecastCalibrationRow
 from editcollapse.places import Place, place_of
 from editcollapse.study_files import read_study
+from editcollapse.sweep_reports import SweepReport
 from editcollapse.verdicts import ForecastReport
 from flows import surroundings
 from flows.forecast_text import as_json, show_calibration, show_one, show_study
@@ -24,20 +25,31 @@ _OF_ONE = ("model", "prompt", "subject", "target")
 
 def forecast(options: argparse.Namespace) -> int:
     """Forecast the edits of a study, or one edit."""
+    return _of_study(options) if is_of_study(options, "forecast") else _of_edit(options)
+
+
+def is_of_study(options: argparse.Namespace, what: str) -> bool:
+    """Return whether the command line names a study rather than one edit.
+
+    Args:
+        options: the command line's.
+        what: the command, for messages.
+
+    Raises:
+        StudyError: it names both, or neither whole.
+    """
     given = [name for name in _OF_ONE if getattr(options, name) is not None]
     if options.study is not None and given:
         raise StudyError(
-            f"a study and --{given[0]} were given; a forecast is of either. Leave one out."
+            f"a study and --{given[0]} were given; a {what} is of either. Leave one out."
         )
-    if options.study is not None:
-        return _of_study(options)
     missing = [f"--{name}" for name in _OF_ONE if name not in given]
-    if missing:
+    if options.study is None and missing:
         raise StudyError(
-            f"nothing to forecast: {', '.join(missing)} not given. Name a study file, or --model, "
+            f"nothing to {what}: {', '.join(missing)} not given. Name a study file, or --model, "
             "--prompt, --subject and --target of one edit."
         )
-    return _of_edit(options)
+    return options.study is not None
 
 
 def _of_study(options: argparse.Namespace) -> int:
@@ -56,7 +68,7 @@ def _of_study(options: argparse.Namespace) -> int:
 
     report = study_report(plan)
     if options.json:
-        _print_json(report)
+        print_json(report)
     else:
         show_study(report, study.methods)
     return 0
@@ -71,17 +83,18 @@ def _collapse_forecast() -> Any:
 def _of_edit(options: argparse.Namespace) -> int:
     """Forecast one edit in this process; nothing is stored."""
     os.environ.setdefault("TQDM_DISABLE", "1")
-    from flows.forecast_reading import edit_report
+    from flows.edit_reading import edit_report
 
     report: ForecastReport = edit_report(options)
     if options.json:
-        _print_json(report)
+        print_json(report)
     else:
         show_one(report)
     return 0
 
 
-def _print_json(report: ForecastReport) -> None:
+def print_json(report: ForecastReport | SweepReport) -> None:
+    """Print a report as JSON."""
     text = as_json(report)
     sys.stdout.write(f"{visible_lines(text) if sys.stdout.isatty() else text}\n")
 

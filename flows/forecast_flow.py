@@ -22,7 +22,7 @@ from flows.whole_study import do_and_publish
 from flows.worst_edits import continuation_units
 from tasks.forecasting import forecast_edits
 
-_DESCRIBING = {"datasets", "requests", "rejections", "value_settings"}
+DESCRIBING = {"datasets", "requests", "rejections", "value_settings"}
 """Of the rows that describe a study, those that do not say that it has run."""
 
 
@@ -52,7 +52,7 @@ def collapse_forecast(study: StudySpec, results: str = "results") -> int | State
     # Forecasts in place of edits; neither evaluations, unedited models, texts nor a report.
     left_out = 1 + (UNITS_PER_BATCH - 1) * plan.n_batches + continuation_units(plan)
     run.expect(-1 - len(plan.models) * left_out)
-    rows = [each for each in study_rows(plan) if each[0] in _DESCRIBING]
+    rows = [each for each in study_rows(plan) if each[0] in DESCRIBING]
     run.rows.add([run.store.put_rows(table, those) for table, those in rows])
     stopped = do_and_publish(run, "forecast", lambda model: _forecast(run, model))
     if stopped is not None:

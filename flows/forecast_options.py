@@ -26,9 +26,14 @@ def add_forecasts(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
     )
     one = forecast.add_argument_group("one edit, in place of a study")
     add_one_edit(one, is_required=False)
+    add_layer(one)
     forecast.add_argument("--json", action="store_true", help="print JSON instead of tables")
     add_results(forecast)
+    _add_calibrate(commands)
 
+
+def _add_calibrate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command ``calibrate``."""
     calibrate = add_command(
         commands,
         "calibrate",
@@ -68,7 +73,7 @@ def add_forecasts(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
 
 
 def add_one_edit(one: "argparse._ArgumentGroup", *, is_required: bool) -> None:
-    """Add the options that name one edit, and what its layer and C are.
+    """Add the options that name one edit, and where its C comes from.
 
     Args:
         one: the group of options.
@@ -89,9 +94,6 @@ def add_one_edit(one: "argparse._ArgumentGroup", *, is_required: bool) -> None:
         "a corpus: a text file or a hub dataset id",
     )
     one.add_argument(
-        "--layer", type=int, metavar="N", help="block to edit (default: the study's or preset's)"
-    )
-    one.add_argument(
         "--tokens", type=int, metavar="N", default=100_000, help="of a corpus (default: 100000)"
     )
     one.add_argument(
@@ -106,4 +108,11 @@ def add_one_edit(one: "argparse._ArgumentGroup", *, is_required: bool) -> None:
         default="tokenizer",
         choices=("tokenizer", "never", "always"),
         help="whether a start token (BOS) opens prompts",
+    )
+
+
+def add_layer(one: "argparse._ArgumentGroup") -> None:
+    """Add the option that says at which layer one edit is."""
+    one.add_argument(
+        "--layer", type=int, metavar="N", help="block to edit (default: the study's or preset's)"
     )

@@ -7,7 +7,14 @@ import polars as pl
 from pydantic_core import to_json
 from rich.table import Table
 
-from editcollapse.verdicts import ForecastReport, MethodVerdict, RequestForecast, Verdict
+from editcollapse.sweep_reports import SweepReport
+from editcollapse.verdicts import (
+    ForecastReport,
+    MethodVerdict,
+    ModelThresholds,
+    RequestForecast,
+    Verdict,
+)
 from flows.terminal import console, plain, print_frame
 from reports.wording import POSITIONS
 from storage.calibration import Calibration
@@ -28,7 +35,7 @@ _SKILL = (
 )
 
 
-def as_json(report: ForecastReport) -> str:
+def as_json(report: ForecastReport | SweepReport) -> str:
     """Return a report as JSON; inf and nan are the texts ``Infinity`` and ``NaN``."""
     return to_json(report, indent=2, inf_nan_mode="strings").decode()
 
@@ -53,7 +60,7 @@ def show_study(report: ForecastReport, methods: Sequence[str]) -> None:
             cells = (model, method, *(str(n_of[name]) for name in _VERDICTS), f"{largest:.3g}")
             counts.add_row(*(plain(cell) for cell in cells))
     screen.print(counts)
-    for basis in _bases(report):
+    for basis in basis_lines(report.basis):
         screen.print(basis, markup=False, soft_wrap=True)
     for sentence in report.unusable:
         screen.print(sentence, markup=False, soft_wrap=True)
@@ -137,10 +144,10 @@ def show_calibration(found: Calibration, skill: pl.DataFrame) -> None:
     print_frame(skill.select(_SKILL))
 
 
-def _bases(report: ForecastReport) -> list[str]:
+def basis_lines(found: Sequence[ModelThresholds]) -> list[str]:
     """Return what verdicts rest on, once for all models that share it."""
     models: dict[str, list[str]] = {}
-    for each in report.basis:
+    for each in found:
         models.setdefault(each.basis, []).append(each.model)
     return [f"{', '.join(names)}: {basis}" for basis, names in models.items()]
 

@@ -14,7 +14,7 @@ from flows.study_run import StudyRun, units_of
 Work = Callable[[ModelPlan], object]
 
 
-def for_each_model(run: StudyRun, work: Work, label: str) -> None:
+def for_each_model(run: StudyRun, work: Work, label: str, where: str | None = None) -> None:
     """Do some work for each model of a study, with the task runner that the study asks for.
 
     One model and the default runner need no sub-flow, which takes a second.
@@ -23,6 +23,7 @@ def for_each_model(run: StudyRun, work: Work, label: str) -> None:
         run: the pass through the study's plan.
         work: called with each model.
         label: what the work is, for the names of sub-flows: the methods.
+        where: layers that the work is about; the model's own where left out.
     """
     plan = run.plan
     if len(plan.models) == 1 and plan.study.runner.kind == "thread":
@@ -35,7 +36,7 @@ def for_each_model(run: StudyRun, work: Work, label: str) -> None:
         token = _present.set(functools.partial(_with_progress, run, work, model))
         try:
             with tags(f"study:{plan.study.name}", f"model:{spec.name}", *methods):
-                edit_model(spec.name, model.order.layer, label)
+                edit_model(spec.name, where or f"layer {model.order.layer}", label)
         finally:
             _present.reset(token)
 
@@ -54,7 +55,7 @@ def do_present_work() -> None:
     _present.get()()
 
 
-def _edit_model_flow(runner: Runner) -> Flow[[str, int, str], None]:
+def _edit_model_flow(runner: Runner) -> Flow[[str, str, str], None]:
     """Return the sub-flow of one model, with a task runner.
 
     Its page shows three short parameters, not a whole plan. It travels to the workers of a cluster
@@ -63,11 +64,11 @@ def _edit_model_flow(runner: Runner) -> Flow[[str, int, str], None]:
 
     @flow(
         name="edit-model",
-        flow_run_name="{model} layer {layer}, {label}",
+        flow_run_name="{model} {where}, {label}",
         task_runner=runner,
         persist_result=False,
     )
-    def edit_model(model: str, layer: int, label: str) -> None:  # noqa: ARG001  shown
+    def edit_model(model: str, where: str, label: str) -> None:  # noqa: ARG001  shown
         """Prepare one model, then edit and measure it batch by batch."""
         from flows.model_flows import do_present_work
 

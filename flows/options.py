@@ -10,6 +10,7 @@ from flows.import_command import add_import
 from flows.operation_options import add_operations
 from flows.option_parts import add_command as _command
 from flows.option_parts import add_results as _results
+from flows.sweep_options import add_sweep
 from flows.upkeep_options import add_upkeep
 
 _STUDY = "study file, such as studies/demo.toml"
@@ -117,6 +118,7 @@ def build_parser() -> argparse.ArgumentParser:
     _results(rebuild)
     add_forecasts(commands)
     add_edit(commands)
+    add_sweep(commands)
     add_upkeep(commands)
     add_import(commands)
 

@@ -17,8 +17,8 @@ from editcollapse.places import place_of
 from editcollapse.requests import EditRequest
 from editcollapse.specs import CovarianceSpec, DatasetSpec, EvaluationSpec, ModelSpec, StudySpec
 from editcollapse.study_files import with_absolute_paths
+from flows.edit_reading import asked_covariance, asked_request, known_setup, preset_order
 from flows.forecast_options import FROM_RESULTS
-from flows.forecast_reading import asked_covariance, asked_request, edited_model, known_setup
 from flows.guarded_plan import published_folder
 
 _TEXTS = "texts.jsonl"
@@ -62,7 +62,7 @@ def single_edit(options: argparse.Namespace) -> Iterator[SingleEdit]:
     known = None
     if options.covariance == FROM_RESULTS:
         known = known_setup(published_folder(place_of(options.results)), model_id, options)
-    order = edited_model(spec, model_id, files, known, options.layer)
+    layer = known.layer if known else preset_order(spec, model_id, files, options.layer).layer
     covariance = CovarianceSpec(kind="identity") if known else asked_covariance(options)
     guard = None
     if options.guard is not None:
@@ -75,7 +75,7 @@ def single_edit(options: argparse.Namespace) -> Iterator[SingleEdit]:
             name="-".join(part for part in parts if part),
             description="One edit, asked for on the command line.",
             methods=(options.method,),
-            models=(spec.model_copy(update={"layer": order.layer}),),
+            models=(spec.model_copy(update={"layer": layer}),),
             dataset=DatasetSpec(path=str(path)),
             covariance=covariance,
             evaluation=EvaluationSpec(texts=_texts(options, Path(files.folder))),

@@ -41,13 +41,16 @@ def edit_and_report(run: StudyRun, kind: str) -> str | State[Any]:
     return plan.study_id
 
 
-def do_and_publish(run: StudyRun, kind: str, work: Work) -> State[Any] | None:
+def do_and_publish(
+    run: StudyRun, kind: str, work: Work, where: str | None = None
+) -> State[Any] | None:
     """Do a part of a study for each of its models, and publish the rows; no report is made.
 
     Args:
         run: the pass through the study's plan.
         kind: what the part is, for its progress and the names of sub-flows: ``covariance``.
         work: called with each model.
+        where: layers that it is about; each model's own where left out.
 
     Returns:
         None; state Cancelled where the run was cancelled meanwhile.
@@ -61,7 +64,7 @@ def do_and_publish(run: StudyRun, kind: str, work: Work) -> State[Any] | None:
 
     try:
         with shown_progress(kind, plan.study.name), run.recording():
-            for_each_model(run, work_and_enter, kind)
+            for_each_model(run, work_and_enter, kind, where)
     except RunCancelled:
         return cancelled_state()
     if not snapshot_is_current(place_of(plan.results).here):

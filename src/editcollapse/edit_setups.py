@@ -1,6 +1,7 @@
 """What one edit is forecast with: layer, v* settings, context templates and C; no study needed."""
 
 import dataclasses
+from collections.abc import Iterator, Sequence
 
 from editcollapse.artifacts import ArtifactStore
 from editcollapse.corpora import open_corpus
@@ -10,7 +11,7 @@ from editcollapse.forecast_orders import KnownSetup
 from editcollapse.known_setups import moment_ref
 from editcollapse.methods import METHODS
 from editcollapse.models import LoadedModel
-from editcollapse.moments import MomentSolver, measure_moment
+from editcollapse.moments import MomentSolver, SecondMoment, measure_moments
 from editcollapse.orders import EditOrder, ModelOrder, template_set_id_of
 from editcollapse.requests import EditRequest
 from editcollapse.specs import CovarianceSpec, TemplateSpec
@@ -58,11 +59,26 @@ def new_edit(
     seed: int,
     request: EditRequest,
 ) -> EditSetup:
-    """Return a request with templates drawn and C measured here and now; nothing is stored.
+    """Return a request with templates drawn and C measured here and now: ``new_edits`` of one."""
+    (found,) = new_edits(loaded, (model,), covariance, templates, seed, request)
+    return found
+
+
+def new_edits(
+    loaded: LoadedModel,
+    models: Sequence[ModelOrder],
+    covariance: CovarianceSpec,
+    templates: TemplateSpec,
+    seed: int,
+    request: EditRequest,
+) -> Iterator[EditSetup]:
+    """Yield a request at some layers, with C of all from one pass; nothing is stored.
+
+    The templates are drawn once, and one C is factored at a time.
 
     Args:
         loaded: the model.
-        model: its layer and v* settings.
+        models: layers and v* settings; the same model.
         covariance: the identity, or a corpus.
         templates: how they are drawn.
         seed: of the draws.
@@ -73,25 +89,28 @@ def new_edit(
         MomentError: the corpus has no tokens, or C has no Cholesky factor.
     """
     drawn = generate_templates(loaded, templates.kind, templates.lengths, seed)
-    moment = None
+    moments: list[SecondMoment | None] = [None] * len(models)
     what = "identity covariance"
     if covariance.kind == "corpus":
         corpus = open_corpus(str(covariance.source), text_field=covariance.text_field)
-        found = measure_moment(
+        layers = [model.layer for model in models]
+        found = measure_moments(
             loaded,
-            model.layer,
+            layers,
             corpus.documents(),
             n_tokens=covariance.n_tokens,
             max_length=covariance.max_length,
-            tokens_per_batch=tokens_per_forward(loaded.device, loaded.size(model.layer), "moment"),
+            tokens_per_batch=tokens_per_forward(loaded.device, loaded.size(max(layers)), "moment"),
         )
-        moment, what = found.matrix, f"covariance of {found.n_tokens} tokens of {corpus.name}"
-    solver = MomentSolver(moment, covariance.damping)
+        moments, what = [*found], f"covariance of {found[0].n_tokens} tokens of {corpus.name}"
     covariance_id = digest("unstored covariance", covariance)
-    edits = _batch_of_one("", model, drawn.templates, covariance_id, request)
     n_templates = len(drawn.templates)
-    summary = f"layer {model.layer} ({model.layer_source}), {what}, {n_templates} templates drawn"
-    return EditSetup(edits, solver, f"{summary}, clamp factor {model.values.clamp_factor:g}")
+    for model, moment in zip(models, moments, strict=True):
+        solver = MomentSolver(None if moment is None else moment.matrix, covariance.damping)
+        edits = _batch_of_one("", model, drawn.templates, covariance_id, request)
+        where = f"layer {model.layer} ({model.layer_source})"
+        summary = f"{where}, {what}, {n_templates} templates drawn"
+        yield EditSetup(edits, solver, f"{summary}, clamp factor {model.values.clamp_factor:g}")
 
 
 def _batch_of_one(

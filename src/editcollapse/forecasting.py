@@ -7,16 +7,16 @@ themselves report (``updates.UpdateDiagnostics``).
 
 import dataclasses
 import logging
-import threading
 from collections.abc import Sequence
 
 import torch
 
-from editcollapse.applying import moment_solver, position_row
+from editcollapse.applying import position_row
 from editcollapse.artifacts import ArtifactStore
 from editcollapse.bounds import KeyFacts, LayerGeometry, UpdateBounds, update_bounds
 from editcollapse.devices import tokens_per_forward
 from editcollapse.forecast_orders import ForecastOrder
+from editcollapse.geometries import kept_geometry
 from editcollapse.keys import read_keys
 from editcollapse.methods import distinct_rules, method_of
 from editcollapse.models import LoadedModel
@@ -29,9 +29,6 @@ from editcollapse.runtime import ProvenanceClock
 from editcollapse.sites import EditSite
 
 logger = logging.getLogger(__name__)
-
-_geometries: dict[str, LayerGeometry] = {}
-_geometries_lock = threading.Lock()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -60,14 +57,30 @@ def forecast_edits(loaded: LoadedModel, geometry: LayerGeometry, edits: EditOrde
         budget = tokens_per_forward(loaded.device, loaded.size(site.layer), "evaluation")
         with torch.no_grad():
             facts = KeyFacts.of(site, read_keys(site, rewrites, budget))
-        clamp = edits.model.values.clamp_factor
-        bounds: dict[str, UpdateBounds] = {}
-        for name, first in distinct_rules(edits.methods).items():
-            if name == first:
-                bounds[name] = update_bounds(facts, method_of(name), geometry, clamp)
-            rows += _rows(edits, name, rewrites, facts, bounds[first])
+        rows = forecast_rows(edits, rewrites, facts, geometry)
     positions = tuple(position_row(edits.model.model_id, rewrite) for rewrite in rewrites)
     return Forecast(tuple(rows), positions, tuple(unusable))
+
+
+def forecast_rows(
+    edits: EditOrder, rewrites: Sequence[Rewrite], facts: KeyFacts, geometry: LayerGeometry
+) -> list[ForecastRow]:
+    """Return one row a method and request, method by method.
+
+    Args:
+        edits: methods and settings.
+        rewrites: B requests of the order in tokens.
+        facts: their keys and values.
+        geometry: C, and the edited layer's norms.
+    """
+    rows: list[ForecastRow] = []
+    clamp = edits.model.values.clamp_factor
+    bounds: dict[str, UpdateBounds] = {}
+    for name, first in distinct_rules(edits.methods).items():
+        if name == first:
+            bounds[name] = update_bounds(facts, method_of(name), geometry, clamp)
+        rows += _rows(edits, name, rewrites, facts, bounds[first])
+    return rows
 
 
 @float32_products()
@@ -83,7 +96,7 @@ def forecast_batch(order: ForecastOrder) -> Manifest:
     clock = ProvenanceClock(order.key, "forecast")
     store, edits = ArtifactStore(order.results), order.edits
     loaded = load(edits.model)
-    found = forecast_edits(loaded, _geometry(store, loaded, edits), edits)
+    found = forecast_edits(loaded, kept_geometry(store, loaded, edits), edits)
     for each in found.unusable:
         logger.warning("%s: %s", edits.model.spec.name, each.reason)
     summary = f"{len(found.rows)} forecasts of {order.label}"
@@ -98,18 +111,6 @@ def forecast_batch(order: ForecastOrder) -> Manifest:
         ),
         unusable=tuple((each.request.request_id, each.reason) for each in found.unusable),
     )
-
-
-def _geometry(store: ArtifactStore, loaded: LoadedModel, edits: EditOrder) -> LayerGeometry:
-    """Return the geometry of the order's layer, made once in a process: W C Wᵀ takes its time."""
-    solver = moment_solver(store, edits.covariance_id, edits.moment, edits.damping)
-    with _geometries_lock:
-        known = _geometries.get(edits.covariance_id)
-        if known is None or known.solver is not solver:
-            known = LayerGeometry.of(EditSite(loaded, edits.model.layer), solver)
-            _geometries.clear()
-            _geometries[edits.covariance_id] = known
-        return known
 
 
 def _rows(

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from editcollapse.models import LoadedModel
+from editcollapse.sites import LeftContext
 from editcollapse.stand_ins import EnoughIsKnown, with_modules
 
 
@@ -22,10 +23,14 @@ class _Recorder(nn.Module):
         super().__init__()
         self.projection = projection
         self.is_highest = is_highest
+        self.ends: Tensor | None = None
+        """int64 (N,): the one token of each row whose key is kept; None keeps all."""
         self.key: Tensor | None = None
 
     def forward(self, key: Tensor) -> Tensor:
         self.key = key
+        if self.ends is not None:
+            self.key = key[torch.arange(len(key), device=key.device), self.ends]
         if self.is_highest:
             raise EnoughIsKnown
         value: Tensor = self.projection(key)
@@ -63,8 +68,36 @@ class KeyReader:
         Args:
             ids: int64 (N, T), padded on the right.
         """
+        return self._run(ids, None, None)
+
+    @torch.no_grad()
+    def read_ends(
+        self, ids: Tensor, ends: Tensor, left: LeftContext | None = None
+    ) -> tuple[Tensor, ...]:
+        """Return the key of one token of each row, one (N, K) for each layer; others are not kept.
+
+        Args:
+            ids: int64 (N, T), padded on the right.
+            ends: int64 (N,): the token of each row.
+            left: of the blocks up to the highest layer, where the rows do not start at their first
+                token.
+        """
+        return self._run(ids, ends, left)
+
+    def _run(
+        self, ids: Tensor, ends: Tensor | None, left: LeftContext | None
+    ) -> tuple[Tensor, ...]:
+        for recorder in self._recorders:
+            recorder.ends = ends
+        left = left or LeftContext(None, None, None)
         try:
-            self._view(input_ids=ids, use_cache=False)
+            self._view(
+                input_ids=ids,
+                position_ids=left.positions,
+                attention_mask=left.mask,
+                past_key_values=left.cache,
+                use_cache=left.cache is not None,
+            )
         except EnoughIsKnown:
             pass
         else:

@@ -10,7 +10,11 @@ with used as (
 )
 select
     used.layer,
-    min(used.layer_source) as layer_source,
+    -- A layer that a study chose was not merely swept.
+    coalesce(
+        min(used.layer_source) filter (where used.layer_source <> 'layer sweep'),
+        'layer sweep'
+    ) as layer_source,
     used.covariance_id,
     covariances.kind as covariance,
     covariances.n_tokens,

@@ -17,7 +17,7 @@ from benchmarks.results import Agreement, Results, Spread
 from benchmarks.schedule import Order, run
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-_ONE_PROCESS = ("edits", "methods", "perplexity", "covariance", "denominators", "scaling")
+_ONE_PROCESS = ("edits", "methods", "perplexity", "covariance", "denominators", "sweep", "scaling")
 _BLOCKED = """
 import sys
 
@@ -58,6 +58,8 @@ def test_every_work_was_done_by_both_sides(found):
         "tokens/s",
         *["subjects/s"] * 3,
         "requests/s",
+        "tokens x layers/s",
+        "requests x layers/s",
     ]
     for each in found.comparisons:
         for side in (each.reference, each.ours):
@@ -76,7 +78,7 @@ def test_every_work_was_done_by_both_sides(found):
 def test_both_sides_agree(found):
     """Updates, perplexities and C of a float32 model."""
     assert report.disagreements(found) == []
-    assert len(found.agreements) == 8
+    assert len(found.agreements) == 9
     assert all(each.largest > 0 for each in found.agreements)
     assert next(each.n_compared for each in found.agreements if "four" in each.quantity) == 8
 

@@ -1,0 +1,86 @@
+"""Forecasts of a study's edits at every layer: one pass over the corpus, one forward a batch.
+
+Templates, and C of a layer that the study edits, are the study's own, with the same keys. What a
+sweep has measured of a layer, a study that edits there finds.
+"""
+
+from collections import deque
+from pathlib import Path
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+
+from editcollapse.layer_choices import ALL
+from editcollapse.planning import ModelPlan, plan_study
+from editcollapse.specs import StudySpec
+from editcollapse.study_files import with_absolute_paths
+from editcollapse.study_rows import study_rows
+from editcollapse.sweep_orders import ModelSweep, SweepOrder, plan_sweep
+from flows.covariance import measured_moments
+from flows.forecast_flow import DESCRIBING
+from flows.runners import one_at_a_time
+from flows.study_run import UNITS_PER_BATCH, StudyRun, Wait
+from flows.whole_study import do_and_publish
+from tasks.preparing import context_templates
+from tasks.sweeping import sweep_layers
+
+
+@flow(
+    name="layer-sweep",
+    flow_run_name="sweep {study.name}, layers {layers}",
+    description="Say at which layers the edits of a study would collapse its models.",
+    task_runner=one_at_a_time(),
+    result_serializer="json",
+)
+def layer_sweep(study: StudySpec, layers: str = ALL, results: str = "results") -> int | State[int]:
+    """Forecast every edit of a study at each layer, by every method.
+
+    Args:
+        study: models, requests and how C is measured; paths are absolute, or relative to the
+            working directory. Its methods and its evaluation do not matter.
+        layers: `all`, or layers and ranges such as `0-11,20`.
+        results: folder or URL that everything is written to.
+
+    Returns:
+        Layers of all models together; state Cancelled where the run was cancelled meanwhile.
+
+    Raises:
+        EditCollapseError: an input is missing or unusable, or a model has no such layer.
+    """
+    plan = plan_study(with_absolute_paths(study, Path.cwd()), results)
+    sweep = plan_sweep(plan, layers)
+    run = StudyRun(sweep.study)
+    run.expect(-1)  # no report
+    rows = [each for each in study_rows(plan) if each[0] in DESCRIBING]
+    run.rows.add([run.store.put_rows(table, those) for table, those in rows])
+    stopped = do_and_publish(
+        run,
+        "sweep",
+        lambda model: _sweep(run, model, sweep.of(model)),
+        where=f"layers {layers}",
+    )
+    return sum(len(each.layers) for each in sweep.models) if stopped is None else stopped
+
+
+def _sweep(run: StudyRun, model: ModelPlan, sweep: ModelSweep) -> None:
+    """Measure C of every layer of one model, then forecast it batch by batch."""
+    templates = run.compute(context_templates, model.templates)
+    # A covariance for each layer, sweeps in place of edits; neither evaluations, nor an unedited
+    # model.
+    run.expect(len(sweep.layers) - 2 - (UNITS_PER_BATCH - 1) * run.plan.n_batches)
+    moments = measured_moments(run, sweep.passes(), templates)
+    run.rows.add([*templates.rows, *(ref for moment in moments for ref in moment.rows)])
+    waiting: deque[tuple[SweepOrder, Wait]] = deque()
+    for order in sweep.orders(templates, moments):
+        waiting.append((order, run.start(sweep_layers, order)))
+        if len(waiting) > run.plan.study.runner.workers:
+            _enter(run, model, *waiting.popleft())
+    for order, wait in waiting:
+        _enter(run, model, order, wait)
+
+
+def _enter(run: StudyRun, model: ModelPlan, order: SweepOrder, wait: Wait) -> None:
+    """Wait for a batch; hand its rows, and the requests that the model cannot take, on."""
+    done = wait()
+    rejected = run.rejections(model, order.layers[0], dict(done.unusable))
+    run.rows.add([*done.rows, run.store.put_rows("rejections", rejected)])

@@ -1,0 +1,144 @@
+"""Forecast a batch of edits at many layers from one forward of each of its rows.
+
+A key depends on the blocks below its layer alone. So the forward that reads the highest layer's key
+passes all others on its way; of each it leaves k0 and the sum over the context templates, from
+which the values follow: the mean of W k + b over the templates is W kbar + b.
+
+The rows are those of a forecast of each layer alone (``forecasting``).
+"""
+
+import dataclasses
+import logging
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from editcollapse.applying import position_row
+from editcollapse.artifacts import ArtifactStore
+from editcollapse.batches import length_batches
+from editcollapse.bounds import KeyFacts
+from editcollapse.contexts import SharedContexts, Tails
+from editcollapse.devices import tokens_per_forward
+from editcollapse.forecasting import forecast_rows
+from editcollapse.geometries import kept_geometry
+from editcollapse.models import LoadedModel, widened
+from editcollapse.orders import Manifest
+from editcollapse.outcomes import ForecastRow
+from editcollapse.precision import float32_products
+from editcollapse.preparing import load
+from editcollapse.reading import KeyReader
+from editcollapse.rewrites import Rewrite, build_rewrites
+from editcollapse.runtime import ProvenanceClock
+from editcollapse.sites import EditSite
+from editcollapse.sweep_orders import SweepOrder
+
+logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class LayerKeys:
+    """Keys of B rewrites at one layer; float32 (float64 for a float64 model), on its device."""
+
+    bare_key: Tensor
+    """k0, (B, K)."""
+    prefixed_key: Tensor
+    """kbar, (B, K): mean over all contexts, the bare one included."""
+
+    def facts(self, loaded: LoadedModel, layer: int) -> KeyFacts:
+        """Return keys and values as bounds want them."""
+        projection = loaded.down_projection(layer)
+        bare, prefixed = (
+            widened(projection(key.to(loaded.dtype))).cpu().double()
+            for key in (self.bare_key, self.prefixed_key)
+        )
+        return KeyFacts(
+            bare_key=self.bare_key.cpu().double(),
+            prefixed_key=self.prefixed_key.cpu().double(),
+            bare_value=bare,
+            prefixed_value=prefixed,
+        )
+
+
+@torch.no_grad()
+def read_layer_keys(
+    loaded: LoadedModel,
+    layers: Sequence[int],
+    rewrites: Sequence[Rewrite],
+    tokens_per_forward: int = 4096,
+) -> list[LayerKeys]:
+    """Return the keys of B rewrites at some layers; each row runs once, to the highest of them.
+
+    Args:
+        loaded: the model.
+        layers: zero-based blocks, each once.
+        rewrites: B of them, with the same P context templates.
+        tokens_per_forward: tokens in one forward at most; a shared token counts too.
+    """
+    device = loaded.device
+    site = EditSite(loaded, max(layers))
+    reader = KeyReader(loaded, layers)
+    n_prompts = len(rewrites[0].prompts)
+    prompts = [prompt for rewrite in rewrites for prompt in rewrite.prompts]
+    rows = [prompt.ids[: prompt.subject_last + 1] for prompt in prompts]
+    where = [prompt.subject_last for prompt in prompts]
+    shared = SharedContexts(site, rows, where, n_prompts, above=False)
+    sizes = shared.sizes(torch.arange(len(rows), device=device)).tolist()
+    own = [len(row) - size for row, size in zip(rows, sizes, strict=True)]
+    empty = torch.zeros((len(rewrites), loaded.widths.d_key), dtype=loaded.dtype, device=device)
+    bare, total = ([widened(empty).clone() for _ in layers] for _ in range(2))
+    for chosen in length_batches([size + shared.width for size in own], tokens_per_forward):
+        index = torch.tensor(chosen, device=device)
+        tails = Tails(site, shared, [rows[n] for n in chosen], index)
+        ends = torch.tensor([own[n] - 1 for n in chosen], device=device)
+        found = reader.read_ends(tails.ids, ends, tails.left())
+        # Slot by slot, in which an edit has one row: sums are the same however threads run.
+        for slot in range(n_prompts):
+            mine = (index % n_prompts == slot).nonzero()[:, 0]
+            owner = index[mine] // n_prompts
+            for place, key in enumerate(found):
+                wide = widened(key[mine])
+                total[place][owner] += wide
+                if slot == 0:
+                    bare[place][owner] = wide
+    return [LayerKeys(each, whole / n_prompts) for each, whole in zip(bare, total, strict=True)]
+
+
+@float32_products()
+def sweep_batch(order: SweepOrder) -> Manifest:
+    """Return the rows of a batch's forecasts at every layer, and of its positions.
+
+    Requests that this model cannot take are named in ``Manifest.unusable`` and leave no row.
+
+    Raises:
+        MomentError: C of a layer has no Cholesky factor.
+        ArtifactError: a file of C is missing or has changed.
+    """
+    clock = ProvenanceClock(order.key, "sweep")
+    store, first = ArtifactStore(order.results), order.layers[0]
+    loaded = load(first.model)
+    rewrites, unusable = build_rewrites(loaded.encoder, first.templates, first.requests)
+    for each in unusable:
+        logger.warning("%s: %s", first.model.spec.name, each.reason)
+    rows: list[ForecastRow] = []
+    if rewrites:
+        layers = [edits.model.layer for edits in order.layers]
+        budget = tokens_per_forward(loaded.device, loaded.size(max(layers)), "evaluation")
+        keys = read_layer_keys(loaded, layers, rewrites, budget)
+        for edits, found in zip(order.layers, keys, strict=True):
+            with torch.no_grad():
+                facts = found.facts(loaded, edits.model.layer)
+            rows += forecast_rows(edits, rewrites, facts, kept_geometry(store, loaded, edits))
+    summary = f"{len(rows)} forecasts of {order.label}"
+    provenance = clock.row(summary, len(rows), str(loaded.device))
+    positions = [position_row(first.model.model_id, rewrite) for rewrite in rewrites]
+    return Manifest(
+        unit_id=order.key,
+        summary=summary,
+        rows=(
+            store.put_rows("forecasts", rows),
+            store.put_rows("positions", positions),
+            store.put_rows("provenance", [provenance]),
+        ),
+        unusable=tuple((each.request.request_id, each.reason) for each in unusable),
+    )
