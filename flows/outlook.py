@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Iterable
 
+from editcollapse.artifacts import ArtifactStore
 from editcollapse.budgets import (
     ModelSize,
     Work,
@@ -11,12 +12,14 @@ from editcollapse.budgets import (
     loaded_bytes,
     packed_bytes,
 )
+from editcollapse.continuation_orders import MostDamaging
 from editcollapse.guarded_batches import known_orders
 from editcollapse.once import left_behind
 from editcollapse.orders import EditOrder
 from editcollapse.passes import MomentPass
 from editcollapse.planning import ModelPlan, StudyPlan
 from editcollapse.runtime import asked_tokens, free_host_bytes, host_bytes
+from flows.worst_edits import continuation_units
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -71,12 +74,14 @@ class ModelOutlook:
 def model_outlook(plan: StudyPlan, model: ModelPlan) -> ModelOutlook:
     """Return which units of a model are cached, and an estimate of its memory."""
     templates, moment = left_behind(model.templates), left_behind(model.moment)
+    worst = MostDamaging(ArtifactStore(plan.results), plan.study.evaluation.continuations)
     counts = _BatchCounts(n_batches=plan.n_batches)
     if templates is not None and moment is not None:
-        counts = _batch_counts(plan, known_orders(plan, model, templates, moment))
+        counts = _batch_counts(plan, known_orders(plan, model, templates, moment), worst)
     foreseen: tuple[UnitCount, ...] = ()
     if model.guard is not None:
         foreseen = (UnitCount("forecasts", plan.n_batches, counts.n_foreseen),)
+    is_measured = counts.n_evaluated == counts.n_batches
     unedited = left_behind(plan.unedited_order(model))
     units = (
         UnitCount("context templates", 1, int(templates is not None)),
@@ -86,6 +91,7 @@ def model_outlook(plan: StudyPlan, model: ModelPlan) -> ModelOutlook:
         *foreseen,
         UnitCount("edit batches", counts.n_batches, counts.n_edited),
         UnitCount("evaluation batches", counts.n_batches, counts.n_evaluated),
+        *_continuation_counts(plan, model, worst, is_measured=is_measured),
     )
     size = ModelSize(
         family=model.files.architecture.family,
@@ -127,13 +133,16 @@ class _BatchCounts:
 
 
 def _batch_counts(
-    plan: StudyPlan, known: Iterable[tuple[EditOrder, tuple[EditOrder, ...] | None]]
+    plan: StudyPlan,
+    known: Iterable[tuple[EditOrder, tuple[EditOrder, ...] | None]],
+    worst: MostDamaging,
 ) -> _BatchCounts:
-    """Return the counts of a model's batches.
+    """Return the counts of a model's batches; hand what is measured to ``worst``.
 
     Args:
         plan: the study.
         known: the batches with the orders of their edits, as ``known_orders``.
+        worst: looks for the most damaging edits.
     """
     n_batches = n_foreseen = n_edited = n_evaluated = 0
     for _, orders in known:
@@ -143,7 +152,10 @@ def _batch_counts(
             edits = left_behind(order)
             if edits is not None:
                 n_edited += 1
-                n_evaluated += left_behind(plan.evaluate_order(order, edits)) is not None
+                measured = left_behind(plan.evaluate_order(order, edits))
+                if measured is not None:
+                    n_evaluated += 1
+                    worst.add(order, edits, measured)
     return _BatchCounts(n_batches, n_foreseen, n_edited, n_evaluated)
 
 
@@ -161,6 +173,17 @@ def _shard_counts(moments: MomentPass, *, is_merged: bool) -> tuple[UnitCount, .
         orders = moments.shard_orders(corpus)
         n_cached = sum(left_behind(order) is not None for order in orders)
     return (UnitCount("covariance shards", n_shards, n_cached),)
+
+
+def _continuation_counts(
+    plan: StudyPlan, model: ModelPlan, worst: MostDamaging, *, is_measured: bool
+) -> tuple[UnitCount, ...]:
+    """Return the count of the texts of the worst edits: which they are is known when all are."""
+    order = worst.order(plan.results, model.order)
+    if continuation_units(plan) == 0 or (is_measured and order is None):
+        return ()
+    is_there = is_measured and order is not None and left_behind(order) is not None
+    return (UnitCount("texts of the worst", 1, int(is_there)),)
 
 
 def _forwards(

@@ -66,7 +66,7 @@ def reevaluate(
     Args:
         study: the study whose edits are stored; paths are absolute, or relative to the working
             directory.
-        evaluation: what to measure them on now.
+        evaluation: what to measure them on now; no text is continued again.
         results: folder or URL that the study was written to.
 
     Raises:
@@ -88,7 +88,8 @@ def plan_reevaluation(study: StudySpec, evaluation: EvaluationSpec, results: str
         ResultsError: edits of the study are not stored.
         EditCollapseError: an input is missing or unusable.
     """
-    again = with_absolute_paths(study.model_copy(update={"evaluation": evaluation}), Path.cwd())
+    measured = evaluation.model_copy(update={"continuations": 0})  # no edit writes anything new
+    again = with_absolute_paths(study.model_copy(update={"evaluation": measured}), Path.cwd())
     plan = plan_guarded(again, results)
     n_missing = sum(1 for model in plan.models for _ in _unstored(plan, model))
     if n_missing:

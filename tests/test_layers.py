@@ -60,6 +60,7 @@ TORCH_FREE = (
     "study_files",
     "surveys",
     "forecast_orders",
+    "continuation_orders",
     "verdicts",
     "spec_parts",
     "guard_specs",

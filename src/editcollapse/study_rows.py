@@ -55,9 +55,13 @@ def _study_row(plan: StudyPlan) -> StudyRow:
 
 
 def _settings(plan: StudyPlan) -> Any:
-    """Return the study as plain data: nothing of the machine, nor of where its tasks ran."""
+    """Return the study as plain data: nothing of the machine, nor of where its tasks ran.
+
+    Nor how many texts were continued: table ``continuations`` has them, and no id depends on it.
+    """
     settings = canonical(without_paths(plan.study))
     del settings["runner"]
+    del settings["evaluation"]["continuations"]
     if settings["guard"] is None:  # as the studies of before it was there
         del settings["guard"]
     return settings

@@ -52,7 +52,7 @@ def test_edit_is_set_up_as_the_study(edit, results, study, capsys):
     told = json.loads(capsys.readouterr().out)
     assert (told["decision"], told["policy"], told["made_method"]) == ("made", None, "rome")
     new = {unit.partition("-")[0] for unit in units_computed(results) if unit not in before}
-    assert new - {"forecast"} == {"edits", "evaluation"}
+    assert new - {"forecast"} == {"edits", "evaluation", "continuations"}
     assert ask(results, "from templates order by all").equals(templates)
     assert told["perplexity"] == pytest.approx(told["perplexity_ratio"] * told["perplexity_before"])
     model = read_study(study).models[0].source
