@@ -12,7 +12,7 @@ with judged as (
             forecasts.text_change_bound, thresholds.at_risk_at, thresholds.collapse_at
         ) as verdict
     from main.forecasts
-    cross join main.forecast_thresholds as thresholds
+    inner join main.forecast_thresholds as thresholds on thresholds.model_id = forecasts.model_id
     left join main.models on models.model_id = forecasts.model_id
     left join main.positions
         on positions.model_id = forecasts.model_id and positions.request_id = forecasts.request_id
