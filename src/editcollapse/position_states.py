@@ -1,0 +1,131 @@
+"""What every block of a stack leaves at every position: residual, key, and who looks where.
+
+Attention weights exist only where attention is worked out plainly (``eager``). The configuration is
+switched for the forward and put back, whatever happens; one thread uses a model at a time.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from editcollapse.models import LoadedModel, widened
+from editcollapse.tokens import pad_right
+
+Watch = Callable[[int, Tensor], None]
+"""Called with a block's index and a tensor (N, T, ...)."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Stack:
+    """A decoder or an encoder, block by block."""
+
+    name: str
+    """``decoder`` or ``encoder``."""
+    module: nn.Module
+    """Takes ``input_ids``; its output may have ``attentions``."""
+    config: Any
+    """The configuration that its attention reads."""
+    blocks: tuple[nn.Module, ...]
+    projections: tuple[nn.Module, ...]
+    """Down projection of each block's MLP: its input is the key."""
+
+    @property
+    def is_causal(self) -> bool:
+        """Whether a token sees those to its left alone."""
+        return self.name == "decoder"
+
+
+def decoder_stack(loaded: LoadedModel) -> Stack:
+    """Return a loaded model's decoder; the model stays as it is."""
+    return Stack(
+        name="decoder",
+        module=loaded.decoder,
+        config=loaded.model.config,
+        blocks=tuple(loaded.blocks),
+        projections=tuple(loaded.down_projection(n) for n in range(len(loaded.blocks))),
+    )
+
+
+@torch.no_grad()
+def watch_stack(
+    stack: Stack,
+    rows: Sequence[Sequence[int]],
+    on_key: Watch,
+    on_residual: Watch | None = None,
+    on_attention: Watch | None = None,
+) -> None:
+    """Run rows of ids through a stack and show what each block leaves.
+
+    Args:
+        stack: where.
+        rows: N rows of ids; shorter ones are padded on the right, and what is shown there means
+            nothing.
+        on_key: sees each block's keys (N, T, K).
+        on_residual: sees the residual stream after each block (N, T, D).
+        on_attention: sees each block's attention weights (N, H, T, T), by query and key; is not
+            called where the family gives none.
+    """
+    device = next(stack.module.parameters()).device
+    inputs = {"input_ids": pad_right(rows, device)}
+    if not stack.is_causal:  # padding stands to the right, where a decoder does not look
+        lengths = torch.tensor([len(row) for row in rows], device=device)
+        width = inputs["input_ids"].shape[1]
+        inputs["attention_mask"] = (torch.arange(width, device=device) < lengths[:, None]).long()
+    wants_weights = on_attention is not None
+    with ExitStack() as held:
+        held.enter_context(_watched(stack, on_key, on_residual))
+        if wants_weights:
+            held.enter_context(eager_attention(stack.config))
+        if stack.is_causal:
+            inputs |= {"use_cache": False}
+        output = stack.module(**inputs, output_attentions=wants_weights)
+    weights = getattr(output, "attentions", None)
+    if on_attention is not None and weights:
+        for layer, found in enumerate(weights):
+            if found is not None:
+                on_attention(layer, widened(found))
+
+
+@contextmanager
+def eager_attention(config: Any) -> Iterator[None]:
+    """Let a model's attention give its weights while the block runs.
+
+    Args:
+        config: of the model; as it was afterwards.
+    """
+    usual = config._attn_implementation  # noqa: SLF001  transformers has no public name for it
+    config._attn_implementation = "eager"  # noqa: SLF001
+    try:
+        yield
+    finally:
+        config._attn_implementation = usual  # noqa: SLF001
+
+
+@contextmanager
+def _watched(stack: Stack, on_key: Watch, on_residual: Watch | None) -> Iterator[None]:
+    """Show keys and residuals while the block runs; always removes its hooks."""
+    handles = []
+
+    def key_hook(layer: int) -> Callable[..., None]:
+        return lambda _module, inputs: on_key(layer, widened(inputs[0]))
+
+    def residual_hook(layer: int, watch: Watch) -> Callable[..., None]:
+        def show(_module: nn.Module, _inputs: Any, output: Any) -> None:
+            watch(layer, widened(output[0] if isinstance(output, tuple) else output))
+
+        return show
+
+    try:
+        for layer, projection in enumerate(stack.projections):
+            handles.append(projection.register_forward_pre_hook(key_hook(layer)))
+        if on_residual is not None:
+            for layer, block in enumerate(stack.blocks):
+                handles.append(block.register_forward_hook(residual_hook(layer, on_residual)))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
