@@ -160,7 +160,7 @@ class EncoderProfilesOrder(Order):
 
     @property
     def label(self) -> str:
-        """For people: the folder's name, or the hub id."""
+        """For people: which encoder; a folder's path is nobody else's business."""
         return f"encoder {self.encoder_id[:8]}"
 
 

@@ -1,6 +1,6 @@
-"""Encoders of encoder-decoder models, read for contrast: safetensors and plain code only.
+"""Load the encoder of an encoder-decoder model: safetensors and plain code only.
 
-One family is known: T5. The key is the input of ``wo`` in each block's feed-forward layer.
+The key is the input of ``wo`` in each block's feed-forward layer.
 """
 
 import dataclasses
@@ -10,12 +10,11 @@ import torch
 from torch import nn
 
 from editcollapse.devices import best_device
-from editcollapse.errors import ModelError, UnknownFamilyError
-from editcollapse.model_files import PlainFolder, fingerprint_folder, plain_folder
+from editcollapse.encoder_files import encoder_files
+from editcollapse.errors import ModelError
+from editcollapse.model_files import fingerprint_folder
 from editcollapse.position_states import Stack
 
-FAMILIES = ("t5",)
-"""``model_type`` of the configurations whose encoder can be read."""
 _WO = "layer.1.DenseReluDense.wo"
 """Second projection of a block's feed-forward layer: its input is the key."""
 
@@ -34,19 +33,6 @@ class LoadedEncoder:
         return tuple(self.tokenizer(text, verbose=False)["input_ids"][:n_tokens])
 
 
-def encoder_id(source: str) -> str:
-    """Return the digest of an encoder's weights, configuration and tokenizer; loads none of them.
-
-    Args:
-        source: a folder, or a hub id.
-
-    Raises:
-        ModelError: no such model, no safetensors, or no tokenizer.
-        UnknownFamilyError: its family's encoder cannot be read.
-    """
-    return fingerprint_folder(_files(source))
-
-
 def load_encoder(source: str, wanted_id: str, device: str) -> LoadedEncoder:
     """Return an encoder in float32.
 
@@ -61,7 +47,7 @@ def load_encoder(source: str, wanted_id: str, device: str) -> LoadedEncoder:
     """
     from transformers import AutoTokenizer, T5EncoderModel
 
-    files = _files(source)
+    files = encoder_files(source)
     if fingerprint_folder(files) != wanted_id:
         raise ModelError(
             f"the files of {files.source} changed while the study ran. Start it again: finished "
@@ -99,15 +85,3 @@ def load_encoder(source: str, wanted_id: str, device: str) -> LoadedEncoder:
         projections=tuple(block.get_submodule(_WO) for block in blocks),
     )
     return LoadedEncoder(stack, tokenizer, files.source)
-
-
-def _files(source: str) -> PlainFolder:
-    """Return an encoder's files. Raises UnknownFamilyError where its family is not known."""
-    files = plain_folder(source)
-    family = files.config.get("model_type")
-    if family not in FAMILIES:
-        raise UnknownFamilyError(
-            f"{source} is of family {family!r}; encoders that can be read: {', '.join(FAMILIES)}. "
-            "A decoder is profiled as a model of the study."
-        )
-    return files

@@ -70,8 +70,10 @@ def watch_stack(
             called where the family gives none.
     """
     device = next(stack.module.parameters()).device
-    inputs = {"input_ids": pad_right(rows, device)}
-    if not stack.is_causal:  # padding stands to the right, where a decoder does not look
+    inputs: dict[str, Any] = {"input_ids": pad_right(rows, device)}
+    if stack.is_causal:  # padding stands to the right, where no token looks
+        inputs["use_cache"] = False
+    else:
         lengths = torch.tensor([len(row) for row in rows], device=device)
         width = inputs["input_ids"].shape[1]
         inputs["attention_mask"] = (torch.arange(width, device=device) < lengths[:, None]).long()
@@ -80,8 +82,6 @@ def watch_stack(
         held.enter_context(_watched(stack, on_key, on_residual))
         if wants_weights:
             held.enter_context(eager_attention(stack.config))
-        if stack.is_causal:
-            inputs |= {"use_cache": False}
         output = stack.module(**inputs, output_attentions=wants_weights)
     weights = getattr(output, "attentions", None)
     if on_attention is not None and weights:

@@ -13,7 +13,8 @@ from editcollapse.artifacts import ArtifactStore
 from editcollapse.encoders import load_encoder
 from editcollapse.errors import DatasetError
 from editcollapse.orders import Manifest
-from editcollapse.position_profiles import profile_rows, read_positions
+from editcollapse.position_numbers import read_positions
+from editcollapse.position_profiles import profile_rows
 from editcollapse.position_states import Stack, decoder_stack
 from editcollapse.precision import float32_products
 from editcollapse.preparing import load
