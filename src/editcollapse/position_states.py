@@ -15,6 +15,9 @@ from torch import Tensor, nn
 from editcollapse.models import LoadedModel, widened
 from editcollapse.tokens import pad_right
 
+_ATTENTION = "Attention"
+"""How transformers' classes of attention end, in every family."""
+
 Watch = Callable[[int, Tensor], None]
 """Called with a block's index and a tensor (N, T, ...)."""
 
@@ -26,12 +29,17 @@ class Stack:
     name: str
     """``decoder`` or ``encoder``."""
     module: nn.Module
-    """Takes ``input_ids``; its output may have ``attentions``."""
+    """Takes ``input_ids``."""
     config: Any
     """The configuration that its attention reads."""
     blocks: tuple[nn.Module, ...]
     projections: tuple[nn.Module, ...]
     """Down projection of each block's MLP: its input is the key."""
+
+    @property
+    def attentions(self) -> tuple[nn.Module | None, ...]:
+        """The module of each block that works out attention; None where it is not known."""
+        return tuple(_attention_of(block) for block in self.blocks)
 
     @property
     def is_causal(self) -> bool:
@@ -77,17 +85,11 @@ def watch_stack(
         lengths = torch.tensor([len(row) for row in rows], device=device)
         width = inputs["input_ids"].shape[1]
         inputs["attention_mask"] = (torch.arange(width, device=device) < lengths[:, None]).long()
-    wants_weights = on_attention is not None
     with ExitStack() as held:
-        held.enter_context(_watched(stack, on_key, on_residual))
-        if wants_weights:
+        held.enter_context(_watched(stack, on_key, on_residual, on_attention))
+        if on_attention is not None:
             held.enter_context(eager_attention(stack.config))
-        output = stack.module(**inputs, output_attentions=wants_weights)
-    weights = getattr(output, "attentions", None)
-    if on_attention is not None and weights:
-        for layer, found in enumerate(weights):
-            if found is not None:
-                on_attention(layer, widened(found))
+        stack.module(**inputs)
 
 
 @contextmanager
@@ -106,26 +108,55 @@ def eager_attention(config: Any) -> Iterator[None]:
 
 
 @contextmanager
-def _watched(stack: Stack, on_key: Watch, on_residual: Watch | None) -> Iterator[None]:
-    """Show keys and residuals while the block runs; always removes its hooks."""
+def _watched(
+    stack: Stack, on_key: Watch, on_residual: Watch | None, on_attention: Watch | None
+) -> Iterator[None]:
+    """Show what passes while the block runs; always removes its hooks.
+
+    transformers' own way to ask for weights (``output_attentions``) leaves hooks in the model.
+    """
     handles = []
-
-    def key_hook(layer: int) -> Callable[..., None]:
-        return lambda _module, inputs: on_key(layer, widened(inputs[0]))
-
-    def residual_hook(layer: int, watch: Watch) -> Callable[..., None]:
-        def show(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            watch(layer, widened(output[0] if isinstance(output, tuple) else output))
-
-        return show
-
     try:
         for layer, projection in enumerate(stack.projections):
-            handles.append(projection.register_forward_pre_hook(key_hook(layer)))
-        if on_residual is not None:
-            for layer, block in enumerate(stack.blocks):
-                handles.append(block.register_forward_hook(residual_hook(layer, on_residual)))
+            handles.append(projection.register_forward_pre_hook(_key_hook(layer, on_key)))
+        for layer, block in enumerate(stack.blocks):
+            if on_residual is not None:
+                handles.append(block.register_forward_hook(_residual_hook(layer, on_residual)))
+        for layer, attention in enumerate(stack.attentions):
+            if on_attention is not None and attention is not None:
+                hook = _attention_hook(layer, on_attention)
+                handles.append(attention.register_forward_hook(hook))
         yield
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _key_hook(layer: int, watch: Watch) -> Callable[..., None]:
+    """Return a hook that shows a projection's input."""
+    return lambda _module, inputs: watch(layer, widened(inputs[0]))
+
+
+def _residual_hook(layer: int, watch: Watch) -> Callable[..., None]:
+    """Return a hook that shows a block's output."""
+
+    def show(_module: nn.Module, _inputs: Any, output: Any) -> None:
+        watch(layer, widened(output[0] if isinstance(output, tuple) else output))
+
+    return show
+
+
+def _attention_hook(layer: int, watch: Watch) -> Callable[..., None]:
+    """Return a hook that shows the weights that an attention hands back last, if any."""
+
+    def show(_module: nn.Module, _inputs: Any, output: Any) -> None:
+        if isinstance(output, tuple) and len(output) > 1 and output[-1] is not None:
+            watch(layer, widened(output[-1]))
+
+    return show
+
+
+def _attention_of(block: nn.Module) -> nn.Module | None:
+    """Return the innermost module of a block that is an attention by its class's name."""
+    found = [each for each in block.modules() if type(each).__name__.endswith(_ATTENTION)]
+    return found[-1] if found else None
