@@ -62,3 +62,14 @@ comment on column anatomy.template_set_id is
 comment on column anatomy.seed is 'Seed of the drawn prefixes, of t-SNE and of the intervals. Integer.';
 comment on column anatomy.anatomy_id is 'Root-cause study: anatomies.anatomy_id.';
 comment on column anatomy.observation_order is 'Place of the observation in a table. Index from 1.';
+comment on column anatomy.grouping is
+    'What the requests are parted by: first_token (the subject''s last token is the prompt''s first token) or collapsed (edit by rome collapsed the model). Text.';
+comment on column anatomy.value is 'The number; statement says what it means. No unit.';
+comment on column anatomy.low is 'Lower end of its 95 % interval.';
+comment on column anatomy.high is 'Upper end of its 95 % interval.';
+comment on column anatomy.n_group is 'Vectors or requests in the group. Count.';
+comment on column anatomy.n_others is 'Vectors or requests beside it. Count.';
+comment on column anatomy.interval is 'How the interval was made. Text.';
+comment on column anatomy.statement is 'The observation in words. One sentence.';
+comment on column anatomy.n_first_token is
+    'Of these, requests whose subject''s last token is the prompt''s first token. Count.';

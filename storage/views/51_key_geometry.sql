@@ -53,3 +53,18 @@ comment on column key_geometry.case_id is
 comment on column key_geometry.is_first_token is
     'Whether the subject''s last token is the prompt''s first token, a start token aside. Boolean.';
 comment on column key_geometry.anatomy_id is 'Root-cause study: anatomies.anatomy_id.';
+comment on column key_geometry.kind is
+    'bare (k0), prefixed (kbar), solved (C^-1 kbar), one_prefix (key behind one prefix drawn among the context templates) or first_token (key of the bare prompt''s first token, where that is not the subject''s last). Text.';
+comment on column key_geometry.is_collapsed is
+    'Whether the request''s edit by rome collapsed the model. Boolean. NULL = not measured.';
+comment on column key_geometry.norm is 'Norm of the vector. No unit.';
+comment on column key_geometry.pca_x is 'First principal component. Units of the key.';
+comment on column key_geometry.pca_y is 'Second principal component. Units of the key.';
+comment on column key_geometry.tsne_x is
+    'First coordinate by t-SNE. No unit. NULL = too few vectors.';
+comment on column key_geometry.tsne_y is
+    'Second coordinate by t-SNE. No unit. NULL = too few vectors.';
+comment on column key_geometry.vectors_path is
+    'Parquet file of the vectors, below the results folder: columns request_id, kind, vector. Text.';
+comment on column key_geometry.vector_row is
+    'Row of the vector in the file anatomies.vectors_path. Index from 0.';
