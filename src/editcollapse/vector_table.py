@@ -74,8 +74,6 @@ class VectorTable:
             {
                 "request_id": [self.request_ids[place] for place in self.places],
                 "kind": list(self.kinds),
-                "vector": pl.Series(
-                    list(self.vectors.astype(np.float32)), dtype=pl.List(pl.Float32)
-                ),
+                "vector": pl.Series(self.vectors.astype(np.float32)).cast(pl.List(pl.Float32)),
             }
         )

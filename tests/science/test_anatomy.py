@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+import polars as pl
 import pytest
 
 from editcollapse import anatomy_orders
@@ -66,6 +67,11 @@ def test_points_and_vectors_are_the_same(prepared):
     assert (row["vectors_path"], row["vectors_digest"]) == (file.path, file.digest)
     assert (row["n_requests"], row["n_first_token"], row["n_collapsed"]) == (4, 1, 0)
     vectors = ArtifactStore(order.results).frame(file)
+    assert dict(vectors.schema) == {
+        "request_id": pl.String,
+        "kind": pl.String,
+        "vector": pl.List(pl.Float32),
+    }
     points = found["key_points"]
     assert points.height == vectors.height == 4 * 4 + 3
     assert points["vector_row"].n_unique() == vectors.height
