@@ -97,8 +97,8 @@ def _show(found: Sequence[AnatomyFinding], note: str) -> None:
     screen = console()
     if not found:
         screen.print(
-            "no findings: each side needs 5 requests, those whose subject's last token opens the "
-            "prompt and the others, or those whose edit by rome collapsed the model and the others"
+            "no findings: each side needs 5 subjects, those whose last token opens the prompt and "
+            "the others, or those whose edit by rome collapsed the model and the others"
         )
     for (model, layer, grouping), rows in groupby(
         found, key=lambda each: (each.model, each.layer, each.grouping)

@@ -22,8 +22,8 @@ from editcollapse.resampling import (
 )
 
 Grouping = Literal["first_token", "collapsed"]
-MIN_GROUP = 5
-"""Requests on either side, at least; fewer are not compared."""
+MIN_SUBJECTS = 5
+"""Subjects on either side, at least; fewer have no interval to speak of, and are not compared."""
 _STRUCTURE = 0.25
 """Mean silhouette up to which there is no structure (Kaufman & Rousseeuw, Finding Groups in Data,
 1990, table 4)."""
@@ -67,9 +67,10 @@ class Compared:
 
     @property
     def is_enough(self) -> bool:
-        """Whether either side has requests enough to be compared."""
-        n_group = int(self.in_group.sum())
-        return min(n_group, len(self.in_group) - n_group) >= MIN_GROUP
+        """Whether either side has subjects enough to be compared."""
+        placed = set(zip(self.subjects, self.in_group.tolist(), strict=True))
+        n_group = sum(in_group for _, in_group in placed)
+        return min(n_group, len(placed) - n_group) >= MIN_SUBJECTS
 
 
 def observe(compared: Compared, seed: int) -> Iterator[Observation]:

@@ -1,4 +1,4 @@
--- Why does it collapse? Each observation on the keys of a study, with its interval and in words.
+-- Why does it collapse: what was observed on the keys of a study, with which interval?
 create view anatomy as
 select
     studies.name as study,

@@ -1,4 +1,4 @@
--- Where do the keys lie? Each vector of the root-cause studies in two dimensions, with its request.
+-- Where in two dimensions does the key of each request lie?
 create view key_geometry as
 with known_requests as (
     select distinct on (dataset_id, request_id) *

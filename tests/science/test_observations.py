@@ -84,12 +84,14 @@ def test_without_an_anomaly_the_opposite_is_said():
 
 
 def test_few_on_one_side_are_not_compared():
-    """Four requests in the group are too few, five are enough."""
+    """Four subjects in the group are too few, however many their requests; five are enough."""
     compared = planted(anomalous=True)
     four, five = np.arange(_N) < 4, np.arange(_N) < 5
     assert observed(dataclasses.replace(compared, in_group=four)) == {}
     assert observed(dataclasses.replace(compared, in_group=~four)) == {}
     assert "bare_silhouette" in observed(dataclasses.replace(compared, in_group=five))
+    twins = [str(n // 2) for n in range(_N)]
+    assert observed(dataclasses.replace(compared, subjects=twins)) == {}
 
 
 def test_collapsed_edits_are_called_so():
