@@ -68,8 +68,8 @@ class Compared:
     @property
     def is_enough(self) -> bool:
         """Whether either side has subjects enough to be compared."""
-        placed = set(zip(self.subjects, self.in_group.tolist(), strict=True))
-        n_group = sum(in_group for _, in_group in placed)
+        placed: set[tuple[str, bool]] = set(zip(self.subjects, self.in_group.tolist(), strict=True))
+        n_group = sum(1 for _, in_group in placed if in_group)
         return min(n_group, len(placed) - n_group) >= MIN_SUBJECTS
 
 
