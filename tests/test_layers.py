@@ -62,7 +62,14 @@ TORCH_FREE = (
     "forecast_orders",
     "anatomy_orders",
     "encoder_files",
+    "continuation_orders",
     "verdicts",
+    "spec_parts",
+    "guard_specs",
+    "guarding",
+    "guarded_batches",
+    "guard_rows",
+    "known_setups",
 )
 HEAVY = {"torch", "transformers"}
 STORAGE_SIDE = {"recording", "reporting"}

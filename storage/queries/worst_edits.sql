@@ -1,4 +1,13 @@
--- Which edits damage their model most?
+-- Which edits damage their model most, and what does it write then?
+-- Ties are broken as the study breaks them when it chooses whose texts to continue.
+with texts as (
+    select
+        edit_id,
+        max_by(text_before, n_new_tokens) as text_before,
+        max_by(text_after, n_new_tokens) as text_after
+    from main.continuations
+    group by edit_id
+)
 select
     model,
     method,
@@ -8,8 +17,11 @@ select
     perplexity_before,
     perplexity,
     perplexity_ratio,
-    abs(denominator) as abs_denominator
+    abs(denominator) as abs_denominator,
+    texts.text_before,
+    texts.text_after
 from edit_outcomes
+left join texts using (edit_id)
 where study_id = $study_id and perplexity_ratio is not null
-order by perplexity_ratio desc, model, method, record_index
+order by perplexity_ratio desc, edit_id
 limit 10
