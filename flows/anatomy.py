@@ -83,13 +83,20 @@ class AnatomyRun(StudyRun):
             )
         batch = next(self.plan.edit_orders(model, templates, moment))
         records = {each.request.request_id: each.request for each in self.plan.requests.records}
-        return AnatomyOrder.of(
+        order = AnatomyOrder.of(
             self.plan.study_id,
             batch.model_copy(update={"requests": tuple(records.values())}),
             rome_outcomes(self.store.here, self.plan.study_id, model.order, self._rule),
             self._rule,
             self.plan.study.seed,
         )
+        if not order.outcomes:
+            raise StudyError(
+                f"no edit by rome of {model.order.spec.name} was made as study "
+                f"{self.plan.study.name!r} asked: tables rejections and guard_decisions say why. "
+                "Look for the root cause in a study without a guard."
+            )
+        return order
 
 
 def plan_anatomy(study: StudySpec, results: str, encoders: tuple[str, ...] = ()) -> StudyPlan:

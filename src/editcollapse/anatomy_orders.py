@@ -51,7 +51,7 @@ class AnatomyOrder(Order):
     edits: EditOrder
     """One batch of all chosen requests; its methods are not read."""
     outcomes: tuple[RomeOutcome, ...]
-    """By request; a request that the model could not take has none."""
+    """By request, one each."""
     rule: CollapseRule
     """What the outcomes were judged by."""
     seed: int
@@ -67,6 +67,9 @@ class AnatomyOrder(Order):
     ) -> "AnatomyOrder":
         """Return the root-cause study of a batch with all of a study's requests of one model.
 
+        Requests without an edit by ROME are left out: the model could not take them, or a guard
+        had them edited otherwise.
+
         Args:
             study_id: the study.
             edits: a batch of the model with all requests.
@@ -75,7 +78,9 @@ class AnatomyOrder(Order):
             seed: of the requests that are drawn where there are too many, of the prefixes, of
                 t-SNE and of the intervals.
         """
-        wanted = chosen_requests([request.request_id for request in edits.requests], outcomes, seed)
+        made = {each.request_id for each in outcomes}
+        asked = [request.request_id for request in edits.requests]
+        wanted = chosen_requests([each for each in asked if each in made], outcomes, seed)
         return cls(
             results=edits.results,
             study_id=study_id,
