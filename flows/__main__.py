@@ -16,6 +16,7 @@ from editcollapse.places import place_name, place_of
 from editcollapse.specs import StudySpec
 from editcollapse.study_files import read_study
 from flows import surroundings, upkeep
+from flows.anatomy_command import anatomy
 from flows.edit_command import EDITS
 from flows.edit_options import REFUSED
 from flows.forecast_command import FORECASTS
@@ -225,6 +226,7 @@ _COMMANDS = {
     "restore": upkeep.restore,
     "import": import_results,
     "pretrain": pretrain,
+    "anatomy": anatomy,
     **FORECASTS,
     **EDITS,
     "sweep": sweep,

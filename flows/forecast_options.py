@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from flows.option_parts import add_command, add_results
+from flows.option_parts import add_command, add_results, add_rule
 
 FROM_RESULTS = "results"
 IDENTITY = "identity"
@@ -55,20 +55,7 @@ def _add_calibrate(commands: "argparse._SubParsersAction[argparse.ArgumentParser
         metavar="X",
         help="share of edits that will collapse and have to (default: 0.95)",
     )
-    calibrate.add_argument(
-        "--threshold",
-        type=float,
-        default=1000.0,
-        metavar="X",
-        help="an edit has collapsed where perplexity is above this (default: 1000)",
-    )
-    calibrate.add_argument(
-        "--ratio",
-        type=float,
-        default=10.0,
-        metavar="X",
-        help="or above so many times the unedited model's (default: 10)",
-    )
+    add_rule(calibrate)
     add_results(calibrate)
 
 

@@ -28,3 +28,21 @@ def add_results(command: argparse.ArgumentParser) -> None:
         help="results folder, or a URL such as s3://bucket/folder; everything a study writes lies "
         "below it (default: results)",
     )
+
+
+def add_rule(command: argparse.ArgumentParser) -> None:
+    """Add the options that say when an edit counts as a collapse."""
+    command.add_argument(
+        "--threshold",
+        type=float,
+        default=1000.0,
+        metavar="X",
+        help="an edit has collapsed where perplexity is above this (default: 1000)",
+    )
+    command.add_argument(
+        "--ratio",
+        type=float,
+        default=10.0,
+        metavar="X",
+        help="or above so many times the unedited model's (default: 10)",
+    )

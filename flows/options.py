@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from editcollapse import __version__
+from flows.anatomy_command import add_anatomy
 from flows.edit_options import add_edit
 from flows.forecast_options import add_forecasts
 from flows.import_command import add_import
@@ -117,6 +118,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     _results(rebuild)
     add_forecasts(commands)
+    add_anatomy(commands)
     add_edit(commands)
     add_sweep(commands)
     add_upkeep(commands)

@@ -15,7 +15,16 @@ from editcollapse.fingerprints import digest_file
 from storage.bags import new_bag, unpack_bag
 from storage.database import SNAPSHOT, STORE, WAIT_S, open_store, publish_from
 from storage.rebuild import RebuildReport, rebuild
-from storage.references import ARTIFACTS, RECORDS, TEXTS, ledger_paths, read_sources, text_paths
+from storage.references import (
+    ARTIFACTS,
+    RECORDS,
+    TEXTS,
+    VECTORS,
+    ledger_paths,
+    read_sources,
+    text_paths,
+    vector_paths,
+)
 from storage.rows import ROWS_FOLDER
 from storage.upkeep_lock import hold_upkeep
 
@@ -63,7 +72,11 @@ def back_up(
     ):
         with open_store(results, wait_s=wait_s) as connection:
             database = publish_from(connection, Path(folder))
-            wanted = ledger_paths(connection) | text_paths(connection, results)
+            wanted = (
+                ledger_paths(connection)
+                | text_paths(connection, results)
+                | vector_paths(connection)
+            )
             readable = [source for source in read_sources(results) if source.is_readable]
             named = frozenset(name for source in readable for name in source.names)
             # Read at once: Prefect writes its records in place.
@@ -125,8 +138,8 @@ def restore(source: Path, results: Path) -> RebuildReport:
 
 
 def _is_small(name: str) -> bool:
-    """Return whether a file is rows or texts."""
-    return name.startswith((f"{ROWS_FOLDER.as_posix()}/", f"{TEXTS.as_posix()}/"))
+    """Return whether a file is rows, texts or vectors."""
+    return name.startswith(tuple(f"{kind.as_posix()}/" for kind in (ROWS_FOLDER, TEXTS, VECTORS)))
 
 
 def _is_whole(path: Path) -> bool:

@@ -26,6 +26,7 @@ from storage.references import (
     read_sources,
     stored_files,
     text_paths,
+    vector_paths,
 )
 from storage.upkeep_lock import hold_upkeep
 
@@ -145,7 +146,7 @@ def _find(
     sources = tuple(read_sources(results))
     whole = [source for source in sources if source.is_whole]
     kept = [source for source in whole if _is_recorded(source, in_rows)]
-    named = in_rows | text_paths(connection, results) | _names(kept)
+    named = in_rows | text_paths(connection, results) | vector_paths(connection) | _names(kept)
     # Without a row: shards and their sums once C is made, and all of a study that was killed.
     pending = _names(whole) - named
 

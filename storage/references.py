@@ -22,6 +22,8 @@ MANIFESTS = Path(once.MANIFESTS)
 RECORDS = Path("records")
 """Folder below the results folder where Prefect keeps what each task returned."""
 TEXTS = ARTIFACTS / "texts"
+VECTORS = ARTIFACTS / "vectors"
+"""Folder of the root-cause studies' vectors, which rows of table anatomies name."""
 
 _NAMED = re.compile(r"artifacts/(?:[\w-]+/)+[\w-]+\.\w+")
 _STORED = re.compile(rf"[0-9a-f]{{{2 * DIGEST_BYTES}}}\.(?:safetensors|parquet|json)")
@@ -80,6 +82,18 @@ def text_paths(connection: duckdb.DuckDBPyConnection, results: Path) -> frozense
         if any(digest("evaluation", texts, seed) in known for seed in seeds):
             found.add(path.relative_to(results).as_posix())
     return frozenset(found)
+
+
+def vector_paths(connection: duckdb.DuckDBPyConnection) -> frozenset[str]:
+    """Return the paths of the vectors that a database's root-cause studies are of."""
+    rows = connection.execute("select vectors_path from anatomies").fetchall()
+    return frozenset(path for (path,) in rows if _is_vectors(path))
+
+
+def _is_vectors(path: str) -> bool:
+    """Return whether a row names a file where vectors lie; whoever wrote the row may lie."""
+    folder, _, name = path.rpartition("/")
+    return folder == VECTORS.as_posix() and _STORED.fullmatch(name) is not None
 
 
 def stored_files(folder: Path) -> Iterator[Path]:

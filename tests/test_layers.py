@@ -60,6 +60,8 @@ TORCH_FREE = (
     "study_files",
     "surveys",
     "forecast_orders",
+    "anatomy_orders",
+    "encoder_files",
     "continuation_orders",
     "layer_choices",
     "sweep_orders",

@@ -88,12 +88,18 @@ class ArtifactStore:
         Raises:
             ResultsError: the folder cannot be written.
         """
-        written = io.BytesIO()  # Polars tells of a full disk in words of its own
-        frame_of(table, rows).write_parquet(written)
-        ref = self._put(
-            f"rows/{table}", "parquet", lambda path: path.write_bytes(written.getvalue())
-        )
+        ref = self.put_frame(f"rows/{table}", frame_of(table, rows))
         return ref.model_copy(update={"table": table})
+
+    def put_frame(self, kind: str, frame: pl.DataFrame) -> ArtifactRef:
+        """Write a frame that belongs to no table as Parquet.
+
+        Raises:
+            ResultsError: the folder cannot be written.
+        """
+        written = io.BytesIO()  # Polars tells of a full disk in words of its own
+        frame.write_parquet(written)
+        return self._put(kind, "parquet", lambda path: path.write_bytes(written.getvalue()))
 
     def put_json(self, kind: str, value: Any) -> ArtifactRef:
         """Write plain data as JSON.

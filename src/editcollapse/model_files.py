@@ -34,16 +34,22 @@ _ATTENTIONS = (None, "eager", "sdpa")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class ModelFiles:
-    """A model in a local folder, as far as its files tell."""
+class PlainFolder:
+    """A model's folder: its configuration and its weights, of whatever family."""
 
     folder: Path
     source: str
     """The hub id, or the folder's own name: nothing of the machine."""
     config: dict[str, Any]
+    weight_files: tuple[Path, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ModelFiles(PlainFolder):
+    """A model in a local folder, as far as its files tell."""
+
     architecture: Architecture
     widths: Widths
-    weight_files: tuple[Path, ...]
 
     @property
     def weight_bytes(self) -> int:
@@ -62,6 +68,28 @@ def locate_model(source: str, revision: str | None = None) -> ModelFiles:
         ModelError: no such folder or hub model, no ``config.json``, or no safetensors weights.
         UnknownFamilyError: the architecture table has no row for it.
     """
+    plain = plain_folder(source, revision)
+    row = architecture_of(str(plain.config.get("model_type")), source)
+    return ModelFiles(
+        folder=plain.folder,
+        source=plain.source,
+        config=plain.config,
+        architecture=row,
+        widths=widths_of(plain.config, source),
+        weight_files=plain.weight_files,
+    )
+
+
+def plain_folder(source: str, revision: str | None = None) -> PlainFolder:
+    """Return the files of a model of any family: configuration and safetensors, nothing that runs.
+
+    Args:
+        source: a folder, or a hub id, which is downloaded into the hub's own cache.
+        revision: branch, tag or commit, for a hub id.
+
+    Raises:
+        ModelError: no such folder or hub model, no ``config.json``, or no safetensors weights.
+    """
     folder = Path(source).expanduser()
     if not folder.is_dir():
         folder = _download(source, revision)
@@ -76,15 +104,7 @@ def locate_model(source: str, revision: str | None = None) -> ModelFiles:
         raise ModelError(f"config.json of {source} holds no object.")
     _check_plain(folder, config, source)
     name = source if not Path(source).expanduser().is_dir() else folder.resolve().name
-    row = architecture_of(str(config.get("model_type")), source)
-    return ModelFiles(
-        folder=folder,
-        source=name,
-        config=config,
-        architecture=row,
-        widths=widths_of(config, source),
-        weight_files=_weight_files(folder, source),
-    )
+    return PlainFolder(folder, name, config, _weight_files(folder, source))
 
 
 def fingerprint_model(files: ModelFiles) -> str:
@@ -93,20 +113,26 @@ def fingerprint_model(files: ModelFiles) -> str:
     Raises:
         ModelError: a weight file is not whole, or the configuration is of another model.
     """
-    config = {key: value for key, value in files.config.items() if key not in _VOLATILE}
-    tensors: dict[str, str] = {}
-    for path in files.weight_files:
-        seen = path.stat()
-        tensors.update(tensor_digests(path, seen.st_size, seen.st_mtime_ns))
+    tensors = _tensors_of(files)
     if not 1 <= files.widths.n_layers <= len(tensors):
         raise ModelError(
             f"config.json of {files.source} says {files.widths.n_layers} layers, but its weights "
             f"hold {len(tensors)} tensors. Is it the model's own config.json?"
         )
-    return digest("model", config, sorted(tensors.items()))
+    return digest("model", _lasting_config(files), sorted(tensors.items()))
 
 
-def fingerprint_tokenizer(files: ModelFiles) -> str:
+def fingerprint_folder(files: PlainFolder) -> str:
+    """Return the digest of configuration, weights and tokenizer of a model of any family.
+
+    Raises:
+        ModelError: a weight file is not whole, or there is no tokenizer.
+    """
+    tensors = sorted(_tensors_of(files).items())
+    return digest("folder", _lasting_config(files), tensors, fingerprint_tokenizer(files))
+
+
+def fingerprint_tokenizer(files: PlainFolder) -> str:
     """Return the digest of the tokenizer's files.
 
     Raises:
@@ -149,6 +175,20 @@ def digest_model(files: ModelFiles, spec: "ModelSpec") -> ModelDigests:
         dtype=spec.dtype,
         start_token_policy=spec.start_token,
     )
+
+
+def _lasting_config(files: PlainFolder) -> dict[str, Any]:
+    """Return the configuration without what a new release of transformers writes otherwise."""
+    return {key: value for key, value in files.config.items() if key not in _VOLATILE}
+
+
+def _tensors_of(files: PlainFolder) -> dict[str, str]:
+    """Return the digest of each tensor. Raises ModelError where a weight file is not whole."""
+    tensors: dict[str, str] = {}
+    for path in files.weight_files:
+        seen = path.stat()
+        tensors.update(tensor_digests(path, seen.st_size, seen.st_mtime_ns))
+    return tensors
 
 
 def _check_plain(folder: Path, config: dict[str, Any], source: str) -> None:

@@ -20,7 +20,7 @@ from flows.deployment_files import OVERRIDES, ROOT, read_deployment_file
 from flows.deployment_inputs import study_inputs
 from tests.flows.small_study import write_toml
 
-NAMES = ("collapse-study", "precompute-covariance", "reevaluate", "report")
+NAMES = ("collapse-study", "precompute-covariance", "reevaluate", "collapse-anatomy", "report")
 CONTAINERS = ("docker", "kubernetes")
 
 
@@ -38,7 +38,7 @@ def _deployment(name, on="process"):
     return found
 
 
-def test_there_are_four_deployments():
+def test_deployments_are_those_of_the_documentation():
     """They are those of the documentation, in the same pool, one flow run at a time."""
     file = read_deployment_file()
     assert file.names == NAMES
@@ -49,6 +49,7 @@ def test_there_are_four_deployments():
         "collapse-study": ["0 6 * * 1"],
         "precompute-covariance": ["0 2 * * *"],
         "reevaluate": [],
+        "collapse-anatomy": [],
         "report": [],
     }
 

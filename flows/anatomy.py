@@ -1,0 +1,157 @@
+"""Why ROME collapses: a study's edits, then their keys compared, cached, stored and published.
+
+The edits and their measurements are those of the study itself, with the same keys: after a study
+nothing of them is computed again, and a study finds them.
+"""
+
+from pathlib import Path
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+
+from editcollapse.anatomy_orders import (
+    AnatomyOrder,
+    CollapseRule,
+    EncoderProfilesOrder,
+    ProfilesOrder,
+)
+from editcollapse.encoder_files import absolute_source, encoder_id
+from editcollapse.errors import ResultsError, StudyError
+from editcollapse.once import left_behind
+from editcollapse.planning import ModelPlan, StudyPlan, plan_study
+from editcollapse.specs import StudySpec
+from editcollapse.study_files import with_absolute_paths
+from flows.runners import one_at_a_time
+from flows.study_run import StudyRun
+from flows.whole_study import edit_and_report
+from storage.anatomies import rome_outcomes
+from tasks.anatomy import compare_keys, encoder_profiles, position_profiles
+
+_ROME = "rome"
+_UNITS_PER_MODEL = 2
+"""Keys compared, profile."""
+
+
+class AnatomyRun(StudyRun):
+    """A pass through a study's plan that compares each model's keys once its edits are measured.
+
+    Args:
+        plan: the study; its methods contain rome.
+        encoders: folders or hub ids of encoders to profile beside the models.
+        rule: when an edit counts as a collapse.
+    """
+
+    def __init__(self, plan: StudyPlan, encoders: tuple[str, ...], rule: CollapseRule) -> None:
+        super().__init__(plan)
+        self._encoders = [
+            EncoderProfilesOrder(
+                results=plan.results,
+                source=source,
+                encoder_id=encoder_id(source),
+                texts=plan.texts_ref,
+            )
+            for source in encoders
+        ]
+        self._rule = rule
+        self.expect(_UNITS_PER_MODEL * len(plan.models) + len(encoders))
+
+    def edit(self, model: ModelPlan) -> None:
+        """Edit and measure one model as its study does; then compare its keys, and profile it."""
+        super().edit(model)
+        compared = self.compute(compare_keys, self._anatomy_order(model))
+        profile = self.compute(
+            position_profiles,
+            ProfilesOrder(results=self.plan.results, model=model.order, texts=self.plan.texts_ref),
+        )
+        self.rows.add([*compared.rows, *profile.rows])
+        self.rows.enter()
+
+    def report(self) -> None:
+        """Profile the encoders, which belong to no model of the study; then report."""
+        for done in self.compute_all(encoder_profiles, self._encoders):
+            self.rows.add(done.rows)
+        self.rows.enter()
+        super().report()
+
+    def _anatomy_order(self, model: ModelPlan) -> AnatomyOrder:
+        """Return the comparison of all requests of a model whose edits have been entered."""
+        templates, moment = left_behind(model.templates), left_behind(model.moment)
+        if templates is None or moment is None:
+            raise ResultsError(
+                f"templates or covariance of {model.order.spec.name} went from "
+                f"{self.plan.results} while the study ran. Run the same command again."
+            )
+        batch = next(self.plan.edit_orders(model, templates, moment))
+        records = {each.request.request_id: each.request for each in self.plan.requests.records}
+        order = AnatomyOrder.of(
+            self.plan.study_id,
+            batch.model_copy(update={"requests": tuple(records.values())}),
+            rome_outcomes(self.store.here, self.plan.study_id, model.order, self._rule),
+            self._rule,
+            self.plan.study.seed,
+        )
+        if not order.outcomes:
+            raise StudyError(
+                f"no edit by rome of {model.order.spec.name} was made as study "
+                f"{self.plan.study.name!r} asked: tables rejections and guard_decisions say why. "
+                "Look for the root cause in a study without a guard."
+            )
+        return order
+
+
+def plan_anatomy(study: StudySpec, results: str, encoders: tuple[str, ...] = ()) -> StudyPlan:
+    """Return the plan of a study whose root cause can be looked for; writes nothing.
+
+    Args:
+        study: with absolute paths.
+        results: path or URL of the results folder.
+        encoders: folders or hub ids of encoders to profile.
+
+    Raises:
+        StudyError: the study does not compare rome.
+        EditCollapseError: an input is missing or unusable.
+    """
+    if _ROME not in study.methods:
+        raise StudyError(
+            f"study {study.name!r} edits by {', '.join(study.methods)}; the root cause is looked "
+            'for in edits by rome. Add "rome" to its `methods`.'
+        )
+    for source in encoders:
+        encoder_id(source)
+    return plan_study(study, results)
+
+
+@flow(
+    name="collapse-anatomy",
+    flow_run_name="anatomy {study.name}",
+    description="Say why ROME collapses models: compare keys, numerators and denominators.",
+    task_runner=one_at_a_time(),
+    result_serializer="json",
+)
+def collapse_anatomy(
+    study: StudySpec,
+    results: str = "results",
+    encoders: tuple[str, ...] = (),
+    threshold: float = 1000.0,
+    ratio: float = 10.0,
+) -> str | State[str]:
+    """Run a study, look for the root cause of its collapses, and return its id.
+
+    Args:
+        study: models, methods (rome among them), requests and measurements; paths are absolute, or
+            relative to the working directory.
+        results: folder, or URL that fsspec knows, that everything is written to.
+        encoders: folders or hub ids of T5 models, whose encoders are profiled for contrast.
+        threshold: an edit has collapsed where perplexity is above this.
+        ratio: or above so many times the unedited model's.
+
+    Returns:
+        The study's id; state Cancelled where the run was cancelled meanwhile.
+
+    Raises:
+        EditCollapseError: an input is missing or unusable.
+    """
+    encoders = tuple(absolute_source(source) for source in encoders)
+    plan = plan_anatomy(with_absolute_paths(study, Path.cwd()), results, encoders)
+    rule = CollapseRule(threshold=threshold, ratio=ratio)
+    return edit_and_report(AnatomyRun(plan, encoders, rule), "anatomy")

@@ -1,0 +1,177 @@
+"""The unit that looks for the cause: one layer's keys, in two dimensions and as findings.
+
+Nothing is edited here. Vectors go to a Parquet file of their own; the database has their place in
+it, their two dimensions, and what was observed of them.
+"""
+
+import logging
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from editcollapse.anatomy_orders import AnatomyOrder
+from editcollapse.answer_outcomes import AnatomyFindingRow, AnatomyRow, KeyPointRow
+from editcollapse.applying import moment_solver
+from editcollapse.artifacts import ArtifactStore
+from editcollapse.devices import tokens_per_forward
+from editcollapse.errors import StudyError
+from editcollapse.key_kinds import KeyKinds, Kind, read_key_kinds
+from editcollapse.observations import Compared, observe
+from editcollapse.orders import Manifest
+from editcollapse.precision import float32_products
+from editcollapse.preparing import load
+from editcollapse.projections import Plane, project, tsne_perplexity
+from editcollapse.rewrites import build_rewrites
+from editcollapse.runtime import ProvenanceClock
+from editcollapse.sites import EditSite
+from editcollapse.vector_table import Outcomes, VectorTable
+
+logger = logging.getLogger(__name__)
+
+VECTORS = "vectors"
+"""Kind of artifact: Parquet with columns request_id, kind and vector."""
+_KEYS: tuple[Kind, ...] = ("bare", "prefixed", "one_prefix", "first_token")
+"""Kinds that share a space."""
+
+
+@float32_products()
+def study_anatomy(order: AnatomyOrder) -> Manifest:
+    """Return the findings of a layer as rows, and its vectors as a file (``parts``).
+
+    Requests that this model cannot take are named in ``Manifest.unusable``.
+
+    Raises:
+        StudyError: the model takes none of the requests, or one has no edit by ROME.
+        MomentError: C has no Cholesky factor.
+        ArtifactError: C's file is missing or has changed.
+    """
+    clock = ProvenanceClock(order.key, "anatomy", order.seed)
+    store, edits = ArtifactStore(order.results), order.edits
+    loaded = load(edits.model)
+    site = EditSite(loaded, edits.model.layer)
+    rewrites, unusable = build_rewrites(loaded.encoder, edits.templates, edits.requests)
+    if not rewrites:
+        raise StudyError(
+            f"{edits.model.spec.name} takes none of the study's {len(edits.requests)} requests: "
+            f"{unusable[0].reason}. Use a dataset that this model's tokenizer knows."
+        )
+    solver = moment_solver(store, edits.covariance_id, edits.moment, edits.damping)
+    budget = tokens_per_forward(loaded.device, loaded.size(site.layer), "evaluation")
+    keys = read_key_kinds(site, rewrites, solver, order.seed, budget)
+    outcomes = _outcomes(order, [(r.request.request_id, r.request.subject) for r in rewrites])
+    vectors = VectorTable.of(keys, outcomes.request_ids)
+    file = store.put_frame(VECTORS, vectors.frame)
+    perplexity = tsne_perplexity(len(rewrites))
+    shared = project(vectors.some(_KEYS), perplexity, order.seed)
+    solved = project(vectors.some(("solved",)), perplexity, order.seed)
+    row = AnatomyRow(
+        anatomy_id=order.anatomy_id,
+        study_id=order.study_id,
+        model_id=edits.model.model_id,
+        layer=edits.model.layer,
+        covariance_id=edits.covariance_id,
+        template_set_id=edits.template_set_id,
+        n_requests=len(rewrites),
+        n_first_token=int(keys.is_first_token.sum()),
+        n_collapsed=None if outcomes.collapsed is None else int(outcomes.collapsed.sum()),
+        collapse_threshold=order.rule.threshold,
+        collapse_ratio=order.rule.ratio,
+        d_key=loaded.widths.d_key,
+        vectors_path=file.path,
+        vectors_digest=file.digest,
+        keys_variance_x=shared.variance[0],
+        keys_variance_y=shared.variance[1],
+        solved_variance_x=solved.variance[0],
+        solved_variance_y=solved.variance[1],
+        tsne_perplexity=perplexity,
+        seed=order.seed,
+    )
+    points = [
+        *_points(order, keys, outcomes, vectors, shared, _KEYS),
+        *_points(order, keys, outcomes, vectors, solved, ("solved",)),
+    ]
+    findings = list(_findings(order, keys, outcomes))
+    summary = f"{len(findings)} findings on {len(rewrites)} requests of {order.label}"
+    provenance = clock.row(summary, len(rewrites), str(loaded.device))
+    return Manifest(
+        unit_id=order.key,
+        summary=summary,
+        rows=(
+            store.put_rows("anatomies", [row]),
+            store.put_rows("key_points", points),
+            store.put_rows("anatomy_findings", findings),
+            store.put_rows("provenance", [provenance]),
+        ),
+        parts=(file,),
+        unusable=tuple((each.request.request_id, each.reason) for each in unusable),
+    )
+
+
+def _outcomes(order: AnatomyOrder, requests: Sequence[tuple[str, str]]) -> Outcomes:
+    """Return what became of requests, of which ids and subjects are given."""
+    known = {each.request_id: each for each in order.outcomes}
+    lacking = [subject for request_id, subject in requests if request_id not in known]
+    if lacking:
+        raise StudyError(
+            f"{len(lacking)} requests of {order.label} have no edit by rome, first that of "
+            f"{lacking[0]!r}. Run the study with method rome first."
+        )
+    found = [known[request_id] for request_id, _ in requests]
+    return Outcomes(
+        request_ids=tuple(request_id for request_id, _ in requests),
+        subjects=tuple(subject for _, subject in requests),
+        numerators=np.array([each.numerator_norm for each in found]),
+        is_collapsed=tuple(each.is_collapsed for each in found),
+    )
+
+
+def _points(
+    order: AnatomyOrder,
+    keys: KeyKinds,
+    outcomes: Outcomes,
+    table: VectorTable,
+    plane: Plane,
+    kinds: Sequence[Kind],
+) -> Iterator[KeyPointRow]:
+    """Yield the rows of a plane's points."""
+    for n, row in enumerate(table.rows_of(kinds)):
+        place = table.places[row]
+        yield KeyPointRow(
+            anatomy_id=order.anatomy_id,
+            request_id=table.request_ids[place],
+            kind=table.kinds[row],
+            is_first_token=bool(keys.is_first_token[place]),
+            is_collapsed=outcomes.is_collapsed[place],
+            norm=float(np.linalg.norm(table.vectors[row])),
+            pca_x=float(plane.pca[n, 0]),
+            pca_y=float(plane.pca[n, 1]),
+            tsne_x=None if plane.tsne is None else float(plane.tsne[n, 0]),
+            tsne_y=None if plane.tsne is None else float(plane.tsne[n, 1]),
+            vector_row=row,
+        )
+
+
+def _findings(
+    order: AnatomyOrder, keys: KeyKinds, outcomes: Outcomes
+) -> Iterator[AnatomyFindingRow]:
+    """Yield what is observed, by where the subject stands and by what became of the edit."""
+    known = (outcomes.numerators, outcomes.subjects)
+    compared = [Compared("first_token", keys.is_first_token, keys, *known)]
+    if outcomes.collapsed is not None:
+        compared.append(Compared("collapsed", outcomes.collapsed, keys, *known))
+    for each in compared:
+        if not each.is_enough:
+            logger.info("%s: too few on one side, grouping %s", order.label, each.grouping)
+        for found in observe(each, order.seed):
+            yield AnatomyFindingRow(
+                anatomy_id=order.anatomy_id,
+                grouping=each.grouping,
+                observation=found.name,
+                value=found.estimate.value,
+                low=found.estimate.low,
+                high=found.estimate.high,
+                n_group=found.n_group,
+                n_others=found.n_others,
+                interval=found.estimate.interval,
+                statement=found.statement,
+            )

@@ -1,0 +1,183 @@
+"""What a root-cause study observes of two groups of requests: each a number and a sentence.
+
+Source: C-ROME (arXiv 2406.11263) sec. 4. Its first finding: denominators differ between collapsed
+and normal edits, numerators hardly. Its second: k0 of collapsed subjects lie apart; kbar and
+C^-1 kbar do not.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+import numpy as np
+
+from editcollapse.key_kinds import Flags, KeyKinds, Numbers
+from editcollapse.resampling import (
+    Estimate,
+    Resamples,
+    median_of,
+    median_ratio,
+    share,
+    silhouette,
+)
+
+Grouping = Literal["first_token", "collapsed"]
+MIN_SUBJECTS = 5
+"""Subjects on either side, at least; fewer have no interval to speak of, and are not compared."""
+_STRUCTURE = 0.25
+"""Mean silhouette up to which there is no structure (Kaufman & Rousseeuw, Finding Groups in Data,
+1990, table 4)."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Words:
+    """How sentences call the two groups."""
+
+    group: str
+    others: str
+
+
+_WORDS: dict[Grouping, Words] = {
+    "first_token": Words("first-token subjects", "other subjects"),
+    "collapsed": Words("collapsed edits", "normal edits"),
+}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Observation:
+    """One number about two groups."""
+
+    name: str
+    estimate: Estimate
+    n_group: int
+    n_others: int
+    statement: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Compared:
+    """N requests in two groups, with what is known of each."""
+
+    grouping: Grouping
+    in_group: Flags
+    keys: KeyKinds
+    numerators: Numbers
+    """‖r‖ of ROME's edit, (N,); nan where it was not made."""
+    subjects: Sequence[str]
+
+    @property
+    def is_enough(self) -> bool:
+        """Whether either side has subjects enough to be compared."""
+        placed: set[tuple[str, bool]] = set(zip(self.subjects, self.in_group.tolist(), strict=True))
+        n_group = sum(1 for _, in_group in placed if in_group)
+        return min(n_group, len(placed) - n_group) >= MIN_SUBJECTS
+
+
+def observe(compared: Compared, seed: int) -> Iterator[Observation]:
+    """Yield all observations of two groups; nothing where one of them is too small.
+
+    Args:
+        compared: the requests.
+        seed: of the intervals.
+    """
+    if not compared.is_enough:
+        return
+    words, group, keys = _WORDS[compared.grouping], compared.in_group, compared.keys
+    resamples = Resamples(compared.subjects, group, seed)
+    counts = int(group.sum()), int((~group).sum())
+    denominators = resamples.estimate(median_ratio(np.abs(keys.bare_dot), group))
+    yield Observation(
+        "denominator_ratio", denominators, *counts, _ratio("|k0 . u|", denominators, words)
+    )
+    if not np.isnan(compared.numerators).any():
+        numerators = resamples.estimate(median_ratio(compared.numerators, group))
+        yield Observation(
+            "numerator_ratio", numerators, *counts, _ratio("ROME's ||r||", numerators, words)
+        )
+    for name, symbol, vectors in (
+        ("bare_silhouette", "k0", keys.bare),
+        ("prefixed_silhouette", "kbar", keys.prefixed),
+        ("solved_silhouette", "C^-1 kbar", keys.solved),
+    ):
+        apart = resamples.estimate(silhouette(vectors, group))
+        yield Observation(name, apart, *counts, _apart(symbol, apart, words))
+    for name, chosen, who in (
+        ("key_cosine_group", group, words.group),
+        ("key_cosine_others", ~group, words.others),
+    ):
+        cosine = resamples.estimate(median_of(keys.key_cosine, chosen))
+        statement = f"k0 and kbar of {who} have a cosine of {_told(cosine)} in the median."
+        yield Observation(name, cosine, *counts, statement)
+    yield from _by_centre(compared, words, counts)
+
+
+def _by_centre(compared: Compared, words: Words, counts: tuple[int, int]) -> Iterator[Observation]:
+    """Yield where first tokens, and keys behind a prefix, lie between the mean k0 of both sides."""
+    group, keys = compared.in_group, compared.keys
+    centre, other = keys.bare[group].mean(axis=0), keys.bare[~group].mean(axis=0)
+
+    def with_group(vectors: Numbers) -> Flags:
+        near: Flags = np.linalg.norm(vectors - centre, axis=1) < np.linalg.norm(
+            vectors - other, axis=1
+        )
+        return near
+
+    # A key at the first place depends on its token alone: each token counts once.
+    wanted = np.flatnonzero(~group & ~np.isnan(keys.first_token).any(axis=1))
+    firsts = list({keys.first_ids[n]: n for n in reversed(wanted.tolist())}.values())
+    if firsts:
+        n_near = int(with_group(keys.first_token[firsts]).sum())
+        found = share(n_near, len(firsts))
+        yield Observation(
+            "first_tokens_with_group",
+            found,
+            counts[0],
+            len(firsts),
+            f"Of {len(firsts)} different first tokens of prompts of {words.others}, {n_near} have "
+            f"a key nearer to the mean k0 of {words.group} than to that of {words.others}: "
+            f"a share of {_told(found)}.",
+        )
+    behind = keys.one_prefix[group & ~np.isnan(keys.one_prefix).any(axis=1)]
+    if len(behind):
+        n_moved = int((~with_group(behind)).sum())
+        found = share(n_moved, len(behind))
+        yield Observation(
+            "one_prefix_with_others",
+            found,
+            len(behind),
+            counts[1],
+            f"Behind one prefix, {n_moved} of {len(behind)} keys of {words.group} are nearer to "
+            f"the mean k0 of {words.others}: a share of "
+            f"{_told(found)}.",
+        )
+
+
+def _ratio(symbol: str, found: Estimate, words: Words) -> str:
+    """Return the sentence of a ratio of medians, which 1 means equal."""
+    which = "not told apart from that"
+    if found.high < 1:
+        which = "smaller than that"
+    elif found.low > 1:
+        which = "larger than that"
+    return (
+        f"The median {symbol} of {words.group} is {which} of {words.others}: "
+        f"{_told(found)} times as large."
+    )
+
+
+def _apart(symbol: str, found: Estimate, words: Words) -> str:
+    """Return the sentence of a silhouette."""
+    which = "lie partly apart from"
+    if found.low > _STRUCTURE:
+        which = "lie apart from"
+    elif found.high <= _STRUCTURE:
+        which = "do not lie apart from"
+    return (
+        f"{symbol} of {words.group} {which} those of {words.others}: mean silhouette "
+        f"{_told(found)}, with structure from {_STRUCTURE:g} on."
+    )
+
+
+def _told(found: Estimate) -> str:
+    """Return a number with its interval."""
+    return f"{found.value:.3g} ({found.low:.3g} to {found.high:.3g})"

@@ -1,0 +1,7 @@
+-- What was observed in one study's root-cause study, by a rule of collapse that is named?
+select *
+from anatomy
+where study_id = $study_id
+    and collapse_threshold = $threshold
+    and collapse_ratio = $ratio
+order by model, layer, grouping desc, observation_order
