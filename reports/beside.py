@@ -26,8 +26,10 @@ def published(shown: StudyFigures) -> Iterator[Section]:
         name="published",
         title="Published figures beside ours",
         sentences=(
-            "Ours are all edits of the same model in these results, of this study and of others, by "
-            "method and second moment where the source does not say.",
+            (
+                "Ours are all edits of the same model in these results, of this study and of "
+                "others, by method and second moment where the source does not say."
+            ),
         ),
         table=Table(
             columns=("source", "model", "quantity", "method", "C", *figures, "remark"),

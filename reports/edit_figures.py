@@ -72,9 +72,9 @@ def denominator_figure(shown: StudyFigures) -> Figure:
     return Figure(
         name="figure-denominators",
         caption=(
-            "|denominator| of the update against the factor by which perplexity grows, one point an "
-            "edit, coloured by place of the subject, shaped by method; both logarithmic. Above the "
-            f"dashed line an edit counts as collapse. {_drawn(edits)}"
+            "|denominator| of the update against the factor by which perplexity grows, one point "
+            "an edit, coloured by place of the subject, shaped by method; both logarithmic. Above "
+            f"the dashed line an edit counts as collapse. {_drawn(edits)}"
             f"{_odd(edits, 'perplexity_ratio')}{_odd(edits, 'abs_denominator')}"
         ),
         description=(
@@ -169,11 +169,12 @@ def _rule(channel: str, at: float, *, dashed: bool) -> alt.Chart:
     """Return a line across a chart at a number of ours."""
     where = alt.X("at:Q") if channel == "x" else alt.Y("at:Q")
     dash = [5, 4] if dashed else [1, 0]
-    return (
+    line: alt.Chart = (
         alt.Chart(alt.InlineData(values=[{"at": at}]))
         .mark_rule(strokeDash=dash, strokeWidth=1.5)
-        .encode(**{channel: where})
+        .encode(where)
     )
+    return line
 
 
 def _strips(part: pl.DataFrame, ends: tuple[float, float], outcomes: list[str]) -> AnyChart:

@@ -9,6 +9,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import altair as alt
 import polars as pl
@@ -60,8 +61,9 @@ class Figure:
 
 def charted(*layers: alt.Chart, height: int) -> AnyChart:
     """Return charts laid over each other, as wide as their place in the page."""
-    whole = layers[0] if len(layers) == 1 else alt.layer(*layers)
-    return whole.properties(width="container", height=height)
+    whole: Any = layers[0] if len(layers) == 1 else alt.layer(*layers)
+    sized: AnyChart = whole.properties(width="container", height=height)
+    return sized
 
 
 def named_data() -> alt.NamedData:

@@ -1,4 +1,4 @@
-"""The parts of the HTML page: those of the report with their figures, and parts that are figures."""
+"""The parts of the HTML page: those of the report with their figures, and more."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -60,9 +60,7 @@ def _answers(shown: StudyFigures) -> Iterator[IllustratedSection]:
     if shown.layers.frame.height:
         yield IllustratedSection(_layers(shown), layer_figures(shown))
     if shown.keys.frame.height or shown.anatomy.frame.height:
-        yield IllustratedSection(
-            _anatomy(shown), (*key_figures(shown), *finding_figures(shown))
-        )
+        yield IllustratedSection(_anatomy(shown), (*key_figures(shown), *finding_figures(shown)))
     if shown.profiles.frame.height:
         yield IllustratedSection(_profiles(shown), profile_figures(shown))
     yield from map(IllustratedSection, published(shown))
@@ -102,10 +100,12 @@ def _skill(shown: StudyFigures) -> Section:
         name="skill",
         title="What the forecast foresaw",
         sentences=(
-            "The forecast knows keys and C alone, no edit: flagged are edits whose bound is at least "
-            f"{number(rows[0]['at_risk_at'])}, and from {number(rows[0]['collapse_at'])} on it says "
-            "that they will collapse the model. On edits that a calibration was taken from, the "
-            "figures are in-sample.",
+            (
+                "The forecast knows keys and C alone, no edit: flagged are edits whose bound is at "
+                f"least {number(rows[0]['at_risk_at'])}, and from "
+                f"{number(rows[0]['collapse_at'])} on it says that they will collapse the model. "
+                "On edits that a calibration was taken from, the figures are in-sample."
+            ),
         ),
         table=Table(
             columns=("model", "method", *figures),
@@ -192,7 +192,7 @@ def _profiles(shown: StudyFigures) -> Section:
         name="sink",
         title="The first position",
         sentences=(
-            "The table has position 0 of each block; the SQL under the first figure has the others.",
+            "The table has position 0 of each block; SQL under the first figure has the others.",
         ),
         table=Table(
             columns=("model", "stack", *figures),

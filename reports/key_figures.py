@@ -48,7 +48,7 @@ def key_figures(shown: StudyFigures) -> tuple[Figure, ...]:
             caption=(
                 "Keys in two principal components; C\N{SUPERSCRIPT MINUS}\N{SUPERSCRIPT ONE}"
                 "k\N{COMBINING MACRON} in a space of its own. Shape says which key, colour which "
-                f"request. {_requests(rows)}"
+                "request. Of many requests some are drawn."
             ),
             description="Keys of the requests in two principal components, by group.",
             panels=_panels(rows, "pca"),

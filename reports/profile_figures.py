@@ -1,4 +1,4 @@
-"""Figures by layer: the attention sink at a text's first position, and where edits would be safe."""
+"""Figures by layer: the attention sink at the first position, and where edits would be safe."""
 
 import altair as alt
 import polars as pl
@@ -33,10 +33,10 @@ def profile_figures(shown: StudyFigures) -> tuple[Figure, ...]:
         Figure(
             name="figure-norms",
             caption=(
-                "Norm of the residual stream by position in the text, a line a block, with the 95 % "
-                "interval of its mean over texts. Logarithmic. Decoders and encoders apart."
+                "Norm of the residual stream by position in the text, a line a block, with the "
+                "95 % interval of its mean over texts. Logarithmic. Decoders and encoders apart."
             ),
-            description="Residual norms by position; the first position of a decoder stands out.",
+            description="Residual norms by position; a decoder's first position stands out.",
             panels=_position_panels(rows, "residual_norm", "residual norm", log=True),
             sql=shown.profiles.sql,
         ),
@@ -46,7 +46,7 @@ def profile_figures(shown: StudyFigures) -> tuple[Figure, ...]:
                 "Attention that later tokens give to each position, mean over heads, with its 95 % "
                 "interval; dashed is what it were if every token looked at all tokens alike."
             ),
-            description="Attention received by position; the first position of a decoder stands out.",
+            description="Attention received by position; a decoder's first position stands out.",
             panels=_position_panels(
                 rows.drop_nulls("attention"), "attention", "attention received", log=False
             ),

@@ -19,11 +19,13 @@ from reports.themes import THEMES, figure_config
 
 _OWN = Path(__file__).with_name("figures.js")
 _NOTICE = (
-    "/* Vega, Vega-Lite and Vega-Embed: Copyright (c) University of Washington Interactive Data Lab "
-    "and contributors, BSD-3-Clause, https://vega.github.io */"
+    "/* Vega, Vega-Lite and Vega-Embed: Copyright (c) University of Washington Interactive Data "
+    "Lab and contributors, BSD-3-Clause, https://vega.github.io */"
 )
-_ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
-_HIDDEN = str.maketrans(_ESCAPES)
+_HIDDEN = {ord(character): f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}
+
+
+_EXPOSED = "window.vegaEmbed = vegaEmbed;"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -43,7 +45,7 @@ class Scripts:
 def page_scripts() -> Scripts:
     """Return the scripts of a page with figures, the same in every page."""
     version = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
-    vega = f"{_NOTICE}\n{vl_convert.javascript_bundle(vl_version=version)}"
+    vega = f"{_NOTICE}\n{vl_convert.javascript_bundle(_EXPOSED, version)}"
     own = _OWN.read_text(encoding="utf-8")
     for text in (vega, own):
         if "</script" in text.lower() or "<!--" in text:

@@ -1,5 +1,7 @@
 """Shares with their intervals: how often edits collapse a model, how good the forecast is."""
 
+from collections.abc import Sequence
+
 import altair as alt
 import polars as pl
 
@@ -35,7 +37,7 @@ def incidence_figure(found: StudyFindings) -> Figure:
     rows = found.incidence.frame
     return Figure(
         name="figure-incidence",
-        caption="Share of edits that collapse the model (point) with its 95 % Wilson interval (line).",
+        caption="Share of edits that collapse the model (point), 95 % Wilson interval (line).",
         description="Share of edits that collapse the model, by method, with 95 % intervals.",
         panels=tuple(
             Panel(model, interval_chart(part.height), _share_rows(part))
@@ -52,8 +54,8 @@ def position_figure(found: StudyFindings) -> Figure:
     return Figure(
         name="figure-positions",
         caption=(
-            "The same by place of the subject: its only token is the prompt's first, its first of "
-            "several is, or it stands inside."
+            "The same by place of the subject: it is the prompt's first token, it begins there "
+            "with several tokens, or it stands inside."
         ),
         description=(
             "Share of edits that collapse the model, by method and place of the subject, with 95 % "
@@ -83,8 +85,8 @@ def skill_figures(shown: StudyFigures) -> tuple[Figure, ...]:
             name="figure-roc",
             caption=(
                 "ROC curves of the forecast's bound: share of the collapsed edits that a threshold "
-                "catches against the share of the others that it flags too. The diagonal is chance. "
-                "Shown where some edits collapsed and some did not."
+                "catches against the share of the others that it flags too. The diagonal is "
+                "chance. Shown where some edits collapsed and some did not."
             ),
             description="ROC curves of the forecast, by model and method.",
             panels=(Panel("", _roc_chart(), curves),),
@@ -111,7 +113,7 @@ def skill_figures(shown: StudyFigures) -> tuple[Figure, ...]:
 
 
 def interval_chart(
-    n_rows: int, group: str = "", title: str = "", order: list[str] | None = None
+    n_rows: int, group: str = "", title: str = "", order: Sequence[str] = ()
 ) -> AnyChart:
     """Return a chart of shares (column ``share``) and their intervals (``low``, ``high``).
 
@@ -129,11 +131,11 @@ def interval_chart(
     )
     if group:
         base = base.encode(
-            yOffset=alt.YOffset(f"{group}:N", sort=order),
+            yOffset=alt.YOffset(f"{group}:N", sort=list(order)),
             color=alt.Color(
                 f"{group}:N",
                 title=title,
-                scale=alt.Scale(domain=order),
+                scale=alt.Scale(domain=list(order)),
                 legend=alt.Legend(columns=1, symbolType="circle", symbolOpacity=1),
             ),
         )
@@ -183,9 +185,9 @@ def _skill_rows(shown: StudyFigures) -> pl.DataFrame:
 def _roc_chart() -> AnyChart:
     share = alt.Scale(domain=[0, 1])
     chance = (
-        alt.Chart(alt.InlineData(values=[{"at": 0}, {"at": 1}]))
-        .mark_line(strokeDash=[3, 3], strokeWidth=1, opacity=0.6)
-        .encode(x=alt.X("at:Q"), y=alt.Y("at:Q"))
+        alt.Chart(alt.InlineData(values=[{"start": 0, "end": 1}]))
+        .mark_rule(strokeDash=[3, 3], strokeWidth=1)
+        .encode(x=alt.X("start:Q"), y=alt.Y("start:Q"), x2="end:Q", y2="end:Q")
     )
     curve = (
         alt.Chart(named_data())

@@ -69,7 +69,13 @@ def figure_config(theme: Theme) -> dict[str, object]:
             "labelLimit": 150,
             "tickColor": theme.line,
         },
-        "legend": {**words, "labelLimit": 220, "orient": "bottom", "columns": 3},
+        "legend": {
+            **words,
+            "labelLimit": 220,
+            "orient": "bottom",
+            "columns": 3,
+            "layout": {"bottom": {"direction": "vertical", "anchor": "start"}},
+        },
         "line": {"color": theme.calm},
         "mark": {"color": theme.calm},
         "range": {
