@@ -18,6 +18,7 @@ from reports.figures import (
     Panel,
     by_model,
     charted,
+    log_axis,
     named_data,
     places_named,
     present,
@@ -182,7 +183,7 @@ def _strips(part: pl.DataFrame, ends: tuple[float, float], outcomes: list[str]) 
         alt.Chart(named_data())
         .mark_point(filled=True, size=_SIZE, opacity=0.7)
         .encode(
-            x=_log_axis("x", "drawn_perplexity", "perplexity", ends),
+            x=log_axis("x", "drawn_perplexity", "perplexity", ends),
             y=alt.Y("method:N", sort=None, title=None),
             yOffset=alt.YOffset("jitter:Q", scale=alt.Scale(domain=[-0.3, 1.3])),
             color=alt.Color("outcome:N", title=None, scale=alt.Scale(domain=outcomes)),
@@ -206,8 +207,8 @@ def _scatter(
         alt.Chart(named_data())
         .mark_point(size=_SIZE, opacity=0.75)
         .encode(
-            x=_log_axis("x", "drawn_abs_denominator", "|denominator|", across),
-            y=_log_axis("y", "drawn_perplexity_ratio", "perplexity after / before", up),
+            x=log_axis("x", "drawn_abs_denominator", "|denominator|", across),
+            y=log_axis("y", "drawn_perplexity_ratio", "perplexity after / before", up),
             color=alt.Color("place:N", title="subject", scale=alt.Scale(domain=places)),
             shape=alt.Shape("method:N", sort=None),
             tooltip=_said("abs_denominator", "perplexity_ratio"),
@@ -217,19 +218,6 @@ def _scatter(
     at = None if limit is None else limit / before
     lines = [_rule("y", at, dashed=True)] if at is not None and up[0] <= at <= up[1] else []
     return charted(*lines, points, height=SQUARE)
-
-
-def _log_axis(channel: str, column: str, title: str, ends: tuple[float, float]) -> alt.X | alt.Y:
-    """Return a logarithmic axis with a tick at each power of ten that there is room for."""
-    low, high = (round(math.log10(end)) for end in ends)
-    step = max(1, -(-(high - low) // 6))
-    made = alt.X if channel == "x" else alt.Y
-    return made(
-        f"{column}:Q",
-        title=title,
-        scale=alt.Scale(type="log", domain=list(ends), nice=False),
-        axis=alt.Axis(values=[10.0**power for power in range(low, high + 1, step)], format="~g"),
-    )
 
 
 def _kind_shape(column: str) -> alt.Shape:

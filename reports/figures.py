@@ -129,3 +129,16 @@ def reach_of(values: pl.Series) -> tuple[float, float]:
         return 1.0, 10.0
     low, high = (math.log10(float(end)) for end in (known.min(), known.max()))  # type: ignore[arg-type]  # they are floats
     return 10.0 ** math.floor(low), 10.0 ** max(math.ceil(high), math.floor(low) + 1)
+
+
+def log_axis(channel: str, column: str, title: str, ends: tuple[float, float]) -> alt.X | alt.Y:
+    """Return a logarithmic axis between powers of ten, with ticks at those there is room for."""
+    low, high = (round(math.log10(end)) for end in ends)
+    step = max(1, -(-(high - low) // 6))
+    made = alt.X if channel == "x" else alt.Y
+    return made(
+        f"{column}:Q",
+        title=title,
+        scale=alt.Scale(type="log", domain=list(ends), nice=False),
+        axis=alt.Axis(values=[10.0**power for power in range(low, high + 1, step)], format="~g"),
+    )

@@ -14,7 +14,7 @@ from reports.figures import (
     named_data,
     present,
 )
-from reports.wording import percent
+from reports.wording import count, percent
 from storage.figures import StudyFigures
 
 _SOLVED = "solved"
@@ -48,7 +48,7 @@ def key_figures(shown: StudyFigures) -> tuple[Figure, ...]:
             caption=(
                 "Keys in two principal components; C\N{SUPERSCRIPT MINUS}\N{SUPERSCRIPT ONE}"
                 "k\N{COMBINING MACRON} in a space of its own. Shape says which key, colour which "
-                "request. Of many requests some are drawn."
+                f"request. {_drawn(rows)}"
             ),
             description="Keys of the requests in two principal components, by group.",
             panels=_panels(rows, "pca"),
@@ -121,6 +121,13 @@ def _grouped(rows: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def _drawn(rows: pl.DataFrame) -> str:
+    """Return how many requests are drawn."""
+    looked_at = rows.unique(["model", "layer"])["n_requests"].sum()
+    n_drawn = rows.unique(["model", "layer", "request_id"]).height
+    return f"{count(n_drawn)} of {count(looked_at)} requests drawn."
+
+
 def _by_layer(rows: pl.DataFrame) -> list[tuple[str, pl.DataFrame]]:
     """Return each model and layer with its rows."""
     return [
@@ -147,7 +154,8 @@ def _panels(rows: pl.DataFrame, space: str) -> tuple[Panel, ...]:
             )
             what = _KINDS[_SOLVED] if is_solved else "keys"
             titles = _titles(own, space, "solved" if is_solved else "keys")
-            panels.append(Panel(f"{label}: {what}", _points(groups, titles), drawn))
+            kinds = present(own, "named_kind", _KINDS.values())
+            panels.append(Panel(f"{label}: {what}", _points(groups, kinds, titles), drawn))
     return tuple(panels)
 
 
@@ -159,8 +167,8 @@ def _titles(part: pl.DataFrame, space: str, variance: str) -> tuple[str, str]:
     return f"component 1 ({percent(across)})", f"component 2 ({percent(up)})"
 
 
-def _points(groups: list[str], titles: tuple[str, str]) -> AnyChart:
-    kinds = [*_KINDS.values()]
+def _points(groups: list[str], kinds: list[str], titles: tuple[str, str]) -> AnyChart:
+    shapes = dict(zip(_KINDS.values(), _SHAPES, strict=True))
     return charted(
         alt.Chart(named_data())
         .mark_point(size=30, opacity=0.7)
@@ -176,7 +184,7 @@ def _points(groups: list[str], titles: tuple[str, str]) -> AnyChart:
             shape=alt.Shape(
                 "named_kind:N",
                 title="key",
-                scale=alt.Scale(domain=kinds, range=_SHAPES),
+                scale=alt.Scale(domain=kinds, range=[shapes[kind] for kind in kinds]),
                 legend=alt.Legend(columns=1, labelLimit=320),
             ),
             tooltip=[
@@ -189,7 +197,7 @@ def _points(groups: list[str], titles: tuple[str, str]) -> AnyChart:
 
 
 def _bare() -> alt.Axis:
-    return alt.Axis(labels=False, ticks=False, grid=False)
+    return alt.Axis(labels=False, ticks=False, grid=False, titlePadding=8)
 
 
 def _observations(n_lines: int) -> AnyChart:

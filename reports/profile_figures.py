@@ -11,7 +11,9 @@ from reports.figures import (
     Panel,
     by_model,
     charted,
+    log_axis,
     named_data,
+    reach_of,
 )
 from storage.figures import StudyFigures
 
@@ -110,10 +112,11 @@ def _position_panels(
     floor = pl.min_horizontal(value, pl.max_horizontal(low, value / 10)) if log else low
     drawn = rows.with_columns(value.alias("value"), floor.alias("low"), high.alias("high"))
     finite = drawn.filter(pl.all_horizontal(pl.col("value", "low", "high").is_finite()))
+    ends = reach_of(pl.concat([finite["low"], finite["high"]])) if log else None
     return tuple(
         Panel(
             f"{model}, {stack}",
-            _lines(title, log=log),
+            _lines(title, ends),
             own.select(
                 "layer",
                 "position",
@@ -129,25 +132,25 @@ def _position_panels(
     )
 
 
-def _lines(title: str, *, log: bool) -> AnyChart:
-    scale = alt.Scale(type="log") if log else alt.Scale(zero=True)
+def _lines(title: str, ends: tuple[float, float] | None) -> AnyChart:
+    """Return a chart of values by position; logarithmic between ``ends``, linear without."""
     base = alt.Chart(named_data()).encode(
         x=alt.X("position:Q", title="position (from 0)", axis=alt.Axis(tickMinStep=1, format="d")),
         color=alt.Color(
-            "layer:O",
+            "layer:Q",
             title="block (from 0)",
-            scale=alt.Scale(range="ramp"),
-            legend=alt.Legend(columns=6, symbolType="stroke"),
+            legend=alt.Legend(tickMinStep=1, format="d", gradientLength=160),
         ),
+        detail="layer:N",
         tooltip=["layer:O", "position:Q", "value:Q", "low:Q", "high:Q"],
     )
-    reach = base.mark_rule(strokeWidth=1, opacity=0.7).encode(
-        y=alt.Y("low:Q", title=title, scale=scale), y2="high:Q"
+    low, value = (
+        log_axis("y", column, title, ends) if ends else alt.Y(f"{column}:Q", title=title)
+        for column in ("low", "value")
     )
-    line = base.mark_line(strokeWidth=2, point=alt.OverlayMarkDef(size=18)).encode(
-        y=alt.Y("value:Q", title=title, scale=scale)
-    )
-    if log:
+    reach = base.mark_rule(strokeWidth=1, opacity=0.7).encode(y=low, y2="high:Q")
+    line = base.mark_line(strokeWidth=2, point=alt.OverlayMarkDef(size=18)).encode(y=value)
+    if ends:
         return charted(reach, line, height=SQUARE)
     alike = (
         alt.Chart(named_data())

@@ -69,7 +69,8 @@ def _add_imported(folder: Folder) -> None:
 
 def _add_anatomy(folder: Folder, study_id: str, model_id: str) -> None:
     folder.add(
-        "anatomies", make_row("anatomies", anatomy_id="a", study_id=study_id, model_id=model_id)
+        "anatomies",
+        make_row("anatomies", anatomy_id="a", study_id=study_id, model_id=model_id, n_requests=30),
     )
     folder.add(
         "key_points",
