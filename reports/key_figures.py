@@ -123,7 +123,7 @@ def _grouped(rows: pl.DataFrame) -> pl.DataFrame:
 
 def _drawn(rows: pl.DataFrame) -> str:
     """Return how many requests are drawn."""
-    looked_at = rows.unique(["model", "layer"])["n_requests"].sum()
+    looked_at = int(rows.unique(["model", "layer"])["n_requests"].sum())
     n_drawn = rows.unique(["model", "layer", "request_id"]).height
     return f"{count(n_drawn)} of {count(looked_at)} requests drawn."
 

@@ -1,7 +1,8 @@
 """The README's picture: a figure of the demo study's rows as PNG, light and dark.
 
-``python -m reports.pictures`` draws it; with ``--check`` it says whether what is checked in was made
-of the rows and charts that there are. Pictures themselves are not compared: fonts differ by machine.
+``python -m reports.pictures`` draws it; with ``--check`` it says whether what is checked in was
+made of the rows and charts that there are. Pictures themselves are not compared: fonts differ by
+machine.
 """
 
 import argparse

@@ -1,5 +1,5 @@
 -- With the threshold lowered step by step: which share of the collapsed is caught, at which share of
--- false alarms? Shares are rounded to a thousandth, so that many edits make no more points.
+-- false alarms? Above 1,000 edits shares are rounded to half a percent: the curve needs no more.
 with judged as (
     select
         model,
@@ -14,7 +14,8 @@ totals as (
         model,
         method,
         count(*) filter (where is_collapsed) as n_collapsed,
-        count(*) filter (where not is_collapsed) as n_normal
+        count(*) filter (where not is_collapsed) as n_normal,
+        if(count(*) > 1000, 0.005, 0.00001) as step
     from judged
     group by all
     having n_collapsed > 0 and n_normal > 0
@@ -44,8 +45,8 @@ steps as (
 select distinct
     model,
     method,
-    round((n_false / n_normal)::double, 3) as false_alarms,
-    round((n_caught / n_collapsed)::double, 3) as caught
+    (round(n_false / n_normal / step) * step)::double as false_alarms,
+    (round(n_caught / n_collapsed / step) * step)::double as caught
 from steps
 inner join totals using (model, method)
 order by model, method, false_alarms, caught
