@@ -16,6 +16,8 @@ from editcollapse.places import place_name, place_of
 from editcollapse.specs import StudySpec
 from editcollapse.study_files import read_study
 from flows import surroundings, upkeep
+from flows.edit_command import EDITS
+from flows.edit_options import REFUSED
 from flows.forecast_command import FORECASTS
 from flows.import_command import import_results
 from flows.operations import OPERATIONS
@@ -51,9 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run(options: argparse.Namespace) -> int:
     """Run a study and print what it found."""
     study, place = read_study(options.study), place_of(options.results)
-    from editcollapse.planning import plan_study
+    from flows.guarded_plan import plan_guarded
 
-    plan_study(study, place.name)  # a mistake in the study is told before a server starts
+    plan_guarded(study, place.name)  # a mistake in the study is told before a server starts
     server = surroundings.prepare(place.here)
     screen = console()
     screen.print(f"study {study.name} with {server}; results in {shown(place.name)}", markup=False)
@@ -101,10 +103,10 @@ def plan(options: argparse.Namespace) -> int:
         for line in survey_lines(study, missing):
             screen.print(line, markup=False, soft_wrap=True)
         return 0
-    from editcollapse.planning import plan_study
+    from flows.guarded_plan import plan_guarded
     from flows.outlook import model_outlook
 
-    found = plan_study(study, place.name)
+    found = plan_guarded(study, place.name)
     outlooks = [model_outlook(found, model) for model in found.models]
     for line in plan_lines(found, outlooks):
         screen.print(line, markup=False, soft_wrap=True)
@@ -223,13 +225,14 @@ _COMMANDS = {
     "import": import_results,
     "pretrain": pretrain,
     **FORECASTS,
+    **EDITS,
     **OPERATIONS,
 }
 
 
 def _leave(status: int) -> None:
     """End the process; DuckDB's binding prints a page of leak notes where Python unwinds."""
-    if status == USER_ERROR:  # the last line is the sentence that says what to do
+    if status in {USER_ERROR, REFUSED}:  # the last line says what to do, or why nothing was done
         logging.disable()
         logging.raiseExceptions = False
     atexit._run_exitfuncs()  # noqa: SLF001  stops Prefect's temporary server

@@ -3,7 +3,7 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -95,20 +95,20 @@ def calibrate(options: argparse.Namespace) -> int:
 
     place = place_of(options.results)
     wanted = Wanted(options.recall, options.precision, options.threshold, options.ratio)
-    row = measure(folder_to_read(place), wanted)
-    _record(place, row)
-    show_calibration(row, ask(folder_to_read(place), "from forecast_skill where n_collapsed > 0"))
+    found = measure(folder_to_read(place), wanted)
+    _record(place, [row for _, row in found.rows])
+    show_calibration(found, ask(folder_to_read(place), "from forecast_skill where n_collapsed > 0"))
     return 0
 
 
-def _record(place: Place, row: ForecastCalibrationRow) -> None:
-    """Enter a calibration and publish it."""
+def _record(place: Place, rows: Sequence[ForecastCalibrationRow]) -> None:
+    """Enter calibrations and publish them."""
     from storage.rows import RowsFile
     from storage.sharing import publish, take_in
 
-    ref = ArtifactStore(place.name).put_rows("forecast_calibrations", [row])
+    ref = ArtifactStore(place.name).put_rows("forecast_calibrations", rows)
     taken = take_in(place, [RowsFile("forecast_calibrations", Path(ref.path), ref.digest)])
-    if taken.n_rows != 1:
+    if taken.n_rows != len(rows):
         raise ResultsError(
             f"the calibration was not entered into {place.name}. Run the command again."
         )

@@ -19,6 +19,7 @@ from editcollapse.study_rows import study_rows
 from flows.runners import one_at_a_time
 from flows.study_run import UNITS_PER_BATCH, StudyRun, Wait
 from flows.whole_study import do_and_publish
+from flows.worst_edits import continuation_units
 from tasks.forecasting import forecast_edits
 
 _DESCRIBING = {"datasets", "requests", "rejections", "value_settings"}
@@ -48,8 +49,9 @@ def collapse_forecast(study: StudySpec, results: str = "results") -> int | State
     """
     plan = plan_study(with_absolute_paths(study, Path.cwd()), results)
     run = StudyRun(plan)
-    # Forecasts in place of edits; neither evaluations, nor unedited models, nor a report.
-    run.expect(-1 - len(plan.models) * (1 + (UNITS_PER_BATCH - 1) * plan.n_batches))
+    # Forecasts in place of edits; neither evaluations, unedited models, texts nor a report.
+    left_out = 1 + (UNITS_PER_BATCH - 1) * plan.n_batches + continuation_units(plan)
+    run.expect(-1 - len(plan.models) * left_out)
     rows = [each for each in study_rows(plan) if each[0] in _DESCRIBING]
     run.rows.add([run.store.put_rows(table, those) for table, those in rows])
     stopped = do_and_publish(run, "forecast", lambda model: _forecast(run, model))

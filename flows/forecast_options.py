@@ -25,36 +25,7 @@ def add_forecasts(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
         "study", type=Path, nargs="?", metavar="STUDY.toml", help="forecast all edits of a study"
     )
     one = forecast.add_argument_group("one edit, in place of a study")
-    one.add_argument("--model", metavar="PATH_OR_ID", help="local folder or Hugging Face hub id")
-    one.add_argument("--prompt", metavar="TEXT", help="rewrite prompt with {} for the subject")
-    one.add_argument("--subject", metavar="TEXT", help="the entity whose fact is edited")
-    one.add_argument("--target", metavar="TEXT", help="the object to be written")
-    one.add_argument(
-        "--covariance",
-        default=FROM_RESULTS,
-        metavar="SOURCE",
-        help="where C comes from: results (what a study in --results uses; default), identity, or "
-        "a corpus: a text file or a hub dataset id",
-    )
-    one.add_argument(
-        "--layer", type=int, metavar="N", help="block to edit (default: the study's or preset's)"
-    )
-    one.add_argument(
-        "--tokens", type=int, metavar="N", default=100_000, help="of a corpus (default: 100000)"
-    )
-    one.add_argument(
-        "--damping", type=float, metavar="X", default=0.0, help="of a corpus's C (default: 0)"
-    )
-    one.add_argument("--revision", help="branch, tag or commit on the hub")
-    one.add_argument(
-        "--dtype", default="float32", choices=("float32", "bfloat16", "float16", "float64")
-    )
-    one.add_argument(
-        "--start-token",
-        default="tokenizer",
-        choices=("tokenizer", "never", "always"),
-        help="whether a start token (BOS) opens prompts",
-    )
+    add_one_edit(one, is_required=False)
     forecast.add_argument("--json", action="store_true", help="print JSON instead of tables")
     add_results(forecast)
 
@@ -94,3 +65,45 @@ def add_forecasts(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
         help="or above so many times the unedited model's (default: 10)",
     )
     add_results(calibrate)
+
+
+def add_one_edit(one: "argparse._ArgumentGroup", *, is_required: bool) -> None:
+    """Add the options that name one edit, and what its layer and C are.
+
+    Args:
+        one: the group of options.
+        is_required: whether the command is of one edit in any case.
+    """
+    for name, metavar, words in (
+        ("model", "PATH_OR_ID", "local folder or Hugging Face hub id"),
+        ("prompt", "TEXT", "rewrite prompt with {} for the subject"),
+        ("subject", "TEXT", "the entity whose fact is edited"),
+        ("target", "TEXT", "the object to be written"),
+    ):
+        one.add_argument(f"--{name}", metavar=metavar, required=is_required, help=words)
+    one.add_argument(
+        "--covariance",
+        default=FROM_RESULTS,
+        metavar="SOURCE",
+        help="where C comes from: results (what a study in --results uses; default), identity, or "
+        "a corpus: a text file or a hub dataset id",
+    )
+    one.add_argument(
+        "--layer", type=int, metavar="N", help="block to edit (default: the study's or preset's)"
+    )
+    one.add_argument(
+        "--tokens", type=int, metavar="N", default=100_000, help="of a corpus (default: 100000)"
+    )
+    one.add_argument(
+        "--damping", type=float, metavar="X", default=0.0, help="of a corpus's C (default: 0)"
+    )
+    one.add_argument("--revision", help="branch, tag or commit on the hub")
+    one.add_argument(
+        "--dtype", default="float32", choices=("float32", "bfloat16", "float16", "float64")
+    )
+    one.add_argument(
+        "--start-token",
+        default="tokenizer",
+        choices=("tokenizer", "never", "always"),
+        help="whether a start token (BOS) opens prompts",
+    )

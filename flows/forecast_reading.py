@@ -11,7 +11,7 @@ from editcollapse.forecast_orders import KnownSetup
 from editcollapse.model_files import ModelFiles, digest_model, locate_model
 from editcollapse.once import left_behind
 from editcollapse.orders import ModelOrder
-from editcollapse.places import Place, place_of
+from editcollapse.places import place_of
 from editcollapse.planning import ModelPlan, StudyPlan
 from editcollapse.presets import preset_for
 from editcollapse.record_fields import RecordError
@@ -20,16 +20,16 @@ from editcollapse.requests import EditRequest
 from editcollapse.runtime import asked_device
 from editcollapse.specs import CovarianceSpec, ModelSpec, TemplateSpec
 from editcollapse.verdicts import (
-    DEFAULT_THRESHOLDS,
     ForecastReport,
+    ModelThresholds,
     RequestForecast,
     Thresholds,
     by_request,
     judged,
 )
 from flows.forecast_options import FROM_RESULTS, IDENTITY
+from flows.guarded_plan import present_thresholds, published_folder
 from storage.calibration import thresholds
-from storage.database import SNAPSHOT
 from storage.forecasts import forecast_rows, known_setups, position_rows
 from storage.sharing import folder_to_read
 
@@ -40,14 +40,17 @@ def study_report(plan: StudyPlan) -> ForecastReport:
     Raises:
         ResultsError: they are not there.
     """
-    limits = thresholds(folder_to_read(place_of(plan.results)))
+    folder = folder_to_read(place_of(plan.results))
+    basis: list[ModelThresholds] = []
     found: list[RequestForecast] = []
     unusable: list[str] = []
     for model in plan.models:
+        limits = thresholds(folder, model.order.model_id)
+        basis.append(ModelThresholds(model.order.spec.name, limits, limits.basis))
         ours, left_out = _of_model(plan, model, limits)
         found += ours
         unusable += left_out
-    return ForecastReport(limits.basis, limits, tuple(found), tuple(unusable))
+    return ForecastReport(tuple(basis), tuple(found), tuple(unusable))
 
 
 def _of_model(
@@ -95,7 +98,7 @@ def edit_report(options: argparse.Namespace) -> ForecastReport:
     Raises:
         EditCollapseError: the model or C is missing, or the model cannot take the edit.
     """
-    request = _request(options)
+    request = asked_request(options)
     files = locate_model(options.model, options.revision)
     spec = ModelSpec(
         name="edited",
@@ -106,13 +109,12 @@ def edit_report(options: argparse.Namespace) -> ForecastReport:
     )
     model_id = digest_model(files, spec).model_id
     place = place_of(options.results)
-    published = _published(place)
-    limits = DEFAULT_THRESHOLDS if published is None else thresholds(published)
+    published, limits = published_folder(place), present_thresholds(place, model_id)
     known = None
     if options.covariance == FROM_RESULTS:
-        known = _known(published, model_id, options)
-    covariance = None if known is not None else _covariance(options)
-    order = _order(spec, model_id, files, known, options.layer)
+        known = known_setup(published, model_id, options)
+    covariance = None if known is not None else asked_covariance(options)
+    order = edited_model(spec, model_id, files, known, options.layer)
     from editcollapse.edit_setups import known_edit, new_edit
     from editcollapse.models import load_model
     from editcollapse.single_forecast import forecast_one
@@ -126,7 +128,12 @@ def edit_report(options: argparse.Namespace) -> ForecastReport:
     return forecast_one(loaded, files.source, setup, limits)
 
 
-def _request(options: argparse.Namespace) -> EditRequest:
+def asked_request(options: argparse.Namespace) -> EditRequest:
+    """Return the request that the command line names.
+
+    Raises:
+        StudyError: a word is missing, or the prompt has no slot.
+    """
     subject, target = options.subject.strip(), options.target.strip()
     if not subject or not target:
         raise StudyError("--subject and --target must hold a word each; one of them is blank.")
@@ -137,17 +144,7 @@ def _request(options: argparse.Namespace) -> EditRequest:
         raise StudyError(str(error)) from error
 
 
-def _published(place: Place) -> Path | None:
-    """Return the folder of the place's present snapshot; None where nothing was published."""
-    try:
-        place.fetch(SNAPSHOT.as_posix())
-    except FileNotFoundError:
-        return None
-    folder = folder_to_read(place)
-    return folder if (folder / SNAPSHOT).is_file() else None
-
-
-def _known(published: Path | None, model_id: str, options: argparse.Namespace) -> KnownSetup:
+def known_setup(published: Path | None, model_id: str, options: argparse.Namespace) -> KnownSetup:
     """Return the set-up of a study in the results folder.
 
     Raises:
@@ -182,7 +179,12 @@ def _known(published: Path | None, model_id: str, options: argparse.Namespace) -
     return known[0]
 
 
-def _covariance(options: argparse.Namespace) -> CovarianceSpec:
+def asked_covariance(options: argparse.Namespace) -> CovarianceSpec:
+    """Return where C is to come from, which is not the results folder.
+
+    Raises:
+        StudyError: a number is out of range.
+    """
     if options.covariance == IDENTITY:
         return CovarianceSpec(kind="identity")
     try:
@@ -196,7 +198,7 @@ def _covariance(options: argparse.Namespace) -> CovarianceSpec:
         ) from error
 
 
-def _order(
+def edited_model(
     spec: ModelSpec, model_id: str, files: ModelFiles, known: KnownSetup | None, layer: int | None
 ) -> ModelOrder:
     """Return layer and v* settings: the known set-up's, else the preset's."""

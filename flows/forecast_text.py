@@ -7,10 +7,10 @@ import polars as pl
 from pydantic_core import to_json
 from rich.table import Table
 
-from editcollapse.outcomes import ForecastCalibrationRow
 from editcollapse.verdicts import ForecastReport, MethodVerdict, RequestForecast, Verdict
 from flows.terminal import console, plain, print_frame
 from reports.wording import POSITIONS
+from storage.calibration import Calibration
 
 _SHOWN = 20
 """Requests that are listed; the database has all."""
@@ -53,7 +53,8 @@ def show_study(report: ForecastReport, methods: Sequence[str]) -> None:
             cells = (model, method, *(str(n_of[name]) for name in _VERDICTS), f"{largest:.3g}")
             counts.add_row(*(plain(cell) for cell in cells))
     screen.print(counts)
-    screen.print(report.basis, markup=False, soft_wrap=True)
+    for basis in _bases(report):
+        screen.print(basis, markup=False, soft_wrap=True)
     for sentence in report.unusable:
         screen.print(sentence, markup=False, soft_wrap=True)
     doubtful = [
@@ -115,22 +116,33 @@ def show_one(report: ForecastReport) -> None:
         screen.print(
             f"{each.forecast.method}: {each.verdict}. {each.why}", markup=False, soft_wrap=True
         )
-    screen.print(report.basis, markup=False, soft_wrap=True)
+    screen.print(report.basis[0].basis, markup=False, soft_wrap=True)
 
 
-def show_calibration(row: ForecastCalibrationRow, skill: pl.DataFrame) -> None:
-    """Print the thresholds, what they were taken from, and how well they do there."""
+def show_calibration(found: Calibration, skill: pl.DataFrame) -> None:
+    """Print each model's thresholds, what they were taken from, and how well they do there."""
     screen = console()
-    screen.print(
-        f"at risk from a change bound of {row.at_risk_at:.4g} on, will collapse from "
-        f"{row.collapse_at:.4g}; from {row.n_edits} measured edits of {row.n_models} model"
-        f"{'' if row.n_models == 1 else 's'}, {row.n_collapsed} of which collapsed; AUC "
-        f"{row.auc:.4f}\nlargest bound of a normal edit {row.largest_normal:.4g}, smallest of a "
-        f"collapsed one {row.smallest_collapsed:.4g}; stored as {row.calibration_id}",
-        markup=False,
-        soft_wrap=True,
-    )
+    for name, row in found.rows:
+        screen.print(
+            f"{name}: at risk from a change bound of {row.at_risk_at:.4g} on, will collapse from "
+            f"{row.collapse_at:.4g}; from {row.n_edits} measured edits, {row.n_collapsed} of which "
+            f"collapsed; AUC {row.auc:.4f}\nlargest bound of a normal edit "
+            f"{row.largest_normal:.4g}, smallest of a collapsed one {row.smallest_collapsed:.4g}; "
+            f"stored as {row.calibration_id}",
+            markup=False,
+            soft_wrap=True,
+        )
+    for sentence in found.left_out:
+        screen.print(f"default thresholds for {sentence}", markup=False, soft_wrap=True)
     print_frame(skill.select(_SKILL))
+
+
+def _bases(report: ForecastReport) -> list[str]:
+    """Return what verdicts rest on, once for all models that share it."""
+    models: dict[str, list[str]] = {}
+    for each in report.basis:
+        models.setdefault(each.basis, []).append(each.model)
+    return [f"{', '.join(names)}: {basis}" for basis, names in models.items()]
 
 
 def _line(one: RequestForecast, each: MethodVerdict) -> str:

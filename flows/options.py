@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from editcollapse import __version__
+from flows.edit_options import add_edit
 from flows.forecast_options import add_forecasts
 from flows.import_command import add_import
 from flows.operation_options import add_operations
@@ -115,6 +116,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     _results(rebuild)
     add_forecasts(commands)
+    add_edit(commands)
     add_upkeep(commands)
     add_import(commands)
 

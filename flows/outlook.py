@@ -1,7 +1,9 @@
 """What a study would run, what is cached, and how much memory it takes; touches no GPU."""
 
 import dataclasses
+from collections.abc import Iterable
 
+from editcollapse.artifacts import ArtifactStore
 from editcollapse.budgets import (
     ModelSize,
     Work,
@@ -10,10 +12,14 @@ from editcollapse.budgets import (
     loaded_bytes,
     packed_bytes,
 )
+from editcollapse.continuation_orders import MostDamaging
+from editcollapse.guarded_batches import known_orders
 from editcollapse.once import left_behind
+from editcollapse.orders import EditOrder
 from editcollapse.passes import MomentPass
 from editcollapse.planning import ModelPlan, StudyPlan
 from editcollapse.runtime import asked_tokens, free_host_bytes, host_bytes
+from flows.worst_edits import continuation_units
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -68,21 +74,23 @@ class ModelOutlook:
 def model_outlook(plan: StudyPlan, model: ModelPlan) -> ModelOutlook:
     """Return which units of a model are cached, and an estimate of its memory."""
     templates, moment = left_behind(model.templates), left_behind(model.moment)
-    n_edits = n_evaluations = 0
+    counts = _BatchCounts(n_batches=plan.n_batches)
+    worst = MostDamaging(ArtifactStore(plan.results), plan.study.evaluation.continuations)
     if templates is not None and moment is not None:
-        for order in plan.edit_orders(model, templates, moment):
-            edits = left_behind(order)
-            if edits is not None:
-                n_edits += 1
-                n_evaluations += left_behind(plan.evaluate_order(order, edits)) is not None
+        counts = _batch_counts(plan, known_orders(plan, model, templates, moment), worst)
+    foreseen: tuple[UnitCount, ...] = ()
+    if model.guard is not None:
+        foreseen = (UnitCount("forecasts", plan.n_batches, counts.n_foreseen),)
     unedited = left_behind(plan.unedited_order(model))
     units = (
         UnitCount("context templates", 1, int(templates is not None)),
         *_shard_counts(MomentPass.of(plan, model), is_merged=moment is not None),
         UnitCount("covariance", 1, int(moment is not None)),
         UnitCount("unedited model", 1, int(unedited is not None)),
-        UnitCount("edit batches", plan.n_batches, n_edits),
-        UnitCount("evaluation batches", plan.n_batches, n_evaluations),
+        *foreseen,
+        UnitCount("edit batches", counts.n_batches, counts.n_edited),
+        UnitCount("evaluation batches", counts.n_batches, counts.n_evaluated),
+        *_continuation_counts(plan, model, worst, is_measured=counts.is_measured),
     )
     size = ModelSize(
         family=model.files.architecture.family,
@@ -112,6 +120,49 @@ def model_outlook(plan: StudyPlan, model: ModelPlan) -> ModelOutlook:
     )
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class _BatchCounts:
+    """Batches of edits, and how many of their units are cached."""
+
+    n_batches: int
+    """Behind a guard, a batch counts as one until it has been foreseen."""
+    n_foreseen: int = 0
+    n_edited: int = 0
+    n_evaluated: int = 0
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether all that is to be edited is measured."""
+        return self.n_evaluated == self.n_batches
+
+
+def _batch_counts(
+    plan: StudyPlan,
+    known: Iterable[tuple[EditOrder, tuple[EditOrder, ...] | None]],
+    worst: MostDamaging,
+) -> _BatchCounts:
+    """Return the counts of a model's batches.
+
+    Args:
+        plan: the study.
+        known: the batches with the orders of their edits, as ``known_orders``.
+        worst: is given what is measured.
+    """
+    n_batches = n_foreseen = n_edited = n_evaluated = 0
+    for _, orders in known:
+        n_foreseen += orders is not None
+        n_batches += 1 if orders is None else len(orders)
+        for order in orders or ():
+            edits = left_behind(order)
+            if edits is not None:
+                n_edited += 1
+                measured = left_behind(plan.evaluate_order(order, edits))
+                if measured is not None:
+                    n_evaluated += 1
+                    worst.add(order, edits, measured)
+    return _BatchCounts(n_batches, n_foreseen, n_edited, n_evaluated)
+
+
 def _shard_counts(moments: MomentPass, *, is_merged: bool) -> tuple[UnitCount, ...]:
     """Return the count of the corpus's shards: exact once it is cut, else at most so many.
 
@@ -126,6 +177,17 @@ def _shard_counts(moments: MomentPass, *, is_merged: bool) -> tuple[UnitCount, .
         orders = moments.shard_orders(corpus)
         n_cached = sum(left_behind(order) is not None for order in orders)
     return (UnitCount("covariance shards", n_shards, n_cached),)
+
+
+def _continuation_counts(
+    plan: StudyPlan, model: ModelPlan, worst: MostDamaging, *, is_measured: bool
+) -> tuple[UnitCount, ...]:
+    """Return the count of the texts of the worst edits: which they are is known when all are."""
+    order = worst.order(plan.results, model.order)
+    if continuation_units(plan) == 0 or (is_measured and order is None):
+        return ()
+    is_there = is_measured and order is not None and left_behind(order) is not None
+    return (UnitCount("texts of the worst", 1, int(is_there)),)
 
 
 def _forwards(

@@ -34,6 +34,13 @@ def plan_lines(plan: "StudyPlan", outlooks: "Sequence[ModelOutlook]") -> Iterato
             f"({order.layer_source}), v* {order.values.steps} steps, covariance "
             f"{outlook.plan.moment.covariance.kind}"
         )
+        guard = outlook.plan.guard
+        if guard is not None:
+            yield (
+                f"  guard: {guard.policy} from a change bound of {guard.acts_from:.4g} on "
+                f"({guard.acts_at}); {guard.thresholds.basis}; its edit batches are known once "
+                "they are foreseen"
+            )
         for unit in outlook.units:
             to_run = unit.n_units - unit.n_cached
             yield f"  {unit.kind:<20} {unit.n_cached} cached, {to_run} to run"

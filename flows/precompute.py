@@ -14,6 +14,7 @@ from editcollapse.study_files import with_absolute_paths
 from flows.runners import one_at_a_time
 from flows.study_run import UNITS_PER_BATCH, StudyRun
 from flows.whole_study import do_and_publish
+from flows.worst_edits import continuation_units
 
 
 @flow(
@@ -38,8 +39,9 @@ def precompute_covariance(
     """
     plan = plan_study(with_absolute_paths(study, Path.cwd()), results)
     run = StudyRun(plan)
-    # Neither edits, nor evaluations, nor unedited models, nor a report.
-    run.expect(-1 - len(plan.models) * (1 + UNITS_PER_BATCH * plan.n_batches))
+    # Neither edits, nor evaluations, nor unedited models, nor texts of the worst, nor a report.
+    left_out = 1 + UNITS_PER_BATCH * plan.n_batches + continuation_units(plan)
+    run.expect(-1 - len(plan.models) * left_out)
     stopped = do_and_publish(run, "covariance", run.prepare)
     if stopped is not None:
         return stopped

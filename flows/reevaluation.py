@@ -12,13 +12,15 @@ from prefect import Task, flow
 from prefect.client.schemas.objects import State
 
 from editcollapse.errors import ResultsError
+from editcollapse.guarded_batches import known_orders
 from editcollapse.once import left_behind
 from editcollapse.orders import EditOrder, Manifest, Order
-from editcollapse.planning import ModelPlan, StudyPlan, plan_study
+from editcollapse.planning import ModelPlan, StudyPlan
 from editcollapse.specs import EvaluationSpec, StudySpec
 from editcollapse.study_files import with_absolute_paths
+from flows.guarded_plan import plan_guarded
 from flows.runners import one_at_a_time
-from flows.study_run import StudyRun, Wait
+from flows.study_run import UNITS_PER_BATCH, StudyRun, Wait
 from flows.whole_study import edit_and_report
 
 
@@ -28,6 +30,8 @@ class StoredEditsRun(StudyRun):
     Args:
         plan: the study, with what is to be measured now.
     """
+
+    units_per_batch = UNITS_PER_BATCH - 1
 
     def __init__(self, plan: StudyPlan) -> None:
         super().__init__(plan)
@@ -62,7 +66,7 @@ def reevaluate(
     Args:
         study: the study whose edits are stored; paths are absolute, or relative to the working
             directory.
-        evaluation: what to measure them on now.
+        evaluation: what to measure them on now; no text is continued again.
         results: folder or URL that the study was written to.
 
     Raises:
@@ -84,8 +88,9 @@ def plan_reevaluation(study: StudySpec, evaluation: EvaluationSpec, results: str
         ResultsError: edits of the study are not stored.
         EditCollapseError: an input is missing or unusable.
     """
-    again = with_absolute_paths(study.model_copy(update={"evaluation": evaluation}), Path.cwd())
-    plan = plan_study(again, results)
+    measured = evaluation.model_copy(update={"continuations": 0})  # no edit writes anything new
+    again = with_absolute_paths(study.model_copy(update={"evaluation": measured}), Path.cwd())
+    plan = plan_guarded(again, results)
     n_missing = sum(1 for model in plan.models for _ in _unstored(plan, model))
     if n_missing:
         raise _missing(plan, n_missing)
@@ -98,9 +103,10 @@ def _unstored(plan: StudyPlan, model: ModelPlan) -> Iterator[int]:
     if templates is None or moment is None:  # without them, no edit can be named
         yield from range(plan.n_batches)
         return
-    for order in plan.edit_orders(model, templates, moment):
-        if left_behind(order) is None:
-            yield order.batch_index
+    for batch, orders in known_orders(plan, model, templates, moment):
+        # Behind a guard, a batch that was never foreseen was never edited either.
+        if orders is None or any(left_behind(order) is None for order in orders):
+            yield batch.batch_index
 
 
 def _missing(plan: StudyPlan, n_missing: int) -> ResultsError:

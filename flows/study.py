@@ -9,9 +9,9 @@ from pathlib import Path
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from editcollapse.planning import plan_study
 from editcollapse.specs import StudySpec
 from editcollapse.study_files import with_absolute_paths
+from flows.guarded_plan import plan_guarded
 from flows.runners import one_at_a_time
 from flows.study_run import StudyRun
 from flows.whole_study import edit_and_report
@@ -38,5 +38,5 @@ def collapse_study(study: StudySpec, results: str = "results") -> str | State[st
     Raises:
         EditCollapseError: an input is missing or unusable.
     """
-    plan = plan_study(with_absolute_paths(study, Path.cwd()), results)
+    plan = plan_guarded(with_absolute_paths(study, Path.cwd()), results)
     return edit_and_report(StudyRun(plan), "study")

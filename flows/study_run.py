@@ -10,6 +10,7 @@ from typing import Any
 from prefect import Task
 
 from editcollapse.artifacts import ArtifactRef, ArtifactStore
+from editcollapse.continuation_orders import MostDamaging
 from editcollapse.errors import EditCollapseError
 from editcollapse.orders import EditOrder, Manifest, Order, ReportOrder
 from editcollapse.outcomes import RejectionRow, StudyEditRow
@@ -22,8 +23,10 @@ from editcollapse.study_rows import study_rows
 from flows.bookkeeping import RowsToRecord
 from flows.cancelling import CancellationWatch
 from flows.covariance import measured_moment, units_at_most
+from flows.guarded_run import guarded_orders
 from flows.records import has_record, records_folder, remove_foreign_record
 from flows.running import Result, is_unit, started
+from flows.worst_edits import continuation_units, continue_worst
 from storage.database import StoreBusyError
 from tasks.editing import apply_edits
 from tasks.evaluation import evaluate_edits
@@ -61,7 +64,7 @@ class _Measured:
 
 def units_of(plan: StudyPlan, model: ModelPlan) -> int:
     """Return how many units one model has, if none of them is skipped."""
-    units = UNITS_PER_MODEL + UNITS_PER_BATCH * plan.n_batches
+    units = UNITS_PER_MODEL + UNITS_PER_BATCH * plan.n_batches + continuation_units(plan)
     return units + units_at_most(MomentPass.of(plan, model))
 
 
@@ -71,6 +74,9 @@ class StudyRun:
     Args:
         plan: the study with its inputs identified.
     """
+
+    units_per_batch = UNITS_PER_BATCH
+    """Units that a batch is computed in."""
 
     def __init__(self, plan: StudyPlan) -> None:
         self.plan = plan
@@ -104,18 +110,28 @@ class StudyRun:
         unedited = self.compute(unedited_model, self.plan.unedited_order(model))
         self.rows.add(unedited.rows)
         at_once = self.plan.study.runner.workers
+        worst = MostDamaging(self.store, self.plan.study.evaluation.continuations)
         editing: deque[_Edits] = deque()
         measuring: deque[_Measured] = deque()
-        for order in self.plan.edit_orders(model, templates, moment):
+        for order in self.orders(model, templates, moment):
             editing.append(_Edits(order, self.start(apply_edits, order)))
             if len(editing) == at_once:
                 measuring.append(self._measure(editing.popleft()))
             if len(measuring) == at_once:
-                self._enter(model, measuring.popleft())
+                self._enter(model, measuring.popleft(), worst)
         measuring += [self._measure(edits) for edits in editing]
         for measured in measuring:
-            self._enter(model, measured)
+            self._enter(model, measured, worst)
+        continue_worst(self, self.rows, self.plan, model, worst)
         self.rows.enter()
+
+    def orders(
+        self, model: ModelPlan, templates: Manifest, moment: Manifest
+    ) -> Iterator[EditOrder]:
+        """Return the orders of the edits of one model: all that are asked for, or are let pass."""
+        if model.guard is None:
+            return self.plan.edit_orders(model, templates, moment)
+        return guarded_orders(self, model.guard, model, templates, moment)
 
     def _measure(self, edits: _Edits) -> _Measured:
         """Wait for the edits of a batch; start to measure them."""
@@ -123,10 +139,11 @@ class StudyRun:
         order = self.plan.evaluate_order(edits.order, done)
         return _Measured(edits.order, done, self.start(evaluate_edits, order))
 
-    def _enter(self, model: ModelPlan, measured: _Measured) -> None:
+    def _enter(self, model: ModelPlan, measured: _Measured, worst: MostDamaging) -> None:
         """Wait for the measurements of a batch; hand its rows to the database."""
         order, edits = measured.order, measured.edits
         done = measured.wait()
+        worst.add(order, edits, done)
         unusable = dict(edits.unusable)
         members = [
             StudyEditRow(self.plan.study_id, order.edit_id(method, request.request_id))

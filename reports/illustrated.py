@@ -94,17 +94,22 @@ def _perplexities(shown: StudyFigures) -> Section:
 
 
 def _skill(shown: StudyFigures) -> Section:
-    figures = ("edits", "collapsed", "AUC", "flagged that collapsed", "collapsed that were flagged")
-    rows = list(_rows(shown.skill.frame))
+    figures = (
+        "edits",
+        "collapsed",
+        "AUC",
+        "at risk from",
+        "flagged that collapsed",
+        "collapsed that were flagged",
+    )
     return Section(
         name="skill",
         title="What the forecast foresaw",
         sentences=(
             (
-                "The forecast knows keys and C alone, no edit: flagged are edits whose bound is at "
-                f"least {number(rows[0]['at_risk_at'])}, and from "
-                f"{number(rows[0]['collapse_at'])} on it says that they will collapse the model. "
-                "On edits that a calibration was taken from, the figures are in-sample."
+                "The forecast knows keys and C alone, no edit: flagged are edits that it calls at "
+                "risk or worse by their model's thresholds. On edits that a calibration was taken "
+                "from, the figures are in-sample."
             ),
         ),
         table=Table(
@@ -116,10 +121,11 @@ def _skill(shown: StudyFigures) -> Section:
                     count(row["n_edits"]),
                     count(row["n_collapsed"]),
                     number(row["auc"]),
+                    number(row["at_risk_at"]),
                     _share(row, "precision"),
                     _share(row, "recall"),
                 )
-                for row in rows
+                for row in _rows(shown.skill.frame)
             ),
             numeric=frozenset(figures),
         ),

@@ -48,12 +48,14 @@ class Section:
 
 def report_sections(found: StudyFindings) -> tuple[Section, ...]:
     """Return a study's report, part by part."""
-    from reports.comparing import comparison  # which is made of the parts above
+    from reports.comparing import comparison  # these are made of the parts above
+    from reports.guarded import guarded
 
     return (
         _incidence(found),
         _positions(found),
         *comparison(found),
+        *guarded(found),
         _denominators(found),
         _worst(found),
         _models(found),

@@ -19,8 +19,16 @@ from storage.database import SNAPSHOT, open_snapshot
 from storage.queries import query_text
 
 _THRESHOLDS = """
-    select at_risk_at, collapse_at, calibration_id, n_edits, n_collapsed, n_models, is_default
+    select at_risk_at, collapse_at, calibration_id, n_edits, n_collapsed, is_default
     from forecast_thresholds
+    where model_id = $1 or model_id is null
+    order by model_id nulls last
+"""
+_MODELS = """
+    select model_id, string_agg(distinct model, ', ' order by model) as name
+    from forecast_outcomes
+    group by model_id
+    order by name, model_id
 """
 
 
@@ -45,33 +53,66 @@ class Wanted:
                 )
 
 
-def calibrate(results: Path, wanted: Wanted) -> ForecastCalibrationRow:
-    """Return thresholds from all published edits that have a forecast and a measurement.
+@dataclasses.dataclass(frozen=True, slots=True)
+class Calibration:
+    """What a calibration found."""
+
+    rows: tuple[tuple[str, ForecastCalibrationRow], ...]
+    """Model by model, with what its studies call it."""
+    left_out: tuple[str, ...]
+    """A sentence for each model whose edits give no thresholds."""
+
+
+def calibrate(results: Path, wanted: Wanted) -> Calibration:
+    """Return each model's thresholds, from its published edits with forecast and measurement.
 
     Args:
         results: the results folder.
         wanted: what the thresholds have to reach.
 
     Raises:
-        ResultsError: there are no results yet, or too few to tell the two kinds of edits apart.
+        ResultsError: there are no results yet, or no model has enough to tell the two kinds of
+            edits apart.
     """
+    rows, left_out = [], []
     with published(results) as snapshot:
-        answer = snapshot.sql(query_text("calibration"), params=dataclasses.asdict(wanted))
-        values: dict[str, Any] = answer.pl().row(0, named=True)
+        for model_id, name in snapshot.execute(_MODELS).fetchall():
+            answer = snapshot.sql(
+                query_text("calibration"),
+                params=dataclasses.asdict(wanted) | {"model_id": model_id},
+            )
+            values: dict[str, Any] = answer.pl().row(0, named=True)
+            lacking = _lacking(values)
+            if lacking:
+                left_out.append(f"{name}: {lacking}")
+            else:
+                rows.append((name, _row(model_id, values, wanted)))
+    if not rows:
+        found = "; ".join(left_out) or "no edit has a forecast and a measurement"
+        raise ResultsError(
+            f"cannot calibrate the forecast from {results}: {found}. Forecast a study that has run "
+            "and in which some edits collapse: python -m flows forecast STUDY.toml"
+        )
+    return Calibration(tuple(rows), tuple(left_out))
+
+
+def _lacking(values: dict[str, Any]) -> str:
+    """Return what keeps a model's edits from giving thresholds; empty where nothing does."""
     n_edits, n_collapsed = values["n_edits"], values["n_collapsed"]
     if not 0 < n_collapsed < n_edits:
-        raise ResultsError(
-            f"cannot calibrate the forecast from {results}: of {n_edits} edits with a forecast and "
-            f"a measurement {n_collapsed} collapsed, and both kinds are needed. Forecast a study "
-            "that has run and in which some edits collapse: python -m flows forecast STUDY.toml"
+        return (
+            f"of {n_edits} edits with a forecast and a measurement {n_collapsed} collapsed, and "
+            "both kinds are needed"
         )
     if not math.isfinite(values["at_risk_at"]):
-        raise ResultsError(
-            f"cannot calibrate the forecast from {results}: the edits that collapsed have no "
-            "finite bound. Run a study with more edits."
-        )
+        return "the edits that collapsed have no finite bound"
+    return ""
+
+
+def _row(model_id: str, values: dict[str, Any], wanted: Wanted) -> ForecastCalibrationRow:
     return ForecastCalibrationRow(
-        calibration_id=digest("calibration", NUMERICS, values["data_digest"], wanted),
+        calibration_id=digest("calibration", NUMERICS, model_id, values["data_digest"], wanted),
+        model_id=model_id,
         calibrated_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
         collapse_threshold=wanted.threshold,
         collapse_ratio=wanted.ratio,
@@ -82,14 +123,14 @@ def calibrate(results: Path, wanted: Wanted) -> ForecastCalibrationRow:
     )
 
 
-def thresholds(results: Path) -> Thresholds:
-    """Return the thresholds that verdicts on published results use.
+def thresholds(results: Path, model_id: str) -> Thresholds:
+    """Return the thresholds that verdicts on a model's edits use: its own, or the default.
 
     Raises:
         ResultsError: there are no results yet.
     """
     with published(results) as snapshot:
-        (found,) = snapshot.execute(_THRESHOLDS).fetchall()
+        (found, *_) = snapshot.execute(_THRESHOLDS, [model_id]).fetchall()
     return Thresholds(*found)
 
 

@@ -95,13 +95,16 @@ def _lines(number: int, recipe: Recipe, answer: pl.DataFrame) -> Iterator[str]:
 
 
 def _cell(value: Any) -> str:
-    """Return a value in at most four significant figures, as text that does not end its cell."""
+    """Return a value in at most four significant figures, as text that does not end its cell.
+
+    Line breaks become blanks: a row of the table is a line.
+    """
     if value is None:
         return "NULL"
     if isinstance(value, float):
         # Sums differ in their last bits from run to run; half-way cases must not show that.
         return f"{float(f'{value:.10g}'):.4g}" if math.isfinite(value) else str(value)
-    return str(value).replace("|", "\\|")
+    return " ".join(str(value).split()).replace("|", "\\|")
 
 
 if __name__ == "__main__":

@@ -60,6 +60,8 @@ class StudyFindings:
     """Query ``worst_edits``."""
     comparison: Answer
     """Query ``compare_in_study``; empty with one method and one model."""
+    guard: Answer
+    """Query ``guard_in_study``; empty where the study has no guard."""
 
 
 def findings(results: Path, study_id: str) -> StudyFindings:
@@ -106,6 +108,7 @@ def findings(results: Path, study_id: str) -> StudyFindings:
             denominators=answer_for(connection, "denominators_by_outcome", study_id),
             worst=answer_for(connection, "worst_edits", study_id),
             comparison=answer_for(connection, "compare_in_study", study_id),
+            guard=answer_for(connection, "guard_in_study", study_id),
         )
 
 

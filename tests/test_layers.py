@@ -60,7 +60,14 @@ TORCH_FREE = (
     "study_files",
     "surveys",
     "forecast_orders",
+    "continuation_orders",
     "verdicts",
+    "spec_parts",
+    "guard_specs",
+    "guarding",
+    "guarded_batches",
+    "guard_rows",
+    "known_setups",
 )
 HEAVY = {"torch", "transformers"}
 STORAGE_SIDE = {"recording", "reporting"}

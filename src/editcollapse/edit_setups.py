@@ -2,11 +2,12 @@
 
 import dataclasses
 
-from editcollapse.artifacts import ArtifactRef, ArtifactStore
+from editcollapse.artifacts import ArtifactStore
 from editcollapse.corpora import open_corpus
 from editcollapse.devices import tokens_per_forward
 from editcollapse.fingerprints import digest
 from editcollapse.forecast_orders import KnownSetup
+from editcollapse.known_setups import moment_ref
 from editcollapse.methods import METHODS
 from editcollapse.models import LoadedModel
 from editcollapse.moments import MomentSolver, measure_moment
@@ -43,7 +44,7 @@ def known_edit(
         MomentError: C has no Cholesky factor.
     """
     store = ArtifactStore(results)
-    ref = None if known.moment_digest is None else _moment_ref(store, known.moment_digest)
+    ref = None if known.moment_digest is None else moment_ref(store, known.moment_digest)
     solver = MomentSolver(None if ref is None else store.tensors(ref)["moment"], known.damping)
     edits = _batch_of_one(results, model, known.templates, known.covariance_id, request)
     return EditSetup(edits, solver, str(known))
@@ -91,16 +92,6 @@ def new_edit(
     n_templates = len(drawn.templates)
     summary = f"layer {model.layer} ({model.layer_source}), {what}, {n_templates} templates drawn"
     return EditSetup(edits, solver, f"{summary}, clamp factor {model.values.clamp_factor:g}")
-
-
-def _moment_ref(store: ArtifactStore, moment_digest: str) -> ArtifactRef:
-    """Return the reference of a file of C, of which the database keeps the digest."""
-    path = f"artifacts/moments/{moment_digest}.safetensors"
-    try:
-        n_bytes = store.place.fetch(path).stat().st_size
-    except OSError:
-        n_bytes = 0  # the store says that it is missing
-    return ArtifactRef(digest=moment_digest, path=path, n_bytes=n_bytes)
 
 
 def _batch_of_one(

@@ -266,6 +266,7 @@ class ForecastCalibrationRow:
     smallest_collapsed: float
     at_risk_at: float
     collapse_at: float
+    model_id: str | None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """From a study to orders: what is asked, by content. Reads files; touches no model and no GPU."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
 
@@ -11,6 +11,8 @@ from editcollapse.corpora import open_corpus
 from editcollapse.datasets import read_requests, select
 from editcollapse.errors import ArtifactError, ModelError, MomentError, StudyError
 from editcollapse.fingerprints import digest, digest_file
+from editcollapse.guard_specs import GuardSpec
+from editcollapse.guarding import Guard
 from editcollapse.model_files import ModelFiles, digest_model, locate_model
 from editcollapse.moment_orders import MomentOrder
 from editcollapse.orders import (
@@ -28,6 +30,7 @@ from editcollapse.requests import RequestFile, RequestRecord
 from editcollapse.specs import ModelSpec, StudySpec
 from editcollapse.template_files import read_templates
 from editcollapse.texts import TextSet, read_texts
+from editcollapse.verdicts import DEFAULT_THRESHOLDS, Thresholds
 
 _TEXTS = "texts"
 N_PROBES = 32
@@ -42,6 +45,8 @@ class ModelPlan:
     files: ModelFiles
     templates: TemplatesOrder
     moment: MomentOrder
+    guard: Guard | None = None
+    """What decides on the edits that are asked for; None where all are made."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,6 +89,7 @@ class StudyPlan:
                     plan.order.values,
                     plan.templates.key,
                     plan.moment.covariance_id,
+                    *(() if plan.guard is None else (plan.guard.identity,)),
                 ]
                 for plan in self.models
             ],
@@ -96,7 +102,7 @@ class StudyPlan:
 
     @property
     def n_edits(self) -> int:
-        """Models times methods times requests."""
+        """Models times methods times requests: the edits that are asked for."""
         return len(self.models) * len(self.study.methods) * len(self.requests.records)
 
     def store_texts(self, store: ArtifactStore) -> ArtifactRef:
@@ -170,12 +176,18 @@ class StudyPlan:
             )
 
 
-def plan_study(study: StudySpec, results: str | Path) -> StudyPlan:
+def plan_study(
+    study: StudySpec,
+    results: str | Path,
+    thresholds_of: Callable[[str], Thresholds] = lambda _model_id: DEFAULT_THRESHOLDS,
+) -> StudyPlan:
     """Return the plan of a study: every input read, checked and identified by content.
 
     Args:
         study: with absolute paths (``study_files.read_study``).
         results: path or URL of the results folder; nothing is written to it.
+        thresholds_of: returns a model's thresholds, given its id; a guard acts by them where the
+            study gives none. It is not called without such a guard.
 
     Raises:
         EditCollapseError: an input is missing or unusable; the message names it.
@@ -195,6 +207,8 @@ def plan_study(study: StudySpec, results: str | Path) -> StudyPlan:
             f"study {study.name!r} names the same model, layer and start token twice among "
             f"{[model.name for model in study.models]}. Remove one."
         )
+    if study.guard is not None:
+        models = tuple(_guarded(plan, study.guard, thresholds_of) for plan in models)
     return StudyPlan(study=study, results=place, requests=requests, texts=texts, models=models)
 
 
@@ -237,6 +251,15 @@ def _plan_model(
         probe_set_id=digest("probes", templates.key, probed),
     )
     return ModelPlan(order=order, files=files, templates=templates, moment=moment)
+
+
+def _guarded(
+    plan: ModelPlan, spec: GuardSpec, thresholds_of: Callable[[str], Thresholds]
+) -> ModelPlan:
+    """Return one model's part of the plan behind the study's guard."""
+    own = spec.at_risk_at is not None
+    calibrated = DEFAULT_THRESHOLDS if own else thresholds_of(plan.order.model_id)
+    return dataclasses.replace(plan, guard=Guard.of(spec, calibrated))
 
 
 def _covariance_digest(study: StudySpec, model: ModelSpec) -> str:

@@ -6,7 +6,13 @@ from editcollapse.errors import ModelError
 from editcollapse.forecasting import forecast_edits
 from editcollapse.models import LoadedModel
 from editcollapse.sites import EditSite
-from editcollapse.verdicts import ForecastReport, RequestForecast, Thresholds, judged
+from editcollapse.verdicts import (
+    ForecastReport,
+    ModelThresholds,
+    RequestForecast,
+    Thresholds,
+    judged,
+)
 
 
 def forecast_one(
@@ -38,4 +44,5 @@ def forecast_one(
         position=position,
         methods=judged(found.rows, position, thresholds),
     )
-    return ForecastReport(f"{setup.summary}; {thresholds.basis}", thresholds, (one,))
+    basis = ModelThresholds(name, thresholds, f"{setup.summary}; {thresholds.basis}")
+    return ForecastReport((basis,), (one,))

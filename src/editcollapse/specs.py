@@ -1,20 +1,12 @@
 """What a study file may say. Every field has a description; the Prefect form shows them."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from editcollapse.guard_specs import GuardSpec
 from editcollapse.presets import ValueSettings
-
-MethodName = Literal["rome", "c_rome", "r_rome", "p_rome", "v_relative"]
-DtypeName = Literal["float32", "bfloat16", "float16", "float64"]
-Count = Annotated[int, Field(ge=1)]
-
-
-class Spec(BaseModel):
-    """Base of every spec: immutable, and a name that does not exist is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+from editcollapse.spec_parts import Count, DtypeName, MethodName, Spec
 
 
 class ValueSpec(Spec):
@@ -144,6 +136,9 @@ class EvaluationSpec(Spec):
     """Perplexity texts: ME-PPL's JSON, JSONL with a text field, or plain text, one a line."""
     max_texts: Count | None = None
     """Use only the first so many."""
+    continuations: int = Field(default=10, ge=0)
+    """Of each model, how many of its most damaging edits to show at work: what the model writes on
+    from their prompts, before and after. 0: none. No id depends on it."""
 
 
 class RunnerSpec(Spec):
@@ -196,6 +191,8 @@ class StudySpec(Spec):
     """The measurements."""
     batch_size: int = Field(default=64, ge=1, le=4096)
     """Edits in one cached task: what a killed run loses at most."""
+    guard: GuardSpec | None = None
+    """What to do with edits that the forecast warns of; where left out, they are made."""
     runner: RunnerSpec = RunnerSpec()
     """Where the tasks run."""
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from editcollapse import specs
+from editcollapse import guard_specs, specs
 
 PAGE = Path("docs") / "studies.md"
 _TABLES: tuple[tuple[str, type[BaseModel]], ...] = (
@@ -18,6 +18,7 @@ _TABLES: tuple[tuple[str, type[BaseModel]], ...] = (
     ("[covariance]", specs.CovarianceSpec),
     ("[value], or [models.value] below a model", specs.ValueSpec),
     ("[evaluation]", specs.EvaluationSpec),
+    ("[guard]", guard_specs.GuardSpec),
     ("[runner]", specs.RunnerSpec),
 )
 _HEAD = """# The study file

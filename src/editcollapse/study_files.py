@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from editcollapse.errors import StudyError, nearest_first
+from editcollapse.guard_specs import GuardSpec
 from editcollapse.methods import METHODS
 from editcollapse.specs import (
     CovarianceSpec,
@@ -21,6 +22,7 @@ from editcollapse.specs import (
 )
 
 _HUB_PARTS = 2
+_METHODS_AT = {"methods", "switch_to"}
 _FILE_SUFFIXES = (".txt", ".json", ".jsonl", ".ndjson", ".parquet")
 
 
@@ -131,7 +133,7 @@ def _sentences(error: ValidationError) -> list[str]:
             allowed = _fields_at(finding["loc"][:-1])
             asked = str(finding["loc"][-1])
             clauses.append(f"unknown field `{where}`; allowed: {nearest_first(asked, allowed)}")
-        elif finding["type"] == "literal_error" and "methods" in finding["loc"]:
+        elif finding["type"] == "literal_error" and _METHODS_AT & set(finding["loc"]):
             asked = str(finding["input"])
             clauses.append(f"no method {asked!r}; known: {nearest_first(asked, METHODS)}")
         else:
@@ -155,6 +157,7 @@ def _fields_at(location: tuple[int | str, ...]) -> list[str]:
         "covariance": CovarianceSpec,
         "value": ValueSpec,
         "evaluation": EvaluationSpec,
+        "guard": GuardSpec,
         "runner": RunnerSpec,
     }
     for part in location:

@@ -17,6 +17,7 @@ from editcollapse.outcomes import (
     ValueSettingsRow,
 )
 from editcollapse.planning import StudyPlan
+from editcollapse.requests import EditRequest, RequestFile, RequestRecord
 from editcollapse.study_files import without_paths
 
 
@@ -26,7 +27,10 @@ def study_rows(plan: StudyPlan) -> list[tuple[str, list[object]]]:
     return [
         ("studies", [_study_row(plan)]),
         ("study_models", list(_model_rows(plan))),
-        ("datasets", [_dataset_row(plan)]),
+        (
+            "datasets",
+            [dataset_row(plan.requests, plan.requests.content_digest, plan.requests.name)],
+        ),
         ("requests", list(_request_rows(plan))),
         ("rejections", list(_rejection_rows(plan))),
         ("evaluations", [_evaluation_row(plan)]),
@@ -51,9 +55,15 @@ def _study_row(plan: StudyPlan) -> StudyRow:
 
 
 def _settings(plan: StudyPlan) -> Any:
-    """Return the study as plain data: nothing of the machine, nor of where its tasks ran."""
+    """Return the study as plain data: nothing of the machine, nor of where its tasks ran.
+
+    Nor how many texts were continued: table ``continuations`` has them, and no id depends on it.
+    """
     settings = canonical(without_paths(plan.study))
     del settings["runner"]
+    del settings["evaluation"]["continuations"]
+    if settings["guard"] is None:  # as the studies of before it was there
+        del settings["guard"]
     return settings
 
 
@@ -63,33 +73,44 @@ def _model_rows(plan: StudyPlan) -> Iterator[StudyModelRow]:
         yield StudyModelRow(plan.study_id, order.model_id, order.layer, order.spec.name)
 
 
-def _dataset_row(plan: StudyPlan) -> DatasetRow:
+def dataset_row(requests: RequestFile, dataset_id: str, name: str) -> DatasetRow:
+    """Return a file of edit requests as a row."""
     return DatasetRow(
-        dataset_id=plan.requests.content_digest,
-        name=plan.requests.name,
-        schema_name=plan.requests.schema,
-        n_records=plan.requests.n_records,
-        n_requests=plan.requests.n_records - len(plan.requests.rejections),
-        n_rejected=len(plan.requests.rejections),
+        dataset_id=dataset_id,
+        name=name,
+        schema_name=requests.schema,
+        n_records=requests.n_records,
+        n_requests=requests.n_records - len(requests.rejections),
+        n_rejected=len(requests.rejections),
+    )
+
+
+def request_row(record: RequestRecord, request: EditRequest, dataset_id: str) -> RequestRow:
+    """Return a request as a row of a dataset.
+
+    Args:
+        record: where it comes from.
+        request: the record's own, or one that was made of it.
+        dataset_id: of the dataset.
+    """
+    return RequestRow(
+        request_id=request.request_id,
+        dataset_id=dataset_id,
+        record_index=record.record_index,
+        case_id=record.case_id,
+        subject=request.subject,
+        prompt=request.prompt,
+        target_new=request.target_new,
+        target_true=request.target_true,
+        relation_id=request.relation_id,
+        n_paraphrase_prompts=len(request.paraphrase_prompts),
+        n_neighborhood_prompts=len(request.neighborhood_pairs),
     )
 
 
 def _request_rows(plan: StudyPlan) -> Iterator[RequestRow]:
     for record in plan.requests.records:
-        request = record.request
-        yield RequestRow(
-            request_id=request.request_id,
-            dataset_id=plan.requests.content_digest,
-            record_index=record.record_index,
-            case_id=record.case_id,
-            subject=request.subject,
-            prompt=request.prompt,
-            target_new=request.target_new,
-            target_true=request.target_true,
-            relation_id=request.relation_id,
-            n_paraphrase_prompts=len(request.paraphrase_prompts),
-            n_neighborhood_prompts=len(request.neighborhood_pairs),
-        )
+        yield request_row(record, record.request, plan.requests.content_digest)
 
 
 def _rejection_rows(plan: StudyPlan) -> Iterator[RejectionRow]:

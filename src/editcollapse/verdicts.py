@@ -14,8 +14,10 @@ from editcollapse.outcomes import ForecastRow, PositionRow
 
 Verdict = Literal["safe", "at risk", "will collapse"]
 
-_ALTERNATIVES = ("c_rome", "v_relative", "p_rome")
-"""In this order: the paper's remedy first."""
+ALTERNATIVES = ("c_rome", "v_relative", "p_rome")
+"""Methods to use instead, in this order: the paper's remedy first."""
+STUDY_FILE = "study file"
+"""``calibration_id`` of thresholds that a study file gives."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -28,7 +30,6 @@ class Thresholds:
     n_edits: int
     """Measured edits that they were taken from; 0 with the default."""
     n_collapsed: int
-    n_models: int
     is_default: bool
 
     @property
@@ -37,16 +38,18 @@ class Thresholds:
         if self.is_default:
             return (
                 f"default thresholds, not calibrated on edits of this model: embedded demo models "
-                f"collapsed from {self.collapse_at:g} on (python -m flows calibrate takes yours)"
+                f"collapsed from {self.collapse_at:g} on, a small pretrained Llama from 3.4 on "
+                f"(python -m flows calibrate takes yours)"
             )
-        models = "1 model" if self.n_models == 1 else f"{self.n_models} models"
+        if self.calibration_id == STUDY_FILE:
+            return "thresholds of the study file"
         return (
-            f"thresholds calibrated on {self.n_edits} measured edits of {models}, "
+            f"thresholds calibrated on {self.n_edits} measured edits of this model, "
             f"{self.n_collapsed} of which collapsed"
         )
 
 
-DEFAULT_THRESHOLDS = Thresholds(5.0, 17.0, "default", 0, 0, 0, is_default=True)
+DEFAULT_THRESHOLDS = Thresholds(2.5, 17.0, "default", 0, 0, is_default=True)
 """As in ``storage/views/40_forecast_verdicts.sql``."""
 
 
@@ -82,7 +85,7 @@ def judged(
     by_method = {row.method: row for row in rows}
     safe = [
         by_method[name]
-        for name in _ALTERNATIVES
+        for name in ALTERNATIVES
         if name in by_method and verdict_of(by_method[name].text_change_bound, thresholds) == "safe"
     ]
     found = []
@@ -122,7 +125,7 @@ def _why(row: ForecastRow, position: PositionRow, thresholds: Thresholds, verdic
     if thresholds.is_default:
         return f"{cause}; edits of the demo models collapsed from {thresholds.collapse_at:g} on."
     many = "some" if verdict == "at risk" else "nearly all"
-    return f"{cause}: {many} measured edits as large collapsed their model."
+    return f"{cause}: {many} measured edits as large collapsed this model."
 
 
 def _advice(other: ForecastRow | None, position: PositionRow) -> str:
@@ -150,11 +153,21 @@ class RequestForecast:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class ModelThresholds:
+    """What the verdicts on one model's edits rest on."""
+
+    model: str
+    """What the study or the user calls the model."""
+    thresholds: Thresholds
+    basis: str
+    """For people."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class ForecastReport:
     """Forecasts and what their verdicts rest on."""
 
-    basis: str
-    thresholds: Thresholds
+    basis: tuple[ModelThresholds, ...]
     requests: tuple[RequestForecast, ...]
     unusable: tuple[str, ...] = ()
     """A sentence for each request that a model cannot take."""

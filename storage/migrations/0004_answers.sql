@@ -237,3 +237,8 @@ comment on column position_profiles.attention_low is 'Lower end of its interval.
 comment on column position_profiles.attention_high is 'Upper end of its interval. NULL as attention.';
 comment on column position_profiles.uniform_attention is
     'What it were if every token looked at all tokens alike. Fraction 0-1. NULL as attention.';
+
+-- Thresholds do not carry over from one model to another.
+alter table forecast_calibrations add column model_id varchar;
+comment on column forecast_calibrations.model_id is
+    'Model whose edits they were taken from: models.model_id. NULL = of several models, by an earlier version; no verdict uses it.';

@@ -1,4 +1,4 @@
--- Which thresholds on the bound do the edits give that were foreseen, made and measured?
+-- Which thresholds on the bound do the edits of one model give that were foreseen, made and measured?
 with measured as (
     select distinct on (edit_id, evaluation_id)
         edit_id,
@@ -7,6 +7,7 @@ with measured as (
         text_change_bound as score,
         main.collapsed(perplexity, perplexity_before, $threshold, $ratio) as is_collapsed
     from main.forecast_outcomes
+    where model_id = $model_id
     order by edit_id, evaluation_id
 ),
 totals as (

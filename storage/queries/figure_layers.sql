@@ -9,13 +9,13 @@ with asked as (
 foreseen as (
     select
         asked.model,
-        forecasts.model_id,
+        model_id,
         forecasts.method,
         forecasts.layer,
         forecast_verdict(text_change_bound, at_risk_at, collapse_at) as verdict
     from asked
-    inner join forecasts on forecasts.model_id = asked.model_id
-    cross join forecast_thresholds
+    inner join forecasts using (model_id)
+    inner join forecast_thresholds using (model_id)
     where forecasts.request_id in (
         select request_id from requests where requests.dataset_id = asked.dataset_id
     )

@@ -1,28 +1,27 @@
--- Which edits damage their model most, and what do such models write?
-with worst as (
+-- Which edits damage their model most, and what does it write then?
+-- Ties are broken as the study breaks them when it chooses whose texts to continue.
+with texts as (
     select
-        model,
-        method,
-        subject,
-        prompt,
-        target_new,
-        perplexity_before,
-        perplexity,
-        perplexity_ratio,
-        abs(denominator) as abs_denominator,
-        record_index,
-        edit_id
-    from edit_outcomes
-    where study_id = $study_id and perplexity_ratio is not null
-    order by perplexity_ratio desc, model, method, record_index
-    limit 10
-),
-written as (
-    select edit_id, text_before, text_after
-    from continuations
-    qualify row_number() over (partition by edit_id order by n_new_tokens desc) = 1
+        edit_id,
+        max_by(text_before, n_new_tokens) as text_before,
+        max_by(text_after, n_new_tokens) as text_after
+    from main.continuations
+    group by edit_id
 )
-select worst.* exclude (record_index, edit_id), written.text_before, written.text_after
-from worst
-left join written using (edit_id)
-order by worst.perplexity_ratio desc, worst.model, worst.method, worst.record_index
+select
+    model,
+    method,
+    subject,
+    prompt,
+    target_new,
+    perplexity_before,
+    perplexity,
+    perplexity_ratio,
+    abs(denominator) as abs_denominator,
+    texts.text_before,
+    texts.text_after
+from edit_outcomes
+left join texts using (edit_id)
+where study_id = $study_id and perplexity_ratio is not null
+order by perplexity_ratio desc, edit_id
+limit 10

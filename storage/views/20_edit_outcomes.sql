@@ -5,6 +5,16 @@ with study_requests as (
     select distinct on (dataset_id, request_id) *
     from main.requests
     order by dataset_id, request_id, record_index
+),
+prefixed as (
+    -- A guard puts texts before prompts; such a request is a record of a dataset of its own.
+    select distinct on (study_id, made_request_id)
+        study_id,
+        made_request_id as request_id,
+        made_dataset_id as dataset_id
+    from main.guard_decisions
+    where decision = 'prefixed'
+    order by study_id, made_request_id, made_dataset_id
 )
 select
     studies.name as study,
@@ -109,8 +119,11 @@ left join main.study_models
     and study_models.layer = edits.layer
 left join main.datasets on datasets.dataset_id = studies.dataset_id
 left join main.covariances on covariances.covariance_id = edits.covariance_id
+left join prefixed
+    on prefixed.study_id = studies.study_id
+    and prefixed.request_id = edits.request_id
 left join study_requests
-    on study_requests.dataset_id = studies.dataset_id
+    on study_requests.dataset_id = coalesce(prefixed.dataset_id, studies.dataset_id)
     and study_requests.request_id = edits.request_id
 left join main.positions
     on positions.model_id = edits.model_id
@@ -134,7 +147,8 @@ comment on column edit_outcomes.study_id is 'Study: studies.study_id.';
 comment on column edit_outcomes.model is 'Name of the model in the study. Text.';
 comment on column edit_outcomes.model_id is 'Model: models.model_id.';
 comment on column edit_outcomes.dataset is 'Name of the file of edit requests. Text.';
-comment on column edit_outcomes.dataset_id is 'Dataset: datasets.dataset_id.';
+comment on column edit_outcomes.dataset_id is
+    'The study''s dataset: datasets.dataset_id; also of a request that its guard put a text before.';
 comment on column edit_outcomes.edit_id is 'Edit: edits.edit_id.';
 comment on column edit_outcomes.layer is 'Edited block. Index from 0.';
 comment on column edit_outcomes.covariance is

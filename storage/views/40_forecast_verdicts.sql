@@ -7,35 +7,34 @@ create macro forecast_verdict(bound, at_risk_at, collapse_at) as
         else 'safe'
     end;
 
--- The default stands until there is a calibration of one's own data: edits of the embedded demo
--- models collapsed from 17 on, and a third of that is at risk (docs/forecast.md).
+-- The default stands until there is a calibration of the very model: edits of the embedded demo
+-- models collapsed from 17 on, those of a small pretrained Llama from 3.4 on; no edit that was seen
+-- to stay below 2.5 collapsed its model (docs/forecast.md).
 create view forecast_thresholds as
 with newest as (
-    select
-        calibration_id,
-        calibrated_at,
-        at_risk_at,
-        collapse_at,
-        n_edits,
-        n_collapsed,
-        n_models,
-        false as is_default
+    select distinct on (model_id) *
     from main.forecast_calibrations
-    order by calibrated_at desc, calibration_id
-    limit 1
+    where model_id is not null
+    order by model_id, calibrated_at desc, calibration_id
+),
+known_models as (
+    select model_id from main.forecasts
+    union
+    select model_id from newest
+    union all
+    select null
 )
-select * from newest
-union all
 select
-    'default' as calibration_id,
-    null as calibrated_at,
-    5.0::double as at_risk_at,
-    17.0::double as collapse_at,
-    0 as n_edits,
-    0 as n_collapsed,
-    0 as n_models,
-    true as is_default
-where not exists (from newest);
+    known_models.model_id,
+    coalesce(newest.calibration_id, 'default') as calibration_id,
+    newest.calibrated_at,
+    coalesce(newest.at_risk_at, 2.5) as at_risk_at,
+    coalesce(newest.collapse_at, 17.0) as collapse_at,
+    coalesce(newest.n_edits, 0) as n_edits,
+    coalesce(newest.n_collapsed, 0) as n_collapsed,
+    newest.calibration_id is null as is_default
+from known_models
+left join newest on newest.model_id = known_models.model_id;
 
 create view forecast_verdicts as
 with known_requests as (
@@ -68,7 +67,7 @@ select
     ) as verdict,
     thresholds.calibration_id
 from main.forecasts
-cross join main.forecast_thresholds as thresholds
+inner join main.forecast_thresholds as thresholds on thresholds.model_id = forecasts.model_id
 left join main.models on models.model_id = forecasts.model_id
 left join known_requests on known_requests.request_id = forecasts.request_id
 left join main.positions
@@ -78,11 +77,13 @@ order by forecasts.model_id, forecasts.layer, forecasts.method, forecasts.text_c
 comment on macro forecast_verdict is
     'will collapse, at risk or safe, of a bound and two thresholds; nan will collapse, NULL gives NULL.';
 comment on view forecast_thresholds is
-    'The thresholds that verdicts use: the newest of forecast_calibrations, or the default where there is none. One row.';
+    'The thresholds that verdicts use: a model''s newest of forecast_calibrations, or the default where it has none. One row a model, and one for models that are not known yet.';
+comment on column forecast_thresholds.model_id is
+    'Model: models.model_id. NULL = any model that has neither forecast nor calibration.';
 comment on column forecast_thresholds.calibration_id is
     'Calibration: forecast_calibrations.calibration_id, or the word default.';
 comment on column forecast_thresholds.is_default is
-    'Whether no calibration was made here: the thresholds are a default. Boolean.';
+    'Whether the model has no calibration: the thresholds are a default. Boolean.';
 comment on column forecast_thresholds.n_edits is
     'Measured edits with a forecast that the calibration was taken from; 0 with the default. Count.';
 comment on column forecast_thresholds.n_collapsed is 'Of these, edits that collapsed. Count.';

@@ -31,6 +31,7 @@ with judged as (
         study,
         study_id,
         unnest([model, '(all)']) as model,
+        model_id,
         method,
         text_change_bound,
         main.collapsed(perplexity, perplexity_before, threshold, ratio) as is_collapsed
@@ -52,7 +53,7 @@ ranked as (
             text_change_bound, thresholds.at_risk_at, thresholds.collapse_at
         ) as verdict
     from spread
-    cross join main.forecast_thresholds as thresholds
+    inner join main.forecast_thresholds as thresholds on thresholds.model_id = spread.model_id
 ),
 counted as (
     select
@@ -60,8 +61,8 @@ counted as (
         study_id,
         model,
         method,
-        at_risk_at,
-        collapse_at,
+        case when min(at_risk_at) = max(at_risk_at) then min(at_risk_at) end as at_risk_at,
+        case when min(collapse_at) = max(collapse_at) then min(collapse_at) end as collapse_at,
         count(*) as n_edits,
         count(*) filter (where is_collapsed) as n_collapsed,
         count(*) filter (where verdict <> 'safe') as n_flagged,
@@ -146,6 +147,10 @@ comment on column forecast_skill.recall_low is
     'Lower end of the 95 % Wilson interval of recall. Fraction 0-1.';
 comment on column forecast_skill.recall_high is
     'Upper end of the 95 % Wilson interval of recall. Fraction 0-1.';
+comment on column forecast_skill.at_risk_at is
+    'text_change_bound from which on an edit is at risk. Ratio, no unit. NULL = the models have different ones.';
+comment on column forecast_skill.collapse_at is
+    'text_change_bound from which on an edit will collapse. Ratio, no unit; inf where no bound is sure enough. NULL = the models have different ones.';
 comment on column forecast_skill.n_certain is 'Edits with the verdict will collapse. Count.';
 comment on column forecast_skill.certain_precision is
     'Share of the edits with the verdict will collapse that did. Fraction 0-1. NULL = there are none.';

@@ -51,10 +51,12 @@ class Run:
 def run_in_process(study: Path, results: Path) -> Run:
     """Run a study file on the backend of the tests."""
     from flows.study import collapse_study
+    from flows.worst_edits import continuation_units
 
     spec = read_study(study)
     plan = plan_study(spec, results)
-    n_units = 1 + sum(3 + 2 * plan.n_batches + _corpus_units(plan, model) for model in plan.models)
+    each = 3 + 2 * plan.n_batches + continuation_units(plan)
+    n_units = 1 + sum(each + _corpus_units(plan, model) for model in plan.models)
     state = collapse_study(spec, str(results), return_state=True)
     study_id = state.result()
     run_id = state.state_details.flow_run_id

@@ -103,7 +103,8 @@ def test_study_is_told_as_json_and_as_tables(studied, study, capsys):
     assert main([*asked, "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert len(report["requests"]) == N_REQUESTS
-    assert report["thresholds"]["is_default"] is True
+    (basis,) = report["basis"]
+    assert basis["thresholds"]["is_default"] is True
     for request in report["requests"]:
         assert {each["forecast"]["method"] for each in request["methods"]} >= set(METHODS)
         assert request["position"]["subject_position"] in {"first_token", "first_several", "inside"}
@@ -120,15 +121,16 @@ def test_calibration_is_stored_and_used(studied, study, tmp_path, capsys):
     ratios = ask(results, "select perplexity_ratio from forecast_outcomes order by all").to_series()
     between = (ratios[0] + ratios[-1]) / 2
     assert main(["calibrate", "--results", str(results), "--ratio", str(between)]) == 0
-    assert "measured edits of 1 model" in capsys.readouterr().out
+    assert "from 24 measured edits" in capsys.readouterr().out
     (row,) = ask(results, "from forecast_calibrations").rows(named=True)
     assert row["collapse_ratio"] == between
     assert 0 < row["n_collapsed"] < row["n_edits"] == N_REQUESTS * len(METHODS)
     model = read_study(study).models[0].source
     assert main(["forecast", "--model", model, *_ONE, "--results", str(results), "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
-    assert report["thresholds"]["calibration_id"] == row["calibration_id"]
-    assert "thresholds calibrated on 24 measured edits of 1 model" in report["basis"]
+    (basis,) = report["basis"]
+    assert basis["thresholds"]["calibration_id"] == row["calibration_id"]
+    assert "thresholds calibrated on 24 measured edits of this model" in basis["basis"]
 
 
 def test_one_edit_is_that_of_the_study(studied, study, capsys):

@@ -69,6 +69,7 @@ def found():
         denominators=Answer("", pl.DataFrame(DENOMINATORS)),
         worst=_EMPTY,
         comparison=_EMPTY,
+        guard=_EMPTY,
     )
 
 

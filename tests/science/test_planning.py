@@ -91,6 +91,7 @@ def test_device_enters_no_key(plan_of, monkeypatch):
         ({"covariance__kind": "'identity'"}, {"study", "covariance", "moment", "edits", "edit"}),
         ({"seed": 1}, {"study", "evaluation", "unedited"}),
         ({"evaluation__max_texts": 2}, {"study", "evaluation", "unedited"}),
+        ({"evaluation__continuations": 0}, set()),
         ({"methods": "['rome']"}, {"study", "edits"}),
         ({"batch_size": 3}, {"edits"}),
         ({"dataset__limit": 2}, {"study", "edits"}),

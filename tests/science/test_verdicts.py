@@ -5,41 +5,18 @@ import math
 
 import pytest
 
-from editcollapse.outcomes import ForecastRow, PositionRow
+from editcollapse.outcomes import ForecastRow
 from editcollapse.verdicts import DEFAULT_THRESHOLDS, Thresholds, by_request, judged, verdict_of
+from tests.science.forecast_rows import POSITION, ROW
 
-CALIBRATED = Thresholds(2.0, 20.0, "c1", 500, 40, 2, is_default=False)
-_ROW = ForecastRow(
-    edit_id="e",
-    model_id="m",
-    request_id="r",
-    method="rome",
-    layer=1,
-    layer_source="study file",
-    covariance_id="c",
-    template_set_id="t",
-    settings_id="s",
-    denominator=0.0125,
-    rho=0.004,
-    bare_key_norm=1.0,
-    prefixed_key_norm=1.0,
-    key_cosine=0.1,
-    bare_key_dot=0.0125,
-    prefixed_key_dot=3.0,
-    bare_value_norm=1.0,
-    numerator_bound=4.0,
-    certified_bound=320.0,
-    relative_bound=64.0,
-    text_change_bound=50.0,
-)
-_POSITION = PositionRow("m", "r", "first_token", 0, 0, 1, 4, True, True, "Lumo", 1)
-_INSIDE = dataclasses.replace(_POSITION, subject_position="inside", is_first_token=False)
+CALIBRATED = Thresholds(2.0, 20.0, "c1", 500, 40, is_default=False)
+_INSIDE = dataclasses.replace(POSITION, subject_position="inside", is_first_token=False)
 
 
 def rows(**bounds: float) -> list[ForecastRow]:
     """Return a row for each method with its bound."""
     return [
-        dataclasses.replace(_ROW, method=name, text_change_bound=bound)
+        dataclasses.replace(ROW, method=name, text_change_bound=bound)
         for name, bound in bounds.items()
     ]
 
@@ -63,23 +40,23 @@ def test_verdict_changes_at_the_thresholds(bound, verdict):
 
 def test_the_paper_s_remedy_comes_first():
     """Of the safe methods C-ROME is named, else the next; a safe method needs none."""
-    one, two, three = judged(rows(rome=50, c_rome=1.5, p_rome=1.0), _POSITION, CALIBRATED)
+    one, two, three = judged(rows(rome=50, c_rome=1.5, p_rome=1.0), POSITION, CALIBRATED)
     assert (one.verdict, one.instead) == ("will collapse", "c_rome")
     assert (two.instead, three.instead) == (None, None)
-    (again, *_) = judged(rows(rome=5, c_rome=3, p_rome=1.0), _POSITION, CALIBRATED)
+    (again, *_) = judged(rows(rome=5, c_rome=3, p_rome=1.0), POSITION, CALIBRATED)
     assert (again.verdict, again.instead) == ("at risk", "p_rome")
-    (alone,) = judged(rows(rome=50), _POSITION, CALIBRATED)
+    (alone,) = judged(rows(rome=50), POSITION, CALIBRATED)
     assert alone.instead is None
     assert "No method is safe here: put a text before the prompt" in alone.why
 
 
 def test_sentence_says_why_and_what_to_do():
     """The denominator, rho, the bound, the place and the way out stand in the sentence."""
-    (found, safe) = judged(rows(rome=50, c_rome=1.5), _POSITION, CALIBRATED)
+    (found, safe) = judged(rows(rome=50, c_rome=1.5), POSITION, CALIBRATED)
     assert found.why == (
         "rome divides by k0 . u = 0.0125 (rho 0.004), so on text it may change the layer's output "
         "by 50 times its size; the subject is the prompt's first token, whose key is unlike all "
-        "others: nearly all measured edits as large collapsed their model. Use c_rome: it stays "
+        "others: nearly all measured edits as large collapsed this model. Use c_rome: it stays "
         "below 1.5, and ask with a text before the prompt, where its edit shows."
     )
     assert safe.why == (
@@ -93,19 +70,19 @@ def test_sentence_says_why_and_what_to_do():
 
 def test_defaults_are_marked():
     """Without a calibration each sentence, and the basis, say whose figures these are."""
-    (found,) = judged(rows(rome=50), _POSITION, DEFAULT_THRESHOLDS)
+    (found,) = judged(rows(rome=50), POSITION, DEFAULT_THRESHOLDS)
     assert "edits of the demo models collapsed from 17 on" in found.why
     assert "measured edits" not in found.why
     assert DEFAULT_THRESHOLDS.basis.startswith("default thresholds, not calibrated")
     assert CALIBRATED.basis == (
-        "thresholds calibrated on 500 measured edits of 2 models, 40 of which collapsed"
+        "thresholds calibrated on 500 measured edits of this model, 40 of which collapsed"
     )
 
 
 def test_rows_are_grouped_by_request():
     """Each request has its methods together, in the order that they come in."""
-    other = dataclasses.replace(_ROW, request_id="r2")
-    found = by_request([_ROW, other, dataclasses.replace(_ROW, method="p_rome")])
+    other = dataclasses.replace(ROW, request_id="r2")
+    found = by_request([ROW, other, dataclasses.replace(ROW, method="p_rome")])
     assert {name: [row.method for row in ours] for name, ours in found.items()} == {
         "r": ["rome", "p_rome"],
         "r2": ["rome"],

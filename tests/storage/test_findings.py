@@ -3,7 +3,9 @@
 import pytest
 
 from editcollapse.errors import ResultsError, StudyError
+from storage.database import open_snapshot
 from storage.findings import find_study, findings
+from storage.queries import query_text
 
 
 @pytest.fixture
@@ -42,3 +44,23 @@ def test_no_study_is_told(folder):
         find_study(folder.results)
     with pytest.raises(ResultsError, match="holds no study with the id s9"):
         findings(folder.results, "s9")
+
+
+def test_worst_edits_carry_their_texts(folder, make_row):
+    """An edit whose texts were kept has the longest ones; any other has NULL, and one row."""
+    folder.add("studies", make_row("studies"))
+    folder.add("study_models", make_row("study_models"))
+    folder.add("base_perplexities", make_row("base_perplexities", perplexity=1.0))
+    for edit_id, perplexity in (("e1", float("inf")), ("e2", 5.0), ("e3", float("inf"))):
+        folder.add("edits", make_row("edits", edit_id=edit_id))
+        folder.add("study_edits", make_row("study_edits", edit_id=edit_id))
+        measured = make_row("measurements", edit_id=edit_id, perplexity=perplexity)
+        folder.add("measurements", measured)
+    for n_new_tokens, text in ((30, "thirty"), (5, "five")):
+        row = make_row("continuations", edit_id="e3", n_new_tokens=n_new_tokens, text_after=text)
+        folder.add("continuations", row)
+    folder.publish()
+    with open_snapshot(folder.results) as connection:
+        worst = connection.sql(query_text("worst_edits"), params={"study_id": "study-1"}).pl()
+    assert worst["perplexity"].to_list() == [float("inf"), float("inf"), 5.0]
+    assert worst["text_after"].to_list() == [None, "thirty", None]

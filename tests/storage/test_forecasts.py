@@ -1,5 +1,6 @@
 """Calibration and skill of the forecast, against values worked out by hand or the long way."""
 
+import dataclasses
 import math
 import random
 
@@ -35,6 +36,14 @@ def foreseen(folder, make_row, scores, perplexities, method="rome"):
     return folder.results
 
 
+def one_calibrated(results, wanted):
+    """Return the calibration of the only model that there is."""
+    found = calibrate(results, wanted)
+    ((name, row),) = found.rows
+    assert (name, row.model_id, found.left_out) == ("tiny", "model-1", ())
+    return row
+
+
 def plain_auc(scores, collapsed):
     """Return the share of pairs in the right order, ties counting half."""
     ones = [s for s, c in zip(scores, collapsed, strict=True) if c]
@@ -46,7 +55,7 @@ def plain_auc(scores, collapsed):
 def test_separated_edits_give_one_boundary(folder, make_row):
     """Half way between the two kinds begins the risk; at the first collapse the certainty."""
     scores, perplexities = (1.0, 2.0, 8.0, 32.0), (_LOW, _LOW, _HIGH, _HIGH)
-    found = calibrate(foreseen(folder, make_row, scores, perplexities), Wanted())
+    found = one_calibrated(foreseen(folder, make_row, scores, perplexities), Wanted())
     assert found.at_risk_at == pytest.approx(4.0)
     assert (found.collapse_at, found.auc) == (8.0, 1.0)
     assert (found.n_edits, found.n_collapsed, found.n_models) == (4, 2, 1)
@@ -58,10 +67,10 @@ def test_overlap_leaves_a_band_of_risk(folder, make_row):
     scores = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0)
     perplexities = (_LOW, _HIGH, _LOW, _HIGH, _LOW, _HIGH)
     results = foreseen(folder, make_row, scores, perplexities)
-    found = calibrate(results, Wanted(recall=1.0, precision=1.0))
+    found = one_calibrated(results, Wanted(recall=1.0, precision=1.0))
     assert (found.at_risk_at, found.collapse_at) == (pytest.approx(math.sqrt(2)), 6.0)
     assert found.auc == pytest.approx(6 / 9)
-    fewer = calibrate(results, Wanted(recall=0.6, precision=0.6))
+    fewer = one_calibrated(results, Wanted(recall=0.6, precision=0.6))
     assert (fewer.at_risk_at, fewer.collapse_at) == (pytest.approx(math.sqrt(12)), 4.0)
     assert fewer.data_digest == found.data_digest
     assert fewer.calibration_id != found.calibration_id
@@ -70,22 +79,29 @@ def test_overlap_leaves_a_band_of_risk(folder, make_row):
 def test_precision_that_no_bound_has_leaves_certainty_to_none(folder, make_row):
     """Where the largest bound is a normal edit's, nothing is said to collapse for sure."""
     results = foreseen(folder, make_row, (1.0, 2.0, 9.0), (_LOW, _HIGH, _LOW))
-    found = calibrate(results, Wanted(precision=0.9))
+    found = one_calibrated(results, Wanted(precision=0.9))
     assert found.collapse_at == math.inf
 
 
 def test_infinite_bounds_count(folder, make_row):
     """An edit with denominator 0 has the largest bound; one without a number is no less."""
     scores, perplexities = (1.0, 4.0, math.inf, math.nan), (_LOW, _HIGH, _HIGH, _HIGH)
-    found = calibrate(foreseen(folder, make_row, scores, perplexities), Wanted())
+    found = one_calibrated(foreseen(folder, make_row, scores, perplexities), Wanted())
     assert (found.at_risk_at, found.collapse_at, found.auc) == (2.0, 4.0, 1.0)
 
 
-@pytest.mark.parametrize("perplexities", [(_LOW, _LOW), (_HIGH, _HIGH), (None, None)])
-def test_one_kind_of_edit_is_too_little(folder, make_row, perplexities):
+@pytest.mark.parametrize(
+    ("perplexities", "sentence"),
+    [
+        ((_LOW, _LOW), "tiny: of 2 edits.* 0 collapsed, and both kinds are needed"),
+        ((_HIGH, _HIGH), "tiny: of 2 edits.* 2 collapsed, and both kinds are needed"),
+        ((None, None), "no edit has a forecast and a measurement"),
+    ],
+)
+def test_one_kind_of_edit_is_too_little(folder, make_row, perplexities, sentence):
     """Without collapses, without normal edits or without measurements nothing is calibrated."""
     results = foreseen(folder, make_row, (1.0, 2.0), perplexities)
-    with pytest.raises(ResultsError, match=r"both kinds are needed.*python -m flows forecast"):
+    with pytest.raises(ResultsError, match=f"{sentence}.*python -m flows forecast"):
         calibrate(results, Wanted())
 
 
@@ -97,27 +113,50 @@ def test_shares_are_checked(wrong):
 
 
 def test_newest_calibration_counts(folder, make_row):
-    """Without any the default stands, equal to the science's; then the last one entered."""
+    """Without any the default stands, equal to the science's; then the model's last one."""
     folder.publish()
-    assert thresholds(folder.results) == DEFAULT_THRESHOLDS
-    old = make_row("forecast_calibrations", calibration_id="a", calibrated_at="2026-01-01")
+    assert thresholds(folder.results, "model-1") == DEFAULT_THRESHOLDS
     new = make_row(
         "forecast_calibrations",
         calibration_id="b",
         calibrated_at="2026-01-02",
+        model_id="model-1",
         at_risk_at=3.0,
         collapse_at=7.0,
         n_edits=10,
         n_collapsed=4,
     )
-    folder.add("forecast_calibrations", new, old)
+    older = dataclasses.replace(new, calibration_id="a", calibrated_at="2026-01-01", at_risk_at=1.0)
+    of_several = dataclasses.replace(
+        new, calibration_id="c", calibrated_at="2026-01-03", model_id=None
+    )
+    folder.add("forecast_calibrations", new, older, of_several)
     folder.publish()
-    assert thresholds(folder.results) == Thresholds(3.0, 7.0, "b", 10, 4, 1, is_default=False)
+    own = Thresholds(3.0, 7.0, "b", 10, 4, is_default=False)
+    assert thresholds(folder.results, "model-1") == own
+    assert thresholds(folder.results, "another") == DEFAULT_THRESHOLDS
+
+
+def test_thresholds_are_a_model_s_own(folder, make_row):
+    """A calibrated model's verdicts use its thresholds; another one's the default."""
+    folder.add("forecasts", make_row("forecasts", text_change_bound=9.0))
+    other = make_row("forecasts", edit_id="of another", model_id="another", text_change_bound=9.0)
+    folder.add("forecasts", other)
+    calibration = make_row(
+        "forecast_calibrations", model_id="model-1", at_risk_at=1.0, collapse_at=8.0
+    )
+    folder.add("forecast_calibrations", calibration)
+    folder.publish()
+    query = "select model_id, verdict from forecast_verdicts order by all"
+    assert ask(folder.results, query).rows() == [
+        ("another", "at risk"),
+        ("model-1", "will collapse"),
+    ]
 
 
 def test_sql_and_python_judge_alike():
     """The macro of the database is the rule of the science."""
-    limits = Thresholds(2.0, 20.0, "c", 1, 1, 1, is_default=False)
+    limits = Thresholds(2.0, 20.0, "c", 1, 1, is_default=False)
     bounds = (0.0, 1.99, 2.0, 19.9, 20.0, math.inf, math.nan)
     with duckdb.connect(":memory:") as connection:
         migrate(connection)
@@ -143,7 +182,7 @@ def test_skill_is_that_of_all_pairs(folder, make_row):
     assert row["recall"] == pytest.approx(sum(flagged) / sum(collapsed))
     for share in ("precision", "recall"):
         assert row[f"{share}_low"] < row[share] <= row[f"{share}_high"]
-    assert calibrate(results, Wanted()).auc == pytest.approx(row["auc"])
+    assert one_calibrated(results, Wanted()).auc == pytest.approx(row["auc"])
 
 
 def test_skill_takes_models_and_methods_together(folder, make_row):

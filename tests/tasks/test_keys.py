@@ -4,10 +4,12 @@ import pytest
 from prefect.cache_policies import NO_CACHE
 
 from editcollapse.artifacts import ArtifactRef
+from editcollapse.continuation_orders import ContinuationOrder, EditToContinue
 from editcollapse.forecast_orders import ForecastOrder
 from editcollapse.orders import EvaluateOrder, Manifest, RecordOrder, ReportOrder
 from editcollapse.passes import MomentPass
 from editcollapse.planning import StudyPlan
+from tasks.continuing import continue_edits
 from tasks.covariance import (
     corpus_shards,
     covariance_checkpoint,
@@ -34,6 +36,7 @@ TASKS = {
     "edits": (apply_edits, "edit {} layer 1, rome, c_rome, r_rome, batch 1 of 4"),
     "evaluation": (evaluate_edits, "evaluate {} layer 1, rome, c_rome, r_rome, batch 1 of 4"),
     "forecast": (forecast_edits, "forecast {} layer 1, batch 1 of 4"),
+    "continuations": (continue_edits, "continue {} layer 1, 1 edits"),
     "report": (publish_report, "report small"),
 }
 
@@ -47,6 +50,7 @@ def orders(plan: StudyPlan) -> dict:
     one = Manifest(unit_id="p", summary="", parts=(_REF,))
     edits = next(plan.edit_orders(model, templates, moment))
     results = str(plan.results)
+    worst = EditToContinue(edit_id="e", prompt="Mira is", updates=_REF, method="rome", update_row=0)
     return {
         "templates": model.templates,
         "corpus": moments.corpus_order(),
@@ -58,6 +62,7 @@ def orders(plan: StudyPlan) -> dict:
         "edits": edits,
         "evaluation": plan.evaluate_order(edits, moment),
         "forecast": ForecastOrder.of(edits),
+        "continuations": ContinuationOrder(results=results, model=model.order, edits=(worst,)),
         "report": ReportOrder(
             results=results, study_id=plan.study_id, study_name="small", note="", recorded="k"
         ),
@@ -113,6 +118,19 @@ def test_evaluation_follows_its_updates(here):
     changes = ({"updates": other}, {"texts": other}, {"seed": 9}, {"evaluation_id": "x"})
     keys = {order.model_copy(update=change).key for change in changes}
     assert len(keys | {order.key}) == len(changes) + 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"edit_id": "other"}, {"prompt": "Oslo is"}, {"method": "c_rome"}, {"update_row": 1}],
+)
+def test_continuations_follow_their_edits(here, change):
+    """Another edit, prompt or update, or more tokens, are other texts."""
+    order: ContinuationOrder = orders(here)["continuations"]
+    other = order.edits[0].model_copy(update=change)
+    longer = order.model_copy(update={"n_new_tokens": 9})
+    keys = {order.key, longer.key, order.model_copy(update={"edits": (other,)}).key}
+    assert len(keys) == 3
 
 
 def test_recording_is_never_cached():

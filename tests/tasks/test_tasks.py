@@ -7,10 +7,12 @@ import polars as pl
 import pytest
 
 from editcollapse.artifacts import ArtifactStore
+from editcollapse.continuation_orders import MostDamaging
 from editcollapse.errors import ArtifactError
 from editcollapse.once import MANIFESTS
 from editcollapse.orders import Manifest, RecordOrder, ReportOrder
 from editcollapse.passes import MomentPass
+from tasks.continuing import continue_edits
 from tasks.covariance import (
     corpus_shards,
     covariance_checkpoint,
@@ -39,6 +41,9 @@ def manifests(here) -> dict[str, Manifest]:
     moment = second_moment.fn(moments.merge_order(shards, probes))
     batch = next(here.edit_orders(model, templates, moment))
     edits = apply_edits.fn(batch)
+    measured = evaluate_edits.fn(here.evaluate_order(batch, edits))
+    worst = MostDamaging(ArtifactStore(here.results), 2)
+    worst.add(batch, edits, measured)
     return {
         "templates": templates,
         "corpus": corpus,
@@ -48,7 +53,8 @@ def manifests(here) -> dict[str, Manifest]:
         "covariance": moment,
         "unedited": unedited_model.fn(here.unedited_order(model)),
         "edits": edits,
-        "evaluation": evaluate_edits.fn(here.evaluate_order(batch, edits)),
+        "evaluation": measured,
+        "continuations": continue_edits.fn(worst.order(here.results, model.order)),
     }
 
 

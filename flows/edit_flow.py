@@ -1,0 +1,78 @@
+"""One edit as a study of its own: foreseen, let pass or not, made, measured and recorded."""
+
+from collections.abc import Iterator
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+
+from editcollapse.forecast_orders import ForecastOrder, KnownSetup
+from editcollapse.known_setups import known_manifests, with_known_setup
+from editcollapse.orders import EditOrder, Manifest
+from editcollapse.planning import ModelPlan, StudyPlan
+from editcollapse.specs import StudySpec
+from flows.guarded_plan import plan_guarded
+from flows.runners import one_at_a_time
+from flows.study_run import StudyRun
+from flows.whole_study import edit_and_report
+from tasks.forecasting import forecast_edits
+
+_KNOWN_UNITS = 2
+"""Templates, covariance."""
+
+
+class SingleEditRun(StudyRun):
+    """A pass through the plan of one edit, which is foreseen with a guard and without one.
+
+    Args:
+        plan: the study.
+        known: how the results folder's studies edit the model; None where the plan says it.
+    """
+
+    def __init__(self, plan: StudyPlan, known: KnownSetup | None) -> None:
+        super().__init__(plan)
+        self._known = known
+        if known is not None:
+            self.expect(-_KNOWN_UNITS)
+
+    def prepare(self, model: ModelPlan) -> tuple[Manifest, Manifest]:
+        """Return templates and second moment: what is known, else as for any study."""
+        if self._known is None:
+            return super().prepare(model)
+        return known_manifests(self.plan.results, self._known)
+
+    def orders(
+        self, model: ModelPlan, templates: Manifest, moment: Manifest
+    ) -> Iterator[EditOrder]:
+        """Yield the orders of the edits that are made, which are foreseen first."""
+        if model.guard is None:
+            for batch in self.plan.edit_orders(model, templates, moment):
+                self.expect(1)
+                self.rows.add(self.compute(forecast_edits, ForecastOrder.of(batch)).rows)
+        yield from super().orders(model, templates, moment)
+
+
+@flow(
+    name="collapse-edit",
+    flow_run_name="{study.name}",
+    description="Make one edit, or let a guard decide on it; measure what it does to the model.",
+    task_runner=one_at_a_time(),
+    result_serializer="json",
+)
+def collapse_edit(
+    study: StudySpec, known: KnownSetup | None, results: str = "results"
+) -> str | State[str]:
+    """Make the only edit of a study and return the study's id.
+
+    Args:
+        study: of one model, method and request; paths are absolute.
+        known: how the results folder's studies edit the model; its layer, v* settings, templates
+            and C then go before the study's own.
+        results: folder or URL that everything is written to.
+
+    Raises:
+        EditCollapseError: an input is missing or unusable.
+    """
+    plan = plan_guarded(study, results)
+    if known is not None:
+        plan = with_known_setup(plan, known)
+    return edit_and_report(SingleEditRun(plan, known), "edit")

@@ -1,0 +1,61 @@
+-- What was foreseen of a study's only edit, what was decided, and what did the edit do?
+select
+    study,
+    study_id,
+    model,
+    layer,
+    method,
+    subject,
+    prompt,
+    target_new,
+    verdict,
+    text_change_bound,
+    at_risk_at,
+    collapse_at,
+    calibration_id,
+    policy,
+    decision,
+    reason,
+    edit_id,
+    made_method,
+    made_prompt,
+    perplexity_before,
+    perplexity,
+    perplexity_ratio,
+    efficacy,
+    efficacy_prefix_mean
+from guard_outcomes
+where study_id = $study_id
+union all by name
+select
+    outcomes.study,
+    outcomes.study_id,
+    outcomes.model,
+    outcomes.layer,
+    outcomes.method,
+    outcomes.subject,
+    outcomes.prompt,
+    outcomes.target_new,
+    forecast_verdict(
+        forecasts.text_change_bound, thresholds.at_risk_at, thresholds.collapse_at
+    ) as verdict,
+    forecasts.text_change_bound,
+    thresholds.at_risk_at,
+    thresholds.collapse_at,
+    thresholds.calibration_id,
+    null as policy,
+    'made' as decision,
+    'No guard was asked for. Made as asked.' as reason,
+    outcomes.edit_id,
+    outcomes.method as made_method,
+    outcomes.prompt as made_prompt,
+    outcomes.perplexity_before,
+    outcomes.perplexity,
+    outcomes.perplexity_ratio,
+    outcomes.efficacy,
+    outcomes.efficacy_prefix_mean
+from edit_outcomes as outcomes
+inner join forecasts on forecasts.edit_id = outcomes.edit_id
+inner join forecast_thresholds as thresholds on thresholds.model_id = forecasts.model_id
+where outcomes.study_id = $study_id
+    and not exists (from guard_decisions where study_id = $study_id)

@@ -1,0 +1,105 @@
+"""What the most damaging edits write: chosen, written, recorded once, and shown with the worst."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from editcollapse.applying import stored_updates
+from editcollapse.artifacts import ArtifactRef, ArtifactStore
+from editcollapse.continuation_orders import N_NEW_TOKENS, MostDamaging
+from flows.__main__ import main
+from storage.findings import findings
+from storage.queries import ask
+from tests.flows.running import records
+from tests.flows.small_study import START
+
+N_WORST = 10
+LAYER = 1
+
+
+def test_worst_edits_of_a_model_are_continued(first_run):
+    """One unit a model: the ten edits with the largest perplexity, and their prompts."""
+    assert len(records(first_run.results, "continuations-")) == 1
+    assert [name for name in first_run.states if name.startswith("continue ")] == [
+        f"continue tiny layer 1, {N_WORST} edits"
+    ]
+    worst = ask(
+        first_run.results,
+        "select edit_id, replace(prompt, '{}', subject) as prompt from edit_outcomes "
+        "order by perplexity desc, edit_id limit 10",
+    )
+    found = ask(first_run.results, "from continuations")
+    assert set(found["n_new_tokens"]) == {N_NEW_TOKENS}
+    columns = ["edit_id", "prompt"]
+    assert found.select(columns).sort("edit_id").equals(worst.sort("edit_id"))
+
+
+def test_texts_are_those_of_the_written_models(first_run, study):
+    """Each text is what the model writes in float64 with the stored update in its weight."""
+    folder = study.with_name("model")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    store = ArtifactStore(first_run.results)
+    found = ask(
+        first_run.results,
+        "select continuations.*, method, update_digest, update_row from continuations "
+        "join edits using (edit_id)",
+    )
+    for row in found.iter_rows(named=True):
+        model = AutoModelForCausalLM.from_pretrained(folder).double().eval()
+        assert _written_by(model, tokenizer, row["prompt"]) == row["text_before"]
+        path = f"artifacts/updates/{row['update_digest']}.safetensors"
+        n_bytes = (first_run.results / path).stat().st_size
+        ref = ArtifactRef(digest=row["update_digest"], path=path, n_bytes=n_bytes)
+        method = "c_rome" if row["method"] == "r_rome" else row["method"]
+        update = stored_updates(store, ref)[method].matrix(row["update_row"])
+        with torch.no_grad():
+            model.transformer.h[LAYER].mlp.c_proj.weight += update.T
+        assert _written_by(model, tokenizer, row["prompt"]) == row["text_after"]
+    assert (found["text_before"] != found["text_after"]).any()
+
+
+def _written_by(model, tokenizer, prompt):
+    """Return what a model adds to a prompt, the likeliest token after the other."""
+    ids = list(tokenizer(prompt)["input_ids"])
+    size = len(ids)
+    end = tokenizer.convert_tokens_to_ids(START)
+    with torch.no_grad():
+        while len(ids) < size + N_NEW_TOKENS and ids[-1] != end:
+            ids.append(int(model(torch.tensor([ids])).logits[0, -1].argmax()))
+    added = tokenizer.decode(ids[size:], skip_special_tokens=True)
+    return f" {added}" if added else ""
+
+
+def test_findings_carry_the_texts(first_run):
+    """The worst edits of a study have their texts beside them."""
+    worst = findings(first_run.results, first_run.study_id).worst.frame
+    assert worst.height == N_WORST
+    assert worst["text_before"].null_count() == worst["text_after"].null_count() == 0
+
+
+@pytest.mark.parametrize("place", ["empty", "finished"])
+def test_plan_counts_the_texts(place, first_run, study, tmp_path, capsys):
+    """The plan says whether the texts are there; which edits are the worst is not known before."""
+    results = tmp_path if place == "empty" else first_run.results
+    assert main(["plan", str(study), "--results", str(results)]) == 0
+    (line,) = [
+        line for line in capsys.readouterr().out.splitlines() if "texts of the worst" in line
+    ]
+    assert ("0 cached, 1 to run" if place == "empty" else "1 cached, 0 to run") in line
+
+
+def test_model_without_edits_has_no_texts(first_run):
+    """Where a model took no request, the unit is counted out and nothing is computed."""
+    from flows.worst_edits import continue_worst
+
+    counted = []
+    run = SimpleNamespace(expect=counted.append)  # it computes nothing
+    plan = SimpleNamespace(
+        results=str(first_run.results),
+        study=SimpleNamespace(evaluation=SimpleNamespace(continuations=N_WORST)),
+    )
+    worst = MostDamaging(ArtifactStore(first_run.results), N_WORST)
+    continue_worst(run, None, plan, SimpleNamespace(order=None), worst)
+    assert counted == [-1]
