@@ -42,6 +42,7 @@ check: setup ## lint, types, generated docs
 	$(BIN)/python -m storage.schema_docs --check
 	$(BIN)/python -m storage.cookbook --check
 	$(BIN)/python -m editcollapse.study_docs --check
+	$(BIN)/python -m reports.pictures --check
 
 bench: setup ## measure against the published procedure, prints tables
 	$(BIN)/python -m benchmarks $(BENCH)

@@ -1,4 +1,7 @@
-"""A report as one HTML file that opens anywhere: no script, no network, every text escaped."""
+"""A report as one HTML file that opens anywhere: no network, every text escaped, figures inlined.
+
+Without scripts it has its tables and the bars of the incidence all the same.
+"""
 
 from pathlib import Path
 
@@ -8,8 +11,12 @@ from editcollapse import __version__
 from editcollapse.artifacts import put_text
 from editcollapse.places import Place
 from reports.escaping import visible, visible_lines
-from reports.sections import report_sections
+from reports.figures import panel_json
+from reports.illustrated import illustrated_sections
+from reports.scripts import json_block, page_scripts
+from reports.themes import DARK, LIGHT
 from reports.wording import count, percent
+from storage.figures import StudyFigures, study_figures
 from storage.findings import StudyFindings, findings
 
 REPORTS = "reports"
@@ -33,14 +40,26 @@ def write_report(place: Place, study_id: str) -> str:
     """
     found = findings(place.here, study_id)
     path = report_path(found.name)
-    put_text(place, path, report_html(found))
+    put_text(place, path, report_html(found, study_figures(place.here, study_id)))
     return path
 
 
-def report_html(found: StudyFindings) -> str:
-    """Return a study's report as a page."""
+def report_html(found: StudyFindings, shown: StudyFigures) -> str:
+    """Return a study's report as a page.
+
+    Args:
+        found: what it says.
+        shown: what its figures are drawn from.
+    """
     page = _environment().get_template(_TEMPLATE)
-    return page.render(study=found, sections=report_sections(found), version=__version__)
+    return page.render(
+        study=found,
+        parts=illustrated_sections(found, shown),
+        scripts=page_scripts(),
+        light=LIGHT,
+        dark=DARK,
+        version=__version__,
+    )
 
 
 def report_path(study_name: str) -> str:
@@ -72,6 +91,7 @@ def _environment() -> jinja2.Environment:
     )
     environment.filters |= {
         "count": count,
+        "panel_json": lambda panel: json_block(panel_json(panel)),
         "percent": percent,
         "visible": visible,
         "visible_lines": visible_lines,

@@ -75,7 +75,7 @@ def findings(results: Path, study_id: str) -> StudyFindings:
         ResultsError: there are no results yet, or they do not hold this study.
     """
     with open_snapshot(results) as connection:
-        study = _answer(connection, "study", study_id)
+        study = answer_for(connection, "study", study_id)
         if study.frame.is_empty():
             raise ResultsError(
                 f"{results} holds no study with the id {study_id}. "
@@ -102,13 +102,13 @@ def findings(results: Path, study_id: str) -> StudyFindings:
             n_edits=row["n_edits"],
             n_measured=row["n_measured"],
             settings=study,
-            models=_answer(connection, "study_models", study_id),
-            incidence=_answer(connection, "incidence_by_method", study_id),
-            positions=_answer(connection, "incidence_by_position", study_id),
-            denominators=_answer(connection, "denominators_by_outcome", study_id),
-            worst=_answer(connection, "worst_edits", study_id),
-            comparison=_answer(connection, "compare_in_study", study_id),
-            guard=_answer(connection, "guard_in_study", study_id),
+            models=answer_for(connection, "study_models", study_id),
+            incidence=answer_for(connection, "incidence_by_method", study_id),
+            positions=answer_for(connection, "incidence_by_position", study_id),
+            denominators=answer_for(connection, "denominators_by_outcome", study_id),
+            worst=answer_for(connection, "worst_edits", study_id),
+            comparison=answer_for(connection, "compare_in_study", study_id),
+            guard=answer_for(connection, "guard_in_study", study_id),
         )
 
 
@@ -138,7 +138,7 @@ def find_study(results: Path, wanted: str = "") -> str:
     return str(found["study_id"].item())
 
 
-def _answer(connection: duckdb.DuckDBPyConnection, name: str, study_id: str) -> Answer:
+def answer_for(connection: duckdb.DuckDBPyConnection, name: str, study_id: str) -> Answer:
     """Return a named query's answer for one study."""
     text = query_text(name)
     frame: pl.DataFrame = connection.sql(text, params={"study_id": study_id}).pl()

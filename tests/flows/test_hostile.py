@@ -9,6 +9,7 @@ from markdown_it import MarkdownIt
 from flows.__main__ import main
 from reports.markdown import report_markdown
 from reports.page import report_html
+from storage.figures import study_figures
 from storage.findings import findings
 from tests.flows.hostile import ADDRESS, ATTACKS, N_UNUSABLE, write_hostile
 from tests.flows.small_study import N_REQUESTS
@@ -51,13 +52,25 @@ def test_attacks_were_measured(found):
 
 def test_report_is_inert(found, hostile_run):
     """Every attack is text of the page: no element, attribute or address comes of it."""
-    for page in (page_of(hostile_run.results), Page(report_html(found))):
-        assert not page.tags & {"script", "img", "iframe", "link", "form"}
+    shown = study_figures(hostile_run.results, hostile_run.study_id)
+    for page in (page_of(hostile_run.results), Page(report_html(found, shown))):
+        assert not page.tags & {"img", "iframe", "link", "form"}
+        assert len(page.scripts) == 2
+        assert not any(ADDRESS in script for script in page.scripts)
         assert page.tags >= {"table", "svg"}
         assert all(address.startswith("#") for address in page.addresses)
         assert ATTACKS[0] in page.text
         assert "\x1b" not in page.text
         assert all(len(row) == len(page.cells["worst"][0]) for row in page.cells["worst"])
+
+
+def test_figures_are_inert(hostile_run):
+    """Attacks are data of the figures: no specification holds one, no control character is left."""
+    panels = [panel for panel in page_of(hostile_run.results).panels if "columns" in panel]
+    assert any(ADDRESS in json.dumps(panel["columns"]) for panel in panels)
+    for panel in panels:
+        assert ADDRESS not in json.dumps(panel["spec"])
+        assert "\\u001b" not in json.dumps(panel["columns"])
 
 
 def test_run_page_is_inert(found):

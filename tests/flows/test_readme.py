@@ -20,6 +20,7 @@ DOCUMENTS = (
     "docs/upkeep.md",
     "docs/sql.md",
     "docs/forecast.md",
+    "docs/report.md",
 )
 _NEEDS_RESULTS = {"sql", "tables", "report", "gc", "rebuild"}
 _RUN_BY_CI = {"run", "pretrain"}
@@ -72,6 +73,8 @@ def test_command_works(
         return
     if words[:3] == ["python", "-m", "storage.demo_rows"]:
         return  # tests/storage/test_cookbook.py runs it
+    if words[:3] == ["python", "-m", "reports.pictures"]:
+        return  # tests/reports/test_pictures.py runs it
     if words[:3] != ["python", "-m", "flows"]:
         assert words[0] in {"prefect", "bash", "source"}, f"nobody tests {command!r}"
         return

@@ -1,5 +1,7 @@
 """The HTML report: what it says is what SQL says; it is made again when it is missing."""
 
+import base64
+import hashlib
 import json
 from html.parser import HTMLParser
 
@@ -20,11 +22,12 @@ SHOWN = ("findings", "incidence", "report")
 
 
 class Page(HTMLParser):
-    """A report taken apart: tags, attributes, sections' cells and SQL blocks."""
+    """A report taken apart: tags, addresses, sections' cells, SQL blocks, scripts, policy."""
 
     def __init__(self, text):
         super().__init__()
         self.tags, self.addresses, self.cells, self.sql, self.text = set(), [], {}, {}, ""
+        self.figure_sql, self.scripts, self.panels, self.policy = [], [], [], ""
         self._section = self._into = None
         self.feed(text)
         self.close()
@@ -42,21 +45,38 @@ class Page(HTMLParser):
             self.cells[self._section].append([])
         if tag in {"td", "th"}:
             self.cells[self._section][-1].append("")
-        if tag in {"td", "th", "pre"}:
-            self._into = tag
+        if tag == "meta" and "http-equiv" in found:
+            self.policy = found["content"]
+        if tag in {"td", "th", "pre", "script"}:
+            self._into = f"{tag} {found.get('class') or found.get('type', '')}".strip()
+            if tag in {"td", "th"}:
+                self._into = tag
 
     def handle_endtag(self, tag):
         """Leave a cell or a block."""
-        if tag == self._into:
+        if self._into and tag == self._into.split()[0]:
             self._into = None
 
     def handle_data(self, data):
         """Collect text."""
+        if self._into == "script":
+            self.scripts.append(data)
+            return
+        if self._into == "script application/json":
+            self.panels.append(json.loads(data))
+            return
         self.text += data
-        if self._into == "pre":
+        if self._into == "pre figure-sql":
+            self.figure_sql.append(data)
+        elif self._into == "pre":
             self.sql[self._section] += data
         elif self._into:
             self.cells[self._section][-1][-1] += data
+
+
+def digest_of(script):
+    """Return the digest of a script as a content security policy has it."""
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
 def page_of(results, name="small"):
@@ -71,10 +91,30 @@ def page(first_run):
 
 
 def test_page_needs_nothing_from_elsewhere(page):
-    """No script, no style sheet, no picture: only links to places in the page itself."""
-    assert not page.tags & {"script", "link", "img", "iframe", "object", "form"}
+    """No style sheet, no picture, scripts only of its own: links lead into the page itself."""
+    assert not page.tags & {"link", "img", "iframe", "object", "form"}
     assert page.addresses
     assert all(address.startswith("#") for address in page.addresses)
+
+
+def test_policy_names_every_script_and_nothing_else(page):
+    """The page runs its two scripts, which the policy knows by digest, and no text as code."""
+    assert len(page.scripts) == 2
+    allowed = [f"'sha256-{digest_of(script)}'" for script in page.scripts]
+    assert f"script-src {' '.join(allowed)};" in page.policy
+    assert page.policy.startswith("default-src 'none';")
+    assert "unsafe-eval" not in page.policy
+    assert page.policy.count("unsafe-inline") == page.policy.count("style-src 'unsafe-inline'") == 1
+
+
+def test_figures_have_their_sql(page, first_run):
+    """SQL under a figure runs as it stands and has rows; panels have rows to draw."""
+    assert len(page.figure_sql) >= 2
+    for sql in page.figure_sql:
+        assert ask(first_run.results, sql).height > 0
+    panels = [panel for panel in page.panels if "columns" in panel]
+    assert len(panels) >= 4
+    assert all(panel["columns"]["method"] for panel in panels)
 
 
 def test_every_table_is_what_its_sql_answers(page, first_run):
@@ -162,7 +202,7 @@ def test_run_page_has_table_text_and_link(first_run, page, monkeypatch):
     artifacts = {key: artifact(first_run.flow_run_id, f"{key}-small") for key in SHOWN}
     table = json.loads(artifacts["incidence"].data)
     assert [list(table[0]), *(list(row.values()) for row in table)] == page.cells["incidence"]
-    for sql in page.sql.values():
+    for sql in (page.sql[name] for name in page.sql if name != "perplexity"):
         assert f"```sql\n{sql}\n```" in artifacts["findings"].data
     assert NOTE in artifacts["findings"].data
     file = first_run.results / "reports/small.html"

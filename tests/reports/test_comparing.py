@@ -12,11 +12,9 @@ from storage.queries import ask
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory):
+def results(demo):
     """Return a results folder of the demo study."""
-    folder = tmp_path_factory.mktemp("demo") / "results"
-    unpack(folder)
-    return folder
+    return demo.results
 
 
 @pytest.fixture(scope="module")
@@ -63,11 +61,10 @@ def test_sure_changes_are_sentences(section):
     assert not [text for text in said if "on gpt2-control:" in text]
 
 
-def test_pages_have_the_part(results, section):
+def test_pages_have_the_part(demo, results, section):
     """HTML and Markdown show it, with the SQL to copy, which gives the rows again."""
-    found = findings(results, find_study(results))
-    assert '<section id="compare">' in report_html(found)
-    assert f"## {section.title}" in report_markdown(found)
+    assert '<section id="compare">' in report_html(demo.found, demo.shown)
+    assert f"## {section.title}" in report_markdown(demo.found)
     assert ask(results, section.sql).height == len(section.table.rows)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 import time
 from pathlib import Path
@@ -46,31 +47,42 @@ def filled(table: str, n_rows: int, **columns: object) -> pl.DataFrame:
     return plain.with_columns(*given).cast(dict(base.schema))
 
 
-def write_million(results: Path) -> int:
-    """Write and take in a study of a million edits; return how many it has."""
+def write_many(results: Path, n_models: int, n_requests: int) -> list[str]:
+    """Write and take in a study that edits each request in each model by each method.
+
+    Returns the ids of its edits.
+    """
     generator = np.random.default_rng(0)
-    models = [digest("model", index) for index in range(N_MODELS)]
-    requests = [digest("request", index) for index in range(N_REQUESTS)]
+    models = [digest("model", index) for index in range(n_models)]
+    requests = [digest("request", index) for index in range(n_requests)]
     methods = list(METHODS)
+    settings = json.dumps(
+        {
+            "note": "",
+            "methods": methods,
+            "models": [{"name": models[0]}],
+            "templates": {"kind": "generated"},
+        }
+    )
     files = [
-        write(results, "studies", filled("studies", 1, name=["million"])),
+        write(results, "studies", filled("studies", 1, name=["many"], settings=[settings])),
         write(results, "datasets", filled("datasets", 1)),
         write(results, "covariances", filled("covariances", 1)),
-        write(results, "models", filled("models", N_MODELS, model_id=models)),
+        write(results, "models", filled("models", n_models, model_id=models)),
         write(
             results,
             "study_models",
-            filled("study_models", N_MODELS, model_id=models, name=models),
+            filled("study_models", n_models, model_id=models, name=models),
         ),
         write(
             results,
             "base_perplexities",
-            filled("base_perplexities", N_MODELS, model_id=models, perplexity=[20.0] * N_MODELS),
+            filled("base_perplexities", n_models, model_id=models, perplexity=[20.0] * n_models),
         ),
         write(
             results,
             "requests",
-            filled("requests", N_REQUESTS, request_id=requests, record_index=range(N_REQUESTS)),
+            filled("requests", n_requests, request_id=requests, record_index=range(n_requests)),
         ),
     ]
     pairs = pl.DataFrame({"model_id": models}).join(
@@ -112,7 +124,7 @@ def write_million(results: Path) -> int:
         ]
     ingest(results, files)
     publish_snapshot(results)
-    return len(edits)
+    return edits["edit_id"].to_list()
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +132,7 @@ def million(tmp_path_factory) -> Path:
     """Return a results folder with a million measured edits."""
     results = tmp_path_factory.mktemp("million") / "results"
     start = time.perf_counter()
-    n_edits = write_million(results)
+    n_edits = len(write_many(results, N_MODELS, N_REQUESTS))
     print(f"\n{n_edits:,} edits written and taken in: {time.perf_counter() - start:.0f} s")
     assert n_edits == 1_000_000
     return results

@@ -1,0 +1,144 @@
+"""A figure: panels, each an Altair chart and the rows that it draws, kept apart.
+
+Charts hold our words and numbers only. What a study says, names of its models among it, stands in
+the rows, as data; and in labels, which the page escapes. So no text of a study is ever read as an
+expression, a format, a link or markup.
+"""
+
+import dataclasses
+import json
+import math
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import altair as alt
+import polars as pl
+
+from reports.escaping import visible
+from reports.wording import POSITIONS
+
+ROWS = "rows"
+"""What charts call their data."""
+UNKNOWN_PLACE = "not known"
+PLACES = (*POSITIONS.values(), UNKNOWN_PLACE)
+"""Places of the subject in the order of the legend."""
+SQUARE = 260
+"""Height of a panel with two continuous axes, in pixels."""
+ROW = 22
+"""Height of a line of a panel with names along its side, in pixels."""
+_FIGURES = 4
+"""Digits that are drawn."""
+_MANY = 800
+"""Rows from which on a panel is painted: that many elements make a page slow."""
+
+AnyChart = alt.Chart | alt.LayerChart
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Panel:
+    """One chart."""
+
+    label: str
+    """What it shows, such as a model, as the study says it; empty where it is the only one."""
+    chart: AnyChart
+    """Its data are called ``ROWS``; it names no colour: the page's look gives them."""
+    rows: pl.DataFrame
+    """What is drawn: text, booleans and finite numbers."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Figure:
+    """One picture of a report."""
+
+    name: str
+    caption: str
+    description: str
+    """What is to be seen where it cannot be seen."""
+    panels: tuple[Panel, ...]
+    sql: str
+    """Gives the rows; empty where the section's SQL does."""
+
+
+def charted(*layers: alt.Chart, height: int) -> AnyChart:
+    """Return charts laid over each other, as wide as their place in the page."""
+    whole: Any = layers[0] if len(layers) == 1 else alt.layer(*layers)
+    sized: AnyChart = whole.properties(width="container", height=height)
+    return sized
+
+
+def named_data() -> alt.NamedData:
+    """Return the data of a chart, which come with its panel."""
+    return alt.NamedData(name=ROWS)
+
+
+def specification(panel: Panel) -> dict[str, object]:
+    """Return a panel's Vega-Lite specification, without its rows."""
+    spec: dict[str, object] = panel.chart.to_dict(validate=False)
+    # The looks of the page are its configuration; the schema is an address nobody needs.
+    return {key: value for key, value in spec.items() if key not in {"config", "$schema"}}
+
+
+def panel_json(panel: Panel) -> str:
+    """Return a panel for the page's script: specification, rows by column, how to draw it.
+
+    Raises:
+        ValueError: a number of the rows is not finite; this is our own mistake.
+    """
+    rows = drawable(panel.rows)
+    return json.dumps(
+        {
+            "spec": specification(panel),
+            "columns": rows.to_dict(as_series=False),
+            "renderer": "canvas" if rows.height > _MANY else "svg",
+        },
+        allow_nan=False,
+        separators=(",", ":"),
+    )
+
+
+def drawable(rows: pl.DataFrame) -> pl.DataFrame:
+    """Return rows with hidden characters of their texts shown, and numbers of few digits."""
+    return rows.with_columns(
+        pl.col(pl.String).map_elements(visible, return_dtype=pl.String),
+        pl.col(pl.Float64).round_sig_figs(_FIGURES),
+    )
+
+
+def by_model(rows: pl.DataFrame) -> Iterator[tuple[str, pl.DataFrame]]:
+    """Yield each model's name with its rows, in the order of the rows."""
+    for model in rows["model"].unique(maintain_order=True):
+        yield str(model), rows.filter(pl.col("model") == model)
+
+
+def places_named(rows: pl.DataFrame) -> pl.DataFrame:
+    """Return rows with ``place``, the place of the subject in words."""
+    named = pl.col("subject_position").replace_strict(POSITIONS, default=UNKNOWN_PLACE)
+    return rows.with_columns(named.alias("place"))
+
+
+def present(rows: pl.DataFrame, column: str, order: Iterable[str]) -> list[str]:
+    """Return those of some words of ours that a column has, in their order."""
+    found = set(rows[column])
+    return [word for word in order if word in found]
+
+
+def reach_of(values: pl.Series) -> tuple[float, float]:
+    """Return the powers of ten around all finite positive numbers; 1 to 10 where there is none."""
+    known = values.filter(values.is_finite() & (values > 0))
+    if known.is_empty():
+        return 1.0, 10.0
+    low, high = (math.log10(float(end)) for end in (known.min(), known.max()))  # type: ignore[arg-type]  # they are floats
+    return 10.0 ** math.floor(low), 10.0 ** max(math.ceil(high), math.floor(low) + 1)
+
+
+def log_axis(channel: str, column: str, title: str, ends: tuple[float, float]) -> alt.X | alt.Y:
+    """Return a logarithmic axis between powers of ten, with ticks at those there is room for."""
+    low, high = (round(math.log10(end)) for end in ends)
+    step = max(1, -(-(high - low) // 6))
+    made = alt.X if channel == "x" else alt.Y
+    return made(
+        f"{column}:Q",
+        title=title,
+        scale=alt.Scale(type="log", domain=list(ends), nice=False),
+        axis=alt.Axis(values=[10.0**power for power in range(low, high + 1, step)], format="~g"),
+    )

@@ -1,0 +1,57 @@
+"""The HTML page has a part for everything that a study knows, and none for what it does not."""
+
+from reports.cards import worst_cards
+from reports.illustrated import illustrated_sections
+from reports.page import report_html
+from tests.flows.test_report import Page
+from tests.reports.whole_study import ATTACK
+
+BEYOND = {"skill", "layers", "anatomy", "sink", "published", "imported"}
+
+
+def test_parts_are_there_where_rows_are(demo, whole):
+    """Without forecasts, root-cause study, profiles or imports a page does not speak of them."""
+    names = [part.section.name for part in illustrated_sections(demo.found, demo.shown)]
+    more = [part.section.name for part in illustrated_sections(whole.found, whole.shown)]
+    assert not BEYOND & set(names)
+    assert set(more) == {*names, *BEYOND}
+    assert more[-1] == "settings"
+
+
+def test_worst_edit_has_its_text_before_and_after(whole):
+    """Text that was generated stands with its edit; the others have none."""
+    first, *others = worst_cards(whole.found)
+    assert first.after.startswith("after <script>")
+    assert first.before.startswith("before <script>")
+    assert len(others) == 9
+    assert not [card for card in others if card.after is not None]
+
+
+def test_page_of_hostile_texts_is_inert(whole):
+    """Attacks in texts, names of runs and statements are text, in parts and figures alike."""
+    page = Page(report_html(whole.found, whole.shown))
+    assert not page.tags & {"img", "iframe", "link", "form"}
+    assert len(page.scripts) == 2
+    assert not any("evil.example" in script for script in page.scripts)
+    assert ATTACK.replace("\u202e", "\\u202e") in page.text
+    assert "\u202e" not in page.text
+
+
+def test_published_figures_stand_beside_ours(whole):
+    """A model that others published figures of has their sources in the table."""
+    page = Page(report_html(whole.found, whole.shown))
+    lines = page.cells["published"][1:]
+    assert len(lines) == whole.shown.published.frame.height > 0
+    assert all(line[1] == "gpt2-xl" for line in lines)
+    runs = page.cells["imported"][1:]
+    assert runs[0][1] == "here"
+    assert runs[-1][1] == "memit"
+
+
+def test_page_shows_its_numbers_without_scripts(demo):
+    """The tables, and the bars of the incidence, are there before any script has run."""
+    html = report_html(demo.found, demo.shown)
+    before = html[: html.index('id="looks"')]
+    assert '<figure class="instead">' in before
+    assert before.count("<rect") == demo.found.incidence.frame.height
+    assert before.count("<table>") >= 7

