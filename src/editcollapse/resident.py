@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_resident: dict[tuple[str, str], LoadedModel] = {}
+_resident: dict[tuple[str, str, str], LoadedModel] = {}
 _resident_lock = threading.RLock()
 
 
@@ -32,7 +32,7 @@ def resident_model(
             with.
     """
     with _resident_lock:
-        key = (model_id, device)
+        key = (model_id, spec.source, device)  # a row names where its model came from
         if key not in _resident:
             forget_models()
             loaded = load(spec, device)

@@ -99,9 +99,10 @@ def test_layers_of_a_study_are_asked_by_its_id(swept, study, tmp_path):
     assert found["layer"].unique().sort().to_list() == list(range(_N_LAYERS))
 
 
-def test_sweep_is_told_as_tables_and_as_json(swept, study, capsys):
+def test_sweep_is_told_as_tables_and_as_json(swept, study, tmp_path, capsys):
     """Every layer, method and position is told, with the layers at which all is safe."""
-    asked = ["sweep", str(study), "--results", str(swept)]
+    results = shutil.copytree(swept, tmp_path / "results", copy_function=shutil.copy2)
+    asked = ["sweep", str(study), "--results", str(results)]
     assert main([*asked, "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert {row["layer"] for row in report["layers"]} == set(range(_N_LAYERS))

@@ -2,11 +2,13 @@
 
 import shutil
 import weakref
+from pathlib import Path
 
 import pytest
 import torch
 
 from editcollapse.errors import ModelError
+from editcollapse.model_files import digest_model, locate_model
 from editcollapse.models import load_model
 from editcollapse.resident import forget_models, resident_model
 from editcollapse.specs import ModelSpec
@@ -35,6 +37,15 @@ class Loads:
 def spec_of(folder, name="m"):
     """Return a spec for a folder."""
     return ModelSpec(name=name, source=str(folder))
+
+
+def test_copy_elsewhere_is_named_by_its_own_folder(tiny_folder, tmp_path):
+    """Equal files in another folder are another source, though they are the same model."""
+    here = spec_of(tiny_folder("gpt2"))
+    copy = spec_of(shutil.copytree(here.source, tmp_path / "renamed"))
+    model_id = digest_model(locate_model(here.source), here).model_id
+    assert resident_model(here, model_id, "cpu").source == Path(here.source).name
+    assert resident_model(copy, model_id, "cpu").source == "renamed"
 
 
 def test_resident_model_is_loaded_once(tiny_folder):

@@ -10,8 +10,8 @@ from editcollapse.sweep_reports import LayerVerdicts, safe_layers
 from storage.queries import ask, query_text
 from storage.sweeps import sweep_rows
 
-_BOUNDS = {0: (1.0, 2.0, 6.0), 1: (30.0, math.inf, 3.0)}
-"""Layer to the bounds of three requests; at risk from 5 on, will collapse from 17 on."""
+_BOUNDS = {0: (1.0, 2.0, 6.0), 1: (30.0, math.inf, 2.0)}
+"""Layer to the bounds of three requests; at risk from 2.5 on, will collapse from 17 on."""
 _TEMPLATES = ("{}",)
 
 
@@ -74,7 +74,7 @@ def test_verdicts_are_counted_by_layer_and_position(results):
         (0, "first_token", 2, 2, 0, 0, 1.5, 1.5, 2.0),
         (0, "inside", 1, 0, 1, 0, 3.0, 6.0, 6.0),
         (1, "first_token", 2, 0, 0, 2, 1.5, math.inf, math.inf),
-        (1, "inside", 1, 1, 0, 0, 3.0, 3.0, 3.0),
+        (1, "inside", 1, 1, 0, 0, 3.0, 2.0, 2.0),
     ]
 
 
