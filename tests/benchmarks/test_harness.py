@@ -157,6 +157,7 @@ def test_defaults_reach_the_works(tmp_path):
     assert whole.asked("demo").n_more_texts == max(scaling.TEXTS)
 
 
+@pytest.mark.slow
 def test_gpu_program_runs_with_torch_and_transformers_alone(tmp_path):
     """In a process where pydantic, polars, Prefect and DuckDB cannot be imported, on the CPU."""
     path = tmp_path / "found.json"

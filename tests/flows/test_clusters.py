@@ -16,7 +16,8 @@ def worker_python(tmp_path_factory):
     return make_worker_python(tmp_path_factory.mktemp("wheel"))
 
 
-@pytest.mark.parametrize("kind", ["dask", pytest.param("ray", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["dask", "ray"])
 def test_wheel_is_all_that_a_worker_needs(study, server, worker_python, first_run, tmp_path, kind):
     """Two workers that cannot import tasks, flows or storage compute what one thread does."""
     cluster = dask_cluster if kind == "dask" else ray_cluster

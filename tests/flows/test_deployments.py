@@ -20,7 +20,14 @@ from flows.deployment_files import OVERRIDES, ROOT, read_deployment_file
 from flows.deployment_inputs import study_inputs
 from tests.flows.small_study import write_toml
 
-NAMES = ("collapse-study", "precompute-covariance", "reevaluate", "collapse-anatomy", "report")
+NAMES = (
+    "collapse-study",
+    "precompute-covariance",
+    "reevaluate",
+    "collapse-forecast",
+    "collapse-anatomy",
+    "report",
+)
 CONTAINERS = ("docker", "kubernetes")
 
 
@@ -49,6 +56,7 @@ def test_deployments_are_those_of_the_documentation():
         "collapse-study": ["0 6 * * 1"],
         "precompute-covariance": ["0 2 * * *"],
         "reevaluate": [],
+        "collapse-forecast": [],
         "collapse-anatomy": [],
         "report": [],
     }

@@ -9,6 +9,7 @@ import pytest
 from editcollapse.errors import StudyError
 
 
+@pytest.mark.slow
 def test_pretrain_writes_data_and_models(backend: None, tmp_path: Path) -> None:
     """A trial of three steps leaves the data and one loadable model of the recipe's size."""
     from transformers import AutoModelForCausalLM

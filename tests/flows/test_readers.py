@@ -17,7 +17,9 @@ for line in sys.stdin:
 """
 
 
-@pytest.mark.parametrize("who", ["readers", "a careless writer"])
+@pytest.mark.parametrize(
+    "who", ["readers", pytest.param("a careless writer", marks=pytest.mark.slow)]
+)
 def test_open_snapshot_does_not_block_a_study(study, run_study, results, tmp_path, who):
     """Who has results.duckdb open reads on while a study publishes; who comes later sees more."""
     more = shutil.copytree(study.parent, tmp_path / "inputs") / "study.toml"

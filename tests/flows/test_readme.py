@@ -20,12 +20,13 @@ DOCUMENTS = (
     "docs/upkeep.md",
     "docs/sql.md",
     "docs/forecast.md",
+    "docs/anatomy.md",
     "docs/report.md",
 )
 _NEEDS_RESULTS = {"sql", "tables", "report", "gc", "rebuild"}
 _RUN_BY_CI = {"run", "pretrain"}
 """Commands that take minutes: .ci/run runs the study by ``make demo``."""
-_RUN_BY_SOAK = {"serve", "deploy", "covariance", "reevaluate", "forecast", "calibrate"}
+_RUN_BY_SOAK = {"serve", "deploy", "covariance", "reevaluate", "forecast", "calibrate", "anatomy"}
 """Commands that need a server, or a study that has run: tests/soak runs them, but the
 forecast of one edit is run here."""
 

@@ -119,6 +119,7 @@ def one(bucket, study):
     return "s3://bucket/one"
 
 
+@pytest.mark.slow
 def test_study_in_a_bucket(bucket, one, study, first_run):
     """Tables equal those of a folder; another machine computes nothing, and can ask."""
     assert_equal_tables(bucket.mirror("a"), first_run.results)

@@ -16,7 +16,7 @@ from tests.flows.running import (
 )
 from tests.flows.small_study import write_toml
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.server, pytest.mark.slow]
 _WAIT_S = 300
 
 

@@ -18,7 +18,14 @@ from tests.soak.served import children, listening, served, stop
 pytestmark = [pytest.mark.slow, pytest.mark.server]
 _LOOPBACK = "0100007F"
 """127.0.0.1 in /proc/net/tcp."""
-_NAMES = {"collapse-study", "precompute-covariance", "reevaluate", "report"}
+_NAMES = {
+    "collapse-study",
+    "precompute-covariance",
+    "reevaluate",
+    "collapse-forecast",
+    "collapse-anatomy",
+    "report",
+}
 PASSWORD = "reader:of-studies"
 
 
