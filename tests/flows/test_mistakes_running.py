@@ -90,6 +90,7 @@ def test_rejected_records_are_reported_and_the_others_run(
     assert "river" in caplog.text
 
 
+@pytest.mark.slow
 def test_deleted_model_leaves_its_results(inputs, run_study, tmp_path, capsys):
     """A model that is gone is named; what was measured on it still answers SQL."""
     study = write_toml(inputs / "study.toml", **{"models.source": "./model", "dataset.limit": 2})
@@ -102,6 +103,7 @@ def test_deleted_model_leaves_its_results(inputs, run_study, tmp_path, capsys):
     assert capsys.readouterr().out == "n\n6\n"
 
 
+@pytest.mark.slow
 @pytest.mark.server
 def test_mistake_inside_a_run_is_one_sentence_on_the_terminal(inputs, server, tmp_path):
     """Prefect's tracebacks of a user's mistake are on the run's page; the terminal has one line."""

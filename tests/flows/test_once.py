@@ -71,6 +71,7 @@ def _manifest(order, summary="made"):
     return Manifest(unit_id=order.key, summary=summary)
 
 
+@pytest.mark.slow
 def test_two_processes_sum_each_shard_once(study, tmp_path):
     """Both wait for the same lock; of corpus and shards each takes what the other has left."""
     plan = plan_study(read_study(study), tmp_path)

@@ -27,6 +27,7 @@ def test_study_is_all_cached_after_a_backup_with_tensors(
     assert again.computed() == again.computed("report ") == 1
 
 
+@pytest.mark.slow
 def test_study_computes_tensors_again_after_a_backup_without(study, run_study, first_run, tmp_path):
     """Without tensors the rows are there at once, and the study makes the same updates again."""
     results = _restored(first_run, tmp_path)

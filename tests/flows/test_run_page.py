@@ -50,6 +50,7 @@ def test_study_of_one_model_has_one_page(page):
     assert found.children == {}
 
 
+@pytest.mark.slow
 def test_study_of_two_models_has_a_page_for_each(page):
     """Sub-flows are named after model, layer and methods and tagged with their own model alone."""
     found = page("one", "two")

@@ -122,6 +122,7 @@ def test_stop_rule_that_is_never_met_takes_the_budget(inputs, run_study, tmp_pat
     assert rows["n_shards"].max() == N_SHARDS
 
 
+@pytest.mark.slow
 def test_several_workers_share_the_shards(backend, study, tmp_path, first_run):
     """While one worker waits for the first shard another sums the next; numbers are the same."""
     results = tmp_path / "results"

@@ -44,6 +44,7 @@ def test_recipe_has_an_answer_in_a_fixed_order(demo, recipe):
     assert "order by" in recipe.sql
 
 
+@pytest.mark.slow
 def test_check_tells_a_stale_page(tmp_path, monkeypatch, capsys):
     """--check returns 1 and says what to do until the page is written."""
     page = tmp_path / "sql.md"
