@@ -13,6 +13,7 @@ from editcollapse.devices import best_device
 from editcollapse.encoder_files import encoder_files
 from editcollapse.errors import ModelError
 from editcollapse.model_files import fingerprint_folder
+from editcollapse.models import whole_model
 from editcollapse.position_states import Stack
 
 _WO = "layer.1.DenseReluDense.wo"
@@ -45,7 +46,7 @@ def load_encoder(source: str, wanted_id: str, device: str) -> LoadedEncoder:
         ModelError: it cannot be loaded, or its files have changed.
         UnknownFamilyError: its family's encoder cannot be read.
     """
-    from transformers import AutoTokenizer, T5EncoderModel
+    from transformers import T5EncoderModel
 
     files = encoder_files(source)
     if fingerprint_folder(files) != wanted_id:
@@ -53,29 +54,14 @@ def load_encoder(source: str, wanted_id: str, device: str) -> LoadedEncoder:
             f"the files of {files.source} changed while the study ran. Start it again: finished "
             "work for the old files is kept under their own id."
         )
-    try:
-        model, report = T5EncoderModel.from_pretrained(
-            files.folder,
-            dtype=torch.float32,
-            attn_implementation="eager",
-            output_loading_info=True,
-            use_safetensors=True,
-            trust_remote_code=False,
-            local_files_only=True,
-        )
-        tokenizer = AutoTokenizer.from_pretrained(
-            files.folder, trust_remote_code=False, local_files_only=True
-        )
-    except Exception as error:  # transformers has no one error for a configuration that is no good
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-        raise ModelError(f"{files.source} cannot be loaded: {reason}") from error
-    if report["missing_keys"]:
-        lacking = ", ".join(sorted(report["missing_keys"])[:3])
-        raise ModelError(
-            f"{files.source} lacks {len(report['missing_keys'])} weights of its own configuration "
-            f"({lacking}): copy or download it again."
-        )
-    model.eval().requires_grad_(False).to(best_device(device))
+    model, tokenizer = whole_model(
+        T5EncoderModel,
+        files.folder,
+        files.source,
+        dtype=torch.float32,
+        attn_implementation="eager",
+    )
+    model.to(best_device(device))
     blocks: tuple[nn.Module, ...] = tuple(model.encoder.block)
     stack = Stack(
         name="encoder",

@@ -1,7 +1,8 @@
 """Load a model with its tokenizer, and where its parts lie."""
 
 import dataclasses
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -144,6 +145,45 @@ def check_layer(layer: int, widths: Widths, source: str) -> None:
         )
 
 
+def whole_model(loader: Any, folder: str | Path, source: str, **settings: Any) -> tuple[Any, Any]:
+    """Return a model of a folder, without gradients, and its tokenizer; safetensors only.
+
+    Args:
+        loader: class of ``transformers`` that has ``from_pretrained``.
+        folder: with all files.
+        source: what to call it in messages.
+        settings: more of ``from_pretrained``'s.
+
+    Raises:
+        ModelError: it cannot be loaded, or lacks weights.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        model, report = loader.from_pretrained(
+            folder,
+            output_loading_info=True,
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+            **settings,
+        )
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder, trust_remote_code=False, local_files_only=True
+        )
+    except Exception as error:  # transformers has no one error for a configuration that is no good
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+        raise ModelError(f"{source} cannot be loaded: {reason}") from error
+    if report["missing_keys"]:
+        # transformers fills them at random and goes on.
+        lacking = ", ".join(sorted(report["missing_keys"])[:3])
+        raise ModelError(
+            f"{source} lacks {len(report['missing_keys'])} weights of its own configuration "
+            f"({lacking}): copy or download it again."
+        )
+    return model.eval().requires_grad_(False), tokenizer
+
+
 def load_model(spec: "ModelSpec", device: str, files: ModelFiles | None = None) -> LoadedModel:
     """Return a model in evaluation mode, without gradients for its weights.
 
@@ -157,35 +197,15 @@ def load_model(spec: "ModelSpec", device: str, files: ModelFiles | None = None) 
         StudyError: there is no such device, or it has no numbers of this dtype.
         DeviceMemoryError: the weights do not fit on the device.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
     place = best_device(device)
     check_dtype(place, _DTYPES[spec.dtype], spec.source)
     files = files or locate_model(spec.source, spec.revision)
     digests = digest_model(files, spec)
-    try:
-        model, report = AutoModelForCausalLM.from_pretrained(
-            files.folder,
-            dtype=_DTYPES[spec.dtype],
-            output_loading_info=True,
-            use_safetensors=True,
-            trust_remote_code=False,
-            local_files_only=True,
-        )
-        tokenizer = AutoTokenizer.from_pretrained(
-            files.folder, trust_remote_code=False, local_files_only=True
-        )
-    except Exception as error:  # transformers has no one error for a configuration that is no good
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-        raise ModelError(f"{files.source} cannot be loaded: {reason}") from error
-    if report["missing_keys"]:
-        # transformers fills them at random and goes on.
-        lacking = ", ".join(sorted(report["missing_keys"])[:3])
-        raise ModelError(
-            f"{files.source} lacks {len(report['missing_keys'])} weights of its own configuration "
-            f"({lacking}): copy or download it again."
-        )
-    model.eval().requires_grad_(False)
+    model, tokenizer = whole_model(
+        AutoModelForCausalLM, files.folder, files.source, dtype=_DTYPES[spec.dtype]
+    )
     fuse_activations_(model)
     model = _moved(model, place, files.source)
     positions = getattr(model.config, "max_position_embeddings", None) or _NO_LIMIT

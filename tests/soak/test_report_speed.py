@@ -29,8 +29,10 @@ def test_report_of_a_hundred_thousand_edits(tmp_path):
     results = tmp_path / "results"
     edits = write_many(results, N_MODELS, N_REQUESTS)
     assert len(edits) == N_EDITS
+    publish_snapshot(results)
+    known = ask(results, "select edit_id, model_id from edits").to_dict(as_series=False)
     bounds = np.random.default_rng(1).lognormal(size=N_EDITS)
-    forecasts = filled("forecasts", N_EDITS, edit_id=edits, text_change_bound=bounds)
+    forecasts = filled("forecasts", N_EDITS, **known, text_change_bound=bounds)
     ingest(results, [write(results, "forecasts", forecasts)])
     publish_snapshot(results)
     command = [sys.executable, "-m", "flows", "report", "--results", str(results)]
