@@ -14,6 +14,7 @@ def _restored(first_run, tmp_path, *options):
     return results
 
 
+@pytest.mark.slow
 def test_study_is_all_cached_after_a_backup_with_tensors(
     study, run_study, first_run, tmp_path, capsys
 ):

@@ -67,6 +67,7 @@ def test_shards_are_not_needed_once_they_are_merged(study, run_study, results, f
     assert run_study(study, results).computed() == 0
 
 
+@pytest.mark.slow
 def test_layers_of_a_model_share_one_pass(inputs, run_study, tmp_path, first_run):
     """Two entries with other layers: every shard runs once, and C is that of each layer alone."""
     study = write_toml(inputs / "study.toml", **{"dataset.limit": 2})
@@ -112,6 +113,7 @@ def test_stop_rule_stops(inputs, run_study, tmp_path):
     assert again.computed() == 0
 
 
+@pytest.mark.slow
 def test_stop_rule_that_is_never_met_takes_the_budget(inputs, run_study, tmp_path):
     """Directions that never settle are an answer too: every token of the budget is used."""
     changes = {"covariance.stop_change": 1e-12, "covariance.shard_tokens": 150}
