@@ -32,9 +32,9 @@ from flows.terminal import (
     print_frame,
     progress_bar,
     shown,
+    write_out,
 )
 from flows.watched import run_watched
-from reports.escaping import visible_lines
 
 USER_ERROR = 2
 
@@ -122,8 +122,7 @@ def sql(options: argparse.Namespace) -> int:
 
     frame = ask(folder_to_read(place_of(options.results)), options.query)
     if options.csv:
-        text = frame.write_csv()
-        sys.stdout.write(visible_lines(text) if sys.stdout.isatty() else text)
+        write_out(frame.write_csv())
     else:
         print_frame(frame)
     return 0

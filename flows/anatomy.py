@@ -18,9 +18,10 @@ from editcollapse.anatomy_orders import (
 from editcollapse.encoder_files import absolute_source, encoder_id
 from editcollapse.errors import ResultsError, StudyError
 from editcollapse.once import left_behind
-from editcollapse.planning import ModelPlan, StudyPlan, plan_study
+from editcollapse.planning import ModelPlan, StudyPlan
 from editcollapse.specs import StudySpec
 from editcollapse.study_files import with_absolute_paths
+from flows.guarded_plan import plan_guarded
 from flows.runners import one_at_a_time
 from flows.study_run import StudyRun
 from flows.whole_study import edit_and_report
@@ -118,7 +119,7 @@ def plan_anatomy(study: StudySpec, results: str, encoders: tuple[str, ...] = ())
         )
     for source in encoders:
         encoder_id(source)
-    return plan_study(study, results)
+    return plan_guarded(study, results)
 
 
 @flow(

@@ -2,13 +2,11 @@
 
 import argparse
 import dataclasses
-import sys
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from pydantic_core import to_json
 from rich.table import Table
 
 from editcollapse.anatomy_orders import CollapseRule
@@ -17,9 +15,8 @@ from editcollapse.places import place_of
 from editcollapse.study_files import read_study
 from flows import surroundings
 from flows.option_parts import add_command, add_results, add_rule
-from flows.terminal import STOPPED, console, plain, shown
+from flows.terminal import STOPPED, console, plain, print_json, shown
 from flows.watched import run_watched
-from reports.escaping import visible_lines
 from storage.anatomies import AnatomyFinding, anatomy_findings
 
 
@@ -78,9 +75,7 @@ def anatomy(options: argparse.Namespace) -> int:
         return STOPPED
     found = anatomy_findings(place.here, study_id, rule)
     if options.json:
-        report = AnatomyReport(study_id, rule, found)
-        text = to_json(report, indent=2, inf_nan_mode="strings").decode()
-        sys.stdout.write(f"{visible_lines(text) if sys.stdout.isatty() else text}\n")
+        print_json(AnatomyReport(study_id, rule, found))
     else:
         _show(found, study.note)
     return 0

@@ -1,19 +1,15 @@
 """The command ``edit``, as ``python -m flows`` calls it."""
 
 import argparse
-import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
-
-from pydantic_core import to_json
 
 from editcollapse.errors import ModelError
 from editcollapse.places import place_of
 from flows import surroundings
 from flows.edit_options import REFUSED
-from flows.terminal import STOPPED, console, shown
+from flows.terminal import STOPPED, console, print_json, shown
 from flows.watched import run_watched
-from reports.escaping import visible_lines
 from reports.wording import number
 
 if TYPE_CHECKING:
@@ -43,8 +39,7 @@ def edit(options: argparse.Namespace) -> int:
         reason = rejection_of(place.here, study_id)
         raise ModelError(f"{options.model} cannot take this edit: {reason}.")
     if options.json:
-        text = to_json(told, indent=2, inf_nan_mode="strings").decode()
-        sys.stdout.write(f"{visible_lines(text) if sys.stdout.isatty() else text}\n")
+        print_json(told)
     else:
         for line in _lines(told):
             console().print(line, markup=False, soft_wrap=True)

@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,13 +11,11 @@ from editcollapse.errors import ResultsError, StudyError
 from editcollapse.outcomes import ForecastCalibrationRow
 from editcollapse.places import Place, place_of
 from editcollapse.study_files import read_study
-from editcollapse.sweep_reports import SweepReport
 from editcollapse.verdicts import ForecastReport
 from flows import surroundings
-from flows.forecast_text import as_json, show_calibration, show_one, show_study
-from flows.terminal import STOPPED, console, shown
+from flows.forecast_text import show_calibration, show_one, show_study
+from flows.terminal import STOPPED, console, print_json, shown
 from flows.watched import run_watched
-from reports.escaping import visible_lines
 
 _OF_ONE = ("model", "prompt", "subject", "target")
 
@@ -91,12 +88,6 @@ def _of_edit(options: argparse.Namespace) -> int:
     else:
         show_one(report)
     return 0
-
-
-def print_json(report: ForecastReport | SweepReport) -> None:
-    """Print a report as JSON."""
-    text = as_json(report)
-    sys.stdout.write(f"{visible_lines(text) if sys.stdout.isatty() else text}\n")
 
 
 def calibrate(options: argparse.Namespace) -> int:

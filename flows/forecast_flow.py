@@ -4,20 +4,18 @@ Templates and covariances are those of the study, with the same keys: whichever 
 computes them, and a study finds them.
 """
 
-from collections import deque
 from pathlib import Path
 
 from prefect import flow
 from prefect.client.schemas.objects import State
 
 from editcollapse.forecast_orders import ForecastOrder
-from editcollapse.orders import EditOrder, Manifest
 from editcollapse.planning import ModelPlan, plan_study
 from editcollapse.specs import StudySpec
 from editcollapse.study_files import with_absolute_paths
 from editcollapse.study_rows import study_rows
 from flows.runners import one_at_a_time
-from flows.study_run import UNITS_PER_BATCH, StudyRun, Wait
+from flows.study_run import UNITS_PER_BATCH, StudyRun
 from flows.whole_study import do_and_publish
 from flows.worst_edits import continuation_units
 from tasks.forecasting import forecast_edits
@@ -63,17 +61,7 @@ def collapse_forecast(study: StudySpec, results: str = "results") -> int | State
 def _forecast(run: StudyRun, model: ModelPlan) -> None:
     """Prepare one model as its study would, then forecast it batch by batch."""
     templates, moment = run.prepare(model)
-    waiting: deque[tuple[EditOrder, Wait]] = deque()
-    for edits in run.plan.edit_orders(model, templates, moment):
-        waiting.append((edits, run.start(forecast_edits, ForecastOrder.of(edits))))
-        if len(waiting) > run.plan.study.runner.workers:
-            _enter(run, model, *waiting.popleft())
-    for edits, wait in waiting:
-        _enter(run, model, edits, wait)
-
-
-def _enter(run: StudyRun, model: ModelPlan, edits: EditOrder, wait: Wait) -> None:
-    """Wait for a batch; hand its rows, and the requests that the model cannot take, on."""
-    done: Manifest = wait()
-    rejected = run.rejections(model, edits, dict(done.unusable))
-    run.rows.add([*done.rows, run.store.put_rows("rejections", rejected)])
+    batches = run.plan.edit_orders(model, templates, moment)
+    asked = ((batch, ForecastOrder.of(batch)) for batch in batches)
+    for batch, done in run.in_order(forecast_edits, asked):
+        run.add_foreseen(model, batch, done)

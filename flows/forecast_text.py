@@ -1,13 +1,11 @@
-"""Forecasts and calibrations for the terminal, and as JSON."""
+"""Forecasts and calibrations for the terminal."""
 
 from collections import Counter
 from collections.abc import Sequence
 
 import polars as pl
-from pydantic_core import to_json
 from rich.table import Table
 
-from editcollapse.sweep_reports import SweepReport
 from editcollapse.verdicts import (
     ForecastReport,
     MethodVerdict,
@@ -33,11 +31,6 @@ _SKILL = (
     "certain_precision",
     "certain_recall",
 )
-
-
-def as_json(report: ForecastReport | SweepReport) -> str:
-    """Return a report as JSON; inf and nan are the texts ``Infinity`` and ``NaN``."""
-    return to_json(report, indent=2, inf_nan_mode="strings").decode()
 
 
 def show_study(report: ForecastReport, methods: Sequence[str]) -> None:

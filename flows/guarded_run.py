@@ -1,6 +1,5 @@
 """The batches of a study behind a guard: each is foreseen, decided on, and split into its edits."""
 
-from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -20,7 +19,7 @@ from editcollapse.planning import ModelPlan
 from tasks.forecasting import forecast_edits
 
 if TYPE_CHECKING:
-    from flows.study_run import StudyRun, Wait
+    from flows.study_run import StudyRun
 
 
 def guarded_orders(
@@ -39,14 +38,10 @@ def guarded_orders(
         moment: what its covariance unit returned.
     """
     run.expect(run.plan.n_batches)
-    ahead: deque[tuple[EditOrder, Wait]] = deque()
-    for batch in run.plan.edit_orders(model, templates, moment):
-        ahead.append((batch, run.start(forecast_edits, ForecastOrder.of(batch))))
-        if len(ahead) > run.plan.study.runner.workers:
-            foreseen, wait = ahead.popleft()
-            yield from _orders(run, guard, model, foreseen, wait())
-    for foreseen, wait in ahead:
-        yield from _orders(run, guard, model, foreseen, wait())
+    batches = run.plan.edit_orders(model, templates, moment)
+    asked = ((batch, ForecastOrder.of(batch)) for batch in batches)
+    for batch, done in run.in_order(forecast_edits, asked):
+        yield from _orders(run, guard, model, batch, done)
 
 
 def _orders(
@@ -54,25 +49,23 @@ def _orders(
 ) -> tuple[EditOrder, ...]:
     """Decide on a batch that has been foreseen; hand over its rows, return its orders."""
     foreseen, behind = read_foreseen(run.store, done), NOTHING
-    rows = [
-        *done.rows,
-        run.store.put_rows("rejections", run.rejections(model, batch, dict(done.unusable))),
-    ]
+    run.add_foreseen(model, batch, done)
     tried = requests_to_try(guard, batch, foreseen)
     if tried:
         run.expect(1)
         found = run.compute(forecast_edits, order_to_try(batch, tried))
         behind = read_foreseen(run.store, found)
-        rows += [
+        rows = [
             *found.rows,
             run.store.put_rows("datasets", prefixed_dataset_rows(run.plan, tried)),
             run.store.put_rows(
                 "requests", prefixed_request_rows(run.plan, batch.batch_index, tried)
             ),
         ]
+        run.rows.add(rows)
     decisions = decisions_on(guard, batch, foreseen, tried, behind)
-    rows.append(run.store.put_rows("guard_decisions", decision_rows(run.plan, guard, decisions)))
-    run.rows.add(rows)
+    made = decision_rows(run.plan, guard, decisions)
+    run.rows.add([run.store.put_rows("guard_decisions", made)])
     orders = orders_of(batch, decisions)
     run.expect(run.units_per_batch * (len(orders) - 1))
     return orders

@@ -15,9 +15,15 @@ from editcollapse.guard_specs import GuardSpec
 from editcollapse.model_files import digest_model, locate_model
 from editcollapse.places import place_of
 from editcollapse.requests import EditRequest
-from editcollapse.specs import CovarianceSpec, DatasetSpec, EvaluationSpec, ModelSpec, StudySpec
+from editcollapse.specs import CovarianceSpec, DatasetSpec, EvaluationSpec, StudySpec
 from editcollapse.study_files import with_absolute_paths
-from flows.edit_reading import asked_covariance, asked_request, known_setup, preset_order
+from flows.edit_reading import (
+    asked_covariance,
+    asked_model,
+    asked_request,
+    known_setup,
+    preset_order,
+)
 from flows.forecast_options import FROM_RESULTS
 from flows.guarded_plan import published_folder
 
@@ -51,13 +57,7 @@ def single_edit(options: argparse.Namespace) -> Iterator[SingleEdit]:
         )
     files = locate_model(options.model, options.revision)
     name = _NOT_IN_NAMES.sub("_", Path(files.source).name)[:_LONGEST_NAME]
-    spec = ModelSpec(
-        name=name,
-        source=options.model,
-        revision=options.revision,
-        dtype=options.dtype,
-        start_token=options.start_token,
-    )
+    spec = asked_model(options).model_copy(update={"name": name})
     model_id = digest_model(files, spec).model_id
     known = None
     if options.covariance == FROM_RESULTS:

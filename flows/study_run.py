@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from prefect import Task
@@ -188,6 +188,29 @@ class StudyRun:
         """Give one unit to the task runner; return what waits for its manifest."""
         result = self._started(task, order)
         return lambda: self._checked(task, order, result())
+
+    def in_order(
+        self, task: Task[[Any], Manifest], pairs: Iterable[tuple[EditOrder, Order]]
+    ) -> Iterator[tuple[EditOrder, Manifest]]:
+        """Yield units' manifests in order; one more than the runner has workers is started ahead.
+
+        Args:
+            task: of all units.
+            pairs: a batch, which is handed on, and the order of its unit.
+        """
+        ahead: deque[tuple[EditOrder, Wait]] = deque()
+        for batch, order in pairs:
+            ahead.append((batch, self.start(task, order)))
+            if len(ahead) > self.plan.study.runner.workers:
+                first, wait = ahead.popleft()
+                yield first, wait()
+        for batch, wait in ahead:
+            yield batch, wait()
+
+    def add_foreseen(self, model: ModelPlan, batch: EditOrder, done: Manifest) -> None:
+        """Hand a forecast's rows, and the requests that the model cannot take, to the database."""
+        rejected = self.rejections(model, batch, dict(done.unusable))
+        self.rows.add([*done.rows, self.store.put_rows("rejections", rejected)])
 
     def expect(self, units: int) -> None:
         """Change how many units there are to run."""

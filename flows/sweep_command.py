@@ -8,9 +8,9 @@ from editcollapse.layer_choices import check_layers
 from editcollapse.places import place_of
 from editcollapse.study_files import read_study
 from flows import surroundings
-from flows.forecast_command import is_of_study, print_json
+from flows.forecast_command import is_of_study
 from flows.sweep_text import show_one_sweep, show_sweep
-from flows.terminal import STOPPED, console, shown
+from flows.terminal import STOPPED, console, print_json, shown
 from flows.watched import run_watched
 
 

@@ -4,7 +4,6 @@ Templates, and C of a layer that the study edits, are the study's own, with the 
 sweep has measured of a layer, a study that edits there finds.
 """
 
-from collections import deque
 from pathlib import Path
 
 from prefect import flow
@@ -15,11 +14,11 @@ from editcollapse.planning import ModelPlan, plan_study
 from editcollapse.specs import StudySpec
 from editcollapse.study_files import with_absolute_paths
 from editcollapse.study_rows import study_rows
-from editcollapse.sweep_orders import ModelSweep, SweepOrder, plan_sweep
+from editcollapse.sweep_orders import ModelSweep, plan_sweep
 from flows.covariance import measured_moments
 from flows.forecast_flow import DESCRIBING
 from flows.runners import one_at_a_time
-from flows.study_run import UNITS_PER_BATCH, StudyRun, Wait
+from flows.study_run import UNITS_PER_BATCH, StudyRun
 from flows.whole_study import do_and_publish
 from tasks.preparing import context_templates
 from tasks.sweeping import sweep_layers
@@ -70,17 +69,6 @@ def _sweep(run: StudyRun, model: ModelPlan, sweep: ModelSweep) -> None:
     run.expect(len(sweep.layers) - 2 - (UNITS_PER_BATCH - 1) * run.plan.n_batches)
     moments = measured_moments(run, sweep.passes(), templates)
     run.rows.add([*templates.rows, *(ref for moment in moments for ref in moment.rows)])
-    waiting: deque[tuple[SweepOrder, Wait]] = deque()
-    for order in sweep.orders(templates, moments):
-        waiting.append((order, run.start(sweep_layers, order)))
-        if len(waiting) > run.plan.study.runner.workers:
-            _enter(run, model, *waiting.popleft())
-    for order, wait in waiting:
-        _enter(run, model, order, wait)
-
-
-def _enter(run: StudyRun, model: ModelPlan, order: SweepOrder, wait: Wait) -> None:
-    """Wait for a batch; hand its rows, and the requests that the model cannot take, on."""
-    done = wait()
-    rejected = run.rejections(model, order.layers[0], dict(done.unusable))
-    run.rows.add([*done.rows, run.store.put_rows("rejections", rejected)])
+    asked = ((order.layers[0], order) for order in sweep.orders(templates, moments))
+    for batch, done in run.in_order(sweep_layers, asked):
+        run.add_foreseen(model, batch, done)

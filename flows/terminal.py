@@ -6,12 +6,14 @@ control characters are written out, for a terminal would obey them.
 
 import logging
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+from pydantic_core import to_json
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -51,6 +53,21 @@ def console(*, to_stderr: bool = False) -> Console:
     if not found.is_terminal:
         found.width = 1000
     return found
+
+
+def print_json(report: object) -> None:
+    """Print a report as JSON; inf and nan are the texts ``Infinity`` and ``NaN``.
+
+    Args:
+        report: a dataclass.
+    """
+    text = to_json(report, indent=2, inf_nan_mode="strings").decode()
+    write_out(f"{text}\n")
+
+
+def write_out(text: str) -> None:
+    """Write a text to standard output: as it is, or to a terminal without what that obeys."""
+    sys.stdout.write(visible_lines(text) if sys.stdout.isatty() else text)
 
 
 @contextmanager

@@ -27,6 +27,7 @@ from editcollapse.preparing import load
 from editcollapse.rewrites import Rewrite, Unusable, build_rewrites
 from editcollapse.runtime import ProvenanceClock
 from editcollapse.sites import EditSite
+from editcollapse.sweep_orders import SweepOrder
 
 logger = logging.getLogger(__name__)
 
@@ -99,8 +100,26 @@ def forecast_batch(order: ForecastOrder) -> Manifest:
     found = forecast_edits(loaded, kept_geometry(store, loaded, edits), edits)
     for each in found.unusable:
         logger.warning("%s: %s", edits.model.spec.name, each.reason)
+    return foreseen_manifest(order, clock, found, str(loaded.device))
+
+
+def foreseen_manifest(
+    order: ForecastOrder | SweepOrder, clock: ProvenanceClock, found: Forecast, device: str
+) -> Manifest:
+    """Return a unit's forecasts and positions as a manifest, written.
+
+    Args:
+        order: of the unit.
+        clock: started with it.
+        found: at its layer or layers.
+        device: that it ran on.
+
+    Raises:
+        ResultsError: the folder cannot be written.
+    """
+    store = ArtifactStore(order.results)
     summary = f"{len(found.rows)} forecasts of {order.label}"
-    provenance = clock.row(summary, len(found.rows), str(loaded.device))
+    provenance = clock.row(summary, len(found.rows), device)
     return Manifest(
         unit_id=order.key,
         summary=summary,

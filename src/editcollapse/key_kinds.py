@@ -3,8 +3,8 @@
 k0, kbar and C^-1 kbar are those of the edit. A key behind one prefix says what a text in front of a
 prompt changes; the key of a prompt's first token says whether it is the place or the word.
 
-Source: C-ROME (arXiv 2406.11263) sec. 4: keys of collapsed and of normal edits, with and without
-prefixes, and first tokens of normal prompts.
+Source: C-ROME (arXiv 2406.11263), README of its code: keys of collapsed and of normal
+edits, with and without prefixes, and first tokens of normal prompts.
 """
 
 import dataclasses

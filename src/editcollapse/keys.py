@@ -8,7 +8,7 @@ Source: kmeng01/rome compute_u, which runs every context whole through the whole
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -57,25 +57,41 @@ def read_keys(
         rewrites: B of them.
         tokens_per_forward: tokens in one forward at most; a shared token counts too.
     """
-    device = site.loaded.device
     n_prompts = len(rewrites[0].prompts)
-    prompts = [prompt for rewrite in rewrites for prompt in rewrite.prompts]
-    rows = [prompt.ids[: prompt.subject_last + 1] for prompt in prompts]
-    where = [prompt.subject_last for prompt in prompts]
-    shared = SharedContexts(site, rows, where, n_prompts, above=False)
-    sizes = shared.sizes(torch.arange(len(rows), device=device)).tolist()
-    own = [len(row) - size for row, size in zip(rows, sizes, strict=True)]
     keys: Tensor | None = None
-    for chosen in length_batches([size + shared.width for size in own], tokens_per_forward):
-        index = torch.tensor(chosen, device=device)
-        tails = Tails(site, shared, [rows[n] for n in chosen], index)
+    for index, tails, ends in subject_tails(site, rewrites, tokens_per_forward):
         found = site.read_key(tails.ids, tails.left())
-        ends = torch.tensor([own[n] - 1 for n in chosen], device=device)
-        found = widened(found[torch.arange(len(chosen), device=device), ends])
+        found = widened(found[torch.arange(len(index), device=index.device), ends])
         if keys is None:
-            keys = found.new_empty((len(rows), found.shape[1]))
+            keys = found.new_empty((len(rewrites) * n_prompts, found.shape[1]))
         keys[index] = found
     assert keys is not None
     by_edit = keys.view(len(rewrites), n_prompts, keys.shape[1])
     bare = by_edit[:, 0].to(site.loaded.dtype)
     return RewriteKeys(by_edit, widened(site.projection(bare)))
+
+
+def subject_tails(
+    site: EditSite, rewrites: Sequence[Rewrite], tokens_per_forward: int
+) -> Iterator[tuple[Tensor, Tails, Tensor]]:
+    """Yield what runs to read keys: rows that go together, up to their subjects' last tokens.
+
+    Each group is the rows' int64 (N,) places among all rewrites' prompts, rewrite by rewrite; their
+    tokens behind the shared contexts; and int64 (N,), where among these each subject's last one is.
+
+    Args:
+        site: the highest layer that is read.
+        rewrites: B of them, which share their context templates.
+        tokens_per_forward: tokens in one forward at most; a shared token counts too.
+    """
+    device = site.loaded.device
+    prompts = [prompt for rewrite in rewrites for prompt in rewrite.prompts]
+    rows = [prompt.ids[: prompt.subject_last + 1] for prompt in prompts]
+    where = [prompt.subject_last for prompt in prompts]
+    shared = SharedContexts(site, rows, where, len(rewrites[0].prompts), above=False)
+    sizes = shared.sizes(torch.arange(len(rows), device=device)).tolist()
+    own = [len(row) - size for row, size in zip(rows, sizes, strict=True)]
+    for chosen in length_batches([size + shared.width for size in own], tokens_per_forward):
+        index = torch.tensor(chosen, device=device)
+        tails = Tails(site, shared, [rows[n] for n in chosen], index)
+        yield index, tails, torch.tensor([own[n] - 1 for n in chosen], device=device)

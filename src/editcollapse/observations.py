@@ -1,8 +1,7 @@
 """What a root-cause study observes of two groups of requests: each a number and a sentence.
 
-Source: C-ROME (arXiv 2406.11263) sec. 4. Its first finding: denominators differ between collapsed
-and normal edits, numerators hardly. Its second: k0 of collapsed subjects lie apart; kbar and
-C^-1 kbar do not.
+Source: C-ROME (arXiv 2406.11263), abstract and README of its code: inconsistent keys make the
+denominator tiny, and bare keys of subjects that come first lie unlike prefixed ones.
 """
 
 import dataclasses

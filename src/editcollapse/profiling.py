@@ -3,7 +3,8 @@
 Encoders have no causal attention, and no position that all others must look at: Fall of ROME finds
 no anomaly in T5's. An encoder is read here and never edited.
 
-Source: C-ROME (arXiv 2406.11263) sec. 4: keys of T5-3B's encoder do not separate by position.
+Source: C-ROME (arXiv 2406.11263), README of its code, experiment 5: keys of T5-3B's encoder do not
+separate by position.
 """
 
 from collections.abc import Sequence

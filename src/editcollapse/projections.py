@@ -3,8 +3,8 @@
 C^-1 kbar are no keys: they have a space of their own. All keys share one, so that what lies apart
 in it lies apart for one reason.
 
-Source: C-ROME (arXiv 2406.11263) sec. 4 shows keys by t-SNE. PCA keeps distances as far as a plane
-can; t-SNE keeps neighbours and no distances.
+Source: C-ROME (arXiv 2406.11263), whose code saves keys for t-SNE. PCA keeps distances as
+far as a plane can; t-SNE keeps neighbours and no distances.
 """
 
 import dataclasses

@@ -9,18 +9,16 @@ and ch. 8 (groups of observations); Wilson (1927).
 """
 
 import dataclasses
-import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from scipy import stats
 
 from editcollapse.key_kinds import Flags, Numbers
 
 N_RESAMPLES = 2000
 BOOTSTRAP = f"percentile bootstrap of {N_RESAMPLES} resamples of subjects"
 WILSON = "Wilson score"
-_Z = 1.959963984540054
-"""97.5 % quantile of the normal distribution."""
 _TAILS = (0.025, 0.975)
 
 Statistic = Callable[[Numbers], Numbers]
@@ -68,11 +66,8 @@ class Resamples:
 
 def share(n_hits: int, n_all: int) -> Estimate:
     """Return a share with its Wilson score interval; ``n_all`` is at least 1."""
-    found = n_hits / n_all
-    scale = 1 + _Z**2 / n_all
-    centre = (found + _Z**2 / (2 * n_all)) / scale
-    reach = _Z / scale * math.sqrt(found * (1 - found) / n_all + _Z**2 / (4 * n_all**2))
-    return Estimate(found, max(0.0, centre - reach), min(1.0, centre + reach), WILSON)
+    reach = stats.binomtest(n_hits, n_all).proportion_ci(method="wilson")
+    return Estimate(n_hits / n_all, float(reach.low), float(reach.high), WILSON)
 
 
 def weighted_median(values: Numbers, weights: Numbers) -> Numbers:

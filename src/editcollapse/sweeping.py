@@ -16,12 +16,11 @@ from torch import Tensor
 
 from editcollapse.applying import position_row
 from editcollapse.artifacts import ArtifactStore
-from editcollapse.batches import length_batches
 from editcollapse.bounds import KeyFacts
-from editcollapse.contexts import SharedContexts, Tails
 from editcollapse.devices import tokens_per_forward
-from editcollapse.forecasting import forecast_rows
+from editcollapse.forecasting import Forecast, forecast_rows, foreseen_manifest
 from editcollapse.geometries import kept_geometry
+from editcollapse.keys import subject_tails
 from editcollapse.models import LoadedModel, widened
 from editcollapse.orders import Manifest
 from editcollapse.outcomes import ForecastRow
@@ -75,22 +74,14 @@ def read_layer_keys(
         rewrites: B of them, with the same P context templates.
         tokens_per_forward: tokens in one forward at most; a shared token counts too.
     """
-    device = loaded.device
     site = EditSite(loaded, max(layers))
     reader = KeyReader(loaded, layers)
     n_prompts = len(rewrites[0].prompts)
-    prompts = [prompt for rewrite in rewrites for prompt in rewrite.prompts]
-    rows = [prompt.ids[: prompt.subject_last + 1] for prompt in prompts]
-    where = [prompt.subject_last for prompt in prompts]
-    shared = SharedContexts(site, rows, where, n_prompts, above=False)
-    sizes = shared.sizes(torch.arange(len(rows), device=device)).tolist()
-    own = [len(row) - size for row, size in zip(rows, sizes, strict=True)]
-    empty = torch.zeros((len(rewrites), loaded.widths.d_key), dtype=loaded.dtype, device=device)
+    empty = torch.zeros(
+        (len(rewrites), loaded.widths.d_key), dtype=loaded.dtype, device=loaded.device
+    )
     bare, total = ([widened(empty).clone() for _ in layers] for _ in range(2))
-    for chosen in length_batches([size + shared.width for size in own], tokens_per_forward):
-        index = torch.tensor(chosen, device=device)
-        tails = Tails(site, shared, [rows[n] for n in chosen], index)
-        ends = torch.tensor([own[n] - 1 for n in chosen], device=device)
+    for index, tails, ends in subject_tails(site, rewrites, tokens_per_forward):
         found = reader.read_ends(tails.ids, ends, tails.left())
         # Slot by slot, in which an edit has one row: sums are the same however threads run.
         for slot in range(n_prompts):
@@ -129,16 +120,6 @@ def sweep_batch(order: SweepOrder) -> Manifest:
             with torch.no_grad():
                 facts = found.facts(loaded, edits.model.layer)
             rows += forecast_rows(edits, rewrites, facts, kept_geometry(store, loaded, edits))
-    summary = f"{len(rows)} forecasts of {order.label}"
-    provenance = clock.row(summary, len(rows), str(loaded.device))
-    positions = [position_row(first.model.model_id, rewrite) for rewrite in rewrites]
-    return Manifest(
-        unit_id=order.key,
-        summary=summary,
-        rows=(
-            store.put_rows("forecasts", rows),
-            store.put_rows("positions", positions),
-            store.put_rows("provenance", [provenance]),
-        ),
-        unusable=tuple((each.request.request_id, each.reason) for each in unusable),
-    )
+    positions = tuple(position_row(first.model.model_id, rewrite) for rewrite in rewrites)
+    foreseen = Forecast(tuple(rows), positions, tuple(unusable))
+    return foreseen_manifest(order, clock, foreseen, str(loaded.device))
