@@ -89,7 +89,10 @@ def test_command_works(
     results = first_run.results
     if options.command == "rebuild":
         results = shutil.copytree(results, tmp_path / "results")
-    extra = ["--results", str(results)] if options.command in _NEEDS_RESULTS else []
+    if options.command == "edit":  # it stores what it did, and not in the checkout's own results
+        results = tmp_path / "results"
+    stores = options.command in _NEEDS_RESULTS | {"edit"}
+    extra = ["--results", str(results)] if stores else []
     assert main([*words[3:], *extra]) == 0
     assert capsys.readouterr().out
 
