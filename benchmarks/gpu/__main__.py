@@ -15,9 +15,9 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.gpu_case import TYPES, GpuOrder, build_case
-from benchmarks.gpu_floor import Speeds, measure_speeds
-from benchmarks.gpu_phases import METHODS, Phase, covariance, our_edits, reference_edits
+from benchmarks.gpu.case import TYPES, GpuOrder, build_case
+from benchmarks.gpu.floor import Speeds, measure_speeds
+from benchmarks.gpu.phases import METHODS, Phase, covariance, our_edits, reference_edits
 from benchmarks.machine import describe
 from benchmarks.models import SHAPES
 from benchmarks.results import Machine

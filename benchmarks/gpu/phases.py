@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from benchmarks import reference, reference_measures
-from benchmarks.gpu_case import GpuCase
-from benchmarks.gpu_floor import Floor, Speeds, covariance_floor, perplexity_floor, values_floor
+from benchmarks.gpu.case import GpuCase
+from benchmarks.gpu.floor import Floor, Speeds, covariance_floor, perplexity_floor, values_floor
 from benchmarks.machine import timed
 from editcollapse.devices import tokens_per_forward
 from editcollapse.methods import method_of

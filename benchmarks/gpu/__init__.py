@@ -1,0 +1,1 @@
+"""Large shapes with random weights on an accelerator, measured beside the published procedure."""
