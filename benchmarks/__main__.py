@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.choices import DEFAULT_MODELS, WORKS
-from benchmarks.report import check_markers, disagreements, markdown, write_json, write_markdown
+from benchmarks.report import MARKS, disagreements, markdown, write_json, write_markdown
 from editcollapse.errors import EditCollapseError
 
 _EXAMPLES = """examples:
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = shlex.join(["python", "-m", "benchmarks", *(arguments or sys.argv[1:])])
     try:
         if options.markdown is not None:
-            check_markers(options.markdown)
+            MARKS.check(options.markdown)
         with tempfile.TemporaryDirectory(prefix="benchmarks-") as temporary:
             order = Order(
                 workspace=options.workspace or Path(temporary),

@@ -21,12 +21,17 @@ def describe(device: torch.device) -> Machine:
         cpu=_cpu_name(),
         cores=os.cpu_count() or 1,
         threads=torch.get_num_threads(),
-        device=str(device) if device.type == "cpu" else torch.cuda.get_device_name(device),
+        device=device_name(device),
         python=platform.python_version(),
         torch=torch.__version__,
         transformers=transformers.__version__,
         product_gflops=product_rate(_PRODUCT, _PRODUCT, _PRODUCT, device) / 1e9,
     )
+
+
+def device_name(device: torch.device) -> str:
+    """Return what a device is called; a CPU's kind, ``cpu``."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
 
 
 def product_rate(
@@ -36,9 +41,12 @@ def product_rate(
     device: torch.device,
     dtype: torch.dtype = torch.float32,
 ) -> float:
-    """Return the FLOP/s of a plain product of (n_rows, n_inner) by (n_inner, n_columns)."""
-    left = torch.ones((n_rows, n_inner), dtype=dtype, device=device)
-    right = torch.ones((n_inner, n_columns), dtype=dtype, device=device)
+    """Return the FLOP/s of a plain product of (n_rows, n_inner) by (n_inner, n_columns).
+
+    Of random numbers: a GPU multiplies zeros and ones faster, since it draws less power.
+    """
+    left = torch.randn((n_rows, n_inner), device=device).to(dtype)
+    right = torch.randn((n_inner, n_columns), device=device).to(dtype)
     flops = 2.0 * n_rows * n_inner * n_columns
     _ = left @ right
     best, spent = float("inf"), 0.0

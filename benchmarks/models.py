@@ -64,6 +64,10 @@ _GPTJ = {"n_layer": 28, "n_embd": 4096, "n_head": 16, "rotary_dim": 64}
 SHAPES: dict[str, Shape] = {
     "tiny": Shape("GPT2Config", 512, 256, _gpt2(3, 64, 4), "3 x 64, a smoke test"),
     "tiny-llama": Shape("LlamaConfig", 512, 256, _llama(3, 64, 4, 96), "3 x 64, a smoke test"),
+    "tiny-gptj": Shape(
+        "GPTJConfig", 512, 256, _gpt2(3, 64, 4) | {"rotary_dim": 8}, "3 x 64, a smoke test"
+    ),
+    "small": Shape("GPT2Config", 2048, 256, _gpt2(6, 256, 4), "6 x 256, for tests of memory"),
     "gpt2-small": Shape("GPT2Config", 50257, 1024, _gpt2(12, 768, 12), "12 x 768, K 3072"),
     "llama-small": Shape("LlamaConfig", 32000, 1024, _llama(12, 768, 12, 2048), "12 x 768, K 2048"),
     "gpt2-xl": Shape("GPT2Config", 50257, 1024, _gpt2(48, 1600, 25), "48 x 1600, K 6400"),
@@ -109,7 +113,9 @@ def words_of(tokenizer: Any) -> list[str]:
     return single
 
 
-def random_model(shape: Shape, *, dtype: torch.dtype, device: str, seed: int = 0) -> Any:
+def random_model(
+    shape: Shape, *, dtype: torch.dtype, device: torch.device | str, seed: int = 0
+) -> Any:
     """Return a causal LM with random matrices, in evaluation mode and without gradients.
 
     It is built on the device itself, in its final type.

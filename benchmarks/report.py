@@ -5,11 +5,11 @@ import json
 from pathlib import Path
 
 from benchmarks.choices import TOLERANCE
+from benchmarks.documents import Marks
 from benchmarks.results import Results, Spread
-from editcollapse.errors import ResultsError
 
-START, END = "<!-- benchmarks -->", "<!-- /benchmarks -->"
-"""What stands between these lines of a document is written by ``--markdown``."""
+MARKS = Marks.of("benchmarks")
+"""Where ``--markdown`` writes."""
 
 
 def markdown(found: Results) -> str:
@@ -42,30 +42,12 @@ def write_json(found: Results, path: Path) -> None:
 
 
 def write_markdown(found: Results, path: Path) -> None:
-    """Write the tables between the markers of a document, or as a new one.
+    """Write the tables between the marks of a document, or as a new one.
 
     Raises:
-        ResultsError: the document is there and has no markers.
+        ResultsError: the document is there and has no marks.
     """
-    whole = f"{START}\n\n{markdown(found)}\n{END}\n"
-    if path.is_file():
-        check_markers(path)
-        text = path.read_text(encoding="utf-8")
-        before, rest = text.split(START, 1)
-        whole = before + whole.rstrip("\n") + rest.split(END, 1)[1]
-    path.write_text(whole, encoding="utf-8")
-
-
-def check_markers(path: Path) -> None:
-    """Raise ResultsError where a document is there and has no markers."""
-    if not path.is_file():
-        return
-    text = path.read_text(encoding="utf-8")
-    if START not in text or END not in text.split(START, 1)[1]:
-        raise ResultsError(
-            f"--markdown {path}: the file has no {START} with {END} behind it, so it would be lost "
-            "whole. Add both lines where the tables shall stand, or name a new file."
-        )
+    MARKS.write(path, markdown(found))
 
 
 def disagreements(found: Results) -> list[str]:

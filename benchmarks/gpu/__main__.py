@@ -1,148 +1,108 @@
-"""Large shapes with random weights on an accelerator: ``python -m benchmarks.gpu --help``.
+"""Measure and prove everything on a GPU: ``make gpu``, or ``python -m benchmarks.gpu --help``.
 
-Needs torch and transformers, and nothing else of the project's requirements: copy ``benchmarks``
-and ``src/editcollapse`` to the machine and set PYTHONPATH to their folders. Weights are random and
-built on the device, so nothing is downloaded. Times depend on sizes, not on what a model knows, but
-for edits that stop early, which random models' do not.
+Needs torch and transformers, pytest for the tests, and nothing else of the project's requirements:
+copy the checkout to the machine and set PYTHONPATH to its ``src``. Weights are random and built on
+the device, so nothing is downloaded. Times depend on sizes, not on what a model knows, but for
+edits that stop early, which random models' do not.
 """
 
 import argparse
-import dataclasses
-import json
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
-from benchmarks.gpu.case import TYPES, GpuOrder, build_case
-from benchmarks.gpu.floor import Speeds, measure_speeds
-from benchmarks.gpu.phases import METHODS, Phase, covariance, our_edits, reference_edits
-from benchmarks.machine import describe
-from benchmarks.models import SHAPES
-from benchmarks.results import Machine
-from editcollapse.errors import EditCollapseError
-from editcollapse.precision import float32_products
+from benchmarks.documents import Marks
+from benchmarks.gpu.figures import lines, read_json
+from benchmarks.gpu.parts import PARTS
+from benchmarks.gpu.runner import run_parts
+from editcollapse.devices import best_device
+from editcollapse.errors import EditCollapseError, StudyError
 
-COUNTERFACT = 21_919
-"""Records of CounterFact."""
-_PER_EDIT = ("edit", "perplexity")
+MARKS = Marks.of("gpu")
+"""Where ``--markdown`` writes."""
+_MINUTES = 7.5
+_JSON = Path("build/gpu.json")
 _EXAMPLES = """examples:
-  python -m benchmarks.gpu --shape tiny --device cpu
-  python -m benchmarks.gpu --shape gpt2-xl --dtype bfloat16 --json gpt2-xl.json
-  python -m benchmarks.gpu --shape gpt-j-6b --dtype bfloat16 --edits 32 --reference-edits 1
+  make gpu
+  python -m benchmarks.gpu --only tests gpt2-xl --json gpt2-xl.json
+  python -m benchmarks.gpu --rehearse
+  python -m benchmarks.gpu --from build/gpu.json --markdown docs/benchmarks.md
 """
 _USER_ERROR = 2
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Found:
-    """All that one run found."""
-
-    order: GpuOrder
-    machine: Machine
-    n_parameters: int
-    speeds: Speeds
-    phases: tuple[Phase, ...]
-    largest_difference: float
-    """Of the two sides' updates, relative; half types round differently on the two sides."""
-
-    def hours(self, side: str) -> float:
-        """Return the projection for all of CounterFact: four methods, v* to perplexity."""
-        each = [p.each_s for p in self.phases if p.side == side and p.work in _PER_EDIT]
-        return sum(each) * len(METHODS) * COUNTERFACT / 3600
-
-
-@float32_products()
-def run(order: GpuOrder) -> Found:
-    """Build a model, measure both sides."""
-    case = build_case(order)
-    speeds = measure_speeds(case.loaded.device, case.loaded.dtype)
-    moment, phases = covariance(case, speeds)
-    # Inverted beforehand, as the public code keeps it.
-    inverse = torch.linalg.inv(moment).float().to(case.loaded.device)  # noqa: TID251  the published code inverts
-    updates, ours = our_edits(case, moment, speeds)
-    difference, theirs = reference_edits(case, inverse, updates)
-    return Found(
-        order=order,
-        machine=describe(case.loaded.device),
-        n_parameters=case.loaded.n_parameters,
-        speeds=speeds,
-        phases=(*phases, *theirs, *ours),
-        largest_difference=difference,
-    )
-
-
-def lines(found: Found) -> list[str]:
-    """Return the run as text with a markdown table."""
-    speeds, order = found.speeds, found.order
-    table = [
-        "| work | side | items | s each | floor, s each | of the floor | peak, MiB |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for phase in found.phases:
-        floor, share = "", ""
-        if phase.floor is not None:
-            floor = f"{phase.floor.seconds / phase.n_items:.3g}"
-            share = f"{phase.floor.seconds / phase.seconds:.0%}"
-        peak = "" if phase.peak_mib is None else f"{phase.peak_mib:.0f}"
-        cells = (phase.work, phase.side, phase.n_items, f"{phase.each_s:.3g}", floor, share, peak)
-        table.append(f"| {' | '.join(map(str, cells))} |")
-    head = (
-        f"{order.shape} ({SHAPES[order.shape].note}), {order.dtype}, {found.n_parameters:,} "
-        f"parameters with random weights, on {found.machine.device}; "
-        f"{speeds.flops_per_s / 1e12:.3g} TFLOP/s in {order.dtype} products, "
-        f"{speeds.bytes_per_s / 1e9:.3g} GB/s in copies"
-    )
-    hours = (
-        f"all {COUNTERFACT:,} records, {len(METHODS)} methods, projected: "
-        f"reference {found.hours('reference'):.3g} h, ours {found.hours('ours'):.3g} h"
-    )
-    difference = f"updates of the two sides differ by {found.largest_difference:.1e} at most"
-    return [head, "", *table, "", difference, hours]
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run from the command line; return the exit status."""
-    order = GpuOrder(**vars(_parser().parse_args(arguments)))
+    """Run from the command line; return the exit status: 1 where a part did not end well."""
+    words = sys.argv[1:] if arguments is None else arguments
+    given = _parser().parse_args(words)
     try:
-        found = run(order)
+        if given.markdown is not None:
+            MARKS.check(given.markdown)
+        if given.read is not None:
+            found = read_json(given.read)
+        else:
+            found = run_parts(
+                [part for part in PARTS if not given.only or part.name in given.only],
+                _device(given.device, rehearse=given.rehearse),
+                given.minutes,
+                given.json,
+                rehearse=given.rehearse,
+                command=shlex.join(["python", "-m", "benchmarks.gpu", *words]),
+            )
     except EditCollapseError as error:
         print(f"error: {error}", file=sys.stderr)
         return _USER_ERROR
     print("\n".join(lines(found)))
-    if order.json is not None:
-        plain = dataclasses.asdict(found)
-        plain["hours"] = {side: found.hours(side) for side in ("reference", "ours")}
-        order.json.write_text(json.dumps(plain, indent=1, default=str) + "\n", encoding="utf-8")
-    return 0
+    if given.markdown is not None:
+        MARKS.write(given.markdown, "\n".join(lines(found)) + "\n")
+    return 0 if found.is_well else 1
+
+
+def _device(asked: str, *, rehearse: bool) -> torch.device:
+    """Return the device to measure.
+
+    Raises:
+        StudyError: there is no such device, or none but the CPU.
+    """
+    if rehearse:
+        return torch.device("cpu")
+    device = best_device(asked)
+    if device.type == "cpu":
+        raise StudyError(
+            "no accelerator was found here, only the CPU. Run it where there is one, or with "
+            "--rehearse: tiny shapes on the CPU, to see that every part stands."
+        )
+    return torch.device(device.type, device.index or 0)
 
 
 def _parser() -> argparse.ArgumentParser:
+    parts = "\n".join(f"  {part.name:<12} {part.what}" for part in PARTS)
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.gpu",
-        description="Measure large shapes with random weights on one device.",
-        epilog=_EXAMPLES,
+        description="Test and measure everything on one accelerator, part by part: one table, "
+        "one JSON file. A part that fails does not stop the others.",
+        epilog=f"parts:\n{parts}\n\n{_EXAMPLES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    names = [part.name for part in PARTS]
     add = parser.add_argument
-    add("--shape", required=True, choices=list(SHAPES))
-    add("--dtype", default="float32", choices=list(TYPES), help="of the weights")
-    add("--device", default="cuda", help="a torch device (default: cuda)")
-    add("--edits", type=_positive, default=64, help="edits in our batch")
-    add("--reference-edits", type=_positive, default=2, help="edits of the reference")
-    add("--repeats", type=_positive, default=3, help="of each piece; the fastest counts")
-    add("--texts", type=_positive, default=50, help="perplexity texts")
-    add("--tokens", type=_positive, help="of the covariance (default: 4 K)")
-    add("--steps", type=_positive, help="passes of v* at most (default: the published number)")
-    add("--json", type=Path, metavar="PATH", help="write everything there")
+    add("--only", nargs="+", choices=names, metavar="PART", help="these parts alone")
+    add("--minutes", type=_positive, default=_MINUTES, help=f"for all parts (default: {_MINUTES})")
+    add("--json", type=Path, default=_JSON, metavar="PATH", help=f"default: {_JSON}")
+    add("--device", default="auto", help="a torch device (default: the accelerator)")
+    add("--rehearse", action="store_true", help="tiny shapes on the CPU: does every part stand?")
+    add("--from", dest="read", type=Path, metavar="PATH", help="an earlier run's file, not a run")
+    add("--markdown", type=Path, metavar="PATH", help="write the table between its marks")
     return parser
 
 
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is not positive")
+def _positive(text: str) -> float:
+    value = float(text)
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"{text} is not positive")
     return value
 
 

@@ -2,7 +2,7 @@
 
 import copy
 import dataclasses
-from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -20,31 +20,27 @@ from editcollapse.sites import EditSite
 from editcollapse.tokens import Encoder
 
 TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-_TOKENS_PER_KEY = 4
-"""Tokens of the covariance in units of K, where no number is asked for."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class GpuOrder:
-    """What one run is asked for."""
+class Sizes:
+    """How much data a case holds; the works take as much of it as they have time for."""
 
-    shape: str
-    dtype: str
-    device: str
-    edits: int
-    reference_edits: int
-    repeats: int
-    texts: int
-    tokens: int | None
-    steps: int | None
-    json: Path | None
+    n_edits: int = 256
+    n_texts: int = 50
+    """Of perplexity, in the lengths of ME-PPL_50."""
+    n_tokens: int = 1 << 17
+    """Of the corpus, at least."""
+    steps: int | None = None
+    """Passes of v* at most; the published number where left out."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class GpuCase:
     """A model with random weights, held once for both sides, and what is done to it."""
 
-    order: GpuOrder
+    shape: str
+    """A name in ``SHAPES``."""
     loaded: LoadedModel
     published: Published
     layer: int
@@ -53,52 +49,89 @@ class GpuCase:
     rewrites: list[Rewrite]
     texts: EncodedTexts
     documents: tuple[str, ...]
-    n_tokens: int
-    """Of the covariance."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.loaded.device
+
+    @property
+    def dtype(self) -> str:
+        """Type of the weights."""
+        return self.loaded.digests.dtype
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of the weights; tied ones once."""
+        return sum(each.numel() * each.element_size() for each in self.loaded.model.parameters())
+
+    def in_type(self, dtype: str) -> "GpuCase":
+        """Return the case with its weights rounded to a type, in place: this one is used up."""
+        for parameter in self.loaded.model.parameters():
+            parameter.data = parameter.data.to(TYPES[dtype])
+        digests = dataclasses.replace(self.loaded.digests, dtype=dtype)
+        loaded = dataclasses.replace(self.loaded, digests=digests)
+        return dataclasses.replace(self, loaded=loaded, site=EditSite(loaded, self.layer))
 
 
-def build_case(order: GpuOrder) -> GpuCase:
-    """Return a shape's model on the device asked for, with its data."""
-    shape = SHAPES[order.shape]
-    model = random_model(shape, dtype=TYPES[order.dtype], device=order.device)
+def build_case(shape: str, dtype: str, device: torch.device, sizes: Sizes) -> GpuCase:
+    """Return a shape's model, built on a device, with its data.
+
+    Args:
+        shape: a name in ``SHAPES``.
+        dtype: a name in ``TYPES``.
+        device: where the model is built.
+        sizes: of the data.
+    """
+    return case_of(shape, random_model(SHAPES[shape], dtype=TYPES[dtype], device=device), sizes)
+
+
+def case_of(shape: str, model: Any, sizes: Sizes) -> GpuCase:
+    """Return a model of a shape, on its device, with its data.
+
+    Args:
+        shape: a name in ``SHAPES``.
+        model: a causal LM of this shape; its spelled-out activations are replaced.
+        sizes: of the data.
+    """
+    size = SHAPES[shape]
     # The same weights under transformers' own activations.
     tensors = [*model.parameters(), *model.buffers()]
     plain = copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})
     fuse_activations_(model)
     config = model.config.to_dict()
-    tokenizer = word_tokenizer(shape.n_vocabulary)
-    row = architecture_of(config["model_type"], order.shape)
+    tokenizer = word_tokenizer(size.n_vocabulary)
+    row = architecture_of(config["model_type"], shape)
+    dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
     loaded = LoadedModel(
         model=model,
-        encoder=Encoder(tokenizer, "never", shape.n_positions, order.shape),
+        encoder=Encoder(tokenizer, "never", size.n_positions, shape),
         architecture=row,
-        widths=widths_of(config, order.shape),
-        digests=ModelDigests("random", "words", order.dtype, "never"),
-        source=order.shape,
+        widths=widths_of(config, shape),
+        digests=ModelDigests("random", "words", dtype, "never"),
+        source=shape,
     )
     preset = preset_for(None, row.family, loaded.widths)
-    steps = order.steps or preset.values.steps
+    steps = sizes.steps or preset.values.steps
     path = f"{row.decoder}.{row.blocks}.{preset.layer}.{row.down_projection}"
-    n_tokens = order.tokens or _TOKENS_PER_KEY * loaded.widths.d_key
     inputs = random_inputs(
         words_of(tokenizer),
-        n_requests=order.edits,
-        n_texts=order.texts,
-        n_more_texts=order.texts,
-        n_corpus_tokens=n_tokens,
-        longest=shape.n_positions,
+        n_requests=sizes.n_edits,
+        n_texts=sizes.n_texts,
+        n_more_texts=sizes.n_texts,
+        n_corpus_tokens=sizes.n_tokens,
+        longest=size.n_positions,
     )
     rewrites, unusable = build_rewrites(loaded.encoder, inputs.templates, inputs.requests)
     assert not unusable, unusable
     return GpuCase(
-        order=order,
+        shape=shape,
         loaded=loaded,
-        published=Published(plain, plain.get_submodule(path), row.transposed, shape.n_positions),
+        published=Published(plain, plain.get_submodule(path), row.transposed, size.n_positions),
         layer=preset.layer,
         values=dataclasses.replace(preset.values, steps=steps),
         site=EditSite(loaded, preset.layer),
         rewrites=rewrites,
         texts=encode_texts(loaded.encoder, inputs.texts),
         documents=inputs.documents,
-        n_tokens=n_tokens,
     )

@@ -60,11 +60,16 @@ def _no_device(asked: str, here: torch.device | None) -> str:
 
 def check_dtype(device: torch.device, dtype: torch.dtype, source: str) -> None:
     """Raise StudyError where a device has no numbers of a model's type."""
-    if dtype == torch.float64 and device.type in _WITHOUT_FLOAT64:
+    if dtype == torch.float64 and not has_float64(device):
         raise StudyError(
             f'dtype = "float64" for {source}: device {device} has no float64. '
             'Use "float32", or set EDITCOLLAPSE_DEVICE=cpu.'
         )
+
+
+def has_float64(device: torch.device) -> bool:
+    """Return whether a device has numbers of that type."""
+    return device.type not in _WITHOUT_FLOAT64
 
 
 def free_bytes(device: torch.device) -> int | None:

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import filelock
-import platformdirs
 
 from editcollapse.errors import ResultsError, StudyError
 
@@ -59,7 +58,11 @@ def device_turn(device: str | None = None) -> Iterator[None]:
 def _folder() -> Path:
     """Return the folder of the locks: one for all processes of this user, or the one asked for."""
     asked = os.environ.get("EDITCOLLAPSE_TURNS_FOLDER")
-    return Path(asked or platformdirs.user_runtime_dir("editcollapse")) / "devices"
+    if asked:
+        return Path(asked) / "devices"
+    import platformdirs
+
+    return Path(platformdirs.user_runtime_dir("editcollapse")) / "devices"
 
 
 def _shared_device() -> str | None:

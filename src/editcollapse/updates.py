@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from editcollapse.architectures import Widths
+from editcollapse.devices import has_float64
 from editcollapse.methods import Method
 from editcollapse.moments import MomentSolver
 from editcollapse.values import TargetValues
@@ -150,7 +151,7 @@ def rank_one_updates(
         delta_norm=delta.norm(dim=1),
         bare_value_norm=v0.norm(dim=1),
         update_norm=update_norm,
-        relative_update_norm=update_norm / _wide(weight).norm(),
+        relative_update_norm=update_norm / _norm(weight),
         update_norm_bound=clamp_factor * v0.norm(dim=1) / found.bare_dot.abs(),
     )
     return RankOneUpdates(left, found.right), diagnostics
@@ -162,6 +163,12 @@ def no_update(widths: Widths) -> RankOneUpdates:
         torch.zeros((1, widths.d_model), dtype=torch.float64),
         torch.zeros((1, widths.d_key), dtype=torch.float64),
     )
+
+
+def _norm(weight: Tensor) -> Tensor:
+    """Return the float64 Frobenius norm of W on the CPU, taken where W is: W itself stays there."""
+    wide = weight.detach().double() if has_float64(weight.device) else _wide(weight)
+    return wide.norm().cpu()
 
 
 def _wide(tensor: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ default tests take the emulated one. Nothing here needs pydantic, polars, Prefec
 import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,7 +16,9 @@ from editcollapse.models import LoadedModel, load_model
 from editcollapse.precision import float32_products
 from tests.gpu.emulated import emulated_accelerator
 from tests.gpu.expected import Expected, expected_of
-from tests.science.tiny import write_model
+from tests.science.tiny import VARIANTS, write_model
+
+DEMO_MODELS = Path(__file__).resolve().parents[2] / "demo" / "models"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -49,28 +52,28 @@ def accelerator(request: pytest.FixtureRequest) -> Callable[..., contextlib.Abst
 
 
 @pytest.fixture(scope="session")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], LoadedModel]:
-    """Return a tiny model, float64 on the CPU, loaded by ``load_model`` once."""
+def model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], LoadedModel]:
+    """Return a tiny or an embedded model by name, float64 on the CPU, loaded once."""
     root = tmp_path_factory.mktemp("variants")
     known: dict[str, LoadedModel] = {}
 
-    def load(variant: str) -> LoadedModel:
-        if variant not in known:
-            folder = write_model(variant, root / variant)
-            known[variant] = load_model(Wanted(variant, str(folder)), "cpu")
-        return known[variant]
+    def load(name: str) -> LoadedModel:
+        if name not in known:
+            folder = write_model(name, root / name) if name in VARIANTS else DEMO_MODELS / name
+            known[name] = load_model(Wanted(name, str(folder)), "cpu")
+        return known[name]
 
     return load
 
 
 @pytest.fixture(scope="session")
-def expected(tiny: Callable[[str], LoadedModel]) -> Callable[[str], Expected]:
+def expected(model: Callable[[str], LoadedModel]) -> Callable[[str], Expected]:
     """Return what the published procedure gives for a tiny model, once each."""
     known: dict[str, Expected] = {}
 
-    def find(variant: str) -> Expected:
-        if variant not in known:
-            known[variant] = expected_of(tiny(variant))
-        return known[variant]
+    def find(name: str) -> Expected:
+        if name not in known:
+            known[name] = expected_of(model(name))
+        return known[name]
 
     return find

@@ -13,9 +13,8 @@ from editcollapse.sites import EditSite
 from editcollapse.updates import rank_one_updates
 from editcollapse.values import optimise_values
 from tests.gpu.expected import CORPUS, LONGEST, VALUES
-from tests.gpu.moving import on_device
+from tests.gpu.places import all_families, on_device
 from tests.science.cases import LAYER, REQUESTS, TEMPLATES, TEXTS, distance
-from tests.science.tiny import VARIANTS
 
 TOLERANCE = 1e-4
 """Of float32 after a whole optimisation; TF32 alone would be 1e-3 off in one product."""
@@ -36,10 +35,10 @@ def edited(loaded, moment):
     return values, updates
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_keys_values_and_updates(accelerator, tiny, expected, variant):
+@all_families
+def test_keys_values_and_updates(accelerator, model, expected, variant):
     """Keys, values, v* after all its steps, losses, and the updates of all methods."""
-    whole, known = tiny(variant), expected(variant)
+    whole, known = model(variant), expected(variant)
     with accelerator() as device:
         loaded = on_device(whole, device, "float32")
         assert loaded.device == device
@@ -71,10 +70,10 @@ def test_keys_values_and_updates(accelerator, tiny, expected, variant):
         assert steps[b] == len(one.edit.losses) - 1
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_perplexities_and_answers(accelerator, tiny, expected, variant):
+@all_families
+def test_perplexities_and_answers(accelerator, model, expected, variant):
     """Perplexity and efficacy of edited models, by the updates of the reference itself."""
-    whole, known = tiny(variant), expected(variant)
+    whole, known = model(variant), expected(variant)
     names = ("rome", "c_rome", "p_rome", "v_relative")
     with accelerator() as device:
         loaded = on_device(whole, device, "float32")
@@ -95,10 +94,10 @@ def test_perplexities_and_answers(accelerator, tiny, expected, variant):
             assert scores.efficacy == one.efficacy[name]
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_second_moment(accelerator, tiny, expected, variant):
+@all_families
+def test_second_moment(accelerator, model, expected, variant):
     """C of a small corpus, summed in batches."""
-    whole, known = tiny(variant), expected(variant)
+    whole, known = model(variant), expected(variant)
     with accelerator() as device:
         loaded = on_device(whole, device, "float32")
         moment = measure_moment(

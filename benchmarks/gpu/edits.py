@@ -1,0 +1,219 @@
+"""Edits on a device, v* to perplexity: the published procedure and ours, one method and four."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from benchmarks import reference, reference_measures
+from benchmarks.gpu.case import GpuCase
+from benchmarks.gpu.clock import Clock
+from benchmarks.gpu.floor import Speeds, perplexity_floor, values_floor
+from benchmarks.gpu.measuring import Cost, cost_of
+from benchmarks.gpu.memory import peak_figures, say_peak
+from benchmarks.gpu.reporting import Reporter
+from editcollapse.devices import tokens_per_forward
+from editcollapse.methods import method_of
+from editcollapse.moments import MomentSolver
+from editcollapse.perplexity import text_nll
+from editcollapse.rewrites import Rewrite, pass_groups
+from editcollapse.updates import RankOneUpdates, rank_one_updates
+from editcollapse.values import TargetValues, optimise_values
+
+METHODS = ("rome", "c_rome", "p_rome", "v_relative")
+COUNTERFACT = 21_919
+"""Records of CounterFact."""
+FIGURES = (
+    ("one method, reference", "s/edit"),
+    ("one method, ours", "s/edit"),
+    ("one method, ratio", "x"),
+    ("four methods, reference", "s/edit"),
+    ("four methods, ours", "s/edit"),
+    ("four methods, ratio", "x"),
+    ("four methods, ours, of the floor", "share"),
+    ("21,919 records, four methods, reference", "hours"),
+    ("21,919 records, four methods, ours", "hours"),
+    ("largest difference of updates", "relative"),
+    *peak_figures("values"),
+    *peak_figures("evaluation"),
+)
+_ASSUMED_SHARE = 0.3
+"""Of the floor's speed that ours is assumed to reach, to choose the size of the batch."""
+_FEW_PASSES = 2
+_SHARE_FOR_OURS = 0.6
+"""Of the time; the reference has the rest, and is cut short where that is not enough."""
+_SHARE_FOR_REFERENCE = 0.4
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Side:
+    """Seconds an edit, v* to perplexity."""
+
+    by_method: dict[str, float]
+    """Where each method is run by itself; what methods share counts in ``shared``."""
+    shared: float = 0.0
+
+    def of(self, methods: Sequence[str]) -> float:
+        """Return the seconds of one edit by some methods."""
+        return self.shared + sum(self.by_method[name] for name in methods)
+
+
+def measure(
+    case: GpuCase, moment: Tensor | None, speeds: Speeds, clock: Clock, report: Reporter
+) -> None:
+    """Write what an edit costs on both sides, the reference's part first.
+
+    Args:
+        case: the model.
+        moment: C, (K, K) float64 on the CPU; None for the identity.
+        speeds: of the device.
+        clock: of this piece.
+        report: of the case.
+    """
+    theirs, known = _reference(case, moment, clock.share(_SHARE_FOR_REFERENCE), report)
+    ours, first = _ours(case, moment, speeds, clock.share(_SHARE_FOR_OURS), report)
+    for name, methods in (("one method", METHODS[:1]), ("four methods", METHODS)):
+        mine = ours.of(methods)
+        report.say(f"{name}, ours", "s/edit", mine)
+        if set(methods) <= theirs.by_method.keys():
+            report.say(f"{name}, reference", "s/edit", theirs.of(methods))
+            report.say(f"{name}, ratio", "x", theirs.of(methods) / mine)
+    hours = COUNTERFACT / 3600
+    report.say("21,919 records, four methods, ours", "hours", hours * ours.of(METHODS))
+    if len(theirs.by_method) == len(METHODS):
+        report.say("21,919 records, four methods, reference", "hours", hours * theirs.of(METHODS))
+    far = []
+    for name, update in known.items():
+        right = torch.outer(update.left, update.right).cpu().double()
+        far.append(float((first[name].matrix(0) - right).abs().max() / right.abs().max()))
+    report.say("largest difference of updates", "relative", max(far), f"{len(far)} updates")
+
+
+def _reference(
+    case: GpuCase, moment: Tensor | None, clock: Clock, report: Reporter
+) -> tuple[Side, dict[str, reference.Update]]:
+    """Return the reference's seconds of one edit by each method that fits, and its updates."""
+    inverse: Tensor | None = None
+    if moment is not None:
+        # Inverted beforehand, as the public code keeps it.
+        inverse = torch.linalg.inv(moment.to(case.device)).float()  # noqa: TID251  as published
+    rewrite = case.rewrites[0]
+    few = dataclasses.replace(case.values, steps=_FEW_PASSES)
+
+    def perplexity(update: reference.Update) -> float:
+        with reference.edited(case.published, update):
+            return cost_of(
+                lambda: reference_measures.text_nll(case.published, case.texts.rows), case.device
+            ).seconds
+
+    def edit(name: str, settings: object = case.values) -> tuple[float, reference.Update]:
+        made: list[reference.Update] = []
+        cost = cost_of(
+            lambda: made.append(
+                reference.edit(case.published, rewrite, name, inverse, settings)  # type: ignore[arg-type]
+            ),
+            case.device,
+        )
+        return cost.seconds, made[0]
+
+    edit(METHODS[0], few)  # the first calls set up libraries
+    short_s, update = edit(METHODS[0], few)
+    once_s = short_s * case.values.steps / _FEW_PASSES + perplexity(update)
+    seconds: dict[str, float] = {}
+    updates: dict[str, reference.Update] = {}
+    for name in METHODS:
+        if seconds and not clock.fits(once_s):
+            wanted = [each for each in FIGURES if each[0] in _OF_REFERENCE_FOUR]
+            report.leave_out(wanted, f"no time: an edit of the reference takes {once_s:.1f} s")
+            break
+        edit_s, updates[name] = edit(name)
+        seconds[name] = edit_s + perplexity(updates[name])
+    return Side(seconds), updates
+
+
+_OF_REFERENCE_FOUR = (
+    "four methods, reference",
+    "four methods, ratio",
+    "21,919 records, four methods, reference",
+)
+
+
+def _ours(
+    case: GpuCase, moment: Tensor | None, speeds: Speeds, clock: Clock, report: Reporter
+) -> tuple[Side, dict[str, RankOneUpdates]]:
+    """Return our seconds an edit, and the updates of the batch by method."""
+    size = case.loaded.size(case.layer)
+    budget = tokens_per_forward(case.device, size, "values")
+    one_s = _floor_s(case, case.rewrites[:1], speeds)
+    n_edits = min(len(case.rewrites), int(_ASSUMED_SHARE * clock.left / one_s))
+    n_edits = 1 << (max(1, n_edits).bit_length() - 1)
+    rewrites = case.rewrites[:n_edits]
+    groups = pass_groups(rewrites, budget)
+    solver = MomentSolver(moment)
+    weight = case.loaded.weight(case.layer)
+    values: list[TargetValues] = []
+    updates: dict[str, list[RankOneUpdates]] = {name: [] for name in METHODS}
+
+    def optimise() -> None:
+        values[:] = [
+            optimise_values(case.site, [rewrites[b] for b in group], case.values)
+            for group in groups
+        ]
+
+    def update(name: str) -> None:
+        updates[name] = [
+            rank_one_updates(each, method_of(name), solver, weight, case.values.clamp_factor)[0]
+            for each in values
+        ]
+
+    def perplexity(name: str) -> None:
+        for each in updates[name]:
+            text_nll(case.site, case.texts, each, evaluation_budget)
+
+    few = dataclasses.replace(case.values, steps=_FEW_PASSES)
+    optimise_values(case.site, [rewrites[b] for b in groups[0]], few)
+    optimised = cost_of(optimise, case.device)
+    say_peak(
+        case,
+        "values",
+        max(sum(rewrites[b].pass_tokens for b in group) for group in groups),
+        optimised.peak_bytes,
+        report,
+    )
+    evaluation_budget = tokens_per_forward(case.device, size, "evaluation")
+    by_method: dict[str, float] = {}
+    measured: list[Cost] = []
+    for name in METHODS:
+        made = cost_of(lambda: update(name), case.device)  # noqa: B023  called at once
+        measured.append(cost_of(lambda: perplexity(name), case.device))  # noqa: B023
+        by_method[name] = (made.seconds + measured[-1].seconds) / n_edits
+    most = len(groups[-1]) * case.texts.n_tokens
+    say_peak(
+        case, "evaluation", min(evaluation_budget, most), measured[-1].peak_bytes, report
+    )
+    side = Side(by_method, optimised.seconds / n_edits)
+    floor_s = _floor_s(case, rewrites, speeds, len(groups)) / n_edits
+    note = f"a batch of {n_edits} edits in {len(groups)} groups"
+    report.say("four methods, ours, of the floor", "share", floor_s / side.of(METHODS), note)
+    report.say("v* alone, ours", "s/edit", side.shared, note)
+    place = torch.tensor([b for group in groups for b in group]).argsort()
+    return side, {
+        name: RankOneUpdates(
+            torch.cat([part.left for part in parts])[place],
+            torch.cat([part.right for part in parts])[place],
+        )
+        for name, parts in updates.items()
+    }
+
+
+def _floor_s(
+    case: GpuCase, rewrites: Sequence[Rewrite], speeds: Speeds, n_groups: int = 1
+) -> float:
+    """Return the least seconds of some edits by all methods, v* to perplexity."""
+    passes = [case.values.steps] * len(rewrites)
+    n_models = len(rewrites) * len(METHODS)
+    return (
+        values_floor(case.loaded, case.layer, rewrites, passes, n_groups, speeds).seconds
+        + perplexity_floor(case.loaded, case.layer, case.texts.rows, n_models, speeds).seconds
+    )

@@ -1,0 +1,62 @@
+"""How a part says what it found while it runs, and goes on where one piece of it fails."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import torch
+
+from benchmarks.gpu.figures import Figure, FigureFile
+from editcollapse.devices import release
+
+Found = TypeVar("Found")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Reporter:
+    """Writes figures of one model in one type."""
+
+    file: FigureFile
+    model: str = ""
+    dtype: str = ""
+
+    def say(self, what: str, unit: str, value: float, note: str = "") -> None:
+        """Write one figure."""
+        self.file.add(Figure(what, unit, self.model, self.dtype, value, note))
+
+    def leave_out(self, wanted: Sequence[tuple[str, str]], why: str) -> None:
+        """Write that figures are missing, and why.
+
+        Args:
+            wanted: what and unit of each.
+            why: the reason.
+        """
+        for what, unit in wanted:
+            self.file.add(Figure(what, unit, self.model, self.dtype, None, why))
+
+    def attempt(
+        self,
+        wanted: Sequence[tuple[str, str]],
+        work: Callable[[], Found],
+        device: torch.device,
+    ) -> Found | None:
+        """Return what a piece of work gives; None where it fails, with the reason written.
+
+        Args:
+            wanted: what and unit of the figures that are missing then.
+            work: writes them.
+            device: whose memory is given back after a failure.
+        """
+        try:
+            return work()
+        except Exception as error:  # noqa: BLE001  whatever fails, the other figures are wanted
+            why = first_line(error)
+        self.leave_out(wanted, why)
+        release(device)
+        return None
+
+
+def first_line(error: BaseException) -> str:
+    """Return the type and the first line of an error."""
+    words = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {words[0]}" if words else type(error).__name__

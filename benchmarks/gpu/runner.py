@@ -1,0 +1,90 @@
+"""Run parts one after the other, each in a process of its own, and keep what they found."""
+
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import transformers
+
+from benchmarks.gpu.figures import Figure, FigureFile, PartDone, Whole, write_json
+from benchmarks.gpu.parts import ROOT, Part
+from benchmarks.machine import device_name
+
+_TO_END_S = 3.0
+"""Before its time is over a part stops by itself; it is stopped afterwards."""
+_LAST_LINES = 12
+
+
+def run_parts(
+    parts: Sequence[Part],
+    device: torch.device,
+    minutes: float,
+    path: Path,
+    *,
+    rehearse: bool,
+    command: str,
+) -> Whole:
+    """Return what all parts found; written to a file after each of them.
+
+    Args:
+        parts: in this order.
+        device: of all.
+        minutes: that they may take together; each has its share.
+        path: of the JSON file.
+        rehearse: tiny shapes.
+        command: as it was given, for the reader of the figures.
+    """
+    scale = minutes * 60 / sum(part.seconds for part in parts)
+    figures: list[Figure] = []
+    done: list[PartDone] = []
+    versions = (
+        f"Python {platform.python_version()}, torch {torch.__version__}, "
+        f"transformers {transformers.__version__}"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        for part in parts:
+            print(f"== {part.name}: {part.what}", flush=True)
+            file = FigureFile(Path(folder) / f"{part.name}.jsonl")
+            done.append(_run(part, scale * part.seconds, device, file, rehearse=rehearse))
+            figures += file.read()
+            print(f"== {part.name}: {done[-1].outcome} in {done[-1].seconds:.0f} s", flush=True)
+            found = Whole(device_name(device), versions, command, tuple(figures), tuple(done))
+            write_json(found, path)
+    return found
+
+
+def _run(
+    part: Part, seconds: float, device: torch.device, file: FigureFile, *, rehearse: bool
+) -> PartDone:
+    """Return how a part ended in a process of its own."""
+    start = time.time()
+    until = start + seconds - _TO_END_S
+    options = ["--rehearse"] if rehearse else []
+    process = subprocess.Popen(  # noqa: S603  our own command
+        [
+            *(sys.executable, "-m", "benchmarks.gpu.one_part", part.name),
+            *("--until", str(until), "--figures", str(file.path), "--device", str(device)),
+            *options,
+        ],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        _, errors = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        _, errors = process.communicate()
+        outcome, reason = "cut off", f"after {seconds:.0f} s"
+    else:
+        outcome = "failed" if process.returncode else "done"
+        printed = errors.strip().splitlines()
+        reason = printed[-1] if process.returncode and printed else ""
+    if outcome != "done":
+        print("\n".join(errors.strip().splitlines()[-_LAST_LINES:]), flush=True)
+    return PartDone(part.name, outcome, time.time() - start, reason)

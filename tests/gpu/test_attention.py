@@ -1,0 +1,54 @@
+"""On a device the packed attention is the family's own attention on whole rows."""
+
+import pytest
+import torch
+
+from editcollapse import live as live_module
+from editcollapse.live import split_rewrites
+from editcollapse.objective import Objective
+from editcollapse.rewrites import build_rewrites
+from editcollapse.sites import EditSite
+from tests.gpu.expected import VALUES
+from tests.gpu.places import everywhere, on_device
+from tests.science.cases import LAYER, REQUESTS, TEMPLATES, distance
+from tests.science.tiny import VARIANTS
+
+PACKED = tuple(name for name in VARIANTS if name not in {"gptj", "gpt_neo"})
+"""Families whose attention goes through transformers' interface."""
+_CLOSE = {"float64": 1e-9, "float32": 1e-4}
+_CAST = {"gemma2", "gemma3_text", "llama", "llama_square", "mistral", "phi3", "qwen2", "qwen3"}
+"""Families that cast to float32 inside, whatever the weights are."""
+
+
+def states_and_gradient(loaded):
+    """Return the states that one pass of v* reads, and the gradient of delta, on the CPU."""
+    site = EditSite(loaded, LAYER)
+    rewrites, _ = build_rewrites(loaded.encoder, TEMPLATES, REQUESTS)
+    live, subject = split_rewrites(site, rewrites)
+    value = subject.value[:, 0]
+    generator = torch.Generator().manual_seed(0)
+    delta = torch.randn(value.shape, generator=generator, dtype=torch.float64)
+    delta = delta.to(value.dtype).to(loaded.device).requires_grad_()
+    states = live.states(delta).detach().cpu()
+    problem = Objective(live, rewrites, VALUES, value.norm(dim=1))
+    _, total = problem.loss(delta, torch.arange(len(rewrites)))
+    total.sum().backward()
+    return states, delta.grad.cpu()
+
+
+@pytest.mark.parametrize("dtype", _CLOSE)
+@everywhere(PACKED, ("gpt2", "llama"))
+def test_packed_attention_is_the_usual_one(accelerator, model, variant, dtype, monkeypatch):
+    """States and gradient of a pass: float32 1e-4; float64 1e-9 where the family keeps the type."""
+    whole = model(variant)
+    with accelerator() as device:
+        loaded = on_device(whole, device, dtype)
+        assert live_module.splits_attention(loaded)
+        packed = states_and_gradient(loaded)
+        with monkeypatch.context() as patch:
+            patch.setattr(live_module, "splits_attention", lambda _: False)
+            usual = states_and_gradient(loaded)
+    close = _CLOSE["float32" if variant in _CAST else dtype]
+    for one, other in zip(packed, usual, strict=True):
+        assert distance(one, other) < close
+    assert float(packed[1].abs().max()) > 0

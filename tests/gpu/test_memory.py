@@ -1,0 +1,121 @@
+"""A device that is really full: work is split, finished groups stay, and the results are the same."""
+
+import logging
+
+import pytest
+import torch
+
+from benchmarks.gpu.case import Sizes, case_of
+from benchmarks.models import SHAPES, random_model
+from editcollapse.devices import free_bytes, is_out_of_memory, release
+from editcollapse.errors import DeviceMemoryError
+from editcollapse.halving import GroupLimit, halved
+from editcollapse.perplexity import text_nll
+from editcollapse.updates import RankOneUpdates
+from editcollapse.values import optimise_values
+from tests.gpu.places import moved
+
+_EDITS = 24
+_CAPACITY = 8 << 30
+"""Of the emulated device; nothing of it is touched that is not used."""
+_SPARE = 2 << 20
+"""Bytes that the allocator may keep in blocks that are too small."""
+
+
+@pytest.fixture
+def case(accelerator):
+    """Return a small random model on the device, with edits and texts, and the device."""
+    model = random_model(SHAPES["small"], dtype=torch.float32, device="cpu")
+    sizes = Sizes(n_edits=_EDITS, n_texts=24, n_tokens=512, steps=3)
+    with accelerator(_CAPACITY) as device:
+        yield case_of("small", moved(model, device, torch.float32), sizes), device
+
+
+def peak_of(work, device):
+    """Return what a piece of work gives, and its peak bytes on top of what was there."""
+    release(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    found = work()
+    torch.cuda.synchronize(device)
+    return found, torch.cuda.max_memory_allocated(device) - before
+
+
+def filled(device, room):
+    """Return a block that leaves only some bytes of the device free."""
+    release(device)
+    free = free_bytes(device)
+    assert free > room
+    return torch.empty(free - room, dtype=torch.uint8, device=device)
+
+
+def some_updates(case):
+    """Return an update for every edit, float64 on the CPU."""
+    draw = torch.Generator().manual_seed(0)
+    widths = case.loaded.widths
+    left = torch.randn(_EDITS, widths.d_model, generator=draw, dtype=torch.float64)
+    right = torch.randn(_EDITS, widths.d_key, generator=draw, dtype=torch.float64)
+    return RankOneUpdates(left, right / right.norm(dim=1, keepdim=True))
+
+
+def test_perplexity_on_a_full_device(case, caplog):
+    """Texts and edited models are split until they fit; no number changes."""
+    case, device = case
+    updates = some_updates(case)
+
+    def measure():
+        return text_nll(case.site, case.texts, updates, tokens_per_forward=1 << 15)
+
+    whole, peak = peak_of(measure, device)
+    block = filled(device, peak // 3 + _SPARE)
+    with caplog.at_level(logging.WARNING, logger="editcollapse.halving"):
+        split = measure()
+    del block
+    assert any("out of memory" in record.getMessage() for record in caplog.records)
+    assert torch.allclose(split, whole, rtol=1e-5)
+
+
+def test_target_values_on_a_full_device(case, caplog):
+    """A batch of edits is split, each edit optimised once more at most; no delta changes."""
+    case, device = case
+    runs = []
+
+    def optimise(group):
+        runs.append(len(group))
+        rewrites = [case.rewrites[b] for b in group]
+        return optimise_values(case.site, rewrites, case.values).delta.cpu()
+
+    def tokens(group):
+        return sum(case.rewrites[b].pass_tokens for b in group)
+
+    whole, peak = peak_of(lambda: optimise(range(_EDITS)), device)
+    block = filled(device, peak // 3 + _SPARE)
+    limit = GroupLimit(device, "v* of one edit")
+    with caplog.at_level(logging.WARNING, logger="editcollapse.halving"):
+        parts = list(halved(range(_EDITS), optimise, limit, tokens))
+    del block
+    assert runs[1] == _EDITS, "the whole batch was tried first"
+    assert len(parts) > 1
+    assert [b for group, _ in parts for b in group] == list(range(_EDITS))
+    assert torch.allclose(torch.cat([part for _, part in parts]), whole, rtol=1e-4, atol=1e-4)
+
+
+def test_one_edit_that_does_not_fit(case):
+    """The error says what was asked and what is free; afterwards the device works as before."""
+    case, device = case
+    _, peak = peak_of(lambda: optimise_values(case.site, case.rewrites[:1], case.values), device)
+    block = filled(device, peak // 8)
+    limit = GroupLimit(device, "v* of one edit")
+    with pytest.raises(DeviceMemoryError, match=r"v\* of one edit .* GiB are free") as caught:
+        list(
+            halved(
+                [0],
+                lambda _: optimise_values(case.site, case.rewrites[:1], case.values),
+                limit,
+            )
+        )
+    assert is_out_of_memory(caught.value)
+    del block
+    release(device)
+    found = optimise_values(case.site, case.rewrites[:1], case.values)
+    assert bool(torch.isfinite(found.delta).all())
