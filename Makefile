@@ -1,10 +1,11 @@
-.PHONY: help setup demo test soak check bench server deploy
+.PHONY: help setup demo test soak check bench gpu server deploy
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
 RESULTS ?= results
 BENCH ?=
 SOAK ?=
+GPU ?=
 VENV := .venv
 BIN := $(VENV)/bin
 
@@ -46,3 +47,6 @@ check: setup ## lint, types, generated docs
 
 bench: setup ## measure against the published procedure, prints tables
 	$(BIN)/python -m benchmarks $(BENCH)
+
+gpu: ## test and measure everything on a GPU in 8 minutes; needs torch and transformers alone
+	PYTHONPATH=src $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) -m benchmarks.gpu $(GPU)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -59,6 +60,51 @@ class Whole:
         return all(part.outcome == "done" for part in self.parts)
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Target:
+    """What a figure is wanted to be."""
+
+    what: str
+    lowest: float
+    highest: float
+    model: str = ""
+    """The one model that it is wanted of; empty for all."""
+
+    def judged(self, found: Iterable[Figure]) -> list[str]:
+        """Return a line for each figure that it is of: reached, missed or not measured."""
+        lines = []
+        for each in found:
+            if each.what != self.what or self.model not in {"", each.model}:
+                continue
+            wanted = f"{self.what}: wanted {self._words()}, {each.column}"
+            if each.value is None:
+                lines.append(f"{wanted} not measured")
+            else:
+                is_reached = self.lowest <= each.value <= self.highest
+                word = "reached" if is_reached else "missed"
+                lines.append(f"{wanted} {_cell(each.value)} {each.unit}: {word}")
+        return lines
+
+    def _words(self) -> str:
+        if self.highest == math.inf:
+            return f"{self.lowest:g} or more"
+        if self.lowest == -math.inf:
+            return f"{self.highest:g} or less"
+        return f"{self.lowest:g} to {self.highest:g}"
+
+
+TARGETS = (
+    Target("four methods, ratio", 40, math.inf),
+    Target("covariance, share of a plain product", 0.6, math.inf),
+    Target("21,919 records, four methods, ours", -math.inf, 1.0, "gpt2-xl"),
+    *(
+        Target(f"peak memory, {work}, measured over estimated", 0.8, 1.2)
+        for work in ("v*", "perplexity", "covariance")
+    ),
+)
+"""What is wanted on one GPU, beside the published procedure on the same GPU in the same run."""
+
+
 def table(found: Sequence[Figure]) -> list[str]:
     """Return figures as one markdown table: a row a figure, a column a model and type.
 
@@ -87,14 +133,16 @@ def missing(found: Iterable[Figure]) -> list[str]:
 
 
 def lines(found: Whole) -> list[str]:
-    """Return everything as text: the table, then how each part ended."""
+    """Return everything as text: the table, the targets, what is missing, how each part ended."""
     head = f"Measured with `{found.command}` on {found.device}; {found.versions}."
     ends = [
         f"{part.part}: {part.outcome} in {part.seconds:.0f} s"
         + (f" ({part.reason})" if part.reason else "")
         for part in found.parts
     ]
-    return [head, "", *table(found.figures), "", *missing(found.figures), *ends]
+    judged = [line for target in TARGETS for line in target.judged(found.figures)]
+    groups = (table(found.figures), judged, missing(found.figures), ends)
+    return [head, *(line for group in groups for line in ("", *group))]
 
 
 def write_json(found: Whole, path: Path) -> None:

@@ -55,7 +55,7 @@ def measure(case: GpuCase, n_edits: int, report: Reporter) -> None:
     for each in profiler.key_averages():
         event: Any = each
         own_s = (event.self_device_time_total if on_device else event.self_cpu_time_total) / 1e6
-        is_operator = event.device_type == torch.autograd.DeviceType.CPU
+        is_operator = event.device_type.name == "CPU"
         if is_operator and own_s > 0:
             operators.append((own_s, event.key, event.count))
         # On a GPU kernels have lines of their own, besides the operators that started them.

@@ -1,12 +1,13 @@
 """The parts of the whole, each with its seconds, and what runs in a part's own process."""
 
 import dataclasses
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import torch
 
@@ -17,6 +18,8 @@ from benchmarks.gpu.reporting import Reporter
 from benchmarks.gpu.shape import measure_shape
 
 ROOT = Path(__file__).resolve().parents[2]
+_TO_REPORT_S = 10.0
+"""That pytest has to write its report once it is interrupted."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -54,23 +57,40 @@ class Part:
 def _tests(setting: Setting) -> None:
     """Run the tests marked gpu; in a rehearsal, those of one model on the emulated accelerator."""
     chosen = ["-m", "not gpu", "-k", "gpt2 or cpu"] if setting.rehearse else ["-m", "gpu"]
+    # Warnings are shown, not raised: the versions here are not those that the project pins.
+    options = ["-q", "-p", "no:cacheprovider", "-p", "no:randomly", "-o", "filterwarnings="]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "tests.xml"
-        # Warnings are shown, not raised: this machine's versions are not those that we pin.
-        options = ["-q", "-p", "no:cacheprovider", "-o", "filterwarnings=", "--tb=short"]
-        command = [sys.executable, "-m", "pytest", "tests/gpu", *chosen, *options]
-        ended = subprocess.run(  # noqa: S603  our own command
-            [*command, f"--junitxml={path}"], cwd=ROOT, check=False, timeout=setting.clock.left
-        )
-        suite = next(ElementTree.parse(path).getroot().iter("testsuite"))  # noqa: S314  ours
-    counts = {name: int(suite.get(name, "0")) for name in ("tests", "failures", "errors", "skipped")}
-    n_failed = counts["failures"] + counts["errors"]
+        command = [sys.executable, "-m", "pytest", "tests/gpu", "--tb=short", *chosen, *options]
+        status = _ended([*command, f"--junitxml={path}"], setting.clock)
+        if not path.is_file():
+            raise PartFailedError(f"pytest ended with {status} and left no report")
+        suite = next(ET.parse(path).getroot().iter("testsuite"))  # noqa: S314  our own file
+    n_all, n_failed, n_errors, n_skipped = (
+        int(suite.get(name, "0")) for name in ("tests", "failures", "errors", "skipped")
+    )
     report = Reporter(setting.file)
-    report.say("tests, passed", "tests", counts["tests"] - n_failed - counts["skipped"])
-    report.say("tests, failed", "tests", n_failed)
-    report.say("tests, skipped", "tests", counts["skipped"])
-    if ended.returncode or n_failed:
-        raise PartFailedError(f"{n_failed} tests failed, pytest ended with {ended.returncode}")
+    report.say("tests, passed", "tests", n_all - n_failed - n_errors - n_skipped)
+    report.say("tests, failed", "tests", n_failed + n_errors)
+    report.say("tests, skipped", "tests", n_skipped)
+    if status or (n_skipped and not setting.rehearse):
+        raise PartFailedError(
+            f"{n_failed + n_errors} tests failed, {n_skipped} were skipped; pytest ended with "
+            f"{status}"
+        )
+
+
+def _ended(command: list[str], clock: Clock) -> int:
+    """Return the status of a command, interrupted when its time is over."""
+    process = subprocess.Popen(command, cwd=ROOT)  # noqa: S603  our own command
+    try:
+        return process.wait(timeout=clock.left)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGINT)  # pytest then reports what it has done so far
+    try:
+        return process.wait(timeout=_TO_REPORT_S)
+    finally:
+        process.kill()
 
 
 def _shape(name: str, small: str) -> Callable[[Setting], None]:

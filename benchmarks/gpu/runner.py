@@ -15,8 +15,10 @@ from benchmarks.gpu.figures import Figure, FigureFile, PartDone, Whole, write_js
 from benchmarks.gpu.parts import ROOT, Part
 from benchmarks.machine import device_name
 
-_TO_END_S = 3.0
-"""Before its time is over a part stops by itself; it is stopped afterwards."""
+PART_PROGRAM = ("-m", "benchmarks.gpu.one_part")
+"""What Python runs for a part."""
+_TO_END_S = 12.0
+"""A part is told to end so long before its process is ended."""
 _LAST_LINES = 12
 
 
@@ -46,6 +48,10 @@ def run_parts(
         f"Python {platform.python_version()}, torch {torch.__version__}, "
         f"transformers {transformers.__version__}"
     )
+
+    def whole() -> Whole:
+        return Whole(device_name(device), versions, command, tuple(figures), tuple(done))
+
     with tempfile.TemporaryDirectory() as folder:
         for part in parts:
             print(f"== {part.name}: {part.what}", flush=True)
@@ -53,9 +59,8 @@ def run_parts(
             done.append(_run(part, scale * part.seconds, device, file, rehearse=rehearse))
             figures += file.read()
             print(f"== {part.name}: {done[-1].outcome} in {done[-1].seconds:.0f} s", flush=True)
-            found = Whole(device_name(device), versions, command, tuple(figures), tuple(done))
-            write_json(found, path)
-    return found
+            write_json(whole(), path)
+    return whole()
 
 
 def _run(
@@ -67,7 +72,7 @@ def _run(
     options = ["--rehearse"] if rehearse else []
     process = subprocess.Popen(  # noqa: S603  our own command
         [
-            *(sys.executable, "-m", "benchmarks.gpu.one_part", part.name),
+            *(sys.executable, *PART_PROGRAM, part.name),
             *("--until", str(until), "--figures", str(file.path), "--device", str(device)),
             *options,
         ],

@@ -1,4 +1,4 @@
-"""Everything that is measured of one model's shape, in both types, within the time that there is."""
+"""All that is measured of one model's shape, in both types, within the time that there is."""
 
 import torch
 

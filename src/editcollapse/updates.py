@@ -168,7 +168,8 @@ def no_update(widths: Widths) -> RankOneUpdates:
 def _norm(weight: Tensor) -> Tensor:
     """Return the float64 Frobenius norm of W on the CPU, taken where W is: W itself stays there."""
     wide = weight.detach().double() if has_float64(weight.device) else _wide(weight)
-    return wide.norm().cpu()
+    norm: Tensor = wide.norm().cpu()
+    return norm
 
 
 def _wide(tensor: Tensor) -> Tensor:

@@ -4,33 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 
-from benchmarks import gpu, report, scaling, works
+from benchmarks import report, scaling, works
 from benchmarks.__main__ import main
 from benchmarks.results import Agreement, Results, Spread
 from benchmarks.schedule import Order, run
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 _ONE_PROCESS = ("edits", "methods", "perplexity", "covariance", "denominators", "sweep", "scaling")
-_BLOCKED = """
-import sys
-
-class Block:
-    def find_spec(self, name, *_):
-        if name.split(".")[0] in {"pydantic", "polars", "prefect", "duckdb"}:
-            raise ImportError(f"{name} is not installed")
-
-sys.meta_path.insert(0, Block())
-from benchmarks.gpu import main
-
-sys.exit(main(sys.argv[1:]))
-"""
 
 
 @pytest.fixture(scope="module")
@@ -113,11 +96,11 @@ def test_linear_flops_are_those_of_gpt2(tmp_path):
 def test_markdown_goes_between_markers_and_json_holds_everything(found, tmp_path):
     """The rest of the document stays; a document without markers is refused."""
     path = tmp_path / "page.md"
-    path.write_text(f"# Before\n\n{report.START}\nold\n{report.END}\n\nAfter\n")
+    path.write_text(f"# Before\n\n{report.MARKS.start}\nold\n{report.MARKS.end}\n\nAfter\n")
     report.write_markdown(found, path)
     text = path.read_text()
-    assert text.startswith(f"# Before\n\n{report.START}\n")
-    assert text.endswith(f"{report.END}\n\nAfter\n")
+    assert text.startswith(f"# Before\n\n{report.MARKS.start}\n")
+    assert text.endswith(f"{report.MARKS.end}\n\nAfter\n")
     assert "old" not in text
     assert "| covariance | tiny | tokens/s |" in text
     report.write_markdown(found, path)
@@ -155,37 +138,3 @@ def test_defaults_reach_the_works(tmp_path):
     assert whole.size("demo") == works.Size(5, 4, 64, 50_000)
     assert Order(tmp_path, quick=True).chosen_models == ("demo",)
     assert whole.asked("demo").n_more_texts == max(scaling.TEXTS)
-
-
-@pytest.mark.slow
-def test_gpu_program_runs_with_torch_and_transformers_alone(tmp_path):
-    """In a process where pydantic, polars, Prefect and DuckDB cannot be imported, on the CPU."""
-    path = tmp_path / "found.json"
-    arguments = "--shape tiny-llama --device cpu --edits 2 --texts 4 --repeats 1 --steps 2"
-    done = subprocess.run(
-        [sys.executable, "-c", _BLOCKED, *arguments.split(), "--json", str(path)],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    plain = json.loads(path.read_text())
-    assert plain["largest_difference"] < 1e-3
-    works_done = {(phase["side"], phase["work"]) for phase in plain["phases"]}
-    assert works_done == {
-        (side, work)
-        for side in ("reference", "ours")
-        for work in ("covariance", "edit", "perplexity")
-    }
-    for phase in plain["phases"]:
-        assert (phase["floor"] is not None) == (phase["side"] == "ours")
-        assert phase["peak_mib"] is None
-        if phase["floor"]:
-            assert phase["floor"]["flops"] > 0
-    per_edit = sum(
-        phase["seconds"] / phase["n_items"]
-        for phase in plain["phases"]
-        if phase["side"] == "ours" and phase["work"] != "covariance"
-    )
-    assert plain["hours"]["ours"] == pytest.approx(per_edit * 4 * gpu.COUNTERFACT / 3600)

@@ -1,9 +1,9 @@
-"""An accelerator that is not there: real numbers on the CPU, under the rules of a device of its own.
+"""An accelerator that is not there: real numbers on the CPU, under the rules of another device.
 
 The tests of this folder are written for a GPU, which is at hand only sometimes. Here the same tests
 run without one. A tensor of the emulated device says ``cuda:0``, holds its numbers on the CPU, and
-goes through autograd like any other; an operation that mixes it with a tensor of the CPU fails as on
-CUDA. Memory is counted by storage, and a full device raises ``torch.OutOfMemoryError``.
+goes through autograd like any other; an operation that mixes it with a tensor of the CPU fails, as
+on CUDA. Memory is counted by storage, and a full device raises ``torch.OutOfMemoryError``.
 
 What it does not show: speed, CUDA's own kernels and their rounding, streams.
 """
@@ -15,7 +15,7 @@ import dataclasses
 import types
 import weakref
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Self
 
 import pytest
 import torch
@@ -77,7 +77,7 @@ class Emulated(torch.Tensor):
     share: _Share
 
     @staticmethod
-    def __new__(cls, numbers: torch.Tensor) -> Emulated:
+    def __new__(cls, numbers: torch.Tensor) -> Self:
         """Return a tensor of the device with these numbers, which it shares."""
         shape = torch.empty_strided(
             numbers.shape, numbers.stride(), dtype=numbers.dtype, device="meta"
@@ -124,24 +124,9 @@ def _run(function: Any, args: Any, kwargs: Any) -> Any:
         return _SEEN_BY_C
     flat = pytree.arg_tree_leaves(*args, **kwargs)
     ours = [each for each in flat if isinstance(each, Emulated)]
-    name = function.overloadpacket.__name__
-    foreign = [
-        each
-        for each in flat
-        if isinstance(each, torch.Tensor) and not isinstance(each, Emulated) and each.dim()
-    ]
-    if name == "index" and foreign and args[0] is foreign[0]:
-        raise RuntimeError("indices should be either on cpu or on the same device (cpu)")
-    if ours and foreign and name not in _MAY_MIX:
-        shapes = [tuple(each.shape) for each in foreign]
-        raise RuntimeError(
-            "Expected all tensors to be on the same device, but found at least two devices, "
-            f"{DEVICE} and cpu: {function} with {shapes} on the cpu"
-        )
-    to_device = bool(ours)
-    for each in flat:
-        if isinstance(each, torch.device):
-            to_device = _is_device(each)
+    _check_devices(function, args, flat)
+    asked = [each for each in flat if isinstance(each, torch.device)]
+    to_device = _is_device(asked[-1]) if asked else bool(ours)
 
     def on_cpu(each: Any) -> Any:
         if isinstance(each, Emulated):
@@ -151,16 +136,39 @@ def _run(function: Any, args: Any, kwargs: Any) -> Any:
     # Not inference_mode: its tensors have no version counter, which views of ours want.
     with torch.inference_mode(mode=False), torch.no_grad():
         found = function(*pytree.tree_map(on_cpu, args), **pytree.tree_map(on_cpu, kwargs))
-        if name == "copy_":
+        if _name(function) == "copy_":
             return args[0]
+        # What an operation in place returns is the tensor that it was given.
         known = {id(each.numbers): each for each in ours} if to_device else {}
 
         def back(each: Any) -> Any:
             if not to_device or not isinstance(each, torch.Tensor) or isinstance(each, Emulated):
                 return each
-            return known.get(id(each)) if id(each) in known else Emulated(each)
+            return known[id(each)] if id(each) in known else Emulated(each)
 
         return pytree.tree_map(back, found)
+
+
+def _check_devices(function: Any, args: Any, flat: list[Any]) -> None:
+    """Raise RuntimeError where an operation mixes the device's tensors with the CPU's."""
+    tensors = [each for each in flat if isinstance(each, torch.Tensor)]
+    foreign = [each for each in tensors if not isinstance(each, Emulated) and each.dim()]
+    if not foreign or len(foreign) == len(tensors):
+        return
+    name = _name(function)
+    if name == "index" and args[0] is foreign[0]:
+        raise RuntimeError("indices should be either on cpu or on the same device (cpu)")
+    if name not in _MAY_MIX:
+        shapes = [tuple(each.shape) for each in foreign]
+        raise RuntimeError(
+            "Expected all tensors to be on the same device, but found at least two devices, "
+            f"{DEVICE} and cpu: {function} with {shapes} on the cpu"
+        )
+
+
+def _name(function: Any) -> str:
+    name: str = function.overloadpacket.__name__
+    return name
 
 
 class _Operations(TorchDispatchMode):

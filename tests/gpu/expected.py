@@ -1,4 +1,4 @@
-"""What every test of this folder is compared with: the published procedure, in float64 on the CPU."""
+"""What the tests of this folder expect: the published procedure, in float64 on the CPU."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A device that is really full: work is split, finished groups stay, and the results are the same."""
+"""On a device that is really full work is split, and the results are the same."""
 
 import logging
 
