@@ -71,19 +71,18 @@ class Target:
     """The one model that it is wanted of; empty for all."""
 
     def judged(self, found: Iterable[Figure]) -> list[str]:
-        """Return a line for each figure that it is of: reached, missed or not measured."""
-        lines = []
+        """Return a line with every figure that it is of: reached, missed or not measured."""
+        cells = []
         for each in found:
             if each.what != self.what or self.model not in {"", each.model}:
                 continue
-            wanted = f"{self.what}: wanted {self._words()}, {each.column}"
             if each.value is None:
-                lines.append(f"{wanted} not measured")
+                cells.append(f"{each.column} not measured")
             else:
                 is_reached = self.lowest <= each.value <= self.highest
                 word = "reached" if is_reached else "missed"
-                lines.append(f"{wanted} {_cell(each.value)} {each.unit}: {word}")
-        return lines
+                cells.append(f"{each.column} {_cell(each.value)} ({word})")
+        return [f"{self.what}, wanted {self._words()}: {'; '.join(cells)}"] if cells else []
 
     def _words(self) -> str:
         if self.highest == math.inf:

@@ -19,7 +19,7 @@ from tests.science.cases import (
     some_moment,
 )
 
-VALUES = settings(steps=12)
+VALUES = settings(steps=8)
 """Of v*: enough passes for stops and clamps, few enough that float32 stays within 1e-4."""
 CORPUS = (*TEXTS, *(request.filled_prompt for request in REQUESTS))
 LONGEST = 12
