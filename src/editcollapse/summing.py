@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from editcollapse.batches import length_batches, padded_tokens, padding_share
+from editcollapse.devices import multiplies_half
 from editcollapse.errors import MomentError
 from editcollapse.halving import GroupLimit, halved
 from editcollapse.models import LoadedModel, widened
@@ -58,7 +59,8 @@ def sum_keys(
         for _, found in groups:
             for layer, some, keys in zip(layers, running, found, strict=True):
                 # One number says it: a sum is finite only where every key is.
-                if not bool(torch.isfinite(keys.sum())):
+                wide = torch.promote_types(keys.dtype, torch.float32)
+                if not bool(torch.isfinite(keys.sum(dtype=wide))):
                     raise MomentError(
                         f"keys of layer {layer} of {loaded.source} are not finite on the corpus: "
                         "load the model in float32 or check its weights."
@@ -87,12 +89,16 @@ def sum_keys(
 
 
 def _real_keys(reader: KeyReader, rows: Sequence[tuple[int, ...]]) -> tuple[Tensor, ...]:
-    """Return the keys of the rows' real tokens, (n, K) for each layer, float32 or better."""
+    """Return the keys of the rows' real tokens, (n, K) for each layer.
+
+    float32 or better, or in the type of the weights where the device multiplies that.
+    """
     device = reader.loaded.device
+    kept = (lambda key: key) if multiplies_half(device) else widened
     keys = reader.read(pad_right(rows, device))
     width = keys[0].shape[1]
     if all(len(row) == width for row in rows):
-        return tuple(widened(key.flatten(0, 1)) for key in keys)
+        return tuple(kept(key.flatten(0, 1)) for key in keys)
     lengths = torch.tensor([len(row) for row in rows], device=device)
     real = torch.arange(width, device=device) < lengths[:, None]
-    return tuple(widened(key[real]) for key in keys)
+    return tuple(kept(key[real]) for key in keys)

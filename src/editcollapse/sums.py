@@ -86,15 +86,20 @@ class RunningSum:
         return self._total.n_tokens + self._n_run
 
     def add_keys_(self, keys: Tensor) -> None:
-        """Add keys, (n, K), float32 or float64, always the same."""
+        """Add keys, (n, K), always of one type; half types where ``multiplies_half`` holds."""
+        wide = torch.float64 if keys.dtype == torch.float64 else torch.float32
         if not self._run:
-            self._run = _slabs(keys.shape[1], keys.dtype, keys.device)
-        if self._total.n_tokens == 0 and keys.dtype == torch.float32:
+            self._run = _slabs(keys.shape[1], wide, keys.device)
+        if self._total.n_tokens == 0 and wide == torch.float32:
             self._add_exact_(keys)
         first = 0
         for slab in self._run:
             last = first + len(slab)
-            slab.addmm_(keys[:, first:last].T, keys[:, first:])
+            rows, columns = keys[:, first:last].T, keys[:, first:]
+            if keys.dtype == wide:
+                slab.addmm_(rows, columns)
+            else:
+                slab.add_(torch.mm(rows, columns, out_dtype=wide))
             first = last
         self._n_run += len(keys)
         if self._n_run >= _RUN:
