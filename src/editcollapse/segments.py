@@ -90,7 +90,7 @@ def read_places(segments: Sequence[Segment], device: torch.device) -> Tensor:
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class RowPlaces:
-    """What every pass looks up, R rows with Q tokens that are read; computed once for all passes."""
+    """What each pass looks up, worked out once: R rows, and Q tokens that are read."""
 
     subject: Tensor
     """int64 (R,): of each row's first live token in the flat list."""
