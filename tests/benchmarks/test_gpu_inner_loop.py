@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from benchmarks.gpu import inner_loop
+from benchmarks.gpu import inner_loop, inner_loop_ways
 from benchmarks.gpu.case import GpuOrder, build_case
 from benchmarks.models import SHAPES, Shape
 
@@ -70,15 +70,21 @@ def test_failing_and_wrong_ways_are_told_and_the_others_go_on(case):
 
     @contextlib.contextmanager
     def wrong(loop, delta):
-        with inner_loop.read_late(loop, delta) as run:
+        with inner_loop_ways.read_late(loop, delta) as run:
             yield lambda: (run()[0], run()[1] * 2)
 
-    ways = {"broken": broken, "wrong": wrong, "eager": inner_loop.eager}
-    first, second, third = inner_loop.measure(case, ways)
+    @contextlib.contextmanager
+    def frozen(loop, delta):
+        with inner_loop_ways.read_late(loop, loop.start.clone().requires_grad_()) as run:
+            yield run
+
+    ways = {"broken": broken, "wrong": wrong, "frozen": frozen, "eager": inner_loop_ways.eager}
+    first, second, third, fourth = inner_loop.measure(case, ways)
     assert first.note == "RuntimeError: operation not permitted"
     assert second.note == "wrong: differs by 1.0e+00, 1e-03 is allowed"
-    assert first.cost is second.cost is None
-    assert third.cost is not None
+    assert third.note.startswith("wrong: differs by ")  # it does not follow the deltas
+    assert first.cost is second.cost is third.cost is None
+    assert fourth.cost is not None
 
 
 class _Operators(TorchDispatchMode):
@@ -98,10 +104,10 @@ class _Operators(TorchDispatchMode):
 
 def test_a_queued_pass_waits_for_nothing(case):
     """No number is read and nothing comes from the CPU, forwards and backwards."""
-    loop = inner_loop.Loop.of(case)
+    loop = inner_loop_ways.Loop.of(case)
     delta = loop.start.clone().requires_grad_()
-    inner_loop._queued(loop, delta)  # masks are made once
+    inner_loop_ways.queued(loop, delta)  # masks are made once
     with _Operators() as seen:
-        inner_loop._queued(loop, delta)
+        inner_loop_ways.queued(loop, delta)
     assert {"bmm", "_softmax", "_softmax_backward_data"} <= seen.names
     assert not seen.names & set(_WAITING)
