@@ -16,7 +16,7 @@ from editcollapse.attention import SegmentLeft, attending, splits_attention
 from editcollapse.entry import overwrite
 from editcollapse.left import RowContexts, UsualLeft
 from editcollapse.rewrites import Rewrite
-from editcollapse.segments import Segment, read_places, segments_of, subject_places
+from editcollapse.segments import RowPlaces, Segment, segments_of
 from editcollapse.sites import EditSite, LeftContext
 
 
@@ -30,6 +30,8 @@ class LiveTokens:
     site: EditSite
     left: tuple[SegmentLeft, ...]
     """Of each segment, in the order of the flat list."""
+    places: RowPlaces
+    """In that list."""
     positions: Tensor
     """int64 (T,): places in the whole rows."""
     residual: Tensor
@@ -56,24 +58,21 @@ class LiveTokens:
         Args:
             delta: added to the value at the subjects of each edit of the batch, (B, D).
         """
-        device = self.positions.device
-        subject = subject_places(self.segments, device)
-        owner = torch.cat([each.edits.repeat(len(each.slots)) for each in self.segments])
-        moved = self.site.add_to_value(self.subject_residual, self.subject_value, delta[owner])
-        residual = overwrite(self.residual, moved, subject)
+        places = self.places
+        change = delta[places.owner]
+        moved = self.site.add_to_value(self.subject_residual, self.subject_value, change)
+        residual = overwrite(self.residual, moved, places.subject)
         if not self.site.n_above:
-            reads = read_places(self.segments, device)
-            return self.site.continue_from(residual[reads][None])[0]
+            return self.site.continue_from(residual[places.read][None])[0]
         if self.usual:
             return self._segment_by_segment(residual)
-        reads = read_places(self.segments, device)
         first = self.site.layer + 1
-        entry = self.site.entry.overwritten(self.entries, subject)
+        entry = self.site.entry.overwritten(self.entries, places.subject)
         with attending(self.site.loaded, first, self.left):
             left = LeftContext(self.positions[None], None, None)
             hidden = self.site.last_input(residual[None], left, entry)
-            asked = hidden[:, reads]
-            return self.site.last_from(asked, self.positions[None, reads])[0]
+            asked = hidden[:, places.read]
+            return self.site.last_from(asked, self.positions[None, places.read])[0]
 
     def some(self, is_kept: Tensor) -> "LiveTokens":
         """Return the rows of some edits, bool (B,)."""
@@ -89,6 +88,7 @@ class LiveTokens:
         return LiveTokens(
             site=self.site,
             left=tuple(left),
+            places=RowPlaces.of([each.segment for each in left], token.device),
             positions=self.positions[token],
             residual=self.residual[token],
             entries=tuple(output[token] for output in self.entries),
@@ -136,7 +136,8 @@ def split_rewrites(site: EditSite, rewrites: Sequence[Rewrite]) -> tuple[LiveTok
     # Where each row's first live token lies in the flat list.
     starts = torch.empty(len(rewrites) * n_slots, dtype=torch.int64, device=device)
     places = torch.cat([segment.rows(n_slots).flatten() for segment in segments])
-    starts[places] = subject_places(segments, device)
+    own = RowPlaces.of(segments, device)
+    starts[places] = own.subject
     states = rows.run(starts, sum(segment.n_tokens for segment in segments))
     left = tuple(rows.left_of(segment) for segment in segments)
     entries: list[Tensor] = []
@@ -148,6 +149,7 @@ def split_rewrites(site: EditSite, rewrites: Sequence[Rewrite]) -> tuple[LiveTok
     live = LiveTokens(
         site=site,
         left=left,
+        places=own,
         positions=states.positions,
         residual=states.residual,
         entries=tuple(entries),

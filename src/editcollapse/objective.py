@@ -68,6 +68,19 @@ class Objective:
             active: int64 (A,) on the CPU: places of the active edits.
         """
         self._let_go(active)
+        terms, total = self.terms(delta)
+        # One copy to the CPU: an accelerator waits once a pass.
+        return LossTerms(*terms.cpu().double()), total
+
+    def terms(self, delta: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what ``loss`` does, on the model's device: nothing here waits for an accelerator.
+
+        Args:
+            delta: (B, D).
+
+        Returns:
+            The terms in the order of ``LossTerms``, (4, B), and the differentiable total (B,).
+        """
         read, n_edits = self._read, len(delta)
         states = self.live.states(delta)
         # One product with the head serves both parts: its weights are read from memory once.
@@ -85,9 +98,7 @@ class Objective:
         decay = self.settings.weight_decay * delta.norm(dim=1) / self.value_norm**2
         shares = prompt_nll.detach().neg().exp()
         probability = zeros.index_add(0, read.owner, shares) / self._n_prompts
-        # One copy to the CPU: an accelerator waits once a pass.
-        terms = torch.stack([nll, kl, decay, probability]).detach().cpu().double()
-        return LossTerms(*terms), nll + kl + decay
+        return torch.stack([nll, kl, decay, probability]).detach(), nll + kl + decay
 
     def _let_go(self, active: Tensor) -> None:
         """Drop the rows of stopped edits, once they are a share that is worth it."""

@@ -88,6 +88,27 @@ def read_places(segments: Sequence[Segment], device: torch.device) -> Tensor:
     return _places(segments, device, first=False)
 
 
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class RowPlaces:
+    """What each pass looks up, worked out once: R rows, and Q tokens that are read."""
+
+    subject: Tensor
+    """int64 (R,): of each row's first live token in the flat list."""
+    owner: Tensor
+    """int64 (R,): of each row's edit in the batch."""
+    read: Tensor
+    """int64 (Q,): of the tokens whose logits are read."""
+
+    @classmethod
+    def of(cls, segments: Sequence[Segment], device: torch.device) -> "RowPlaces":
+        """Return the places of some segments' rows."""
+        return cls(
+            subject=subject_places(segments, device),
+            owner=torch.cat([each.edits.repeat(len(each.slots)) for each in segments]),
+            read=read_places(segments, device),
+        )
+
+
 def _places(segments: Sequence[Segment], device: torch.device, *, first: bool) -> Tensor:
     found, start = [], 0
     for segment in segments:
