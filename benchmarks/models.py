@@ -71,6 +71,10 @@ SHAPES: dict[str, Shape] = {
     "gpt2-small": Shape("GPT2Config", 50257, 1024, _gpt2(12, 768, 12), "12 x 768, K 3072"),
     "llama-small": Shape("LlamaConfig", 32000, 1024, _llama(12, 768, 12, 2048), "12 x 768, K 2048"),
     "gpt2-xl": Shape("GPT2Config", 50257, 1024, _gpt2(48, 1600, 25), "48 x 1600, K 6400"),
+    "gpt2-xl-4": Shape("GPT2Config", 50257, 1024, _gpt2(4, 1600, 25), "GPT-2-XL, 4 blocks of 48"),
+    "llama2-7b-4": Shape(
+        "LlamaConfig", 32000, 4096, _llama(4, 4096, 32, 11008), "Llama-2-7B, 4 blocks of 32"
+    ),
     "gpt-j-6b": Shape("GPTJConfig", 50400, 2048, _GPTJ, "28 x 4096, K 16384"),
     "llama2-7b": Shape(
         "LlamaConfig", 32000, 4096, _llama(32, 4096, 32, 11008), "32 x 4096, K 11008"

@@ -9,124 +9,85 @@
 - ``flex``: FlexAttention of the flat list of live queries over the flat list of keys.
 
 Keys and values on the left and masks are prepared beforehand. Timed is what a pass does: live
-queries, keys and values (T, heads, d) in, results out, and the gradients of all three.
+queries, keys and values (T, heads, d) in, results out, and the gradients of all three. A way whose
+result or gradients are not those of plain attention in float64 is reported as wrong, not as fast.
 """
 
-import dataclasses
-import sys
-from collections.abc import Mapping
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
 
 from benchmarks.gpu.attention_block import Block, Expected, block_of, expected
-from benchmarks.gpu.attention_ways import VARIANTS, Variant
+from benchmarks.gpu.attention_ways import VARIANTS
 from benchmarks.gpu.case import GpuCase
-from benchmarks.gpu.cost import Cost, cell, cost_of, reserved_mib, told
+from benchmarks.gpu.measuring import REPEATS, repeated
+from benchmarks.gpu.reporting import Reporter
 from benchmarks.machine import timed
 
 _ALLOWED = {torch.float32: 1e-3}
 _ALLOWED_HALF = 3e-2
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class AttentionTime:
-    """One way of attention: forward and backward of one block."""
-
-    variant: str
-    n_edits: int
-    n_tokens: int
-    """T."""
-    first_s: float | None
-    """Of the first run, compilation included; None where it failed."""
-    cost: Cost | None
-    """Of later runs; None where it failed or is wrong."""
-    held_mib: float | None
-    """Memory that the preparation and the first run leave behind; None on a CPU."""
-    difference: float | None
-    """Largest relative difference of result and gradients from plain attention in float64."""
-    note: str
-    """Why there is no cost."""
+class WrongError(Exception):
+    """A way computes something else."""
 
 
-def measure(case: GpuCase, variants: Mapping[str, Variant] = VARIANTS) -> tuple[AttentionTime, ...]:
-    """Return the time of every way of attention; one that fails or is wrong says so.
+def figures_of(variant: str) -> tuple[tuple[str, str], ...]:
+    """Return what and unit of one way's figures."""
+    name = f"attention of a block, {variant}"
+    return ((name, "ms"), (f"{name}: memory", "MiB"))
+
+
+def measure(
+    case: GpuCase, variants: Iterable[str], report: Reporter, n_repeats: int = REPEATS
+) -> None:
+    """Write the time of some ways of attention, forward and backward of one block.
 
     Args:
         case: its edits are the batch.
-        variants: by name.
+        variants: names in ``VARIANTS``.
+        report: of the case.
+        n_repeats: of each.
     """
     block = block_of(case)
     truth = expected(block)
-    found = []
-    for name, variant in variants.items():
-        found.append(_measured(case, block, truth, name, variant))
-        print(f"attention, {name}: {_row(found[-1])[2]} {found[-1].note}", file=sys.stderr)
-    return tuple(found)
+    for name in variants:
+        report.attempt(
+            figures_of(name),
+            lambda: _measure(block, truth, name, report, n_repeats),  # noqa: B023  called at once
+            case.device,
+        )
 
 
-def _measured(
-    case: GpuCase, block: Block, truth: Expected, name: str, variant: Variant
-) -> AttentionTime:
-    """Return what one way takes."""
-    device = case.loaded.device
+def _measure(block: Block, truth: Expected, name: str, report: Reporter, n_repeats: int) -> None:
+    """Write what one way takes.
+
+    Raises:
+        WrongError: it computes something else.
+    """
+    device = block.query.device
     leaves = block.query, block.key, block.value
     results: list[Tensor] = []
-    first = cost = held = difference = None
-    note = ""
-    before = reserved_mib(device)
-    try:
-        run = variant(block)
+    run = VARIANTS[name](block)
 
-        def work() -> None:
-            result = run(*leaves)
-            results[:] = [result.detach(), *torch.autograd.grad(result, leaves, block.gradient)]
+    def work() -> None:
+        result = run(*leaves)
+        results[:] = [result.detach(), *torch.autograd.grad(result, leaves, block.gradient)]
 
-        first = timed(work, device)
-        difference = truth.difference(results)
-        results.clear()
-        now = reserved_mib(device)
-        held = None if now is None or before is None else now - before
-        allowed = _ALLOWED.get(block.query.dtype, _ALLOWED_HALF)
-        if difference <= allowed:
-            cost = cost_of(work, device, case.order.repeats)
-            results.clear()
-        else:
-            note = f"wrong: differs by {difference:.1e}, {allowed:.0e} is allowed"
-    except Exception as error:  # noqa: BLE001  whatever a kernel dies of is the finding
-        note = told(error)
-    size = len(block.left[-1].segment.edits), len(block.query)
-    return AttentionTime(name, *size, first, cost, held, difference, note)
-
-
-def table(found: tuple[AttentionTime, ...]) -> list[tuple[str, ...]]:
-    """Return what was found as rows of a table, the headings first."""
-    headings = (
-        "attention of a block",
-        "tokens",
-        "ms a pass",
-        "device, ms",
-        "kernels",
-        "first, s",
-        "MiB a pass",
-        "MiB held",
-        "difference",
-        "note",
+    first_s = timed(work, device)
+    difference = truth.difference(results)
+    allowed = _ALLOWED.get(block.query.dtype, _ALLOWED_HALF)
+    if not difference <= allowed:
+        raise WrongError(f"differs by {difference:.1e}, {allowed:.0e} is allowed")
+    results.clear()
+    cost = repeated(work, device, n_repeats)
+    n_edits = len(block.left[-1].segment.edits)
+    note = (
+        f"{n_edits} edits, {len(block.query)} live tokens; {cost.told()}; "
+        f"first run {first_s:.2g} s; differs by {difference:.0e}"
     )
-    return [headings, *(_row(each) for each in found)]
-
-
-def _row(each: AttentionTime) -> tuple[str, ...]:
-    cost = each.cost
-    return (
-        each.variant,
-        str(each.n_tokens),
-        "" if cost is None else cell(cost.seconds.median, 1e-3),
-        "" if cost is None else cell(cost.busy_s, 1e-3),
-        "" if cost is None or cost.n_kernels is None else str(cost.n_kernels),
-        cell(each.first_s),
-        "" if cost is None else cell(cost.more_mib),
-        cell(each.held_mib),
-        "" if each.difference is None else f"{each.difference:.0e}",
-        each.note,
-    )
+    (time, ms), (memory, mib) = figures_of(name)
+    report.say(time, ms, 1e3 * cost.seconds.median, note)
+    if cost.more_mib is not None:
+        report.say(memory, mib, cost.more_mib, note)

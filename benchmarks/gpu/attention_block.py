@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.gpu.case import GpuCase
-from benchmarks.gpu.cost import one_group
+from benchmarks.gpu.measuring import one_group
 from editcollapse.attention import SegmentLeft
 from editcollapse.live import split_rewrites
 from editcollapse.segment_attention import AttentionRule

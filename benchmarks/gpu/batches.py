@@ -4,7 +4,7 @@ import dataclasses
 
 from benchmarks.gpu.case import GpuCase
 from benchmarks.gpu.clock import Clock
-from benchmarks.gpu.measuring import cost_of
+from benchmarks.gpu.measuring import once
 from benchmarks.gpu.reporting import Reporter
 from editcollapse.devices import tokens_per_forward
 from editcollapse.rewrites import pass_groups
@@ -47,7 +47,7 @@ def measure(case: GpuCase, clock: Clock, report: Reporter) -> None:
                 for group in groups:  # noqa: B023  called at once
                     optimise_values(case.site, group, settings)
 
-            return cost_of(work, case.device).seconds
+            return once(work, case.device).seconds
 
         if not before_n:
             run(_SHORT)  # the first run of a process sets up libraries

@@ -8,7 +8,7 @@ from benchmarks import reference_measures
 from benchmarks.gpu.case import GpuCase
 from benchmarks.gpu.clock import Clock
 from benchmarks.gpu.floor import Speeds, covariance_floor
-from benchmarks.gpu.measuring import cost_of
+from benchmarks.gpu.measuring import once
 from benchmarks.gpu.memory import say_peak
 from benchmarks.gpu.reporting import Reporter
 from editcollapse.devices import tokens_per_forward
@@ -62,8 +62,8 @@ def measure(case: GpuCase, speeds: Speeds, clock: Clock, report: Reporter) -> Te
     mine, others, peaks = [], [], []
     once_s = n_tokens * each_s / _ASSUMED_SHARE
     for _ in range(_REPEATS if clock.fits(4 * _REPEATS * once_s) else 1):
-        others.append(n_tokens / cost_of(theirs, case.device).seconds)
-        cost = cost_of(ours, case.device)
+        others.append(n_tokens / once(theirs, case.device).seconds)
+        cost = once(ours, case.device)
         mine.append(n_tokens / cost.seconds)
         peaks.append(cost.peak_bytes)
     rate, theirs_rate = statistics.median(mine), statistics.median(others)

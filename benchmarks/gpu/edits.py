@@ -10,7 +10,7 @@ from benchmarks import reference, reference_measures
 from benchmarks.gpu.case import GpuCase
 from benchmarks.gpu.clock import Clock
 from benchmarks.gpu.floor import Speeds, perplexity_floor, values_floor
-from benchmarks.gpu.measuring import Cost, cost_of
+from benchmarks.gpu.measuring import Once, once
 from benchmarks.gpu.memory import peak_figures, say_peak
 from benchmarks.gpu.reporting import Reporter
 from editcollapse.devices import tokens_per_forward
@@ -123,7 +123,7 @@ def _reference(case: GpuCase, moment: Tensor | None, clock: Clock, report: Repor
     def perplexity(update: reference.Update) -> tuple[float, float]:
         nll: list[Tensor] = []
         with reference.edited(case.published, update):
-            cost = cost_of(
+            cost = once(
                 lambda: nll.append(reference_measures.text_nll(case.published, case.texts.rows)),
                 case.device,
             )
@@ -131,7 +131,7 @@ def _reference(case: GpuCase, moment: Tensor | None, clock: Clock, report: Repor
 
     def edit(name: str, settings: object = case.values) -> tuple[float, reference.Update]:
         made: list[reference.Update] = []
-        cost = cost_of(
+        cost = once(
             lambda: made.append(
                 reference.edit(case.published, rewrite, name, inverse, settings)  # type: ignore[arg-type]
             ),
@@ -199,7 +199,7 @@ def _ours(
 
     few = dataclasses.replace(case.values, steps=_FEW_PASSES)
     optimise_values(case.site, [rewrites[b] for b in groups[0]], few)
-    optimised = cost_of(optimise, case.device)
+    optimised = once(optimise, case.device)
     say_peak(
         case,
         "values",
@@ -209,10 +209,10 @@ def _ours(
     )
     evaluation_budget = tokens_per_forward(case.device, size, "evaluation")
     by_method: dict[str, float] = {}
-    measured: list[Cost] = []
+    measured: list[Once] = []
     for name in METHODS:
-        made = cost_of(lambda: update(name), case.device)  # noqa: B023  called at once
-        measured.append(cost_of(lambda: perplexity(name), case.device))  # noqa: B023
+        made = once(lambda: update(name), case.device)  # noqa: B023  called at once
+        measured.append(once(lambda: perplexity(name), case.device))  # noqa: B023
         by_method[name] = (made.seconds + measured[-1].seconds) / n_edits
     most = len(groups[-1]) * case.texts.n_tokens
     say_peak(case, "evaluation", min(evaluation_budget, most), measured[-1].peak_bytes, report)

@@ -141,7 +141,7 @@ def lines(found: Whole) -> list[str]:
     ]
     judged = [line for target in TARGETS for line in target.judged(found.figures)]
     groups = (table(found.figures), judged, missing(found.figures), ends)
-    return [head, *(line for group in groups for line in ("", *group))]
+    return [head, *(line for group in groups if group for line in ("", *group))]
 
 
 def write_json(found: Whole, path: Path) -> None:

@@ -10,17 +10,17 @@ Adam (``editcollapse.values``), while all edits are active.
 - ``cuda graph`` replays the kernels of a loss and its gradient that were recorded once.
 """
 
-import dataclasses
-import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
 
+from benchmarks.gpu.attention import WrongError
 from benchmarks.gpu.case import GpuCase
-from benchmarks.gpu.cost import Cost, cell, cost_of, reserved_mib, told
-from benchmarks.gpu.inner_loop_ways import WAYS, Found, Loop, Way, eager
+from benchmarks.gpu.inner_loop_ways import WAYS, Found, Loop, eager
+from benchmarks.gpu.measuring import REPEATS, repeated
+from benchmarks.gpu.reporting import Reporter
 from benchmarks.machine import settle
 
 _ALLOWED = {torch.float32: 1e-3}
@@ -28,110 +28,66 @@ _ALLOWED_HALF = 0.1
 """Of gradients through all blocks: fused kernels round elsewhere."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class PassTime:
-    """One way to run a pass."""
-
-    way: str
-    n_edits: int
-    n_tokens: int
-    """Live ones."""
-    first_s: float | None
-    """Of the preparation and the first run: warm-up and capture, or compilation."""
-    cost: Cost | None
-    """Of later passes; None where it failed or is wrong."""
-    held_mib: float | None
-    """Memory that the preparation and the first run leave behind; None on a CPU."""
-    difference: float | None
-    """Largest relative difference of terms and gradient from ``eager``'s."""
-    note: str
-    """Why there is no cost."""
+def figures_of(way: str) -> tuple[tuple[str, str], ...]:
+    """Return what and unit of one way's figures."""
+    return ((f"a pass of v*, {way}", "ms"), (f"a pass of v*, {way}: device busy", "share"))
 
 
-def measure(case: GpuCase, ways: Mapping[str, Way] = WAYS) -> tuple[PassTime, ...]:
-    """Return the time of a pass in every way; one that fails or is wrong says so.
+def measure(case: GpuCase, ways: Iterable[str], report: Reporter, n_repeats: int = REPEATS) -> None:
+    """Write the time of a pass in some ways.
 
     Args:
         case: its edits are the batch, and its settings those of v*.
-        ways: by name.
+        ways: names in ``WAYS``.
+        report: of the case.
+        n_repeats: of each.
     """
     loop = Loop.of(case)
     with eager(loop, delta := loop.start.clone().requires_grad_()) as run:
         expected = _at_points(loop, delta, run)
-    found = []
-    for name, way in ways.items():
-        found.append(_measured(case, loop, expected, name, way))
-        print(f"pass of v*, {name}: {_row(found[-1])[3]} {found[-1].note}", file=sys.stderr)
-    return tuple(found)
+    for name in ways:
+        report.attempt(
+            figures_of(name),
+            lambda: _measure(loop, expected, name, report, n_repeats),  # noqa: B023  called at once
+            case.device,
+        )
 
 
-def _measured(case: GpuCase, loop: Loop, expected: list[Tensor], name: str, way: Way) -> PassTime:
-    """Return what one way takes."""
-    first = cost = held = difference = None
-    note = ""
+def _measure(
+    loop: Loop, expected: list[Tensor], name: str, report: Reporter, n_repeats: int
+) -> None:
+    """Write what one way takes.
+
+    Raises:
+        WrongError: its loss or gradient is another.
+    """
     delta = loop.start.clone().requires_grad_()
     adam = torch.optim.Adam([delta], lr=loop.problem.settings.learning_rate)
-    before = reserved_mib(loop.device)
     start = time.perf_counter()
-    try:
-        with way(loop, delta) as run:
-            run()
-            settle(loop.device)
-            first = time.perf_counter() - start
-            difference = _difference(_at_points(loop, delta, run), expected)
-            now = reserved_mib(loop.device)
-            held = None if now is None or before is None else now - before
-            allowed = _ALLOWED.get(loop.loaded.dtype, _ALLOWED_HALF)
+    with WAYS[name](loop, delta) as run:
+        run()
+        settle(loop.device)
+        first_s = time.perf_counter() - start
+        difference = _difference(_at_points(loop, delta, run), expected)
+        allowed = _ALLOWED.get(loop.loaded.dtype, _ALLOWED_HALF)
+        if not difference <= allowed:
+            raise WrongError(f"differs by {difference:.1e}, {allowed:.0e} is allowed")
 
-            def step() -> None:
-                terms, delta.grad = run()
-                terms.cpu()
-                adam.step()
+        def step() -> None:
+            terms, delta.grad = run()
+            terms.cpu()
+            adam.step()
 
-            if difference <= allowed:
-                step()
-                cost = cost_of(step, loop.device, case.order.repeats)
-            else:
-                note = f"wrong: differs by {difference:.1e}, {allowed:.0e} is allowed"
-    except Exception as error:  # noqa: BLE001  whatever a capture or a compiler dies of is the finding
-        note = told(error)
-    return PassTime(name, len(delta), loop.n_tokens, first, cost, held, difference, note)
-
-
-def table(found: tuple[PassTime, ...]) -> list[tuple[str, ...]]:
-    """Return what was found as rows of a table, the headings first."""
-    headings = (
-        "pass of v*",
-        "edits",
-        "tokens",
-        "ms a pass",
-        "device busy",
-        "kernels",
-        "first, s",
-        "MiB a pass",
-        "MiB held",
-        "difference",
-        "note",
+        step()
+        cost = repeated(step, loop.device, n_repeats)
+    note = (
+        f"{len(delta)} edits, {loop.n_tokens} live tokens; {cost.told()}; "
+        f"first run {first_s:.2g} s; differs by {difference:.0e}"
     )
-    return [headings, *(_row(each) for each in found)]
-
-
-def _row(each: PassTime) -> tuple[str, ...]:
-    cost = each.cost
-    busy = None if cost is None else cost.busy
-    return (
-        each.way,
-        str(each.n_edits),
-        str(each.n_tokens),
-        "" if cost is None else cell(cost.seconds.median, 1e-3),
-        "" if busy is None else f"{busy:.0%}",
-        "" if cost is None or cost.n_kernels is None else str(cost.n_kernels),
-        cell(each.first_s),
-        "" if cost is None else cell(cost.more_mib),
-        cell(each.held_mib),
-        "" if each.difference is None else f"{each.difference:.0e}",
-        each.note,
-    )
+    (time_, ms), (busy, share) = figures_of(name)
+    report.say(time_, ms, 1e3 * cost.seconds.median, note)
+    if cost.busy is not None:
+        report.say(busy, share, cost.busy, note)
 
 
 def _at_points(loop: Loop, delta: Tensor, run: Callable[[], Found]) -> list[Tensor]:

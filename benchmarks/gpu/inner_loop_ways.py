@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.gpu.case import GpuCase
-from benchmarks.gpu.cost import NotHereError, one_group
+from benchmarks.gpu.measuring import one_group
+from benchmarks.gpu.reporting import NotHereError
 from benchmarks.machine import settle
 from editcollapse import attention
 from editcollapse.live import split_rewrites
@@ -160,7 +161,6 @@ def _no_waiting() -> Iterator[None]:
 WAYS: dict[str, Way] = {
     "eager": eager,
     "read late": read_late,
-    "compile": compiled,
     "cuda graph": graphed,
+    "compile": compiled,
 }
-"""A graph comes last: should its capture fail nevertheless, nothing comes after it."""

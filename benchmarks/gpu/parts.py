@@ -11,13 +11,19 @@ from xml.etree import ElementTree as ET
 
 import torch
 
-from benchmarks.gpu.case import Sizes
+from benchmarks.gpu import attention, inner_loop
+from benchmarks.gpu.attention_ways import VARIANTS
+from benchmarks.gpu.case import TYPES, Sizes, build_case
 from benchmarks.gpu.clock import Clock
 from benchmarks.gpu.figures import FigureFile
+from benchmarks.gpu.inner_loop_ways import WAYS
 from benchmarks.gpu.reporting import Reporter
 from benchmarks.gpu.shape import measure_shape
+from editcollapse.precision import float32_products
 
 ROOT = Path(__file__).resolve().parents[2]
+_COMPILE_S = 15.0
+"""That FlexAttention may need for one shape."""
 _TO_REPORT_S = 10.0
 """That pytest has to write its report once it is interrupted."""
 
@@ -103,9 +109,39 @@ def _shape(name: str, small: str) -> Callable[[Setting], None]:
     return run
 
 
+def _attention(setting: Setting) -> None:
+    """Measure the ways of attention; FlexAttention, which compiles, where there is time for it."""
+    shapes = ("tiny", "tiny-llama") if setting.rehearse else ("gpt2-xl-4", "llama2-7b-4")
+    sizes = dataclasses.replace(setting.sizes, n_edits=4 if setting.rehearse else 64)
+    *quick, slow = VARIANTS
+    for variants in (quick, [slow]):
+        for dtype in reversed(TYPES):  # bfloat16 first: there attention is the larger share
+            for shape in shapes:
+                report = Reporter(setting.file, shape, dtype)
+                if variants == [slow] and not setting.clock.fits(_COMPILE_S):
+                    report.leave_out(attention.figures_of(slow), "no time to compile it")
+                    continue
+                case = build_case(shape, dtype, setting.device, sizes)
+                with float32_products():
+                    attention.measure(case, variants, report)
+
+
+def _inner_loop(setting: Setting) -> None:
+    """Measure the ways of a pass: in float32 those that cannot fail, then all in bfloat16."""
+    shape = "tiny" if setting.rehearse else "gpt2-xl"
+    sizes = dataclasses.replace(setting.sizes, n_edits=4 if setting.rehearse else 64)
+    case = build_case(shape, "float32", setting.device, sizes)
+    with float32_products():
+        inner_loop.measure(case, ("eager", "read late"), Reporter(setting.file, shape, "float32"))
+        case = case.in_type("bfloat16")
+        inner_loop.measure(case, WAYS, Reporter(setting.file, shape, "bfloat16"))
+
+
 PARTS = (
-    Part("tests", 110, "the tests marked gpu, tests/gpu", _tests),
-    Part("gpt2-xl", 90, "GPT-2-XL, both sides, float32 and bfloat16", _shape("gpt2-xl", "tiny")),
-    Part("gpt-j-6b", 80, "GPT-J-6B, likewise", _shape("gpt-j-6b", "tiny-gptj")),
-    Part("llama2-7b", 80, "Llama-2-7B, likewise", _shape("llama2-7b", "tiny-llama")),
+    Part("tests", 125, "the tests marked gpu, tests/gpu", _tests),
+    Part("gpt2-xl", 85, "GPT-2-XL, both sides, float32 and bfloat16", _shape("gpt2-xl", "tiny")),
+    Part("gpt-j-6b", 70, "GPT-J-6B, likewise", _shape("gpt-j-6b", "tiny-gptj")),
+    Part("llama2-7b", 70, "Llama-2-7B, likewise", _shape("llama2-7b", "tiny-llama")),
+    Part("attention", 50, "the packed attention beside torch's own kernels", _attention),
+    Part("inner-loop", 50, "a pass of v*: eager, as a CUDA graph, compiled", _inner_loop),
 )

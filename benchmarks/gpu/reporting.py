@@ -10,6 +10,8 @@ from benchmarks.gpu.figures import Figure, FigureFile
 from editcollapse.devices import release
 
 Found = TypeVar("Found")
+_LONGEST = 200
+"""Characters of an error's line."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -56,7 +58,12 @@ class Reporter:
         return None
 
 
+class NotHereError(Exception):
+    """A piece of work cannot run on this device or this model; nothing is wrong."""
+
+
 def first_line(error: BaseException) -> str:
     """Return the type and the first line of an error."""
-    words = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {words[0]}" if words else type(error).__name__
+    words = str(error).strip().splitlines()[:1]
+    names = [] if isinstance(error, NotHereError) else [type(error).__name__]
+    return ": ".join([*names, *words])[:_LONGEST]

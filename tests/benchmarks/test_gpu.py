@@ -61,7 +61,12 @@ def bare(tmp_path_factory):
 def run_bare(arguments, bare):
     """Return a finished process of Python."""
     return subprocess.run(
-        [sys.executable, *arguments], cwd=ROOT, env=bare, capture_output=True, text=True, check=False
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env=bare,
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 

@@ -1,16 +1,17 @@
 """Every way of attention computes the same, and one that fails or is wrong is told."""
 
-import dataclasses
-import json
-
 import pytest
 import torch
 
 from benchmarks.gpu import attention, attention_ways
 from benchmarks.gpu.attention_block import block_of, expected
-from benchmarks.gpu.case import GpuOrder, build_case
+from benchmarks.gpu.attention_ways import VARIANTS
+from benchmarks.gpu.case import Sizes, build_case
+from benchmarks.gpu.figures import FigureFile
+from benchmarks.gpu.reporting import Reporter
 from benchmarks.models import SHAPES, Shape
 
+CPU = torch.device("cpu")
 _FIELDS = {
     "num_hidden_layers": 4,
     "hidden_size": 64,
@@ -23,24 +24,20 @@ _FIELDS = {
 def case(monkeypatch, dtype="float32", shape="grouped"):
     """Return three edits of a model with four heads on two of keys, or of another."""
     monkeypatch.setitem(SHAPES, "grouped", Shape("LlamaConfig", 512, 256, _FIELDS, ""))
-    order = GpuOrder(
-        shape=shape,
-        dtype=dtype,
-        device="cpu",
-        edits=3,
-        reference_edits=1,
-        repeats=1,
-        texts=2,
-        tokens=None,
-        steps=2,
-        json=None,
-    )
-    return build_case(order)
+    return build_case(shape, dtype, CPU, Sizes(3, 2, 256, 2))
+
+
+def figures(monkeypatch, tmp_path, variants, **other):
+    """Return what is written of some ways, by what it is of."""
+    one = case(monkeypatch, **other)
+    report = Reporter(FigureFile(tmp_path / "figures"), one.shape, one.dtype)
+    attention.measure(one, variants, report, n_repeats=1)
+    return {each.what: each for each in report.file.read()}
 
 
 @pytest.mark.parametrize(("shape", "dtype"), [("grouped", "bfloat16"), ("tiny", "float32")])
-def test_all_ways_are_right_and_timed(monkeypatch, shape, dtype):
-    """FlexAttention has really run; results hold in JSON, and in a table."""
+def test_all_ways_are_right_and_timed(monkeypatch, tmp_path, shape, dtype):
+    """FlexAttention has really run; each way says how far it is from float64."""
     calls = []
     original = attention_ways.flex_attention
 
@@ -49,20 +46,17 @@ def test_all_ways_are_right_and_timed(monkeypatch, shape, dtype):
         return original(*args, **kwargs)
 
     monkeypatch.setattr(attention_ways, "flex_attention", counted)
-    found = attention.measure(case(monkeypatch, dtype, shape))
-    assert [each.variant for each in found] == ["packed", "sdpa", "sdpa by segment", "flex"]
+    found = figures(monkeypatch, tmp_path, VARIANTS, shape=shape, dtype=dtype)
+    names = ["packed", "sdpa", "sdpa by segment", "flex"]
+    assert list(found) == [f"attention of a block, {name}" for name in names]
     assert calls
-    for each in found:
-        assert each.note == ""
-        assert 0 < each.difference < (3e-2 if dtype == "bfloat16" else 1e-5)
-        assert each.cost.seconds.median > 0
-        assert each.n_edits == 3
-    assert len({len(row) for row in attention.table(found)}) == 1
-    plain = json.loads(json.dumps([dataclasses.asdict(each) for each in found]))
-    assert plain[3]["cost"]["seconds"]["n_repeats"] == 1
+    for each in found.values():
+        assert each.value > 0
+        assert each.note.startswith("3 edits, ")
+        assert float(each.note.split()[-1]) < (3e-2 if dtype == "bfloat16" else 1e-5)
 
 
-def test_failing_and_wrong_ways_are_told_and_the_others_go_on(monkeypatch):
+def test_failing_and_wrong_ways_are_told_and_the_others_go_on(monkeypatch, tmp_path):
     """The error's first line; how far off; no time for either."""
 
     def broken(_):
@@ -72,13 +66,16 @@ def test_failing_and_wrong_ways_are_told_and_the_others_go_on(monkeypatch):
         run = attention_ways.packed(block)
         return lambda *states: run(*states) * 1.1
 
-    variants = {"broken": broken, "wrong": wrong, "packed": attention_ways.packed}
-    first, second, third = attention.measure(case(monkeypatch), variants)
+    monkeypatch.setitem(VARIANTS, "broken", broken)
+    monkeypatch.setitem(VARIANTS, "wrong", wrong)
+    found = figures(monkeypatch, tmp_path, ("broken", "wrong", "packed"))
+    first, second, third = (
+        found[f"attention of a block, {name}"] for name in ("broken", "wrong", "packed")
+    )
     assert first.note == "RuntimeError: out of shared memory"
-    assert second.note == "wrong: differs by 1.0e-01, 1e-03 is allowed"
-    assert first.cost is second.cost is None
-    assert third.cost is not None
-    assert attention.table((first,))[1][2] == ""
+    assert second.note == "WrongError: differs by 1.0e-01, 1e-03 is allowed"
+    assert first.value is second.value is None
+    assert third.value > 0
 
 
 @pytest.mark.parametrize("quantity", range(4))

@@ -1,15 +1,16 @@
 """Every way of a pass of v* gives the same loss and gradient, and none waits where it must not."""
 
 import contextlib
-import dataclasses
-import json
 
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks.gpu import inner_loop, inner_loop_ways
-from benchmarks.gpu.case import GpuOrder, build_case
+from benchmarks.gpu.case import Sizes, build_case
+from benchmarks.gpu.figures import FigureFile
+from benchmarks.gpu.inner_loop_ways import WAYS
+from benchmarks.gpu.reporting import Reporter
 from benchmarks.models import SHAPES, Shape
 
 _LLAMA = {
@@ -30,37 +31,34 @@ def case(monkeypatch, request):
         request.param
     ]
     monkeypatch.setitem(SHAPES, "deep", Shape(config, 512, 256, fields, ""))
-    order = GpuOrder(
-        shape="deep",
-        dtype="float32",
-        device="cpu",
-        edits=3,
-        reference_edits=1,
-        repeats=1,
-        texts=2,
-        tokens=None,
-        steps=2,
-        json=None,
-    )
-    return build_case(order)
+    return build_case("deep", "float32", torch.device("cpu"), Sizes(3, 2, 256, 2))
 
 
-def test_all_ways_agree(case):
+@pytest.fixture
+def figures(case, tmp_path):
+    """Return a function that measures some ways: what is written, by what it is of."""
+
+    def measured(ways):
+        report = Reporter(FigureFile(tmp_path / "figures"), case.shape, case.dtype)
+        inner_loop.measure(case, ways, report, n_repeats=1)
+        return {each.what: each for each in report.file.read()}
+
+    return measured
+
+
+def test_all_ways_agree(case, figures):
     """But for CUDA graphs, for which this is not the place; the model's blocks are as before."""
-    found = inner_loop.measure(case)
-    assert [each.way for each in found] == ["eager", "read late", "compile", "cuda graph"]
-    for each in found[:3]:
-        assert each.note == ""
-        assert each.difference < 1e-5
-        assert each.cost.seconds.median > 0
-    assert (found[3].note, found[3].cost) == ("needs CUDA", None)
+    found = figures(WAYS)
+    for name in ("eager", "read late", "compile"):
+        each = found[f"a pass of v*, {name}"]
+        assert each.value > 0
+        assert float(each.note.split()[-1]) < 1e-5
+    graph = found["a pass of v*, cuda graph"]
+    assert (graph.note, graph.value) == ("needs CUDA", None)
     assert all(block._compiled_call_impl is None for block in case.loaded.blocks)
-    assert len({len(row) for row in inner_loop.table(found)}) == 1
-    plain = json.loads(json.dumps([dataclasses.asdict(each) for each in found]))
-    assert plain[0]["cost"]["seconds"]["n_repeats"] == 1
 
 
-def test_failing_and_wrong_ways_are_told_and_the_others_go_on(case):
+def test_failing_and_wrong_ways_are_told_and_the_others_go_on(figures, monkeypatch):
     """The error's first line; how far off; no time for either."""
 
     @contextlib.contextmanager
@@ -78,13 +76,16 @@ def test_failing_and_wrong_ways_are_told_and_the_others_go_on(case):
         with inner_loop_ways.read_late(loop, loop.start.clone().requires_grad_()) as run:
             yield run
 
-    ways = {"broken": broken, "wrong": wrong, "frozen": frozen, "eager": inner_loop_ways.eager}
-    first, second, third, fourth = inner_loop.measure(case, ways)
+    for name, way in (("broken", broken), ("wrong", wrong), ("frozen", frozen)):
+        monkeypatch.setitem(WAYS, name, way)
+    names = ("broken", "wrong", "frozen", "eager")
+    found = figures(names)
+    first, second, third, fourth = (found[f"a pass of v*, {name}"] for name in names)
     assert first.note == "RuntimeError: operation not permitted"
-    assert second.note == "wrong: differs by 1.0e+00, 1e-03 is allowed"
-    assert third.note.startswith("wrong: differs by ")  # it does not follow the deltas
-    assert first.cost is second.cost is third.cost is None
-    assert fourth.cost is not None
+    assert second.note == "WrongError: differs by 1.0e+00, 1e-03 is allowed"
+    assert third.note.startswith("WrongError: differs by ")  # it does not follow the deltas
+    assert first.value is second.value is third.value is None
+    assert fourth.value > 0
 
 
 class _Operators(TorchDispatchMode):
