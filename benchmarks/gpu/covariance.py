@@ -1,6 +1,8 @@
 """C on a device: tokens a second of both sides, and the share of the device's product speed."""
 
 import statistics
+from collections.abc import Sequence
+from itertools import islice
 
 from torch import Tensor
 
@@ -12,7 +14,10 @@ from benchmarks.gpu.measuring import once
 from benchmarks.gpu.memory import say_peak
 from benchmarks.gpu.reporting import Reporter
 from editcollapse.devices import tokens_per_forward
-from editcollapse.moments import measure_moment
+from editcollapse.moments import SecondMoment
+from editcollapse.shards import Shard, budgeted_rows, cut
+from editcollapse.summing import sum_keys
+from editcollapse.sums import MomentSum
 
 FIGURES = (
     ("covariance, reference", "tokens/s"),
@@ -23,47 +28,49 @@ FIGURES = (
 _LONGEST_S = 2.5
 """Of one run of ours at the speed of a plain product."""
 _MOST, _LEAST = 1 << 17, 1 << 10
-_WARM_UP = 1 << 12
+_WARM_UP = 64
+"""Documents that run before any time is taken."""
+_SHARD_TOKENS = 1 << 16
 _REPEATS = 2
 _ASSUMED_SHARE = 0.4
 """Of the product's speed that both sides together are assumed to reach, to plan repeats."""
 
 
 def measure(case: GpuCase, speeds: Speeds, clock: Clock, report: Reporter) -> Tensor:
-    """Return C, (K, K) float64 on the CPU; write the speed of both sides, in turn."""
+    """Return C, (K, K) float64 on the CPU; write the speed of both sides, in turn.
+
+    Timed is what grows with tokens: forwards and sums of k kT, with the sums left on the device.
+    Both sides have their tokens beforehand.
+    """
     loaded = case.loaded
     budget = tokens_per_forward(case.device, loaded.size(case.layer), "moment")
     each_s = covariance_floor(loaded, case.layer, _MOST, speeds).seconds / _MOST
-    n_tokens = min(_MOST, len(case.documents) and _held(case), int(_LONGEST_S / each_s))
-    n_tokens = max(_LEAST, 1 << (n_tokens.bit_length() - 1))
-    found: list[Tensor] = []
-
-    def ours(n: int = n_tokens) -> None:
-        moment = measure_moment(
-            loaded,
-            case.layer,
-            case.documents,
-            n_tokens=n,
-            max_length=loaded.encoder.max_length,
-            tokens_per_batch=budget,
-        )
-        found[:] = [moment.matrix]
-
+    wanted = min(_MOST, int(_LONGEST_S / each_s))
     rows = list(
-        reference_measures.tokenised(
-            loaded.encoder.encode, case.documents, loaded.encoder.max_length, n_tokens
+        budgeted_rows(
+            loaded.encoder,
+            case.documents,
+            n_tokens=max(_LEAST, 1 << (wanted.bit_length() - 1)),
+            max_length=loaded.encoder.max_length,
         )
     )
+    shards = list(cut(rows, _SHARD_TOKENS))
+    n_tokens = sum(map(len, rows))
+    total = MomentSum.empty(loaded.widths.d_key, case.device)
 
-    def theirs() -> None:
-        reference_measures.second_moment(case.published, rows)
+    def ours(some: Sequence[Shard]) -> None:
+        for shard in some:
+            (part,) = sum_keys(loaded, [case.layer], shard, budget)
+            total.add_sum_(part)
+            del part  # as in a study, whose units each sum one shard
 
-    ours(min(_WARM_UP, n_tokens))
+    ours(list(cut(islice(rows, _WARM_UP), _SHARD_TOKENS)))
     mine, others, peaks = [], [], []
     once_s = n_tokens * each_s / _ASSUMED_SHARE
-    for _ in range(_REPEATS if clock.fits(4 * _REPEATS * once_s) else 1):
-        others.append(n_tokens / once(theirs, case.device).seconds)
-        cost = once(ours, case.device)
+    for _ in range(_REPEATS if clock.fits(2 * _REPEATS * once_s) else 1):
+        theirs = once(lambda: reference_measures.second_moment(case.published, rows), case.device)
+        others.append(n_tokens / theirs.seconds)
+        cost = once(lambda: ours(shards), case.device)
         mine.append(n_tokens / cost.seconds)
         peaks.append(cost.peak_bytes)
     rate, theirs_rate = statistics.median(mine), statistics.median(others)
@@ -72,10 +79,6 @@ def measure(case: GpuCase, speeds: Speeds, clock: Clock, report: Reporter) -> Te
     report.say("covariance, ours", "tokens/s", rate, note)
     report.say("covariance, ratio", "x", rate / theirs_rate, note)
     report.say("covariance, share of a plain product", "share", rate * each_s, note)
-    say_peak(case, "moment", min(budget, n_tokens), peaks[-1], report)
-    return found[0]
-
-
-def _held(case: GpuCase) -> int:
-    """Return the tokens of the case's documents."""
-    return sum(len(ids) for ids in case.loaded.encoder.encode_many(list(case.documents)))
+    largest = max(min(budget, shard.n_tokens) for shard in shards)
+    say_peak(case, "moment", largest, peaks[-1], report)
+    return SecondMoment.of(total).matrix
