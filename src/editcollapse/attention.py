@@ -44,7 +44,7 @@ class SegmentLeft:
 
     segment: Segment
     shared: list[Pair]
-    """Of each block above the edited one: (S, G, L, d); empty where a family attends its own way."""
+    """Of each block above the edited one: (S, G, L, d); empty for families with other attention."""
     near: list[Pair]
     """Of each block above the edited one: (S, G, E, O + W, d); the live part waits for a pass.
     Empty likewise."""
