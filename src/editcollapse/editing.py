@@ -76,6 +76,7 @@ class EditedRows:
         left = updates.left.to(dots)
         change = dots[..., None] * left[owner, None]
         residual = self._site.add_to_value(self._residual, self._value, change)
+        del change  # not kept while the blocks run
         return self._run(residual, dots, left, owner)
 
     def _run(self, residual: Tensor, dots: Tensor, left: Tensor, owner: Tensor | None) -> Tensor:

@@ -28,9 +28,7 @@ class LiveBytes(TorchDispatchMode):
         self._sizes: dict[int, int] = {}
         """By storage."""
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run an operation, or the operations that it is made of, and count what it returns."""
         kwargs = kwargs or {}
         with self:
@@ -64,9 +62,7 @@ class NoArithmetic(TorchDispatchMode):
     Zeros of a large tensor take no main memory before something is written to them.
     """
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run an operation unless it is a product or draws numbers."""
         kwargs = kwargs or {}
         if func in _IN_PLACE:
