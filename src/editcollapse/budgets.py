@@ -47,12 +47,10 @@ _KL_COPIES = 0.2
 
 _HEAD_WIDTH = 64
 """Numbers of one head, a guess where only D is known; small, so that scores are not too few."""
-_EAGER_HEAD_WIDTH = 256
-"""The same where scores are kept in full: GPT-J's, which is the largest of them."""
 _OWN_ATTENTION = frozenset({"gptj", "gpt_neo"})
 """Families that v* runs with their own attention: caches of all left tokens, keys in float32."""
-_EAGER = _OWN_ATTENTION | {"gemma2"}
-"""Families without a kernel for attention: scores are tensors."""
+_EAGER_HEADS = {"gptj": 256, "gpt_neo": 128, "gemma2": 256}
+"""Families without a kernel for attention, whose scores are tensors: numbers of one head."""
 _CAPPED_HEAD = frozenset({"gemma2"})
 """Families that bend their logits: one more copy."""
 _EAGER_TEXT = 1024
@@ -61,6 +59,8 @@ _EAGER_SCORES = 3
 """Copies of a score at once."""
 _LOGITS = 1 << 24
 """Logits that ``head`` and ``answers`` hold at once, at most."""
+_ASKED_SHARE = 0.25
+"""Of the tokens of questions: those whose logits are read."""
 _SPLIT_TOKENS = 2048
 """Tokens of one forward of the part of v* that runs once (``left``)."""
 _SPLIT_PER_COUNTED = 1.3
@@ -85,20 +85,23 @@ class _Kept:
     """The same in float32: inputs of norms that widen."""
     keys: int
     """Numbers as wide as K in the type of the weights: three where the MLP has a gate."""
+    running_keys: int = 2
+    """Numbers as wide as K at once where nothing is kept."""
     is_parallel: bool = False
     """Whether the MLP reads the block's input, as attention does."""
 
 
-_RMS_GATED = _Kept(1, 2, 3)
+_RMS_GATED = _Kept(1, 2, 3, 3)
 _KEPT = {
     "gpt2": _Kept(3, 0, 1),
     "gpt_neo": _Kept(3, 0, 1),
     "gpt_neox": _Kept(3, 0, 1, is_parallel=True),
     "gptj": _Kept(2, 0, 1, is_parallel=True),
     "phi": _Kept(2, 0, 1, is_parallel=True),
-    "qwen3": _Kept(1, 4, 3),
-    "gemma2": _Kept(1, 4, 3),
-    "gemma3_text": _Kept(1, 6, 3),
+    "phi3": _Kept(1, 2, 3, 4),
+    "qwen3": _Kept(1, 4, 3, 3),
+    "gemma2": _Kept(1, 4, 3, 3),
+    "gemma3_text": _Kept(1, 6, 3, 3),
 }
 """By family; others are as Llama."""
 
@@ -151,8 +154,7 @@ def forward_bytes(size: ModelSize, work: Work, n_tokens: int) -> int:
         case "moment":
             return int(_moment_bytes(size, n_tokens))
         case _:
-            base = _base_bytes(size) if work == "answers" else 0
-            return n_tokens * base + _edited_bytes(size, n_tokens)
+            return _edited_bytes(size, n_tokens, is_asked=work == "answers")
 
 
 def default_tokens(size: ModelSize, work: Work, device_type: str, free: int | None) -> int:
@@ -209,15 +211,24 @@ def _base_bytes(size: ModelSize) -> int:
     return found + d * size.number + _entry_bytes(size)
 
 
-def _edited_bytes(size: ModelSize, n_tokens: int) -> int:
-    """Return the bytes of edited models: a block, the first one's entry, or the logits."""
+def _edited_bytes(size: ModelSize, n_tokens: int, *, is_asked: bool) -> int:
+    """Return the bytes of edited models: a block, the first one's entry, or the logits.
+
+    Args:
+        size: the model.
+        n_tokens: of all rows under all models.
+        is_asked: whether each row runs under one model and few of its tokens are read.
+    """
     d = size.widths.d_model
     running = _running_bytes(size)
     if size.number >= size.wide_number:
-        running = max(running, 5 * d * size.number + _entry_bytes(size))
+        states = 7 if size.family in _OWN_ATTENTION else 5
+        running = max(running, states * d * size.number + _entry_bytes(size))
     copies = 3 if size.family in _CAPPED_HEAD else 2
-    logits = copies * size.wide_number * min(_LOGITS, n_tokens * size.widths.n_vocabulary)
-    return max(n_tokens * running, n_tokens * d * size.number + logits)
+    n_read = int(_ASKED_SHARE * n_tokens) if is_asked else n_tokens
+    logits = copies * size.wide_number * min(_LOGITS, n_read * size.widths.n_vocabulary)
+    base = _base_bytes(size) if is_asked else 0
+    return n_tokens * base + max(n_tokens * running, n_tokens * d * size.number + logits)
 
 
 def _moment_bytes(size: ModelSize, n_tokens: int) -> float:
@@ -225,8 +236,8 @@ def _moment_bytes(size: ModelSize, n_tokens: int) -> float:
     d, k = size.widths.d_model, size.widths.d_key
     keys = n_tokens * k * size.wide_number
     running = _running_bytes(size)
-    if size.family in _EAGER:
-        score = d // _EAGER_HEAD_WIDTH * _EAGER_TEXT * 4
+    if size.family in _EAGER_HEADS:
+        score = d // _EAGER_HEADS[size.family] * _EAGER_TEXT * _BYTES["float32"]
         running = max(running, 5 * d * size.wide_number + _EAGER_SCORES * score)
     sums = _SUMMED_SHARE * k**2 * (size.wide_number + _BYTES["float64"])
     checked = 0.0
@@ -266,14 +277,17 @@ def packed_bytes(weight_bytes: int, dtype: str, device_type: str, host: int | No
 
 
 def _running_bytes(size: ModelSize) -> int:
-    """Return the bytes of a token in a block that runs without gradients, at its MLP.
+    """Return the bytes of a token in a block that runs without gradients.
 
-    The stream where the forward began, before and behind attention, the normed stream, what
-    attention gave, and all of the MLP.
+    At its MLP: the stream where the forward began, before and behind attention, the normed stream,
+    what attention gave, and all of the MLP. Or at an attention that widens queries and keys.
     """
     d, k = size.widths.d_model, size.widths.d_key
-    has_gate = size.kept.keys > 1
-    return ((4 * d + 3 * k) if has_gate else (5 * d + 2 * k)) * size.number
+    states = 4 if size.kept.keys > 1 else 5
+    found = (states * d + size.kept.running_keys * k) * size.number
+    if size.family in _OWN_ATTENTION:
+        return max(found, 5 * d * size.number + 6 * d * size.wide_number)
+    return found
 
 
 def _backward_bytes(size: ModelSize) -> int:

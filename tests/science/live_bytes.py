@@ -44,7 +44,7 @@ class LiveBytes(TorchDispatchMode):
         return found
 
     def _count(self, storage: torch.UntypedStorage) -> None:
-        key = storage._cdata  # noqa: SLF001  a storage's only name
+        key = storage._cdata
         if key in self._sizes:
             return
         self._sizes[key] = storage.nbytes()
@@ -106,4 +106,4 @@ def _is_stored(value: Any) -> bool:
 
 
 def _key(tensor: torch.Tensor) -> int:
-    return tensor.untyped_storage()._cdata  # noqa: SLF001  a storage's only name
+    return tensor.untyped_storage()._cdata

@@ -6,7 +6,6 @@ holds depends on sizes alone.
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import torch
@@ -48,8 +47,8 @@ def real_shape(name: str, n_layers: int) -> tuple[str, dict[str, Any], int]:
 def variant_shape(
     name: str, n_layers: int, d_model: int, d_key: int, n_vocabulary: int
 ) -> tuple[str, dict[str, Any], int]:
-    """Return the same of a tiny variant made wide, with heads of 64 numbers and without windows."""
-    n_heads = d_model // 64
+    """Return the same of a tiny variant made wide: heads of 128 numbers, no windows."""
+    n_heads = d_model // 128
     known = {
         "n_embd": d_model,
         "hidden_size": d_model,
@@ -61,7 +60,7 @@ def variant_shape(
         "n_head": n_heads,
         "num_heads": n_heads,
         "num_attention_heads": n_heads,
-        "head_dim": 64,
+        "head_dim": 128,
         "rotary_dim": 32,
         "attention_types": [[["global"], n_layers]],
         "layer_types": ["full_attention"] * n_layers,
@@ -145,7 +144,7 @@ def moment_peak(loaded: LoadedModel, layer: int, n_tokens: int, n_document: int)
 
 def heads_as_on_accelerators(monkeypatch: Any) -> None:
     """Make the head read as many states at once as it does there."""
-    monkeypatch.setattr(head, "_LOGITS_ON_CPU", head._LOGITS)  # noqa: SLF001
+    monkeypatch.setattr(head, "_LOGITS_ON_CPU", head._LOGITS)
 
 
 def _updates(loaded: LoadedModel, n_updates: int) -> RankOneUpdates:
