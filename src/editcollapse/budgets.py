@@ -59,7 +59,7 @@ _EAGER_SCORES = 3
 """Copies of a score at once."""
 _LOGITS = 1 << 24
 """Logits that ``head`` and ``answers`` hold at once, at most."""
-_ASKED_SHARE = 0.25
+_ASKED_SHARE = 0.1
 """Of the tokens of questions: those whose logits are read."""
 _SPLIT_TOKENS = 2048
 """Tokens of one forward of the part of v* that runs once (``left``)."""
@@ -224,9 +224,14 @@ def _edited_bytes(size: ModelSize, n_tokens: int, *, is_asked: bool) -> int:
     if size.number >= size.wide_number:
         states = 7 if size.family in _OWN_ATTENTION else 5
         running = max(running, states * d * size.number + _entry_bytes(size))
-    copies = 3 if size.family in _CAPPED_HEAD else 2
+    # Widened; then log-probabilities take their place, or stand beside them where both are read.
+    logit = size.wide_number + (size.number if size.number < size.wide_number else 0)
+    if is_asked:
+        logit = 2 * size.wide_number
+    if size.family in _CAPPED_HEAD:
+        logit += size.wide_number
     n_read = int(_ASKED_SHARE * n_tokens) if is_asked else n_tokens
-    logits = copies * size.wide_number * min(_LOGITS, n_read * size.widths.n_vocabulary)
+    logits = logit * min(_LOGITS, n_read * size.widths.n_vocabulary)
     base = _base_bytes(size) if is_asked else 0
     return n_tokens * base + max(n_tokens * running, n_tokens * d * size.number + logits)
 

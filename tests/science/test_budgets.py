@@ -26,8 +26,6 @@ FAMILIES = (
     "gpt_neox_parallel",
     "gpt_neox_sequential",
     "llama",
-    "mistral",
-    "qwen2",
     "qwen3",
     "gemma2",
     "gemma3_text",
@@ -71,9 +69,9 @@ def test_published_models_take_what_the_estimate_says(name, dtype, n_layers, n_e
 def test_every_family_takes_what_the_estimate_says(name, dtype, monkeypatch):
     """Never above it by more than a fifth, never below half of it."""
     wide_models.heads_as_on_accelerators(monkeypatch)
-    shape = wide_models.variant_shape(name, 6, 256, 1024, 500)
+    shape = wide_models.variant_shape(name, 5, 256, 1024, 500)
     loaded = wide_models.wide_model(shape, dtype)
-    shares = shares_of_the_estimate(loaded, 12, 1024)
+    shares = shares_of_the_estimate(loaded, 12, 768)
     for work, share in shares.items():
         assert 0.5 <= share <= 1.2, (work, shares)
 
