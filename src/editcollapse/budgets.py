@@ -38,7 +38,7 @@ _ROWS_PER_LIVE = 0.25
 """Rows, and so tokens whose logits are read, for each live token."""
 _NEAR_PER_LIVE = 3.0
 """Own and live tokens beside each other, with padding, for each live token."""
-_LEFT_PER_LIVE = 4.6
+_LEFT_PER_LIVE = 4.2
 """Tokens left of a row's subject, shared ones included and padded, for each live token."""
 _KEYS_PER_QUERY = 22
 """Tokens that a live token looks at, with padding."""

@@ -1,11 +1,14 @@
 """Models of real widths and few blocks whose weights take no memory, and the works run on them.
 
 Weights and products are zeros that nobody works out (``live_bytes.NoArithmetic``): what a forward
-holds depends on sizes alone.
+holds depends on sizes alone. ``python -m tests.science.wide_models`` prints peaks and estimates
+of published models.
 """
 
 from __future__ import annotations
 
+import functools
+import sys
 from typing import Any
 
 import torch
@@ -18,6 +21,7 @@ from editcollapse import head
 from editcollapse.activations import fuse_activations_
 from editcollapse.answers import answer_probes
 from editcollapse.architectures import architecture_of, widths_of
+from editcollapse.budgets import forward_bytes
 from editcollapse.model_files import ModelDigests
 from editcollapse.models import LoadedModel
 from editcollapse.perplexity import EncodedTexts, text_nll
@@ -34,6 +38,9 @@ from tests.science import tiny
 from tests.science.live_bytes import NoArithmetic, live_bytes
 
 POSITIONS = 1024
+_MIB = 1 << 20
+_PUBLISHED = (("gpt2-xl", 6, 64, 8192), ("gpt-j-6b", 4, 32, 4096), ("llama2-7b", 4, 32, 4096))
+"""Blocks, edits, and tokens of other work, as much as a small machine measures in minutes."""
 _TEXT, _UPDATES = 32, 32
 
 
@@ -89,7 +96,7 @@ def wide_model(shape: tuple[str, dict[str, Any], int], dtype: str) -> LoadedMode
     plain = model.config.to_dict()
     return LoadedModel(
         model=model,
-        encoder=Encoder(word_tokenizer(n_vocabulary), "never", POSITIONS, name),
+        encoder=Encoder(_tokenizer(n_vocabulary), "never", POSITIONS, name),
         architecture=architecture_of(plain["model_type"], name),
         widths=widths_of(plain, name),
         digests=ModelDigests("zeros", "words", dtype, "never"),
@@ -102,7 +109,7 @@ def values_peak(loaded: LoadedModel, layer: int, n_edits: int) -> tuple[int, int
 
     Requests have the lengths of CounterFact, and 21 templates.
     """
-    words = words_of(word_tokenizer(loaded.widths.n_vocabulary))
+    words = words_of(_tokenizer(loaded.widths.n_vocabulary))
     inputs = random_inputs(
         words, n_requests=n_edits, n_texts=1, n_more_texts=1, n_corpus_tokens=1, longest=POSITIONS
     )
@@ -154,3 +161,35 @@ def _updates(loaded: LoadedModel, n_updates: int) -> RankOneUpdates:
         torch.zeros((n_updates, d), dtype=torch.float64),
         torch.zeros((n_updates, k), dtype=torch.float64),
     )
+
+
+@functools.cache
+def _tokenizer(n_vocabulary: int) -> Any:
+    return word_tokenizer(n_vocabulary)
+
+
+def main() -> None:
+    """Print a table of peaks and estimates, published models with few blocks, layer 1."""
+    head._LOGITS_ON_CPU = head._LOGITS  # type: ignore[misc]  as on accelerators
+    say = sys.stdout.write
+    say("| model, type | work | tokens | peak, MiB | estimate, MiB | peak / estimate |\n")
+    say("|---|---|---|---|---|---|\n")
+    for name, n_layers, n_edits, n_tokens in _PUBLISHED:
+        for dtype in ("float32", "bfloat16"):
+            loaded = wide_model(real_shape(name, n_layers), dtype)
+            n_values, values = values_peak(loaded, 1, n_edits)
+            found = (
+                ("values", n_values, values),
+                ("answers", n_tokens, answers_peak(loaded, 1, n_tokens)),
+                ("evaluation", n_tokens, evaluation_peak(loaded, 1, n_tokens)),
+                ("moment", n_tokens, moment_peak(loaded, 1, n_tokens, POSITIONS)),
+            )
+            for work, n, peak in found:
+                estimate = forward_bytes(loaded.size(1), work, n)
+                sizes = f"{n} | {peak / _MIB:.0f} | {estimate / _MIB:.0f} | {peak / estimate:.2f}"
+                say(f"| {name}, {dtype} | {work} | {sizes} |\n")
+                sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
