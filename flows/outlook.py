@@ -102,7 +102,7 @@ def model_outlook(plan: StudyPlan, model: ModelPlan) -> ModelOutlook:
     stored = str(config.get("dtype") or config.get("torch_dtype") or "")
     weights = loaded_bytes(model.files.weight_bytes, stored, size.dtype)
     with_moment = plan.study.covariance.kind != "identity"
-    works: tuple[Work, ...] = ("values", "evaluation")
+    works: tuple[Work, ...] = ("values", "answers", "evaluation")
     if plan.study.covariance.kind == "corpus":
         works += ("moment",)
     here = free_host_bytes()

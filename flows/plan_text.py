@@ -11,7 +11,12 @@ if TYPE_CHECKING:
     from flows.outlook import ModelOutlook
 
 _GIB = 1 << 30
-_WORK = {"values": "v*", "evaluation": "evaluation", "moment": "covariance"}
+_WORK = {
+    "values": "v*",
+    "answers": "answers",
+    "evaluation": "evaluation",
+    "moment": "covariance",
+}
 
 
 def plan_lines(plan: "StudyPlan", outlooks: "Sequence[ModelOutlook]") -> Iterator[str]:

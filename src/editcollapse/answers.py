@@ -139,9 +139,10 @@ def _read(
         torch.split(states, size), torch.split(torch.tensor(label), size), strict=True
     ):
         logits = widened(site.loaded.logits(some))
-        log_probs = torch.log_softmax(logits, dim=-1)
-        nll.extend((-log_probs).gather(1, goal.to(logits.device)[:, None])[:, 0].tolist())
         best.extend(logits.argmax(dim=-1).tolist())
+        log_probs = torch.log_softmax(logits, dim=-1)
+        nll.extend((-log_probs.gather(1, goal.to(logits.device)[:, None]))[:, 0].tolist())
+        del logits, log_probs  # not kept while the next are made
     answers, start = [], 0
     for question in questions:
         end = start + len(question.target)

@@ -43,10 +43,11 @@ class SegmentLeft:
     """
 
     segment: Segment
-    shared: Sequence[Pair]
-    """Of each block above the edited one: (S, G, L, d)."""
-    near: Sequence[Pair]
-    """Of each block above the edited one: (S, G, E, O + W, d); the live part waits for a pass."""
+    shared: list[Pair]
+    """Of each block above the edited one: (S, G, L, d); empty for families with other attention."""
+    near: list[Pair]
+    """Of each block above the edited one: (S, G, E, O + W, d); the live part waits for a pass.
+    Empty likewise."""
     shared_positions: Tensor
     """int64 (S, L)."""
     own_positions: Tensor
@@ -60,6 +61,10 @@ class SegmentLeft:
     def keys(self, block: int) -> SegmentKeys:
         """Return what one block looks at, counted from the first above the edited one."""
         return SegmentKeys(self.segment, self.shared[block], self.near[block])
+
+    def without_keys(self) -> "SegmentLeft":
+        """Return it without keys and values: only how the segment lies."""
+        return dataclasses.replace(self, shared=[], near=[])
 
     def some(self, is_kept: Tensor) -> "SegmentLeft":
         """Return the left context of some of the segment's edits, bool (E,)."""

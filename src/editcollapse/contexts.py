@@ -7,7 +7,7 @@ every block kept of the prefix. The prefix is found by comparing ids, so nothing
 tokenizer.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import takewhile
 
 import torch
@@ -75,10 +75,10 @@ class SharedContexts:
         slots = torch.arange(self.width, device=rows.device) - self.width
         return (slots + self.sizes(rows)[:, None] >= 0).to(torch.int64)
 
-    def pairs(self, rows: Tensor) -> Pairs:
-        """Return each row's keys and values in every block that was run; empty without prefixes."""
+    def pairs(self, rows: Tensor, n_blocks: int | None) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield each row's keys and values in every block that was run, or in the first few."""
         slots = rows % self._n_slots
-        return [(key[slots], value[slots]) for key, value in self.kept]
+        return ((key[slots], value[slots]) for key, value in self.kept[:n_blocks])
 
 
 class Tails:
@@ -111,8 +111,7 @@ class Tails:
         at = torch.arange(self.ids.shape[1], device=device)
         self.positions = torch.minimum(self.n_shared[:, None] + at, last[:, None])
         """int64 (N, T): places in the whole rows."""
-        self.pairs = shared.pairs(index)
-        """What each block keeps of the shared tokens; empty where there are none."""
+        self._shared, self._index = shared, index
         self._mask = torch.cat([shared.mask(index), torch.ones_like(self.ids)], dim=1)
 
     def left(self, n_tokens: int | None = None, *, above: bool = False) -> LeftContext | None:
@@ -122,18 +121,17 @@ class Tails:
             n_tokens: how many of the tails' tokens run; all where None.
             above: for the blocks above the edited one too.
         """
-        if not self.pairs:
+        if not self._shared.kept:
             return None
-        pairs = self.pairs if above else self.pairs[: self.site.layer + 1]
+        # Block by block: each is copied into the cache, and memory never holds them twice.
+        pairs = self._shared.pairs(self._index, None if above else self.site.layer + 1)
         size = self.ids.shape[1] if n_tokens is None else n_tokens
         mask = self._mask[:, : self.shared_width + size]
         return LeftContext(self.positions[:, :size], mask, cache_of(pairs))
 
 
-def cache_of(pairs: Pairs) -> DynamicCache | None:
-    """Return the pairs as a cache, one entry a block; None without any."""
-    if not pairs:
-        return None
+def cache_of(pairs: Iterable[tuple[Tensor, Tensor]]) -> DynamicCache:
+    """Return the pairs as a cache, one entry a block."""
     cache = DynamicCache()
     for layer, (key, value) in enumerate(pairs):
         cache.update(key, value, layer)

@@ -27,7 +27,9 @@ class EditedRows:
     @torch.no_grad()
     def __init__(self, site: EditSite, states: SiteStates) -> None:
         self._site = site
-        self._states = states
+        # Only what is read again: the states themselves may go.
+        self._residual = states.residual
+        self._value = states.value if site.reads_value else None
         self._key = widened(states.key)
         self._entry: RankOneEntry | None = None
         # An edit moves the residual along one direction, unless a norm stands between the value
@@ -39,7 +41,7 @@ class EditedRows:
     @torch.no_grad()
     def unedited(self) -> Tensor:
         """Return the states after the final norm, (N, T, D)."""
-        return self._site.continue_from(self._states.residual)
+        return self._site.continue_from(self._residual)
 
     @torch.no_grad()
     def under_each(self, updates: RankOneUpdates) -> Tensor:
@@ -48,17 +50,18 @@ class EditedRows:
         Args:
             updates: E updates; row e·N + n of the result is row n under update e.
         """
-        states, site, n_edits = self._states, self._site, len(updates)
+        start, site, n_edits = self._residual, self._site, len(updates)
         dots = updates.right.to(self._key) @ self._key.flatten(0, 1).T
-        dots = dots.view(n_edits, *states.residual.shape[:2])  # (E, N, T)
+        dots = dots.view(n_edits, *start.shape[:2])  # (E, N, T)
         left = updates.left.to(dots)
         change = dots[..., None], left[:, None, None, :]
-        if not site.reads_value and states.residual.dtype == dots.dtype:
-            residual = torch.addcmul(states.residual, *change).flatten(0, 1)  # in one pass
+        if self._value is None and start.dtype == dots.dtype:
+            residual = torch.addcmul(start, *change).flatten(0, 1)  # in one pass
         else:
-            residual = states.residual.repeat(n_edits, 1, 1)
-            value = states.value.repeat(n_edits, 1, 1) if site.reads_value else states.value
-            residual = site.add_to_value(residual, value, (change[0] * change[1]).flatten(0, 1))
+            value = None if self._value is None else self._value.repeat(n_edits, 1, 1)
+            residual = site.add_to_value(
+                start.repeat(n_edits, 1, 1), value, (change[0] * change[1]).flatten(0, 1)
+            )
         return self._run(residual, dots, left, None)
 
     @torch.no_grad()
@@ -69,11 +72,11 @@ class EditedRows:
             updates: E updates.
             owner: int64 (N,): each row's update.
         """
-        states = self._states
         dots = torch.einsum("ntk,nk->nt", self._key, updates.right.to(self._key)[owner])
         left = updates.left.to(dots)
         change = dots[..., None] * left[owner, None]
-        residual = self._site.add_to_value(states.residual, states.value, change)
+        residual = self._site.add_to_value(self._residual, self._value, change)
+        del change  # not kept while the blocks run
         return self._run(residual, dots, left, owner)
 
     def _run(self, residual: Tensor, dots: Tensor, left: Tensor, owner: Tensor | None) -> Tensor:
@@ -83,6 +86,7 @@ class EditedRows:
         rows = residual.shape[:2]
         outputs = self._entry.outputs(dots, left, owner)
         entry = self._site.entry.given([each.view(*rows, each.shape[-1]) for each in outputs])
+        del outputs  # the entry holds them until they are read
         return self._site.continue_from(residual, entry=entry)
 
 

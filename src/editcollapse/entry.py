@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from editcollapse.models import LoadedModel
-from editcollapse.stand_ins import Given, Passing, with_modules
+from editcollapse.stand_ins import GivenOnce, Passing, with_modules
 
 
 class BlockEntry:
@@ -58,10 +58,12 @@ class BlockEntry:
     def given(self, outputs: Sequence[Tensor]) -> nn.Module:
         """Return the block with the outputs of its linear maps given, in the order of ``outputs``.
 
+        It runs once: each output is let go as it is read.
+
         Args:
             outputs: (N, T, out) each, for the rows that will run.
         """
-        return self._view([Passing()] * len(self.parts), [Given(output) for output in outputs])
+        return self._view([Passing()] * len(self.parts), [GivenOnce(output) for output in outputs])
 
     def overwritten(self, outputs: Sequence[Tensor], at: Tensor) -> nn.Module:
         """Return the block with known outputs, but those of some tokens computed anew.

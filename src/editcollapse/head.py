@@ -30,6 +30,7 @@ def label_nll(loaded: LoadedModel, hidden: Tensor, labels: Tensor) -> Tensor:
         # In place: fresh memory costs more than the sum.
         torch.log_softmax(logits, dim=-1, out=logits)
         parts.append(-logits.gather(1, goal[:, None])[:, 0])
+        del logits  # not kept while the next are made
     return torch.cat(parts)
 
 

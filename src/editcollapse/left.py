@@ -93,31 +93,43 @@ class RowContexts:
             self._keep_own(some, index, states.residual)
         return RowStates(positions, whole["residual"], whole["key"], whole["value"])
 
-    def left_of(self, segment: Segment) -> SegmentLeft:
-        """Return what stands left of a segment's live tokens."""
-        rows = segment.rows(self.n_slots)  # (S, E)
-        slots = rows[:, 0] % self.n_slots
-        n_shared, n_own = self._n_shared[rows[:, 0]], self._n_own[rows]
-        width, own = int(n_shared.max()), int(n_own.max())
+    def left_of(self, segments: Sequence[Segment]) -> tuple[SegmentLeft, ...]:
+        """Return what stands left of each segment's live tokens; it can be asked for once.
+
+        What the rows have kept is let go block by block, so that memory never holds it twice.
+        """
+        device = self._where.device
         first_above = self.site.layer + 1
-        device = rows.device
-        at_shared = torch.arange(width, device=device) - width + n_shared[:, None]
-        at_own = torch.arange(own, device=device) - own + n_own[..., None]
-        return SegmentLeft(
-            segment=segment,
-            shared=[
-                (_last(key[slots], width), _last(value[slots], width))
-                for key, value in self._shared.kept[first_above:]
-            ]
-            or self._nothing(len(slots)),
-            near=[
-                (_near(key[rows], own, segment.width), _near(value[rows], own, segment.width))
-                for key, value in self._own
-            ],
-            shared_positions=at_shared,
-            own_positions=torch.where(at_own < 0, -1, at_own + n_shared[:, None, None]),
-            positions=self._where[rows][..., None] + torch.arange(segment.width, device=device),
-        )
+        shared: dict[tuple[int, ...], list[Pair]] = {}  # segments of the same slots share it
+        found = []
+        for segment in segments:
+            rows = segment.rows(self.n_slots)  # (S, E)
+            slots = rows[:, 0] % self.n_slots
+            n_shared, n_own = self._n_shared[rows[:, 0]], self._n_own[rows]
+            width, own = int(n_shared.max()), int(n_own.max())
+            if segment.slots not in shared:
+                shared[segment.slots] = [
+                    (_last(key[slots], width), _last(value[slots], width))
+                    for key, value in self._shared.kept[first_above:]
+                ] or self._nothing(len(slots))
+            at_shared = torch.arange(width, device=device) - width + n_shared[:, None]
+            at_own = torch.arange(own, device=device) - own + n_own[..., None]
+            left = SegmentLeft(
+                segment=segment,
+                shared=shared[segment.slots],
+                near=[],
+                shared_positions=at_shared,
+                own_positions=torch.where(at_own < 0, -1, at_own + n_shared[:, None, None]),
+                positions=self._where[rows][..., None] + torch.arange(segment.width, device=device),
+            )
+            found.append((left, rows, own))
+        while self._own:
+            key, value = self._own.pop(0)
+            for left, rows, own in found:
+                width = left.segment.width
+                pair = _near(key[rows], own, width), _near(value[rows], own, width)
+                left.near.append(pair)
+        return tuple(left for left, _, _ in found)
 
     def _nothing(self, n_slots: int) -> list[Pair]:
         """Return an empty shared context for each block above."""
@@ -186,6 +198,12 @@ class UsualLeft:
             )
             pairs.append(picked((key, value), order))
         return cls(live, torch.cat([real, torch.ones_like(live)], dim=1), pairs)
+
+    def some(self, is_kept: Tensor) -> "UsualLeft":
+        """Return the left context of some rows, bool (N,)."""
+        mask = None if self.mask is None else self.mask[is_kept]
+        pairs = [(key[is_kept], value[is_kept]) for key, value in self.pairs]
+        return UsualLeft(self.positions[is_kept], mask, pairs)
 
     def context(self, layer: int) -> LeftContext:
         """Return it for one pass.

@@ -76,14 +76,15 @@ class LiveTokens:
 
     def some(self, is_kept: Tensor) -> "LiveTokens":
         """Return the rows of some edits, bool (B,)."""
-        tokens, rows, left = [], [], []
-        for each in self.left:
+        tokens, rows, left, usual = [], [], [], []
+        for place, each in enumerate(self.left):
             n_slots, _, width = each.segment.shape
             kept = is_kept[each.segment.edits]
             rows.append(kept.repeat(n_slots))
             tokens.append(kept.repeat(n_slots).repeat_interleave(width))
             if kept.any():
                 left.append(each.some(kept))
+                usual += [some.some(rows[-1]) for some in self.usual[place : place + 1]]
         token, row = torch.cat(tokens), torch.cat(rows)
         return LiveTokens(
             site=self.site,
@@ -94,7 +95,7 @@ class LiveTokens:
             entries=tuple(output[token] for output in self.entries),
             subject_residual=self.subject_residual[row],
             subject_value=self.subject_value[row] if self.site.reads_value else self.subject_value,
-            usual=tuple(UsualLeft.of(each) for each in left) if self.usual else (),
+            usual=tuple(usual),
         )
 
     def _segment_by_segment(self, residual: Tensor) -> Tensor:
@@ -139,13 +140,14 @@ def split_rewrites(site: EditSite, rewrites: Sequence[Rewrite]) -> tuple[LiveTok
     own = RowPlaces.of(segments, device)
     starts[places] = own.subject
     states = rows.run(starts, sum(segment.n_tokens for segment in segments))
-    left = tuple(rows.left_of(segment) for segment in segments)
+    left = rows.left_of(segments)
     entries: list[Tensor] = []
     usual: list[UsualLeft] = []
     if site.n_above and splits_attention(site.loaded):
         entries = site.entry.outputs(states.residual)
     elif site.n_above:
         usual = [UsualLeft.of(each) for each in left]
+        left = tuple(each.without_keys() for each in left)
     live = LiveTokens(
         site=site,
         left=left,

@@ -36,7 +36,8 @@ def evaluate_batch(order: EvaluateOrder, on_method: Progress = None) -> Manifest
     store = ArtifactStore(order.results)
     loaded = load(edits.model)
     site = EditSite(loaded, edits.model.layer)
-    budget = tokens_per_forward(loaded.device, loaded.size(site.layer), "evaluation")
+    size = loaded.size(site.layer)
+    budget = tokens_per_forward(loaded.device, size, "evaluation")
     updates = stored_updates(store, order.updates)
     texts = encode_texts(loaded.encoder, store.json(order.texts))
     requests = [request for request in edits.requests if request.request_id not in order.skipped]
@@ -47,7 +48,9 @@ def evaluate_batch(order: EvaluateOrder, on_method: Progress = None) -> Manifest
         for reason in plan.skipped:
             logger.warning("%s: %s", edits.model.spec.name, reason)
     variants = list(updates.values())
-    base_answers, *edited_answers = answer_probes(site, plans, [None, *variants], budget)
+    base_answers, *edited_answers = answer_probes(
+        site, plans, [None, *variants], tokens_per_forward(loaded.device, size, "answers")
+    )
     measured: dict[str, list[_Measured]] = {}
     for done, (name, answers) in enumerate(zip(updates, edited_answers, strict=True)):
         nll = text_nll(site, texts, updates[name], budget)

@@ -175,17 +175,19 @@ class EditSite:
         start = Replay(hidden, as_tuple=self._as_tuple)
         return self._run([*passing, start, blocks[-1]], hidden, LeftContext(positions, None, None))
 
-    def add_to_value(self, residual: Tensor, value: Tensor, change: Tensor) -> Tensor:
+    def add_to_value(self, residual: Tensor, value: Tensor | None, change: Tensor) -> Tensor:
         """Return the residual after this layer when its value is changed, (N, T, D).
 
         Args:
             residual: unedited, (N, T, D).
-            value: unedited, (N, T, D); only read where the family has a norm behind it.
+            value: unedited, (N, T, D); only read where the family has a norm behind it
+                (``reads_value``).
             change: what is added to the value, (N, T, D), float32 or better.
         """
         name = self.loaded.architecture.post_mlp_norm
         if name is None:
             return residual + change.to(residual.dtype)
+        assert value is not None
         norm = self.loaded.blocks[self.layer].get_submodule(name)
         edited: Tensor = norm(value + change.to(value.dtype))
         unedited: Tensor = norm(value)

@@ -40,6 +40,20 @@ class Given(nn.Module):
         return self.output
 
 
+class GivenOnce(nn.Module):
+    """A module whose output is known and read once: it is let go as it is read."""
+
+    def __init__(self, output: Tensor) -> None:
+        super().__init__()
+        self.output: Tensor | None = output
+
+    def forward(self, _: Tensor) -> Tensor:
+        """Return the output, whatever comes in."""
+        output, self.output = self.output, None
+        assert output is not None
+        return output
+
+
 class Passing(nn.Module):
     """A module that hands on what comes in."""
 

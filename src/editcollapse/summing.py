@@ -66,6 +66,7 @@ def sum_keys(
                         "load the model in float32 or check its weights."
                     )
                 some.add_keys_(keys)
+            del found, keys  # not kept while the next batch runs
             if on_tokens is not None:
                 on_tokens(running[0].n_tokens, shard.n_tokens)
     sums = [some.total() for some in running]
