@@ -65,20 +65,26 @@ def measure(case: GpuCase, speeds: Speeds, clock: Clock, report: Reporter) -> Te
             del part  # as in a study, whose units each sum one shard
 
     ours(list(cut(islice(rows, _WARM_UP), _SHARD_TOKENS)))
-    mine, others, peaks = [], [], []
+    mine, others = [], []
     once_s = n_tokens * each_s / _ASSUMED_SHARE
     for _ in range(_REPEATS if clock.fits(2 * _REPEATS * once_s) else 1):
         theirs = once(lambda: reference_measures.second_moment(case.published, rows), case.device)
         others.append(n_tokens / theirs.seconds)
-        cost = once(lambda: ours(shards), case.device)
-        mine.append(n_tokens / cost.seconds)
-        peaks.append(cost.peak_bytes)
+        mine.append(n_tokens / once(lambda: ours(shards), case.device).seconds)
     rate, theirs_rate = statistics.median(mine), statistics.median(others)
     note = f"{n_tokens} tokens, layer {case.layer}, {len(mine)} repeats"
     report.say("covariance, reference", "tokens/s", theirs_rate, note)
     report.say("covariance, ours", "tokens/s", rate, note)
     report.say("covariance, ratio", "x", rate / theirs_rate, note)
     report.say("covariance, share of a plain product", "share", rate * each_s, note)
-    largest = max(min(budget, shard.n_tokens) for shard in shards)
-    say_peak(case, "moment", largest, peaks[-1], report)
+    _say_peak(case, budget, report)
     return SecondMoment.of(total).matrix
+
+
+def _say_peak(case: GpuCase, budget: int, report: Reporter) -> None:
+    """Write the peak of a shard whose documents fill a forward, as the longest ones do."""
+    length = case.loaded.encoder.max_length
+    n_rows = max(1, budget // length)
+    shard = Shard((tuple(range(length)),) * n_rows)
+    cost = once(lambda: sum_keys(case.loaded, [case.layer], shard, budget), case.device)
+    say_peak(case, "moment", n_rows * length, cost.peak_bytes, report)

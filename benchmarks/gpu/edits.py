@@ -11,7 +11,7 @@ from benchmarks.gpu.case import GpuCase
 from benchmarks.gpu.clock import Clock
 from benchmarks.gpu.floor import Speeds, perplexity_floor, values_floor
 from benchmarks.gpu.measuring import Once, once
-from benchmarks.gpu.memory import peak_figures, say_peak
+from benchmarks.gpu.memory import largest_forward, peak_figures, say_peak
 from benchmarks.gpu.reporting import Reporter
 from editcollapse.devices import tokens_per_forward
 from editcollapse.methods import method_of
@@ -214,8 +214,9 @@ def _ours(
         made = once(lambda: update(name), case.device)  # noqa: B023  called at once
         measured.append(once(lambda: perplexity(name), case.device))  # noqa: B023
         by_method[name] = (made.seconds + measured[-1].seconds) / n_edits
-    most = len(groups[-1]) * case.texts.n_tokens
-    say_peak(case, "evaluation", min(evaluation_budget, most), measured[-1].peak_bytes, report)
+    n_updates = max(map(len, groups))
+    tokens = largest_forward(case.texts, evaluation_budget, n_updates)
+    say_peak(case, "evaluation", tokens, measured[-1].peak_bytes, report)
     # The first edit's place among the groups, which come one behind the other.
     place = [b for group in groups for b in group].index(0)
     in_group = next(number for number, group in enumerate(groups) if 0 in group)

@@ -3,6 +3,7 @@
 from benchmarks.gpu.case import GpuCase
 from benchmarks.gpu.reporting import Reporter
 from editcollapse.budgets import Work, forward_bytes
+from editcollapse.perplexity import EncodedTexts
 
 _NAMES: dict[Work, str] = {"values": "v*", "evaluation": "perplexity", "moment": "covariance"}
 _GIB = 1 << 30
@@ -15,6 +16,21 @@ def peak_figures(work: Work) -> tuple[tuple[str, str], ...]:
         (f"peak memory, {name}", "GiB"),
         (f"peak memory, {name}, measured over estimated", "x"),
     )
+
+
+def largest_forward(texts: EncodedTexts, tokens_per_forward: int, n_updates: int) -> int:
+    """Return the padded tokens of the largest forward of ``perplexity.text_nll``.
+
+    Args:
+        texts: that it measures on.
+        tokens_per_forward: that it may take.
+        n_updates: edited models.
+    """
+    largest = 0
+    for _, group in texts.groups(tokens_per_forward, n_updates):
+        once = len(group) * (len(group[-1]) - 1)  # a text's last token does not run
+        largest = max(largest, min(n_updates, max(1, tokens_per_forward // once)) * once)
+    return largest
 
 
 def say_peak(

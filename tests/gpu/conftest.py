@@ -51,6 +51,12 @@ def accelerator(request: pytest.FixtureRequest) -> Callable[..., contextlib.Abst
     return entered
 
 
+@pytest.fixture
+def emulated() -> Callable[..., contextlib.AbstractContextManager]:
+    """Return the context in which a test has the emulated accelerator."""
+    return emulated_accelerator
+
+
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], LoadedModel]:
     """Return a tiny or an embedded model by name, float64 on the CPU, loaded once."""

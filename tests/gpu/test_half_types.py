@@ -31,7 +31,7 @@ _CLAMP = {"gpt2-induced": 4.0, "llama-induced": 16.0}
 _TEMPLATES = ("{}", "It was said that. {}", "A long time ago there. {}", "They say. {}")
 _N_EACH = 3
 """Requests whose subject is the prompt's first token, and others."""
-_TOKENS = 8192
+_TOKENS = 4096
 _METHODS = ("rome", "c_rome")
 
 
@@ -91,7 +91,7 @@ def verdicts(loaded, name):
     return found
 
 
-@everywhere(places.DEMO)
+@everywhere(places.DEMO, places.DEMO[:1])
 def test_verdicts_are_those_of_float64(accelerator, model, variant):
     """Forecast and measured damage of six edits by two methods; some do damage, some do none."""
     whole = model(variant)

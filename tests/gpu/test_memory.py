@@ -15,7 +15,7 @@ from editcollapse.updates import RankOneUpdates
 from editcollapse.values import optimise_values
 from tests.gpu.places import moved
 
-_EDITS = 24
+_EDITS = 12
 _CAPACITY = 8 << 30
 """Of the emulated device; nothing of it is touched that is not used."""
 _SPARE = 2 << 20
@@ -26,7 +26,7 @@ _SPARE = 2 << 20
 def case(accelerator):
     """Return a small random model on the device, with edits and texts, and the device."""
     model = random_model(SHAPES["small"], dtype=torch.float32, device="cpu")
-    sizes = Sizes(n_edits=_EDITS, n_texts=24, n_tokens=512, steps=3)
+    sizes = Sizes(n_edits=_EDITS, n_texts=12, n_tokens=512, steps=2)
     with accelerator(_CAPACITY) as device:
         yield case_of("small", moved(model, device, torch.float32), sizes), device
 

@@ -37,21 +37,19 @@ LAYER, DOCUMENT = 1, 256
 
 def shares_of_the_estimate(loaded, n_edits, n_tokens):
     """Return the peak of each work over its estimate; batches fill the tokens."""
-    n_values, peak = wide_models.values_peak(loaded, LAYER, n_edits)
-    found = {"values": (n_values, peak)}
-    found["answers"] = n_tokens, wide_models.answers_peak(loaded, LAYER, n_tokens)
-    found["evaluation"] = n_tokens, wide_models.evaluation_peak(loaded, LAYER, n_tokens)
-    found["moment"] = n_tokens, wide_models.moment_peak(loaded, LAYER, n_tokens, DOCUMENT)
     size = loaded.size(LAYER)
-    return {work: peak / forward_bytes(size, work, n) for work, (n, peak) in found.items()}
+    return {
+        piece.work: piece.peak / forward_bytes(size, piece.work, piece.n_tokens)
+        for piece in wide_models.pieces(loaded, LAYER, n_edits, n_tokens, DOCUMENT)
+    }
 
 
 @pytest.mark.parametrize(
     ("name", "dtype", "n_layers", "n_edits"),
     [
-        ("gpt2-xl", "float32", 5, 12),
         ("gpt2-xl", "bfloat16", 5, 12),
-        ("gpt-j-6b", "bfloat16", 4, 6),
+        pytest.param("gpt2-xl", "float32", 5, 12, marks=pytest.mark.slow),
+        pytest.param("gpt-j-6b", "bfloat16", 4, 6, marks=pytest.mark.slow),
         ("llama2-7b", "bfloat16", 4, 6),
     ],
 )

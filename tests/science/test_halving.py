@@ -201,7 +201,7 @@ LIMITED = textwrap.dedent("""
     rewrites, _ = build_rewrites(loaded.encoder, TEMPLATES, [REQUESTS[0]] * 96)
     _optimise(site, rewrites[:1], order, None)
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (used + (24 << 20), resource.RLIM_INFINITY))
+    resource.setrlimit(resource.RLIMIT_AS, (used + (12 << 20), resource.RLIM_INFINITY))
     halved = _optimise(site, rewrites, order, None)
     n_halvings = Count.n
     resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))

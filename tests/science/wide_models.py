@@ -7,8 +7,10 @@ of published models.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -21,7 +23,7 @@ from editcollapse import head
 from editcollapse.activations import fuse_activations_
 from editcollapse.answers import answer_probes
 from editcollapse.architectures import architecture_of, widths_of
-from editcollapse.budgets import forward_bytes
+from editcollapse.budgets import Work, forward_bytes
 from editcollapse.model_files import ModelDigests
 from editcollapse.models import LoadedModel
 from editcollapse.perplexity import EncodedTexts, text_nll
@@ -41,7 +43,7 @@ POSITIONS = 1024
 _MIB = 1 << 20
 _PUBLISHED = (("gpt2-xl", 6, 64, 8192), ("gpt-j-6b", 4, 32, 4096), ("llama2-7b", 4, 32, 4096))
 """Blocks, edits, and tokens of other work, as much as a small machine measures in minutes."""
-_TEXT, _UPDATES = 32, 32
+_TEXT = 32
 
 
 def real_shape(name: str, n_layers: int) -> tuple[str, dict[str, Any], int]:
@@ -81,6 +83,14 @@ def variant_shape(
 
 def wide_model(shape: tuple[str, dict[str, Any], int], dtype: str) -> LoadedModel:
     """Return a model of a shape, its weights zeros that take no memory."""
+    with NoArithmetic():
+        return real_model(shape, dtype, torch.device("cpu"))
+
+
+def real_model(
+    shape: tuple[str, dict[str, Any], int], dtype: str, device: torch.device
+) -> LoadedModel:
+    """Return a model of a shape with the weights that it starts from, built on a device."""
     name, fields, n_vocabulary = shape
     config = getattr(transformers, name)(
         vocab_size=n_vocabulary,
@@ -89,7 +99,7 @@ def wide_model(shape: tuple[str, dict[str, Any], int], dtype: str) -> LoadedMode
         pad_token_id=None,
         **({"max_position_embeddings": POSITIONS} | fields),
     )
-    with NoArithmetic():
+    with device:
         model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype))
     model.eval().requires_grad_(requires_grad=False)
     fuse_activations_(model)
@@ -104,49 +114,54 @@ def wide_model(shape: tuple[str, dict[str, Any], int], dtype: str) -> LoadedMode
     )
 
 
-def values_peak(loaded: LoadedModel, layer: int, n_edits: int) -> tuple[int, int]:
-    """Return the tokens of a batch as v* counts them, and the most bytes that its passes hold.
+@dataclasses.dataclass(frozen=True, slots=True)
+class Piece:
+    """One work in batches that fill the tokens of a forward."""
 
-    Requests have the lengths of CounterFact, and 21 templates.
+    work: Work
+    n_tokens: int
+    """Of a forward, as the estimate counts them."""
+    run: Callable[[], object]
+
+    @property
+    def peak(self) -> int:
+        """The most bytes that are alive at once, without arithmetic."""
+        with live_bytes(arithmetic=False) as live:
+            self.run()
+        return live.peak
+
+
+def pieces(
+    loaded: LoadedModel, layer: int, n_edits: int, n_tokens: int, n_document: int = POSITIONS
+) -> tuple[Piece, ...]:
+    """Return every kind of work.
+
+    Args:
+        loaded: the model.
+        layer: the edited one.
+        n_edits: of v*'s batch: requests in the lengths of CounterFact, with 21 templates.
+        n_tokens: of a forward of the other works.
+        n_document: tokens of each document of a corpus.
     """
+    site = EditSite(loaded, layer)
     words = words_of(_tokenizer(loaded.widths.n_vocabulary))
     inputs = random_inputs(
         words, n_requests=n_edits, n_texts=1, n_more_texts=1, n_corpus_tokens=1, longest=POSITIONS
     )
     rewrites, _ = build_rewrites(loaded.encoder, inputs.templates, inputs.requests)
-    site = EditSite(loaded, layer)
-    with live_bytes(arithmetic=False) as live:
-        optimise_values(site, rewrites, ValueSettings(steps=2))
-    return sum(rewrite.pass_tokens for rewrite in rewrites), live.peak
-
-
-def answers_peak(loaded: LoadedModel, layer: int, n_tokens: int) -> int:
-    """Return the most bytes that answers hold, unedited and edited, of full batches."""
-    site = EditSite(loaded, layer)
     rows = [(1,) * _TEXT] * (2 * n_tokens // _TEXT)
     question = Question("rewrite", 0, "new", 0, _TEXT - 1, (1,))
     plans = [ProbePlan("id", (row,), (question,), None) for row in rows]
-    with live_bytes(arithmetic=False) as live:
-        answer_probes(site, plans, [None, _updates(loaded, len(rows))], n_tokens)
-    return live.peak
-
-
-def evaluation_peak(loaded: LoadedModel, layer: int, n_tokens: int) -> int:
-    """Return the most bytes that perplexity under many updates holds, with full batches."""
-    site = EditSite(loaded, layer)
     texts = EncodedTexts(((1,) * (_TEXT + 1),) * 2, ())
-    updates = _updates(loaded, n_tokens // _TEXT)
-    with live_bytes(arithmetic=False) as live:
-        text_nll(site, texts, updates, n_tokens)
-    return live.peak
-
-
-def moment_peak(loaded: LoadedModel, layer: int, n_tokens: int, n_document: int) -> int:
-    """Return the most bytes that sums of keys hold, with full batches of equal documents."""
     shard = Shard(((1,) * n_document,) * (3 * n_tokens // n_document))
-    with live_bytes(arithmetic=False) as live:
-        sum_keys(loaded, [layer], shard, n_tokens)
-    return live.peak
+    own, many = _updates(loaded, len(rows)), _updates(loaded, n_tokens // _TEXT)
+    counted = sum(rewrite.pass_tokens for rewrite in rewrites)
+    return (
+        Piece("values", counted, lambda: optimise_values(site, rewrites, ValueSettings(steps=2))),
+        Piece("answers", n_tokens, lambda: answer_probes(site, plans, [None, own], n_tokens)),
+        Piece("evaluation", n_tokens, lambda: text_nll(site, texts, many, n_tokens)),
+        Piece("moment", n_tokens, lambda: sum_keys(loaded, [layer], shard, n_tokens)),
+    )
 
 
 def heads_as_on_accelerators(monkeypatch: Any) -> None:
@@ -177,17 +192,11 @@ def main() -> None:
     for name, n_layers, n_edits, n_tokens in _PUBLISHED:
         for dtype in ("float32", "bfloat16"):
             loaded = wide_model(real_shape(name, n_layers), dtype)
-            n_values, values = values_peak(loaded, 1, n_edits)
-            found = (
-                ("values", n_values, values),
-                ("answers", n_tokens, answers_peak(loaded, 1, n_tokens)),
-                ("evaluation", n_tokens, evaluation_peak(loaded, 1, n_tokens)),
-                ("moment", n_tokens, moment_peak(loaded, 1, n_tokens, POSITIONS)),
-            )
-            for work, n, peak in found:
-                estimate = forward_bytes(loaded.size(1), work, n)
+            for piece in pieces(loaded, 1, n_edits, n_tokens):
+                peak, n = piece.peak, piece.n_tokens
+                estimate = forward_bytes(loaded.size(1), piece.work, n)
                 sizes = f"{n} | {peak / _MIB:.0f} | {estimate / _MIB:.0f} | {peak / estimate:.2f}"
-                say(f"| {name}, {dtype} | {work} | {sizes} |\n")
+                say(f"| {name}, {dtype} | {piece.work} | {sizes} |\n")
                 sys.stdout.flush()
 
 
