@@ -82,7 +82,10 @@ def test_nothing_but_torch_and_transformers_is_imported(bare):
     names = [f"benchmarks.gpu.{path.stem}" for path in (ROOT / "benchmarks/gpu").glob("*.py")]
     names = [name for name in names if not name.endswith("__")] + ["benchmarks.gpu.__main__"]
     words = ["--collect-only", "-q", "-m", "gpu", "tests/gpu"]
-    program = f"import pytest, sys, {', '.join(names)}; sys.exit(pytest.main({words}))"
+    program = (
+        f"import pytest, sys; status = pytest.main({words}); import {', '.join(names)}; "
+        "sys.exit(status)"
+    )
     done = run_bare(["-c", program], bare)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "accelerator-llama" in done.stdout

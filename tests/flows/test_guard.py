@@ -1,5 +1,6 @@
 """Studies behind a guard: what is made, what is recorded, and that nothing is done twice."""
 
+import itertools
 import shutil
 from pathlib import Path
 
@@ -45,13 +46,17 @@ def guarded(bounds, study, limit, tmp_path_factory):
     """Return a function that runs the small study behind a guard in a copy of its results."""
     from flows.study import collapse_study
 
+    numbers = itertools.count()
+
     def run(policy, results=None, **fields):
         if results is None:
             results = tmp_path_factory.mktemp(policy) / "results"
             shutil.copytree(bounds[1], results, copy_function=shutil.copy2)
         guard = {"at_risk_at": limit, "collapse_at": 1e9, "policy": policy, **fields}
         spec = write_toml(
-            study.with_name(f"{policy}.toml"),
+            study.with_name(
+                f"{policy}_{next(numbers)}.toml"
+            ),  # none is overwritten by another test
             name=policy,
             methods=list(_METHODS),
             **{f"guard.{name}": value for name, value in guard.items()},
