@@ -53,9 +53,12 @@ def _measure_case(case: GpuCase, clock: Clock, report: Reporter) -> None:
         lambda: edits.measure(case, moment, speeds, clock.share(_SHARE_FOR_EDITS), report),
         device,
     )
-    report.attempt(
-        operators.FIGURES,
-        lambda: operators.measure(case, min(_PROFILED, len(case.rewrites)), report),
-        device,
-    )
+    if clock.left:
+        report.attempt(
+            operators.FIGURES,
+            lambda: operators.measure(case, min(_PROFILED, len(case.rewrites)), report),
+            device,
+        )
+    else:
+        report.leave_out(operators.FIGURES, "no time")
     report.attempt(batches.FIGURES, lambda: batches.measure(case, clock, report), device)

@@ -173,6 +173,7 @@ def test_without_time_pieces_are_left_out(tmp_path):
     why = {each.what: each.note for each in file.read() if each.value is None}
     assert why["four methods, reference"].startswith("no time: an edit of the reference takes")
     assert why["v* in batches of 4"].startswith("no time: it would take")
+    assert why["profile: device busy"] == "no time"
 
 
 def _part(name, run, seconds=60.0):
@@ -198,7 +199,7 @@ def test_a_part_that_dies_or_hangs_does_not_stop_the_others(tmp_path, monkeypatc
     chosen = [_part(name, None, 20.0) for name in ("dies", "hangs", "fine")]
     path = tmp_path / "found.json"
     start = time.monotonic()
-    found = runner.run_parts(chosen, CPU, 1 / 3, path, rehearse=True, command="test")
+    found = runner.run_parts(chosen, CPU, 0.25, path, rehearse=True, command="test")
     assert time.monotonic() - start < 50
     assert [(part.part, part.outcome) for part in found.parts] == [
         ("dies", "failed"),

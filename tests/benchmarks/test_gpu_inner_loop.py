@@ -58,6 +58,7 @@ def test_all_ways_agree(case, figures):
     assert all(block._compiled_call_impl is None for block in case.loaded.blocks)
 
 
+@pytest.mark.parametrize("case", ["gpt2"], indirect=True)
 def test_failing_and_wrong_ways_are_told_and_the_others_go_on(figures, monkeypatch):
     """The error's first line; how far off; no time for either."""
 

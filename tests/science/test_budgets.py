@@ -50,7 +50,7 @@ def shares_of_the_estimate(loaded, n_edits, n_tokens):
         ("gpt2-xl", "bfloat16", 5, 12),
         pytest.param("gpt2-xl", "float32", 5, 12, marks=pytest.mark.slow),
         pytest.param("gpt-j-6b", "bfloat16", 4, 6, marks=pytest.mark.slow),
-        ("llama2-7b", "bfloat16", 4, 6),
+        pytest.param("llama2-7b", "bfloat16", 4, 6, marks=pytest.mark.slow),
     ],
 )
 def test_published_models_take_what_the_estimate_says(name, dtype, n_layers, n_edits, monkeypatch):
