@@ -203,9 +203,11 @@ def load_model(spec: "ModelSpec", device: str, files: ModelFiles | None = None) 
     check_dtype(place, _DTYPES[spec.dtype], spec.source)
     files = files or locate_model(spec.source, spec.revision)
     digests = digest_model(files, spec)
-    model, tokenizer = whole_model(
-        AutoModelForCausalLM, files.folder, files.source, dtype=_DTYPES[spec.dtype]
-    )
+    settings: dict[str, Any] = {"dtype": _DTYPES[spec.dtype]}
+    if files.config.get("attn_logit_softcapping") is not None:
+        # Some releases (5.17) take torch's SDPA for such models, which leaves the cap out.
+        settings["attn_implementation"] = "eager"
+    model, tokenizer = whole_model(AutoModelForCausalLM, files.folder, files.source, **settings)
     fuse_activations_(model)
     model = _moved(model, place, files.source)
     positions = getattr(model.config, "max_position_embeddings", None) or _NO_LIMIT

@@ -114,3 +114,13 @@ def test_weights_that_do_not_fit_the_configuration(tiny_folder, tmp_path):
     path.write_text(path.read_text().replace('"intermediate_size": 24', '"intermediate_size": 20'))
     with pytest.raises(ModelError, match=r"^mixed cannot be loaded: "):
         load_model(spec_of(folder), "cpu")
+
+
+def test_capped_attention_is_never_left_to_a_kernel_without_the_cap(tiny_folder, monkeypatch):
+    """transformers 5.17 says that Gemma 2 may run by torch's SDPA, which knows no soft cap."""
+    from transformers.models.gemma2.modeling_gemma2 import Gemma2PreTrainedModel
+
+    monkeypatch.setattr(Gemma2PreTrainedModel, "_supports_sdpa", True)
+    loaded = load_model(spec_of(tiny_folder("gemma2")), "cpu")
+    assert loaded.model.config.attn_logit_softcapping
+    assert loaded.model.config._attn_implementation == "eager"
