@@ -117,7 +117,7 @@ def test_weights_that_do_not_fit_the_configuration(tiny_folder, tmp_path):
 
 
 def test_capped_attention_is_never_left_to_a_kernel_without_the_cap(tiny_folder, monkeypatch):
-    """transformers 5.17 says that Gemma 2 may run by torch's SDPA, which knows no soft cap."""
+    """Transformers 5.17 says that Gemma 2 may run by torch's SDPA, which knows no soft cap."""
     from transformers.models.gemma2.modeling_gemma2 import Gemma2PreTrainedModel
 
     monkeypatch.setattr(Gemma2PreTrainedModel, "_supports_sdpa", True)
