@@ -1,6 +1,7 @@
 """What a piece of work costs: seconds, peak memory, the device's share in it, its kernels."""
 
 import dataclasses
+import gc
 from collections.abc import Callable
 
 import torch
@@ -9,7 +10,7 @@ from torch.profiler import ProfilerActivity, profile
 from benchmarks.gpu.case import GpuCase
 from benchmarks.machine import settle, timed
 from benchmarks.results import Spread
-from editcollapse.devices import release, tokens_per_forward
+from editcollapse.devices import tokens_per_forward
 from editcollapse.rewrites import Rewrite, pass_groups
 
 _MIB = 1 << 20
@@ -33,7 +34,7 @@ def once(work: Callable[[], object], device: torch.device) -> Once:
     """Return the seconds of a call, the device's queue included, and its peak memory."""
     if device.type != "cuda":
         return Once(timed(work, device), None)
-    release(device)
+    gc.collect()  # the allocator keeps its blocks: asking CUDA for new ones takes time
     torch.cuda.reset_peak_memory_stats(device)
     before = torch.cuda.memory_allocated(device)
     seconds = timed(work, device)

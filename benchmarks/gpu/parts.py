@@ -138,8 +138,8 @@ def _inner_loop(setting: Setting) -> None:
 
 
 PARTS = (
-    Part("tests", 125, "the tests marked gpu, tests/gpu", _tests),
-    Part("gpt2-xl", 85, "GPT-2-XL, both sides, float32 and bfloat16", _shape("gpt2-xl", "tiny")),
+    Part("tests", 120, "the tests marked gpu, tests/gpu", _tests),
+    Part("gpt2-xl", 95, "GPT-2-XL, both sides, float32 and bfloat16", _shape("gpt2-xl", "tiny")),
     Part("gpt-j-6b", 70, "GPT-J-6B, likewise", _shape("gpt-j-6b", "tiny-gptj")),
     Part("llama2-7b", 70, "Llama-2-7B, likewise", _shape("llama2-7b", "tiny-llama")),
     Part("attention", 50, "the packed attention beside torch's own kernels", _attention),
