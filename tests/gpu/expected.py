@@ -33,6 +33,8 @@ class ExpectedEdit:
     edit: reference.Edit
     perplexity: dict[str, float]
     efficacy: dict[str, float]
+    nll: dict[str, float]
+    """Of the new target behind the bare prompt, mean over its tokens."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -49,12 +51,16 @@ class Expected:
 
 @torch.no_grad()
 def _answers(setup: reference.Setup, edit: reference.Edit, prompt: str, target: str):
-    perplexity, efficacy = {}, {}
+    perplexity, efficacy, nll = {}, {}, {}
+    ids, goal = setup.ids(prompt), reference.target_ids(setup, target)
+    places = range(len(ids) - 1, len(ids) - 1 + len(goal))
     for method, matrix in edit.matrices.items():
         with reference.edited(setup, matrix):
             perplexity[method] = reference.perplexity(setup, TEXTS)
             efficacy[method] = reference.token_accuracy(setup, prompt, target)
-    return ExpectedEdit(edit, perplexity, efficacy)
+            scores = reference.log_probs(setup, [*ids, *goal[:-1]])
+            nll[method] = -float(scores[places, goal].mean())
+    return ExpectedEdit(edit, perplexity, efficacy, nll)
 
 
 def expected_of(loaded: LoadedModel) -> Expected:

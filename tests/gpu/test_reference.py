@@ -37,7 +37,7 @@ def edited(loaded, moment):
 
 @all_families
 def test_keys_values_and_updates(accelerator, model, expected, variant):
-    """Keys, values, v* after all its steps, losses, and the updates of all methods."""
+    """Keys, values, u, v* after all its steps, losses, and the updates of all methods."""
     whole, known = model(variant), expected(variant)
     with accelerator() as device:
         loaded = on_device(whole, device, "float32")
@@ -52,6 +52,7 @@ def test_keys_values_and_updates(accelerator, model, expected, variant):
                 "delta": values.delta[b].cpu(),
             }
             | {name: update.matrix(b).cpu() for name, update in updates.items()}
+            | {"u of kbar": updates["rome"].right[b], "u of k0": updates["p_rome"].right[b]}
             for b in range(len(REQUESTS))
         ]
         losses = values.loss.total.tolist()
@@ -64,6 +65,9 @@ def test_keys_values_and_updates(accelerator, model, expected, variant):
             "vbar": one.edit.vbar,
             "delta": one.edit.delta,
         } | {name: one.edit.matrices[_SAME_RULE.get(name, name)] for name in METHODS}
+        for key, vector in (("kbar", one.edit.kbar), ("k0", one.edit.k0)):
+            solved = torch.linalg.solve(known.moment, vector)
+            right[f"u of {key}"] = solved / solved.norm()
         far = {name: distance(found[b][name].double(), right[name]) for name in right}
         assert max(far.values()) < TOLERANCE, (REQUESTS[b].subject, far)
         assert losses[b] == pytest.approx(one.edit.losses[-1], rel=TOLERANCE)
@@ -92,6 +96,7 @@ def test_perplexities_and_answers(accelerator, model, expected, variant):
             scores = score_probes(plans[b], given[b], base[b])
             assert found[name][b].mean == pytest.approx(one.perplexity[name], rel=TOLERANCE)
             assert scores.efficacy == one.efficacy[name]
+            assert scores.target_new_nll == pytest.approx(one.nll[name], rel=TOLERANCE)
 
 
 @all_families
