@@ -17,22 +17,25 @@ DEMO = ("gpt2-induced", "llama-induced")
 """Embedded models that ROME collapses."""
 
 
-def everywhere(names, emulated=None):
+def everywhere(names, emulated=None, emulated_marks=()):
     """Return a decorator: a test on the accelerator for all models, emulated for some.
 
     Args:
         names: of models.
         emulated: of those that the emulated accelerator takes too; all where left out.
+        emulated_marks: of the emulated ones.
     """
     some = names if emulated is None else emulated
     cases = [
         *(pytest.param("accelerator", name, marks=pytest.mark.gpu) for name in names),
-        *(pytest.param("emulated", name) for name in some),
+        *(pytest.param("emulated", name, marks=emulated_marks) for name in some),
     ]
     return pytest.mark.parametrize(("accelerator", "variant"), cases, indirect=["accelerator"])
 
 
 all_families = everywhere(tuple(VARIANTS), SOME)
+all_families_two_emulated = everywhere(tuple(VARIANTS), SOME[::2])
+"""For what the CPU's tests hold of every family."""
 
 
 def on_device(loaded: LoadedModel, device: torch.device, dtype: str) -> LoadedModel:

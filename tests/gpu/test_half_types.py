@@ -1,5 +1,6 @@
 """bfloat16 weights on a device: finite updates, and the verdicts of the float64 model."""
 
+import pytest
 import torch
 
 from benchmarks.inputs import DEMO
@@ -18,7 +19,7 @@ from editcollapse.values import optimise_values
 from editcollapse.verdicts import STUDY_FILE, Thresholds, verdict_of
 from tests.gpu import places
 from tests.gpu.expected import VALUES
-from tests.gpu.places import all_families, everywhere, on_device
+from tests.gpu.places import all_families_two_emulated, everywhere, on_device
 from tests.science.cases import LAYER, REQUESTS, TEMPLATES, some_moment
 
 _DAMAGED_AT = 1.2
@@ -35,7 +36,7 @@ _TOKENS = 4096
 _METHODS = ("rome", "c_rome")
 
 
-@all_families
+@all_families_two_emulated
 def test_updates_are_finite(accelerator, model, variant):
     """Every method's updates of every family: float64, finite, and not zero."""
     whole = model(variant)
@@ -91,7 +92,7 @@ def verdicts(loaded, name):
     return found
 
 
-@everywhere(places.DEMO, places.DEMO[:1])
+@everywhere(places.DEMO, emulated_marks=pytest.mark.slow)
 def test_verdicts_are_those_of_float64(accelerator, model, variant):
     """Forecast and measured damage of six edits by two methods; some do damage, some do none."""
     whole = model(variant)

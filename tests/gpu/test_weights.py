@@ -12,7 +12,7 @@ from editcollapse.sites import EditSite
 from editcollapse.updates import rank_one_updates
 from editcollapse.values import optimise_values
 from tests.gpu.expected import CORPUS, LONGEST, VALUES
-from tests.gpu.places import all_families, on_device
+from tests.gpu.places import all_families_two_emulated, on_device
 from tests.science.cases import LAYER, REQUESTS, TEMPLATES, TEXTS
 
 
@@ -25,7 +25,7 @@ def bits(loaded):
     }
 
 
-@all_families
+@all_families_two_emulated
 def test_every_weight_keeps_its_bits(accelerator, model, variant):
     """After C, v*, updates by every method, perplexities and answers: not one bit differs."""
     whole = model(variant)
