@@ -11,7 +11,7 @@ from benchmarks.gpu.case import GpuCase
 from benchmarks.gpu.clock import Clock
 from benchmarks.gpu.floor import Speeds, covariance_floor
 from benchmarks.gpu.measuring import once
-from benchmarks.gpu.memory import say_peak
+from benchmarks.gpu.memory import peak_figures, say_peak
 from benchmarks.gpu.reporting import Reporter
 from editcollapse.devices import tokens_per_forward
 from editcollapse.moments import SecondMoment
@@ -77,7 +77,7 @@ def measure(case: GpuCase, speeds: Speeds, clock: Clock, report: Reporter) -> Te
     report.say("covariance, ours", "tokens/s", rate, note)
     report.say("covariance, ratio", "x", rate / theirs_rate, note)
     report.say("covariance, share of a plain product", "share", rate * each_s, note)
-    _say_peak(case, budget, report)
+    report.attempt(peak_figures("moment"), lambda: _say_peak(case, budget, report), case.device)
     return SecondMoment.of(total).matrix
 
 

@@ -22,6 +22,10 @@ class Reporter:
     model: str = ""
     dtype: str = ""
 
+    @property
+    def _column(self) -> tuple[str, str]:
+        return self.model, self.dtype
+
     def say(self, what: str, unit: str, value: float, note: str = "") -> None:
         """Write one figure."""
         self.file.add(Figure(what, unit, self.model, self.dtype, value, note))
@@ -44,6 +48,8 @@ class Reporter:
     ) -> Found | None:
         """Return what a piece of work gives; None where it fails, with the reason written.
 
+        Figures that it wrote before it failed stay.
+
         Args:
             wanted: what and unit of the figures that are missing then.
             work: writes them.
@@ -53,7 +59,9 @@ class Reporter:
             return work()
         except Exception as error:  # noqa: BLE001  whatever fails, the other figures are wanted
             why = first_line(error)
-        self.leave_out(wanted, why)
+        own = [each for each in self.file.read() if (each.model, each.dtype) == self._column]
+        written = {(each.what, each.unit) for each in own}
+        self.leave_out([each for each in wanted if each not in written], why)
         release(device)
         return None
 

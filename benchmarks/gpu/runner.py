@@ -1,6 +1,9 @@
 """Run parts one after the other, each in a process of its own, and keep what they found."""
 
+import contextlib
+import os
 import platform
+import signal
 import subprocess
 import sys
 import tempfile
@@ -79,17 +82,26 @@ def _run(
         cwd=ROOT,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
     try:
         _, errors = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
-        process.kill()
+        _end_all(process)
         _, errors = process.communicate()
         outcome, reason = "cut off", f"after {seconds:.0f} s"
     else:
         outcome = "failed" if process.returncode else "done"
         printed = errors.strip().splitlines()
         reason = printed[-1] if process.returncode and printed else ""
+    finally:
+        _end_all(process)
     if outcome != "done":
         print("\n".join(errors.strip().splitlines()[-_LAST_LINES:]), flush=True)
     return PartDone(part.name, outcome, time.time() - start, reason)
+
+
+def _end_all(process: "subprocess.Popen[str]") -> None:
+    """End a part's process and all that it has started: nothing may hold the device after it."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)

@@ -166,6 +166,21 @@ def test_a_failing_piece_leaves_its_reason_and_the_rest_goes_on(tmp_path):
     assert said.value == 12.0
 
 
+def test_figures_before_a_failure_stay(tmp_path):
+    """A piece that fails at its end owes the rest alone; another type's figures are others."""
+    file = FigureFile(tmp_path / "figures")
+    report = Reporter(file, "tiny", "float32")
+    Reporter(file, "tiny", "bfloat16").say("peak", "GiB", 3.0)
+
+    def fails():
+        report.say("speed", "edits/s", 5.0)
+        raise RuntimeError("out of memory")
+
+    report.attempt([("speed", "edits/s"), ("peak", "GiB")], fails, CPU)
+    assert [(each.what, each.value) for each in file.read()[1:]] == [("speed", 5.0), ("peak", None)]
+    assert "| speed | edits/s | – | 5 |" in table(file.read())
+
+
 def test_without_time_pieces_are_left_out(tmp_path):
     """With no time at all, what cannot fit is named, not run."""
     file = FigureFile(tmp_path / "figures")
@@ -183,7 +198,7 @@ def _part(name, run, seconds=60.0):
 
 
 def test_a_part_that_dies_or_hangs_does_not_stop_the_others(tmp_path, monkeypatch, capfd):
-    """One part is killed, one hangs after a figure, one is fine: all are told, figures are kept."""
+    """One part is killed, one hangs in a process of its own, one is fine: figures are kept."""
     program = tmp_path / "part.py"
     program.write_text(
         "import os, signal, sys, time\n"
@@ -195,7 +210,9 @@ def test_a_part_that_dies_or_hangs_does_not_stop_the_others(tmp_path, monkeypatc
         "    print('CUDA error: an illegal memory access', file=sys.stderr, flush=True)\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
         "FigureFile(path).add(Figure(name, 'x', '', '', 1.0))\n"
-        "time.sleep(60 if name == 'hangs' else 0)\n"
+        "if name == 'hangs':\n"
+        "    import subprocess\n"
+        "    subprocess.run([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
     )
     monkeypatch.setattr(runner, "PART_PROGRAM", (str(program),))
     chosen = [_part(name, None, 20.0) for name in ("dies", "hangs", "fine")]
