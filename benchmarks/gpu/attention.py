@@ -21,16 +21,11 @@ from torch import Tensor
 from benchmarks.gpu.attention_block import Block, Expected, block_of, expected
 from benchmarks.gpu.attention_ways import VARIANTS
 from benchmarks.gpu.case import GpuCase
-from benchmarks.gpu.measuring import REPEATS, repeated
+from benchmarks.gpu.measuring import REPEATS, check_close, repeated
 from benchmarks.gpu.reporting import Reporter
 from benchmarks.machine import timed
 
-_ALLOWED = {torch.float32: 1e-3}
 _ALLOWED_HALF = 3e-2
-
-
-class WrongError(Exception):
-    """A way computes something else."""
 
 
 def figures_of(variant: str) -> tuple[tuple[str, str], ...]:
@@ -77,16 +72,11 @@ def _measure(block: Block, truth: Expected, name: str, report: Reporter, n_repea
 
     first_s = timed(work, device)
     difference = truth.difference(results)
-    allowed = _ALLOWED.get(block.query.dtype, _ALLOWED_HALF)
-    if not difference <= allowed:
-        raise WrongError(f"differs by {difference:.1e}, {allowed:.0e} is allowed")
+    check_close(difference, block.query.dtype, _ALLOWED_HALF)
     results.clear()
     cost = repeated(work, device, n_repeats)
     n_edits = len(block.left[-1].segment.edits)
-    note = (
-        f"{n_edits} edits, {len(block.query)} live tokens; {cost.told()}; "
-        f"first run {first_s:.2g} s; differs by {difference:.0e}"
-    )
+    note = cost.note(n_edits, len(block.query), first_s, difference)
     (time, ms), (memory, mib) = figures_of(name)
     report.say(time, ms, 1e3 * cost.seconds.median, note)
     if cost.more_mib is not None:

@@ -6,8 +6,6 @@ from benchmarks.gpu.case import GpuCase
 from benchmarks.gpu.clock import Clock
 from benchmarks.gpu.measuring import once
 from benchmarks.gpu.reporting import Reporter
-from editcollapse.devices import tokens_per_forward
-from editcollapse.rewrites import pass_groups
 from editcollapse.values import optimise_values
 
 SIZES = (1, 4, 16, 64, 256)
@@ -25,7 +23,6 @@ FIGURES = tuple(figure_of(n_edits) for n_edits in SIZES)
 
 def measure(case: GpuCase, clock: Clock, report: Reporter) -> None:
     """Write the edits a second of each size of batch that there is time for."""
-    budget = tokens_per_forward(case.device, case.loaded.size(case.layer), "values")
     before_s = before_n = 0.0
     for n_edits in SIZES:
         rewrites = case.rewrites[:n_edits]
@@ -38,7 +35,7 @@ def measure(case: GpuCase, clock: Clock, report: Reporter) -> None:
         if why:
             report.leave_out([figure_of(n_edits)], why)
             continue
-        groups = [[rewrites[b] for b in group] for group in pass_groups(rewrites, budget)]
+        groups = [[rewrites[b] for b in group] for group in case.groups(n_edits)]
 
         def run(steps: int) -> float:
             settings = dataclasses.replace(case.values, steps=steps)

@@ -11,11 +11,13 @@ from benchmarks.models import SHAPES, random_model, word_tokenizer, words_of
 from benchmarks.published import Published
 from editcollapse.activations import fuse_activations_
 from editcollapse.architectures import architecture_of, widths_of
+from editcollapse.budgets import Work
+from editcollapse.devices import tokens_per_forward
 from editcollapse.model_files import ModelDigests
 from editcollapse.models import LoadedModel
 from editcollapse.perplexity import EncodedTexts, encode_texts
 from editcollapse.presets import ValueSettings, preset_for
-from editcollapse.rewrites import Rewrite, build_rewrites
+from editcollapse.rewrites import Rewrite, build_rewrites, pass_groups
 from editcollapse.sites import EditSite
 from editcollapse.tokens import Encoder
 
@@ -64,6 +66,14 @@ class GpuCase:
     def weight_bytes(self) -> int:
         """Bytes of the weights; tied ones once."""
         return sum(each.numel() * each.element_size() for each in self.loaded.model.parameters())
+
+    def budget(self, work: Work) -> int:
+        """Return the tokens of one forward, as the units of a study choose them."""
+        return tokens_per_forward(self.device, self.loaded.size(self.layer), work)
+
+    def groups(self, n_edits: int | None = None) -> list[list[int]]:
+        """Return places of the first edits, or of all, in groups that run together in v*."""
+        return pass_groups(self.rewrites[:n_edits], self.budget("values"))
 
     def in_type(self, dtype: str) -> "GpuCase":
         """Return the case with its weights rounded to a type, in place: this one is used up."""

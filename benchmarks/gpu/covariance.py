@@ -13,7 +13,6 @@ from benchmarks.gpu.floor import Speeds, covariance_floor
 from benchmarks.gpu.measuring import once
 from benchmarks.gpu.memory import peak_figures, say_peak
 from benchmarks.gpu.reporting import Reporter
-from editcollapse.devices import tokens_per_forward
 from editcollapse.moments import SecondMoment
 from editcollapse.shards import Shard, budgeted_rows, cut
 from editcollapse.summing import sum_keys
@@ -43,7 +42,7 @@ def measure(case: GpuCase, speeds: Speeds, clock: Clock, report: Reporter) -> Te
     Both sides have their tokens beforehand.
     """
     loaded = case.loaded
-    budget = tokens_per_forward(case.device, loaded.size(case.layer), "moment")
+    budget = case.budget("moment")
     each_s = covariance_floor(loaded, case.layer, _MOST, speeds).seconds / _MOST
     wanted = min(_MOST, int(_LONGEST_S / each_s))
     rows = list(

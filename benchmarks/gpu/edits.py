@@ -13,11 +13,10 @@ from benchmarks.gpu.floor import Speeds, perplexity_floor, values_floor
 from benchmarks.gpu.measuring import Once, once
 from benchmarks.gpu.memory import largest_forward, peak_figures, say_peak
 from benchmarks.gpu.reporting import Reporter
-from editcollapse.devices import tokens_per_forward
 from editcollapse.methods import method_of
 from editcollapse.moments import MomentSolver
 from editcollapse.perplexity import text_nll
-from editcollapse.rewrites import Rewrite, pass_groups
+from editcollapse.rewrites import Rewrite
 from editcollapse.updates import RankOneUpdates, rank_one_updates
 from editcollapse.values import TargetValues, optimise_values
 
@@ -188,13 +187,11 @@ def _ours(
     case: GpuCase, moment: Tensor | None, speeds: Speeds, clock: Clock, report: Reporter
 ) -> Side:
     """Return our seconds an edit."""
-    size = case.loaded.size(case.layer)
-    budget = tokens_per_forward(case.device, size, "values")
     one_s = _floor_s(case, case.rewrites[:1], speeds)
     n_edits = min(len(case.rewrites), int(_ASSUMED_SHARE * clock.left / one_s))
     n_edits = 1 << (max(1, n_edits).bit_length() - 1)
     rewrites = case.rewrites[:n_edits]
-    groups = pass_groups(rewrites, budget)
+    groups = case.groups(n_edits)
     solver = MomentSolver(moment)
     weight = case.loaded.weight(case.layer)
     values: list[TargetValues] = []
@@ -228,7 +225,7 @@ def _ours(
         optimised.peak_bytes,
         report,
     )
-    evaluation_budget = tokens_per_forward(case.device, size, "evaluation")
+    evaluation_budget = case.budget("evaluation")
     by_method: dict[str, float] = {}
     measured: list[Once] = []
     for name in METHODS:

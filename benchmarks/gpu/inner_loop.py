@@ -16,14 +16,12 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor
 
-from benchmarks.gpu.attention import WrongError
 from benchmarks.gpu.case import GpuCase
 from benchmarks.gpu.inner_loop_ways import WAYS, Found, Loop, eager
-from benchmarks.gpu.measuring import REPEATS, repeated
+from benchmarks.gpu.measuring import REPEATS, check_close, repeated
 from benchmarks.gpu.reporting import Reporter
 from benchmarks.machine import settle
 
-_ALLOWED = {torch.float32: 1e-3}
 _ALLOWED_HALF = 0.1
 """Of gradients through all blocks: fused kernels round elsewhere."""
 
@@ -69,9 +67,7 @@ def _measure(
         settle(loop.device)
         first_s = time.perf_counter() - start
         difference = _difference(_at_points(loop, delta, run), expected)
-        allowed = _ALLOWED.get(loop.loaded.dtype, _ALLOWED_HALF)
-        if not difference <= allowed:
-            raise WrongError(f"differs by {difference:.1e}, {allowed:.0e} is allowed")
+        check_close(difference, loop.loaded.dtype, _ALLOWED_HALF)
 
         def step() -> None:
             terms, delta.grad = run()
@@ -80,10 +76,7 @@ def _measure(
 
         step()
         cost = repeated(step, loop.device, n_repeats)
-    note = (
-        f"{len(delta)} edits, {loop.n_tokens} live tokens; {cost.told()}; "
-        f"first run {first_s:.2g} s; differs by {difference:.0e}"
-    )
+    note = cost.note(len(delta), loop.n_tokens, first_s, difference)
     (time_, ms), (busy, share) = figures_of(name)
     report.say(time_, ms, 1e3 * cost.seconds.median, note)
     if cost.busy is not None:

@@ -10,9 +10,10 @@ from torch.profiler import ProfilerActivity, profile
 from benchmarks.gpu.case import GpuCase
 from benchmarks.machine import settle, timed
 from benchmarks.results import Spread
-from editcollapse.devices import tokens_per_forward
-from editcollapse.rewrites import Rewrite, pass_groups
+from editcollapse.rewrites import Rewrite
 
+_ALLOWED = 1e-3
+"""Relative, of float32."""
 _MIB = 1 << 20
 _LEAST_S = 0.1
 _MOST_RUNS = 20
@@ -59,10 +60,20 @@ class Repeated:
         """Share of the time that the device works."""
         return None if self.busy_s is None else self.busy_s / self.seconds.median
 
-    def told(self) -> str:
-        """Return repeats and what the device did, for a note."""
+    def note(self, n_edits: int, n_tokens: int, first_s: float, difference: float) -> str:
+        """Return what was measured and how, for people.
+
+        Args:
+            n_edits: of the batch.
+            n_tokens: live ones.
+            first_s: seconds of the first run.
+            difference: from what the result has to be.
+        """
         kernels = "" if self.n_kernels is None else f", {self.n_kernels} kernels"
-        return f"{self.seconds.n_repeats} repeats{kernels}"
+        return (
+            f"{n_edits} edits, {n_tokens} live tokens; {self.seconds.n_repeats} repeats{kernels}; "
+            f"first run {first_s:.2g} s; differs by {difference:.0e}"
+        )
 
 
 def repeated(
@@ -75,8 +86,8 @@ def repeated(
         device: it runs on.
         n_repeats: of enough runs each.
     """
-    once = timed(work, device)
-    n_runs = max(1, min(_MOST_RUNS, int(_LEAST_S / once)))
+    one_s = timed(work, device)
+    n_runs = max(1, min(_MOST_RUNS, int(_LEAST_S / one_s)))
 
     def runs() -> None:
         for _ in range(n_runs):
@@ -112,19 +123,24 @@ def _device_use(
     return (busy, sum(each.count for each in events) // _PROFILED) if busy else (None, None)
 
 
-def reserved_mib(device: torch.device) -> float | None:
-    """Return the memory that torch holds on a device, its unused cache given back; None on a CPU.
-
-    A CUDA graph's own memory counts.
-    """
-    if device.type != "cuda":
-        return None
-    torch.cuda.empty_cache()
-    return torch.cuda.memory_reserved(device) / _MIB
-
-
 def one_group(case: GpuCase) -> list[Rewrite]:
     """Return rewrites that run together in a pass of v*: all, or the middle one of the groups."""
-    budget = tokens_per_forward(case.loaded.device, case.loaded.size(case.layer), "values")
-    groups = pass_groups(case.rewrites, budget)
+    groups = case.groups()
     return [case.rewrites[place] for place in groups[len(groups) // 2]]
+
+
+class WrongError(Exception):
+    """A way of doing something computes something else."""
+
+
+def check_close(difference: float, dtype: torch.dtype, half: float) -> None:
+    """Raise WrongError where a result is too far from what it has to be.
+
+    Args:
+        difference: largest relative one; nan is too far.
+        dtype: of the weights.
+        half: what is allowed where that is a half type.
+    """
+    allowed = _ALLOWED if dtype == torch.float32 else half
+    if not difference <= allowed:
+        raise WrongError(f"differs by {difference:.1e}, {allowed:.0e} is allowed")

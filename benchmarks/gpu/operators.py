@@ -9,9 +9,7 @@ from torch.profiler import ProfilerActivity, profile
 from benchmarks.gpu.case import GpuCase
 from benchmarks.gpu.reporting import Reporter
 from benchmarks.machine import timed
-from editcollapse.devices import tokens_per_forward
 from editcollapse.perplexity import text_nll
-from editcollapse.rewrites import pass_groups
 from editcollapse.updates import RankOneUpdates
 from editcollapse.values import optimise_values
 
@@ -28,8 +26,7 @@ def measure(case: GpuCase, n_edits: int, report: Reporter) -> None:
     """
     device = case.device
     rewrites = case.rewrites[:n_edits]
-    size = case.loaded.size(case.layer)
-    groups = pass_groups(rewrites, tokens_per_forward(device, size, "values"))
+    groups = case.groups(n_edits)
     settings = dataclasses.replace(case.values, steps=_PASSES)
     draw = torch.Generator().manual_seed(0)
     widths = case.loaded.widths
@@ -37,7 +34,7 @@ def measure(case: GpuCase, n_edits: int, report: Reporter) -> None:
         torch.randn((n_edits, widths.d_model), generator=draw, dtype=torch.float64),
         torch.randn((n_edits, widths.d_key), generator=draw, dtype=torch.float64),
     )
-    budget = tokens_per_forward(device, size, "evaluation")
+    budget = case.budget("evaluation")
 
     def work() -> None:
         for group in groups:

@@ -57,11 +57,11 @@ _EAGER_TEXT = 1024
 """Tokens of a corpus's document at most, unless a study says otherwise: each has a score."""
 _EAGER_SCORES = 3
 """Copies of a score at once."""
-_LOGITS = 1 << 24
-"""Logits that ``head`` and ``answers`` hold at once, at most."""
+LOGITS = 1 << 24
+"""Logits that ``head`` holds at once on an accelerator, and ``answers`` anywhere, at most."""
 _ASKED_SHARE = 0.1
 """Of the tokens of questions: those whose logits are read."""
-_SPLIT_TOKENS = 2048
+SPLIT_TOKENS = 2048
 """Tokens of one forward of the part of v* that runs once (``left``)."""
 _SPLIT_PER_COUNTED = 1.3
 """Tokens of that part for each counted one."""
@@ -194,7 +194,7 @@ def _values_bytes(size: ModelSize, n_tokens: int) -> float:
     row = _ROWS_PER_LIVE * size.widths.d_key * (number + size.wide_number)
     held = size.n_above * left + _entry_bytes(size) + 2 * d * number + row
     a_pass = n_whole * block + max(last + logits, _backward_bytes(size))
-    some = min(_SPLIT_TOKENS, _SPLIT_PER_COUNTED * n_tokens)
+    some = min(SPLIT_TOKENS, _SPLIT_PER_COUNTED * n_tokens)
     per_split = 2 * d * number * size.widths.n_layers + _running_bytes(size)
     return n_live * held + max(n_live * a_pass, some * per_split)
 
@@ -231,7 +231,7 @@ def _edited_bytes(size: ModelSize, n_tokens: int, *, is_asked: bool) -> int:
     if size.family in _CAPPED_HEAD:
         logit += size.wide_number
     n_read = int(_ASKED_SHARE * n_tokens) if is_asked else n_tokens
-    logits = logit * min(_LOGITS, n_read * size.widths.n_vocabulary)
+    logits = logit * min(LOGITS, n_read * size.widths.n_vocabulary)
     base = _base_bytes(size) if is_asked else 0
     return n_tokens * base + max(n_tokens * running, n_tokens * d * size.number + logits)
 

@@ -3,12 +3,11 @@
 import torch
 from torch import Tensor
 
+from editcollapse.budgets import LOGITS
 from editcollapse.models import LoadedModel, widened
 
 _LOGITS_ON_CPU = 6 << 20
 """Logits of one product: more leave a processor's cache before they are summed."""
-_LOGITS = 1 << 24
-"""The same on an accelerator, and wherever all logits are needed."""
 _STATES = 2048
 """States of one product at most."""
 
@@ -22,7 +21,7 @@ def label_nll(loaded: LoadedModel, hidden: Tensor, labels: Tensor) -> Tensor:
         hidden: (M, D) states after the final norm.
         labels: int64 (M,).
     """
-    budget = _LOGITS_ON_CPU if hidden.device.type == "cpu" else _LOGITS
+    budget = _LOGITS_ON_CPU if hidden.device.type == "cpu" else LOGITS
     size = max(1, min(_STATES, budget // max(1, loaded.widths.n_vocabulary)))
     parts = []
     for states, goal in zip(torch.split(hidden, size), torch.split(labels, size), strict=True):
@@ -36,4 +35,4 @@ def label_nll(loaded: LoadedModel, hidden: Tensor, labels: Tensor) -> Tensor:
 
 def states_per_head(loaded: LoadedModel) -> int:
     """Return how many states the head may read at once where all logits are needed."""
-    return max(1, _LOGITS // max(1, loaded.widths.n_vocabulary))
+    return max(1, LOGITS // max(1, loaded.widths.n_vocabulary))

@@ -13,14 +13,12 @@ from torch import Tensor
 
 from editcollapse.attention import SegmentLeft
 from editcollapse.batches import length_batches
+from editcollapse.budgets import SPLIT_TOKENS
 from editcollapse.contexts import SharedContexts, Tails, cache_of, picked
 from editcollapse.rewrites import Rewrite
 from editcollapse.segment_attention import Pair
 from editcollapse.segments import Segment
 from editcollapse.sites import EditSite, LeftContext
-
-_TOKENS_AT_ONCE = 2048
-"""Tokens in one forward of the part that runs once."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -72,7 +70,7 @@ class RowContexts:
         tails = [len(row) - size for row, size in zip(self._rows, sizes, strict=True)]
         positions = torch.empty(n_live, dtype=torch.int64, device=device)
         whole: dict[str, Tensor] = {}
-        for chosen in length_batches(tails, _TOKENS_AT_ONCE):
+        for chosen in length_batches(tails, SPLIT_TOKENS):
             index = torch.tensor(chosen, device=device)
             some = Tails(self.site, self._shared, [self._rows[n] for n in chosen], index)
             states = self.site.read(some.ids, some.left())

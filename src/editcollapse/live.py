@@ -84,7 +84,8 @@ class LiveTokens:
             tokens.append(kept.repeat(n_slots).repeat_interleave(width))
             if kept.any():
                 left.append(each.some(kept))
-                usual += [some.some(rows[-1]) for some in self.usual[place : place + 1]]
+                if self.usual:
+                    usual.append(self.usual[place].some(rows[-1]))
         token, row = torch.cat(tokens), torch.cat(rows)
         return LiveTokens(
             site=self.site,

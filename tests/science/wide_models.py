@@ -23,7 +23,7 @@ from editcollapse import head
 from editcollapse.activations import fuse_activations_
 from editcollapse.answers import answer_probes
 from editcollapse.architectures import architecture_of, widths_of
-from editcollapse.budgets import Work, forward_bytes
+from editcollapse.budgets import LOGITS, Work, forward_bytes
 from editcollapse.model_files import ModelDigests
 from editcollapse.models import LoadedModel
 from editcollapse.perplexity import EncodedTexts, text_nll
@@ -166,7 +166,7 @@ def pieces(
 
 def heads_as_on_accelerators(monkeypatch: Any) -> None:
     """Make the head read as many states at once as it does there."""
-    monkeypatch.setattr(head, "_LOGITS_ON_CPU", head._LOGITS)
+    monkeypatch.setattr(head, "_LOGITS_ON_CPU", LOGITS)
 
 
 def _updates(loaded: LoadedModel, n_updates: int) -> RankOneUpdates:
@@ -185,7 +185,7 @@ def _tokenizer(n_vocabulary: int) -> Any:
 
 def main() -> None:
     """Print a table of peaks and estimates, published models with few blocks, layer 1."""
-    head._LOGITS_ON_CPU = head._LOGITS  # type: ignore[misc]  as on accelerators
+    head._LOGITS_ON_CPU = LOGITS  # type: ignore[misc]  as on accelerators
     say = sys.stdout.write
     say("| model, type | work | tokens | peak, MiB | estimate, MiB | peak / estimate |\n")
     say("|---|---|---|---|---|---|\n")
