@@ -33,8 +33,8 @@ test: setup ## run the tests, in two processes of one thread
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 soak: setup ## run the long tests: kills, schedules, full disks, many batches
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow -rA $(or $(SOAK),tests/soak)
-	$(if $(SOAK),,OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow -rA tests --ignore=tests/soak)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow -rA $(or $(SOAK),tests/slow)
+	$(if $(SOAK),,OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow -rA tests --ignore=tests/slow)
 
 check: setup ## lint, types, generated docs
 	$(BIN)/ruff check .

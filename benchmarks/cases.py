@@ -20,19 +20,19 @@ from benchmarks.choices import DEMO_MODEL, Asked
 from benchmarks.inputs import DEMO, Inputs, demo_inputs, random_inputs
 from benchmarks.models import SHAPES, words_of, write_model
 from benchmarks.published import Published
-from editcollapse.artifacts import ArtifactRef, ArtifactStore
-from editcollapse.devices import best_device
+from editcollapse.catalog.presets import ValueSettings, preset_for
+from editcollapse.config.spec import ModelSpec
 from editcollapse.errors import StudyError, nearest_first
-from editcollapse.model_files import digest_model, locate_model
-from editcollapse.models import LoadedModel
-from editcollapse.orders import ModelOrder
-from editcollapse.perplexity import EncodedTexts, encode_texts
-from editcollapse.preparing import load
-from editcollapse.presets import ValueSettings, preset_for
-from editcollapse.runtime import asked_device
-from editcollapse.specs import ModelSpec
-from editcollapse.templates import generate_templates
-from editcollapse.tokens import Encoder
+from editcollapse.evaluation.perplexity import EncodedTexts, encode_texts
+from editcollapse.models.files import digest_model, locate_model
+from editcollapse.models.loading import LoadedModel
+from editcollapse.models.tokenization import Encoder
+from editcollapse.rome.templates import generate_templates
+from editcollapse.runtime.devices import best_device
+from editcollapse.runtime.environment import asked_device
+from editcollapse.study.artifacts import ArtifactRef, ArtifactStore
+from editcollapse.study.jobs import ModelOrder
+from editcollapse.units.prepare import load
 
 Sides = Literal["both", "reference", "ours"]
 MODELS = (DEMO_MODEL, *SHAPES)

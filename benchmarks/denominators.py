@@ -7,7 +7,7 @@ from benchmarks import ours, reference
 from benchmarks.cases import Case
 from benchmarks.results import Agreement, Comparison, Results
 from benchmarks.works import ONE_METHOD, Size, distance, in_turn
-from editcollapse.moments import MomentSolver
+from editcollapse.covariance.second_moment import MomentSolver
 
 _WORK = "denominators"
 

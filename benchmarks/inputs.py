@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from editcollapse.datasets import read_requests
+from editcollapse.data.datasets import read_requests
+from editcollapse.data.requests import SLOT, EditRequest
+from editcollapse.data.texts import read_texts
 from editcollapse.errors import DatasetError
-from editcollapse.requests import SLOT, EditRequest
-from editcollapse.texts import read_texts
 
 Drawn = TypeVar("Drawn")
 DEMO = Path(__file__).resolve().parents[1] / "demo"

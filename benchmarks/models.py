@@ -1,6 +1,6 @@
 """Models to measure on: the demo's, and random weights in the shapes of GPT-2 and Llama.
 
-Random models are written as real folders, so that ``editcollapse.models.load_model`` loads them.
+Random models are written as real folders, so that ``models.loading.load_model`` loads them.
 """
 
 import dataclasses

@@ -5,23 +5,22 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from benchmarks.cases import Case
-from editcollapse.applying import edit_batch, stored_updates
-from editcollapse.budgets import Work
-from editcollapse.devices import tokens_per_forward
-from editcollapse.forecast_orders import ForecastOrder
-from editcollapse.forecasting import forecast_batch
-from editcollapse.keys import read_keys
-from editcollapse.moments import measure_moment
-from editcollapse.orders import EditOrder
-from editcollapse.perplexity import EncodedTexts, text_nll
-from editcollapse.requests import EditRequest
-from editcollapse.rewrites import Rewrite, build_rewrite, build_rewrites
-from editcollapse.sites import EditSite
-from editcollapse.updates import RankOneUpdates
+from editcollapse.covariance.second_moment import measure_moment
+from editcollapse.data.requests import EditRequest
+from editcollapse.evaluation.perplexity import EncodedTexts, text_nll
+from editcollapse.forward.hooked_layer import EditSite
+from editcollapse.forward.keys import read_keys
+from editcollapse.forward.rewrites import Rewrite, build_rewrite, build_rewrites
+from editcollapse.rome.updates import RankOneUpdates
+from editcollapse.runtime.devices import tokens_per_forward
+from editcollapse.runtime.memory import Work
+from editcollapse.study.jobs import EditOrder, ForecastOrder
+from editcollapse.units.edit import edit_batch, stored_updates
+from editcollapse.units.forecast import forecast_batch
 
 
 def edit_order(case: Case, requests: Sequence[EditRequest], methods: tuple[str, ...]) -> EditOrder:
-    """Return the order of one batch, as ``planning`` makes it."""
+    """Return the order of one batch, as ``plan`` makes it."""
     return EditOrder(
         results=str(case.results),
         model=case.order,

@@ -23,15 +23,7 @@ from benchmarks.choices import DEMO_MODEL
 from benchmarks.inputs import write_counterfact
 from benchmarks.machine import timed
 from benchmarks.results import Overhead, Results, Spread
-from editcollapse.applying import edit_batch
-from editcollapse.artifacts import ArtifactStore
-from editcollapse.covariance_units import cut_corpus, read_probes, sum_shard
-from editcollapse.measuring import evaluate_batch
-from editcollapse.merging import prepare_moment
-from editcollapse.passes import MomentPass
-from editcollapse.planning import plan_study
-from editcollapse.preparing import measure_unedited, prepare_templates
-from editcollapse.specs import (
+from editcollapse.config.spec import (
     CovarianceSpec,
     DatasetSpec,
     EvaluationSpec,
@@ -40,6 +32,12 @@ from editcollapse.specs import (
     TemplateSpec,
     ValueSpec,
 )
+from editcollapse.study.artifacts import ArtifactStore
+from editcollapse.study.plan import MomentPass, plan_study
+from editcollapse.units.covariance import cut_corpus, prepare_moment, read_probes, sum_shard
+from editcollapse.units.edit import edit_batch
+from editcollapse.units.evaluate import evaluate_batch
+from editcollapse.units.prepare import measure_unedited, prepare_templates
 
 BATCH_SIZE = 64
 _STARTUP_S = 180.0

@@ -6,7 +6,7 @@ takes none, C inverted once beforehand, the same kernels of the same torch and t
 
 Sources: kmeng01/rome (rome_main, compute_u, compute_v, repr_tools); Collapse-in-Model-Editing
 (compute_v with ``if_c_rome``) for C-ROME; rebuilding-rome and zkl-knowedit-rome for p-ROME and
-"v-relative". Rows are built once by ``editcollapse.rewrites`` so that both sides edit the very same
+"v-relative". Rows are built once by ``forward.rewrites`` so that both sides edit the very same
 tokens. Perplexity and C are in ``reference_measures``.
 
 Letters: P contexts, T tokens, D width of the residual stream, K width of the MLP, V vocabulary.
@@ -22,9 +22,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.published import Published, padded, wide
-from editcollapse.presets import ValueSettings
-from editcollapse.rewrites import Rewrite
-from editcollapse.tokens import SubjectSequence
+from editcollapse.catalog.presets import ValueSettings
+from editcollapse.forward.rewrites import Rewrite
+from editcollapse.models.tokenization import SubjectSequence
 
 Key = Literal["bare", "prefixed"]
 

@@ -7,8 +7,8 @@ from benchmarks.cases import Case
 from benchmarks.machine import timed
 from benchmarks.results import Operator, Results, Scaled, Spread
 from benchmarks.works import ONE_METHOD, Size
-from editcollapse.perplexity import encode_texts
-from editcollapse.presets import ValueSettings
+from editcollapse.catalog.presets import ValueSettings
+from editcollapse.evaluation.perplexity import encode_texts
 
 BATCHES = (1, 4, 16, 64)
 TEXTS = (10, 50, 200)

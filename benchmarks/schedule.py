@@ -8,8 +8,8 @@ from benchmarks import denominators, machine, memory, overhead, scaling, sweeps,
 from benchmarks.cases import Case, check_models, open_case
 from benchmarks.choices import DEFAULT_MODELS, DEMO_MODEL, WORKS, Asked
 from benchmarks.results import Results
-from editcollapse.devices import best_device
-from editcollapse.runtime import asked_device
+from editcollapse.runtime.devices import best_device
+from editcollapse.runtime.environment import asked_device
 
 _N_TEXTS = 50
 _DEMO_EDITS, _OTHER_EDITS = 64, 16

@@ -10,13 +10,12 @@ from benchmarks import ours
 from benchmarks.cases import Case
 from benchmarks.results import Agreement, Comparison, Results
 from benchmarks.works import Size, distance, in_turn
-from editcollapse.devices import tokens_per_forward
-from editcollapse.forecast_orders import ForecastOrder
-from editcollapse.forecasting import forecast_batch
-from editcollapse.moments import SecondMoment, measure_moments
-from editcollapse.orders import EditOrder, Manifest
-from editcollapse.sweep_orders import SweepOrder
-from editcollapse.sweeping import sweep_batch
+from editcollapse.covariance.second_moment import SecondMoment, measure_moments
+from editcollapse.runtime.devices import tokens_per_forward
+from editcollapse.study.jobs import EditOrder, ForecastOrder, Manifest
+from editcollapse.study.sweep import SweepOrder
+from editcollapse.units.forecast import forecast_batch
+from editcollapse.units.sweep import sweep_batch
 
 _WORK = "sweep of all layers"
 

@@ -10,7 +10,7 @@ from benchmarks import ours, reference, reference_measures
 from benchmarks.cases import Case
 from benchmarks.machine import product_rate, timed
 from benchmarks.results import Agreement, Comparison, Results, Spread, Use
-from editcollapse.updates import RankOneUpdates
+from editcollapse.rome.updates import RankOneUpdates
 
 ONE_METHOD = ("rome",)
 FOUR_METHODS = ("rome", "c_rome", "p_rome", "v_relative")

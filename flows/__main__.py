@@ -11,10 +11,10 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from editcollapse.config.spec import StudySpec
+from editcollapse.config.study_file import read_study
 from editcollapse.errors import EditCollapseError, ResultsError, nearest_first
-from editcollapse.places import place_name, place_of
-from editcollapse.specs import StudySpec
-from editcollapse.study_files import read_study
+from editcollapse.study.results_folder import place_name, place_of
 from flows import surroundings, upkeep
 from flows.anatomy_command import anatomy
 from flows.edit_command import EDITS
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run(options: argparse.Namespace) -> int:
     """Run a study and print what it found."""
     study, place = read_study(options.study), place_of(options.results)
-    from flows.guarded_plan import plan_guarded
+    from flows.run.guard_steps import plan_guarded
 
     plan_guarded(study, place.name)  # a mistake in the study is told before a server starts
     server = surroundings.prepare(place.here)
@@ -96,7 +96,7 @@ def _print_epilogue(study: StudySpec, results: str) -> None:
 
 def plan(options: argparse.Namespace) -> int:
     """Print what a study would run; where inputs are not here, what is known without them."""
-    from editcollapse.surveys import missing_inputs
+    from editcollapse.study.missing_inputs import missing_inputs
 
     study, place = read_study(options.study), place_of(options.results)
     screen = console()
@@ -105,8 +105,8 @@ def plan(options: argparse.Namespace) -> int:
         for line in survey_lines(study, missing):
             screen.print(line, markup=False, soft_wrap=True)
         return 0
-    from flows.guarded_plan import plan_guarded
     from flows.outlook import model_outlook
+    from flows.run.guard_steps import plan_guarded
 
     found = plan_guarded(study, place.name)
     outlooks = [model_outlook(found, model) for model in found.models]
@@ -149,10 +149,10 @@ def tables(options: argparse.Namespace) -> int:
 def check_model(options: argparse.Namespace) -> int:
     """Verify a model's architecture row on its weights."""
     os.environ.setdefault("TQDM_DISABLE", "1")
-    from editcollapse.model_check import check_model as verify
-    from editcollapse.models import load_model
-    from editcollapse.runtime import asked_device
-    from editcollapse.specs import ModelSpec
+    from editcollapse.config.spec import ModelSpec
+    from editcollapse.models.loading import load_model
+    from editcollapse.rome.check import check_model as verify
+    from editcollapse.runtime.environment import asked_device
 
     spec = ModelSpec(
         name="checked",
@@ -205,7 +205,7 @@ def pretrain(options: argparse.Namespace) -> int:
     output = options.output.resolve()
     surroundings.prepare(output)
     with progress_bar():
-        from flows.pretrain import pretrain_demo_models
+        from demo.train.flow import pretrain_demo_models
 
         pretrain_demo_models(str(output))
     console().print(f"demo models and data: {shown(output)}")

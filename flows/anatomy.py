@@ -9,22 +9,21 @@ from pathlib import Path
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from editcollapse.anatomy_orders import (
+from editcollapse.anatomy.encoders import absolute_source, encoder_id
+from editcollapse.config.spec import StudySpec
+from editcollapse.config.study_file import with_absolute_paths
+from editcollapse.errors import ResultsError, StudyError
+from editcollapse.study.anatomy_jobs import (
     AnatomyOrder,
     CollapseRule,
     EncoderProfilesOrder,
     ProfilesOrder,
 )
-from editcollapse.encoder_files import absolute_source, encoder_id
-from editcollapse.errors import ResultsError, StudyError
-from editcollapse.once import left_behind
-from editcollapse.planning import ModelPlan, StudyPlan
-from editcollapse.specs import StudySpec
-from editcollapse.study_files import with_absolute_paths
-from flows.guarded_plan import plan_guarded
-from flows.runners import one_at_a_time
-from flows.study_run import StudyRun
-from flows.whole_study import edit_and_report
+from editcollapse.study.locks import left_behind
+from editcollapse.study.plan import ModelPlan, StudyPlan
+from flows.run.guard_steps import plan_guarded
+from flows.run.study_run import StudyRun, edit_and_report
+from flows.run.submit import one_at_a_time
 from storage.anatomies import rome_outcomes
 from tasks.anatomy import compare_keys, encoder_profiles, position_profiles
 

@@ -9,10 +9,10 @@ from typing import Any
 
 from rich.table import Table
 
-from editcollapse.anatomy_orders import CollapseRule
-from editcollapse.encoder_files import absolute_source
-from editcollapse.places import place_of
-from editcollapse.study_files import read_study
+from editcollapse.anatomy.encoders import absolute_source
+from editcollapse.config.study_file import read_study
+from editcollapse.study.anatomy_jobs import CollapseRule
+from editcollapse.study.results_folder import place_of
 from flows import surroundings
 from flows.option_parts import add_command, add_results, add_rule
 from flows.terminal import STOPPED, console, plain, print_json, shown

@@ -16,10 +16,10 @@ from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.settings import PREFECT_API_URL
 
+from editcollapse.config.study_file import read_study
 from editcollapse.errors import EditCollapseError
-from editcollapse.places import is_url
-from editcollapse.planning import plan_study
-from editcollapse.study_files import read_study
+from editcollapse.study.plan import plan_study
+from editcollapse.study.results_folder import is_url
 from flows.deployment_files import OVERRIDES, ROOT, DeploymentFile, PoolSpec
 from flows.deployment_inputs import RESULTS_VARIABLE
 from flows.zombies import register_zombie_rules

@@ -8,8 +8,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from editcollapse.specs import EvaluationSpec
-from editcollapse.study_files import read_study, with_paths_below
+from editcollapse.config.spec import EvaluationSpec
+from editcollapse.config.study_file import read_study, with_paths_below
 
 RESULTS_VARIABLE = "EDITCOLLAPSE_RESULTS"
 """Names the results folder that deployments write to, while they are registered."""

@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from editcollapse.errors import ModelError
-from editcollapse.places import place_of
+from editcollapse.study.results_folder import place_of
 from flows import surroundings
 from flows.edit_options import REFUSED
 from flows.terminal import STOPPED, console, print_json, shown
 from flows.watched import run_watched
-from reports.wording import number
+from reports.text import number
 
 if TYPE_CHECKING:
     from storage.single_edits import ToldEdit
@@ -22,7 +22,7 @@ def edit(options: argparse.Namespace) -> int:
 
     place = place_of(options.results)
     with single_edit(options) as asked:
-        from flows.guarded_plan import plan_guarded
+        from flows.run.guard_steps import plan_guarded
 
         plan_guarded(asked.study, place.name)  # a mistake is told before a server starts
         server = surroundings.prepare(place.here)

@@ -5,15 +5,13 @@ from collections.abc import Iterator
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from editcollapse.forecast_orders import ForecastOrder, KnownSetup
-from editcollapse.known_setups import known_manifests, with_known_setup
-from editcollapse.orders import EditOrder, Manifest
-from editcollapse.planning import ModelPlan, StudyPlan
-from editcollapse.specs import StudySpec
-from flows.guarded_plan import plan_guarded
-from flows.runners import one_at_a_time
-from flows.study_run import StudyRun
-from flows.whole_study import edit_and_report
+from editcollapse.config.spec import StudySpec
+from editcollapse.study.jobs import EditOrder, ForecastOrder, KnownSetup, Manifest
+from editcollapse.study.known_setup import known_manifests, with_known_setup
+from editcollapse.study.plan import ModelPlan, StudyPlan
+from flows.run.guard_steps import plan_guarded
+from flows.run.study_run import StudyRun, edit_and_report
+from flows.run.submit import one_at_a_time
 from tasks.forecasting import forecast_edits
 
 _KNOWN_UNITS = 2

@@ -3,8 +3,8 @@
 import argparse
 import typing
 
-from editcollapse.guard_specs import ActsAt, Policy
-from editcollapse.methods import METHODS
+from editcollapse.catalog.methods import METHODS
+from editcollapse.config.spec import ActsAt, Policy
 from flows.forecast_options import add_layer, add_one_edit
 from flows.option_parts import add_command, add_results
 

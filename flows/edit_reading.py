@@ -5,21 +5,19 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from editcollapse.catalog.presets import preset_for
+from editcollapse.config.spec import CovarianceSpec, ModelSpec, TemplateSpec
+from editcollapse.data.records import RecordError, check_lengths, slotted_prompt
+from editcollapse.data.requests import EditRequest
 from editcollapse.errors import MomentError, StudyError
-from editcollapse.forecast_orders import KnownSetup
-from editcollapse.model_files import ModelFiles, digest_model, locate_model
-from editcollapse.orders import ModelOrder
-from editcollapse.places import place_of
-from editcollapse.presets import preset_for
-from editcollapse.record_fields import RecordError
-from editcollapse.request_fields import check_lengths, slotted_prompt
-from editcollapse.requests import EditRequest
-from editcollapse.runtime import asked_device
-from editcollapse.specs import CovarianceSpec, ModelSpec, TemplateSpec
-from editcollapse.sweep_orders import SWEPT
-from editcollapse.verdicts import ForecastReport
+from editcollapse.forecast.verdicts import ForecastReport
+from editcollapse.models.files import ModelFiles, digest_model, locate_model
+from editcollapse.runtime.environment import asked_device
+from editcollapse.study.jobs import KnownSetup, ModelOrder
+from editcollapse.study.results_folder import place_of
+from editcollapse.study.sweep import SWEPT
 from flows.forecast_options import FROM_RESULTS, IDENTITY
-from flows.guarded_plan import present_thresholds, published_folder
+from flows.run.guard_steps import present_thresholds, published_folder
 from storage.forecasts import known_setups
 
 
@@ -43,9 +41,8 @@ def edit_report(options: argparse.Namespace) -> ForecastReport:
         order = known_order(spec, model_id, known)
     else:
         order = preset_order(spec, model_id, files, options.layer)
-    from editcollapse.edit_setups import known_edit, new_edit
-    from editcollapse.models import load_model
-    from editcollapse.single_forecast import forecast_one
+    from editcollapse.models.loading import load_model
+    from editcollapse.units.single import forecast_one, known_edit, new_edit
 
     loaded = load_model(spec, asked_device())
     if known is not None:

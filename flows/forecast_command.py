@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from editcollapse.artifacts import ArtifactStore
+from editcollapse.config.study_file import read_study
 from editcollapse.errors import ResultsError, StudyError
-from editcollapse.outcomes import ForecastCalibrationRow
-from editcollapse.places import Place, place_of
-from editcollapse.study_files import read_study
-from editcollapse.verdicts import ForecastReport
+from editcollapse.forecast.verdicts import ForecastReport
+from editcollapse.rows.study import ForecastCalibrationRow
+from editcollapse.study.artifacts import ArtifactStore
+from editcollapse.study.results_folder import Place, place_of
 from flows import surroundings
 from flows.forecast_text import show_calibration, show_one, show_study
 from flows.terminal import STOPPED, console, print_json, shown
@@ -51,7 +51,7 @@ def is_of_study(options: argparse.Namespace, what: str) -> bool:
 
 def _of_study(options: argparse.Namespace) -> int:
     """Run the flow; show what the database holds afterwards."""
-    from editcollapse.planning import plan_study
+    from editcollapse.study.plan import plan_study
 
     study, place = read_study(options.study), place_of(options.results)
     plan = plan_study(study, place.name)  # a mistake in the study is told before a server starts

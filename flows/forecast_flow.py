@@ -9,15 +9,13 @@ from pathlib import Path
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from editcollapse.forecast_orders import ForecastOrder
-from editcollapse.planning import ModelPlan, plan_study
-from editcollapse.specs import StudySpec
-from editcollapse.study_files import with_absolute_paths
-from editcollapse.study_rows import study_rows
-from flows.runners import one_at_a_time
-from flows.study_run import UNITS_PER_BATCH, StudyRun
-from flows.whole_study import do_and_publish
-from flows.worst_edits import continuation_units
+from editcollapse.config.spec import StudySpec
+from editcollapse.config.study_file import with_absolute_paths
+from editcollapse.study.jobs import ForecastOrder
+from editcollapse.study.plan import ModelPlan, plan_study
+from editcollapse.study.study_rows import study_rows
+from flows.run.study_run import UNITS_PER_BATCH, StudyRun, continuation_units, do_and_publish
+from flows.run.submit import one_at_a_time
 from tasks.forecasting import forecast_edits
 
 DESCRIBING = {"datasets", "requests", "rejections", "value_settings"}

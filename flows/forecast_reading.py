@@ -1,10 +1,7 @@
 """The forecasts of a study as a report, read from the published results."""
 
 from editcollapse.errors import ResultsError
-from editcollapse.once import left_behind
-from editcollapse.places import place_of
-from editcollapse.planning import ModelPlan, StudyPlan
-from editcollapse.verdicts import (
+from editcollapse.forecast.verdicts import (
     ForecastReport,
     ModelThresholds,
     RequestForecast,
@@ -12,6 +9,9 @@ from editcollapse.verdicts import (
     by_request,
     judged,
 )
+from editcollapse.study.locks import left_behind
+from editcollapse.study.plan import ModelPlan, StudyPlan
+from editcollapse.study.results_folder import place_of
 from storage.calibration import thresholds
 from storage.forecasts import forecast_rows, position_rows
 from storage.sharing import folder_to_read

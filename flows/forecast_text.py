@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import polars as pl
 from rich.table import Table
 
-from editcollapse.verdicts import (
+from editcollapse.forecast.verdicts import (
     ForecastReport,
     MethodVerdict,
     ModelThresholds,
@@ -14,7 +14,7 @@ from editcollapse.verdicts import (
     Verdict,
 )
 from flows.terminal import console, plain, print_frame
-from reports.wording import POSITIONS
+from reports.text import POSITIONS
 from storage.calibration import Calibration
 
 _SHOWN = 20

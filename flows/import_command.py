@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from editcollapse.importing import FORMATS, ImportedRun, read_foreign_results
-from editcollapse.places import place_of
+from editcollapse.study.results_folder import place_of
 from flows.option_parts import add_command, add_results
 from flows.terminal import console, shown
 
@@ -63,7 +63,7 @@ def import_results(options: argparse.Namespace) -> int:
 
 def _record(found: ImportedRun, results: str) -> int:
     """Write the rows to row files, enter and publish them; return how many were new."""
-    from editcollapse.artifacts import ArtifactStore
+    from editcollapse.study.artifacts import ArtifactStore
     from storage.rows import RowsFile
     from storage.sharing import publish, take_in
 

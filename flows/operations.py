@@ -8,11 +8,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from editcollapse.config.spec import EvaluationSpec
+from editcollapse.config.study_file import read_study
 from editcollapse.errors import StudyError
-from editcollapse.places import place_of
-from editcollapse.planning import plan_study
-from editcollapse.specs import EvaluationSpec
-from editcollapse.study_files import read_study
+from editcollapse.study.plan import plan_study
+from editcollapse.study.results_folder import place_of
 from flows import surroundings
 from flows.terminal import STOPPED, console, incidence_table, shown
 from flows.watched import run_watched

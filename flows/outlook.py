@@ -3,8 +3,8 @@
 import dataclasses
 from collections.abc import Iterable
 
-from editcollapse.artifacts import ArtifactStore
-from editcollapse.budgets import (
+from editcollapse.runtime.environment import asked_tokens, free_host_bytes, host_bytes
+from editcollapse.runtime.memory import (
     ModelSize,
     Work,
     default_tokens,
@@ -12,14 +12,13 @@ from editcollapse.budgets import (
     loaded_bytes,
     packed_bytes,
 )
-from editcollapse.continuation_orders import MostDamaging
-from editcollapse.guarded_batches import known_orders
-from editcollapse.once import left_behind
-from editcollapse.orders import EditOrder
-from editcollapse.passes import MomentPass
-from editcollapse.planning import ModelPlan, StudyPlan
-from editcollapse.runtime import asked_tokens, free_host_bytes, host_bytes
-from flows.worst_edits import continuation_units
+from editcollapse.study.artifacts import ArtifactStore
+from editcollapse.study.generation_jobs import MostDamaging
+from editcollapse.study.guarded import known_orders
+from editcollapse.study.jobs import EditOrder
+from editcollapse.study.locks import left_behind
+from editcollapse.study.plan import ModelPlan, MomentPass, StudyPlan
+from flows.run.study_run import continuation_units
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from editcollapse.specs import StudySpec
+from editcollapse.config.spec import StudySpec
 
 if TYPE_CHECKING:
-    from editcollapse.planning import StudyPlan
-    from editcollapse.surveys import MissingInput
+    from editcollapse.study.missing_inputs import MissingInput
+    from editcollapse.study.plan import StudyPlan
     from flows.outlook import ModelOutlook
 
 _GIB = 1 << 30
@@ -80,7 +80,7 @@ def survey_lines(study: StudySpec, missing: "Sequence[MissingInput]") -> Iterato
         StudyError: a preset does not exist.
         ModelError: a layer is out of a preset's range.
     """
-    from editcollapse.surveys import expected_models
+    from editcollapse.study.missing_inputs import expected_models
 
     yield (
         f"study {study.name}: the file is valid; {len(study.models)} models x "

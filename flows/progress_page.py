@@ -15,8 +15,8 @@ from uuid import UUID
 
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
-from editcollapse.progress import OVERALL, listening
-from reports.escaping import artifact_key, markdown_text
+from editcollapse.runtime.environment import OVERALL, listening
+from reports.text import artifact_key, markdown_text
 
 logger = logging.getLogger(__name__)
 

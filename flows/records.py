@@ -11,15 +11,15 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from editcollapse.orders import Order
-from editcollapse.places import place_of
+from editcollapse.study.jobs import Order
+from editcollapse.study.results_folder import place_of
 
 logger = logging.getLogger(__name__)
 
 RECORDS = "records"
 """Folder below the results folder, or its mirror, where Prefect keeps what each task returned."""
 
-_CLASSES = frozenset({"editcollapse.orders.Manifest"})
+_CLASSES = frozenset({"editcollapse.study.jobs.Manifest"})
 _SERIALIZER = {
     "type": "json",
     "jsonlib": "json",

@@ -11,17 +11,16 @@ from typing import Any
 from prefect import Task, flow
 from prefect.client.schemas.objects import State
 
+from editcollapse.config.spec import EvaluationSpec, StudySpec
+from editcollapse.config.study_file import with_absolute_paths
 from editcollapse.errors import ResultsError
-from editcollapse.guarded_batches import known_orders
-from editcollapse.once import left_behind
-from editcollapse.orders import EditOrder, Manifest, Order
-from editcollapse.planning import ModelPlan, StudyPlan
-from editcollapse.specs import EvaluationSpec, StudySpec
-from editcollapse.study_files import with_absolute_paths
-from flows.guarded_plan import plan_guarded
-from flows.runners import one_at_a_time
-from flows.study_run import UNITS_PER_BATCH, StudyRun, Wait
-from flows.whole_study import edit_and_report
+from editcollapse.study.guarded import known_orders
+from editcollapse.study.jobs import EditOrder, Manifest, Order
+from editcollapse.study.locks import left_behind
+from editcollapse.study.plan import ModelPlan, StudyPlan
+from flows.run.guard_steps import plan_guarded
+from flows.run.study_run import UNITS_PER_BATCH, StudyRun, Wait, edit_and_report
+from flows.run.submit import one_at_a_time
 
 
 class StoredEditsRun(StudyRun):

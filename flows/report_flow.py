@@ -8,7 +8,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.runtime import flow_run
 
 from editcollapse.errors import StudyError
-from editcollapse.places import place_of
+from editcollapse.study.results_folder import place_of
 from flows.run_page import STUDY_LABEL, show_findings
 from reports.page import write_report
 from storage.findings import find_study

@@ -13,11 +13,10 @@ from prefect.artifacts import (
 )
 from prefect.context import FlowRunContext
 
-from editcollapse.places import is_url, place_name, place_of
-from reports.escaping import artifact_key, markdown_text
-from reports.markdown import report_markdown, table_cells
-from reports.page import report_path
+from editcollapse.study.results_folder import is_url, place_name, place_of
+from reports.page import report_markdown, report_path, table_cells
 from reports.sections import incidence_table
+from reports.text import artifact_key, markdown_text
 from storage.findings import findings
 
 logger = logging.getLogger(__name__)

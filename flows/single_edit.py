@@ -9,14 +9,19 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from editcollapse.config.spec import (
+    CovarianceSpec,
+    DatasetSpec,
+    EvaluationSpec,
+    GuardSpec,
+    StudySpec,
+)
+from editcollapse.config.study_file import with_absolute_paths
+from editcollapse.data.requests import EditRequest
 from editcollapse.errors import StudyError
-from editcollapse.forecast_orders import KnownSetup
-from editcollapse.guard_specs import GuardSpec
-from editcollapse.model_files import digest_model, locate_model
-from editcollapse.places import place_of
-from editcollapse.requests import EditRequest
-from editcollapse.specs import CovarianceSpec, DatasetSpec, EvaluationSpec, StudySpec
-from editcollapse.study_files import with_absolute_paths
+from editcollapse.models.files import digest_model, locate_model
+from editcollapse.study.jobs import KnownSetup
+from editcollapse.study.results_folder import place_of
 from flows.edit_reading import (
     asked_covariance,
     asked_model,
@@ -25,7 +30,7 @@ from flows.edit_reading import (
     preset_order,
 )
 from flows.forecast_options import FROM_RESULTS
-from flows.guarded_plan import published_folder
+from flows.run.guard_steps import published_folder
 
 _TEXTS = "texts.jsonl"
 _NOT_IN_NAMES = re.compile(r"[^\w.-]")

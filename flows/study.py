@@ -9,12 +9,11 @@ from pathlib import Path
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from editcollapse.specs import StudySpec
-from editcollapse.study_files import with_absolute_paths
-from flows.guarded_plan import plan_guarded
-from flows.runners import one_at_a_time
-from flows.study_run import StudyRun
-from flows.whole_study import edit_and_report
+from editcollapse.config.spec import StudySpec
+from editcollapse.config.study_file import with_absolute_paths
+from flows.run.guard_steps import plan_guarded
+from flows.run.study_run import StudyRun, edit_and_report
+from flows.run.submit import one_at_a_time
 
 
 @flow(

@@ -4,9 +4,9 @@ import argparse
 import os
 from typing import Any
 
-from editcollapse.layer_choices import check_layers
-from editcollapse.places import place_of
-from editcollapse.study_files import read_study
+from editcollapse.config.study_file import read_study
+from editcollapse.study.results_folder import place_of
+from editcollapse.study.sweep import check_layers
 from flows import surroundings
 from flows.forecast_command import is_of_study
 from flows.sweep_text import show_one_sweep, show_sweep
@@ -22,8 +22,8 @@ def sweep(options: argparse.Namespace) -> int:
 
 def _of_study(options: argparse.Namespace) -> int:
     """Run the flow; show what the database holds afterwards."""
-    from editcollapse.planning import plan_study
-    from editcollapse.sweep_orders import plan_sweep
+    from editcollapse.study.plan import plan_study
+    from editcollapse.study.sweep import plan_sweep
 
     study, place = read_study(options.study), place_of(options.results)
     # A mistake in the study is told before a server starts.

@@ -9,19 +9,17 @@ from pathlib import Path
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from editcollapse.layer_choices import ALL
-from editcollapse.planning import ModelPlan, plan_study
-from editcollapse.specs import StudySpec
-from editcollapse.study_files import with_absolute_paths
-from editcollapse.study_rows import study_rows
-from editcollapse.sweep_orders import ModelSweep, plan_sweep
-from flows.covariance import measured_moments
+from editcollapse.config.spec import StudySpec
+from editcollapse.config.study_file import with_absolute_paths
+from editcollapse.study.plan import ModelPlan, plan_study
+from editcollapse.study.study_rows import study_rows
+from editcollapse.study.sweep import ALL, ModelSweep, plan_sweep
 from flows.forecast_flow import DESCRIBING
-from flows.runners import one_at_a_time
-from flows.study_run import UNITS_PER_BATCH, StudyRun
-from flows.whole_study import do_and_publish
+from flows.run.covariance_steps import measured_moments
+from flows.run.study_run import UNITS_PER_BATCH, StudyRun, do_and_publish
+from flows.run.submit import one_at_a_time
+from tasks.forecasting import sweep_layers
 from tasks.preparing import context_templates
-from tasks.sweeping import sweep_layers
 
 
 @flow(

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from editcollapse.layer_choices import ALL
+from editcollapse.study.sweep import ALL
 from flows.forecast_options import add_one_edit
 from flows.option_parts import add_command, add_results
 

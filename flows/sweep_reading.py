@@ -3,17 +3,22 @@
 import argparse
 from collections.abc import Sequence
 
+from editcollapse.config.spec import TemplateSpec
 from editcollapse.errors import MomentError, ResultsError
-from editcollapse.forecast_orders import KnownSetup
-from editcollapse.layer_choices import chosen_layers, layers_in_words
-from editcollapse.model_files import digest_model, locate_model
-from editcollapse.once import left_behind
-from editcollapse.places import place_of
-from editcollapse.runtime import asked_device
-from editcollapse.specs import TemplateSpec
-from editcollapse.sweep_orders import SweepPlan
-from editcollapse.sweep_reports import LayerVerdicts, SweepReport, Unswept, safe_layers
-from editcollapse.verdicts import ForecastReport, ModelThresholds
+from editcollapse.forecast.verdicts import (
+    ForecastReport,
+    LayerVerdicts,
+    ModelThresholds,
+    SweepReport,
+    Unswept,
+    safe_layers,
+)
+from editcollapse.models.files import digest_model, locate_model
+from editcollapse.runtime.environment import asked_device
+from editcollapse.study.jobs import KnownSetup
+from editcollapse.study.locks import left_behind
+from editcollapse.study.results_folder import place_of
+from editcollapse.study.sweep import SweepPlan, chosen_layers, layers_in_words
 from flows.edit_reading import (
     all_known,
     asked_covariance,
@@ -23,7 +28,7 @@ from flows.edit_reading import (
     preset_order,
 )
 from flows.forecast_options import FROM_RESULTS
-from flows.guarded_plan import present_thresholds, published_folder
+from flows.run.guard_steps import present_thresholds, published_folder
 from storage.calibration import thresholds
 from storage.sharing import folder_to_read
 from storage.sweeps import sweep_rows
@@ -100,9 +105,8 @@ def edit_sweep_report(options: argparse.Namespace) -> ForecastReport:
     else:
         covariance = asked_covariance(options)
         orders = [preset_order(spec, model_id, files, layer) for layer in layers]
-    from editcollapse.edit_setups import known_edit, new_edits
-    from editcollapse.models import load_model
-    from editcollapse.single_forecast import sweep_one
+    from editcollapse.models.loading import load_model
+    from editcollapse.units.single import known_edit, new_edits, sweep_one
 
     loaded = load_model(spec, asked_device())
     if covariance is not None:

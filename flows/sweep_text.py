@@ -4,12 +4,11 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from editcollapse.layer_choices import layers_in_words
-from editcollapse.sweep_reports import LayerVerdicts, SafeLayers, SweepReport
-from editcollapse.verdicts import ForecastReport
+from editcollapse.forecast.verdicts import ForecastReport, LayerVerdicts, SafeLayers, SweepReport
+from editcollapse.study.sweep import layers_in_words
 from flows.forecast_text import basis_lines
 from flows.terminal import console, plain
-from reports.wording import POSITIONS
+from reports.text import POSITIONS
 
 _PERCENT = 100
 

@@ -27,10 +27,9 @@ from rich.table import Table
 from rich.text import Text
 
 from editcollapse.errors import EditCollapseError
-from editcollapse.places import is_url
-from editcollapse.progress import OVERALL, listening
-from reports.escaping import visible_lines
-from reports.wording import POSITIONS
+from editcollapse.runtime.environment import OVERALL, listening
+from editcollapse.study.results_folder import is_url
+from reports.text import POSITIONS, visible_lines
 
 _PERCENT = 100
 _STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")

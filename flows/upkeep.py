@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from editcollapse.errors import ResultsError
-from editcollapse.places import is_url, place_of
+from editcollapse.study.results_folder import is_url, place_of
 from flows.terminal import console, shown
 
 if TYPE_CHECKING:

@@ -1,23 +1,351 @@
-"""A report as one HTML file that opens anywhere: no network, every text escaped, figures inlined.
+"""A report as one HTML file that opens anywhere, and as Markdown for the run page.
 
-Without scripts it has its tables and the bars of the incidence all the same.
+The HTML needs no network: every text is escaped, figures are inlined. Vega and our script that
+draws with it are in the page; its content security policy names each script by digest, so that no
+other runs, whatever a study's texts are. Without scripts it has its tables and the bars of the
+incidence all the same.
 """
 
+import base64
+import dataclasses
+import functools
+import hashlib
+import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import altair as alt
 import jinja2
+import vl_convert
+from markupsafe import Markup
 
 from editcollapse import __version__
-from editcollapse.artifacts import put_text
-from editcollapse.places import Place
-from reports.escaping import visible, visible_lines
-from reports.figures import panel_json
-from reports.illustrated import illustrated_sections
-from reports.scripts import json_block, page_scripts
-from reports.themes import DARK, LIGHT
-from reports.wording import count, percent
+from editcollapse.study.artifacts import put_text
+from editcollapse.study.results_folder import Place
+from reports.comparisons import imported, published
+from reports.edit_charts import (
+    denominator_figure,
+    incidence_figure,
+    perplexity_figure,
+    position_figure,
+    skill_figures,
+)
+from reports.figures import DARK, LIGHT, THEMES, Figure, figure_config, panel_json
+from reports.key_charts import finding_figures, key_figures, layer_figures, profile_figures
+from reports.sections import Card, Section, Table, report_sections, worst_cards
+from reports.text import (
+    count,
+    fenced,
+    interval,
+    markdown_text,
+    number,
+    percent,
+    visible,
+    visible_lines,
+)
 from storage.figures import StudyFigures, study_figures
 from storage.findings import StudyFindings, findings
+
+_OWN = Path(__file__).with_name("figures.js")
+_NOTICE = (
+    "/* Vega, Vega-Lite and Vega-Embed: Copyright (c) University of Washington Interactive Data "
+    "Lab and contributors, BSD-3-Clause, https://vega.github.io */"
+)
+_HIDDEN = {ord(character): f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}
+
+
+_EXPOSED = "window.vegaEmbed = vegaEmbed;"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Scripts:
+    """What a page with figures runs."""
+
+    vega: Markup
+    """Vega, Vega-Lite, Vega-Embed and all that they need."""
+    own: Markup
+    looks: Markup
+    """Configurations of the figures by look, JSON."""
+    policy: str
+    """Sources of scripts in a content security policy."""
+
+
+@functools.cache
+def page_scripts() -> Scripts:
+    """Return the scripts of a page with figures, the same in every page."""
+    version = ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
+    vega = f"{_NOTICE}\n{vl_convert.javascript_bundle(_EXPOSED, version)}"
+    own = _OWN.read_text(encoding="utf-8")
+    for text in (vega, own):
+        if "</script" in text.lower() or "<!--" in text:
+            raise AssertionError("a script that ends its own element")
+    looks = {theme.name: figure_config(theme) for theme in THEMES}
+    return Scripts(
+        vega=Markup(vega),  # noqa: S704 - no text of a study is in it
+        own=Markup(own),  # noqa: S704 - likewise
+        looks=json_block(json.dumps(looks)),
+        policy=f"{_source(vega)} {_source(own)}",
+    )
+
+
+def json_block(text: str) -> Markup:
+    """Return JSON as the text of a script element, which nothing in it can end or open."""
+    return Markup(text.translate(_HIDDEN))  # noqa: S704 - no character of markup is left
+
+
+def _source(script: str) -> str:
+    """Return how a policy names a script."""
+    digest = hashlib.sha256(script.encode()).digest()
+    return f"'sha256-{base64.b64encode(digest).decode()}'"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class IllustratedSection:
+    """A part of the page."""
+
+    section: Section
+    figures: tuple[Figure, ...] = ()
+    cards: tuple[Card, ...] = ()
+
+
+def illustrated_sections(
+    found: StudyFindings, shown: StudyFigures
+) -> tuple[IllustratedSection, ...]:
+    """Return a study's page, part by part; parts that a study has nothing to are left out."""
+    return tuple(_parts(found, shown))
+
+
+def _parts(found: StudyFindings, shown: StudyFigures) -> Iterator[IllustratedSection]:
+    is_measured = not shown.edits.frame.is_empty()
+    for section in report_sections(found):
+        if section.name == "denominators":
+            if is_measured:
+                yield IllustratedSection(_perplexities(shown), (perplexity_figure(shown),))
+            yield IllustratedSection(section, (denominator_figure(shown),) if is_measured else ())
+        elif section.name == "models":
+            yield from _answers(shown)
+            yield IllustratedSection(section)
+        elif section.name == "incidence" and is_measured:
+            yield IllustratedSection(section, (incidence_figure(found),))
+        elif section.name == "positions" and is_measured:
+            yield IllustratedSection(section, (position_figure(found),))
+        elif section.name == "worst":
+            yield IllustratedSection(section, cards=worst_cards(found))
+        else:
+            yield IllustratedSection(section)
+
+
+def _answers(shown: StudyFigures) -> Iterator[IllustratedSection]:
+    """Yield the parts beyond edits and their measurements."""
+    if shown.skill.frame.height:
+        yield IllustratedSection(_skill(shown), skill_figures(shown))
+    if shown.layers.frame.height:
+        yield IllustratedSection(_layers(shown), layer_figures(shown))
+    if shown.keys.frame.height or shown.anatomy.frame.height:
+        yield IllustratedSection(_anatomy(shown), (*key_figures(shown), *finding_figures(shown)))
+    if shown.profiles.frame.height:
+        yield IllustratedSection(_profiles(shown), profile_figures(shown))
+    yield from map(IllustratedSection, published(shown))
+    yield from map(IllustratedSection, imported(shown))
+
+
+def _perplexities(shown: StudyFigures) -> Section:
+    figures = ("edits", "before", "median after", "largest finite", "infinite", "undefined")
+    return Section(
+        name="perplexity",
+        title="Perplexity before and after",
+        sentences=(),
+        table=Table(
+            columns=("model", "method", *figures),
+            rows=tuple(
+                (
+                    row["model"],
+                    row["method"],
+                    count(row["n_edits"]),
+                    *(number(row[name]) for name in ("perplexity_before", "median")),
+                    number(row["largest_finite"]),
+                    count(row["n_infinite"]),
+                    count(row["n_undefined"]),
+                )
+                for row in _rows(shown.perplexities.frame)
+            ),
+            numeric=frozenset(figures),
+        ),
+        sql=shown.perplexities.sql,
+    )
+
+
+def _skill(shown: StudyFigures) -> Section:
+    figures = (
+        "edits",
+        "collapsed",
+        "AUC",
+        "at risk from",
+        "flagged that collapsed",
+        "collapsed that were flagged",
+    )
+    return Section(
+        name="skill",
+        title="What the forecast foresaw",
+        sentences=(
+            (
+                "The forecast knows keys and C alone, no edit: flagged are edits that it calls at "
+                "risk or worse by their model's thresholds. On edits that a calibration was taken "
+                "from, the figures are in-sample."
+            ),
+        ),
+        table=Table(
+            columns=("model", "method", *figures),
+            rows=tuple(
+                (
+                    row["model"],
+                    row["method"],
+                    count(row["n_edits"]),
+                    count(row["n_collapsed"]),
+                    number(row["auc"]),
+                    number(row["at_risk_at"]),
+                    _share(row, "precision"),
+                    _share(row, "recall"),
+                )
+                for row in _rows(shown.skill.frame)
+            ),
+            numeric=frozenset(figures),
+        ),
+        sql=shown.skill.sql,
+    )
+
+
+def _share(row: dict[str, Any], name: str) -> str:
+    """Return a share with its interval; empty where there is nothing to have a share in."""
+    if row[name] is None:
+        return ""
+    return f"{percent(row[name])} ({interval(row[f'{name}_low'], row[f'{name}_high'])})"
+
+
+def _layers(shown: StudyFigures) -> Section:
+    figures = ("layer (from 0)", "forecasts", "safe", "at risk", "will collapse")
+    return Section(
+        name="layers",
+        title="Forecast by layer",
+        sentences=(),
+        table=Table(
+            columns=("model", "method", *figures),
+            rows=tuple(
+                (
+                    row["model"],
+                    row["method"],
+                    str(row["layer"]),
+                    *(count(row[f"n_{name}"]) for name in ("forecasts", "safe")),
+                    *(count(row[f"n_{name}"]) for name in ("at_risk", "will_collapse")),
+                )
+                for row in _rows(shown.layers.frame)
+            ),
+            numeric=frozenset(figures),
+        ),
+        sql=shown.layers.sql,
+    )
+
+
+def _anatomy(shown: StudyFigures) -> Section:
+    figures = ("layer (from 0)", "value", "95 % interval", "group", "beside")
+    return Section(
+        name="anatomy",
+        title="Why: the geometry of the keys",
+        sentences=(),
+        table=Table(
+            columns=("model", "observation", *figures, "in words"),
+            rows=tuple(
+                (
+                    row["model"],
+                    row["observation"],
+                    str(row["layer"]),
+                    number(row["value"]),
+                    f"{number(row['low'])} to {number(row['high'])}",
+                    count(row["n_group"]),
+                    count(row["n_others"]),
+                    row["statement"],
+                )
+                for row in _rows(shown.anatomy.frame)
+            ),
+            numeric=frozenset(figures),
+        ),
+        sql=shown.anatomy.sql,
+    )
+
+
+def _profiles(shown: StudyFigures) -> Section:
+    figures = ("block (from 0)", "texts", "residual norm", "key norm", "key cosine", "attention")
+    first = shown.profiles.frame.filter(position=0)
+    return Section(
+        name="sink",
+        title="The first position",
+        sentences=(
+            "The table has position 0 of each block; SQL under the first figure has the others.",
+        ),
+        table=Table(
+            columns=("model", "stack", *figures),
+            rows=tuple(
+                (
+                    row["model"],
+                    row["stack"],
+                    str(row["layer"]),
+                    count(row["n_texts"]),
+                    *(number(row[name]) for name in ("residual_norm", "key_norm", "key_cosine")),
+                    number(row["attention"]),
+                )
+                for row in _rows(first)
+            ),
+            numeric=frozenset(figures),
+        ),
+        sql="",
+    )
+
+
+def _rows(frame: Any) -> Iterator[dict[str, Any]]:
+    yield from frame.iter_rows(named=True)
+
+
+def report_markdown(found: StudyFindings) -> str:
+    """Return the whole report: note, sentences, tables and the SQL behind them."""
+    return "\n\n".join(_blocks(found)) + "\n"
+
+
+def table_cells(table: Table) -> list[dict[str, str]]:
+    """Return a table for a table artifact: a row as cells by column, each cell as Markdown."""
+    return [dict(zip(table.columns, map(markdown_text, row), strict=True)) for row in table.rows]
+
+
+def _blocks(found: StudyFindings) -> Iterator[str]:
+    yield f"# {markdown_text(found.name)}"
+    if found.description:
+        yield markdown_text(found.description)
+    if found.note:
+        yield f"> **Note:** {markdown_text(found.note)}"
+    for section in report_sections(found):
+        yield from _section(section)
+
+
+def _section(section: Section) -> Iterator[str]:
+    yield f"## {section.title}"
+    if section.sentences:
+        yield "\n".join(f"- {markdown_text(sentence)}" for sentence in section.sentences)
+    if section.table.rows:
+        yield "\n".join(_table_lines(section.table))
+    if section.sql:
+        yield fenced(section.sql, "sql")
+
+
+def _table_lines(table: Table) -> Iterator[str]:
+    yield _line(map(markdown_text, table.columns))
+    yield _line("---:" if name in table.numeric else "---" for name in table.columns)
+    for row in table.rows:
+        yield _line(map(markdown_text, row))
+
+
+def _line(cells: "Iterator[str] | tuple[str, ...] | map[str]") -> str:
+    return f"| {' | '.join(cells)} |"
+
 
 REPORTS = "reports"
 """Folder of the reports below the results folder."""

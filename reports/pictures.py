@@ -16,9 +16,8 @@ from typing import Any
 import vl_convert
 
 from editcollapse.fingerprints import digest
-from reports.edit_figures import denominator_figure
-from reports.figures import ROWS, Figure, drawable, specification
-from reports.themes import THEMES, Theme, figure_config
+from reports.edit_charts import denominator_figure
+from reports.figures import ROWS, THEMES, Figure, Theme, drawable, figure_config, specification
 from storage.demo_rows import unpack
 from storage.figures import study_figures
 from storage.findings import find_study

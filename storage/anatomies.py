@@ -5,8 +5,8 @@ from pathlib import Path
 
 import polars as pl
 
-from editcollapse.anatomy_orders import CollapseRule, RomeOutcome
-from editcollapse.orders import ModelOrder
+from editcollapse.study.anatomy_jobs import CollapseRule, RomeOutcome
+from editcollapse.study.jobs import ModelOrder
 from storage.database import open_snapshot, open_store
 from storage.queries import query_text
 

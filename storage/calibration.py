@@ -13,8 +13,8 @@ import duckdb
 from editcollapse import NUMERICS
 from editcollapse.errors import ResultsError
 from editcollapse.fingerprints import digest
-from editcollapse.outcomes import ForecastCalibrationRow
-from editcollapse.verdicts import Thresholds
+from editcollapse.forecast.verdicts import Thresholds
+from editcollapse.rows.study import ForecastCalibrationRow
 from storage.database import SNAPSHOT, open_snapshot
 from storage.queries import query_text
 

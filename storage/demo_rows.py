@@ -13,7 +13,7 @@ import polars as pl
 
 from editcollapse.errors import ResultsError
 from editcollapse.fingerprints import digest_bytes
-from editcollapse.outcomes import NATURAL_KEYS
+from editcollapse.rows.study import NATURAL_KEYS
 from storage.database import SNAPSHOT, open_snapshot
 from storage.rebuild import rebuild
 from storage.rows import ROWS_FOLDER, RowsFile

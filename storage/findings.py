@@ -57,7 +57,7 @@ class StudyFindings:
     denominators: Answer
     """Query ``denominators_by_outcome``."""
     worst: Answer
-    """Query ``worst_edits``."""
+    """Query ``study_run``."""
     comparison: Answer
     """Query ``compare_in_study``; empty with one method and one model."""
     guard: Answer

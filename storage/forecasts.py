@@ -5,10 +5,9 @@ from typing import Any
 
 import polars as pl
 
-from editcollapse.forecast_orders import KnownSetup
-from editcollapse.orders import EditOrder
-from editcollapse.outcomes import ForecastRow, PositionRow
-from editcollapse.tables import rows_of, schema_of
+from editcollapse.rows.frames import rows_of, schema_of
+from editcollapse.rows.study import ForecastRow, PositionRow
+from editcollapse.study.jobs import EditOrder, KnownSetup
 from storage.calibration import published
 from storage.queries import query_text
 

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import duckdb
 
-from editcollapse import once
 from editcollapse.fingerprints import DIGEST_BYTES, digest
+from editcollapse.study import locks
 from storage.rows import ROWS_FOLDER
 
 ARTIFACTS = Path("artifacts")
-MANIFESTS = Path(once.MANIFESTS)
+MANIFESTS = Path(locks.MANIFESTS)
 RECORDS = Path("records")
 """Folder below the results folder where Prefect keeps what each task returned."""
 TEXTS = ARTIFACTS / "texts"

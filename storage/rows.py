@@ -12,8 +12,8 @@ import polars as pl
 
 from editcollapse.errors import ArtifactError, ResultsError, nearest_first
 from editcollapse.fingerprints import DIGEST_BYTES, digest_file
-from editcollapse.outcomes import ROW_TYPES
-from editcollapse.tables import schema_of
+from editcollapse.rows.frames import schema_of
+from editcollapse.rows.study import ROW_TYPES
 
 ROWS_FOLDER = Path("artifacts") / "rows"
 """Where row files live in a results folder: ``<table>/<digest>.parquet``."""
@@ -27,7 +27,7 @@ class RowsFile:
     """A Parquet file with rows of one table."""
 
     table: str
-    """A name of ``outcomes.ROW_TYPES``."""
+    """A name of ``study.ROW_TYPES``."""
     path: Path
     """Absolute, or relative to the results folder."""
     digest: str
@@ -99,7 +99,7 @@ def check_frame(table: str, frame: pl.DataFrame, name: str) -> None:
     """Check that a frame has the columns of a table, each of its type and filled where it must be.
 
     Args:
-        table: a name of ``outcomes.ROW_TYPES``.
+        table: a name of ``study.ROW_TYPES``.
         frame: the rows.
         name: what to call the frame in a message.
 
@@ -118,7 +118,7 @@ def check_frame(table: str, frame: pl.DataFrame, name: str) -> None:
     if faults:
         raise ResultsError(
             f"{name} does not hold rows of table {table}: {'; '.join(faults)}. "
-            "Write it with editcollapse.tables.frame_of."
+            "Write it with editcollapse.rows.frames.frame_of."
         )
 
 

@@ -9,9 +9,9 @@ import logging
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
-from editcollapse.artifacts import unwritable
 from editcollapse.errors import ArtifactError, ResultsError
-from editcollapse.places import Place, is_url
+from editcollapse.study.artifacts import unwritable
+from editcollapse.study.results_folder import Place, is_url
 from storage.database import SNAPSHOT, publish_snapshot
 from storage.rebuild import RebuildReport, rebuild
 from storage.rows import ROWS_FOLDER, RowsFile

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import polars as pl
 
-from editcollapse.orders import template_set_id_of
-from editcollapse.sweep_orders import ModelSweep
-from editcollapse.sweep_reports import LayerVerdicts
+from editcollapse.forecast.verdicts import LayerVerdicts
+from editcollapse.study.jobs import template_set_id_of
+from editcollapse.study.sweep import ModelSweep
 from storage.calibration import published
 from storage.queries import query_text
 

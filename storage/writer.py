@@ -10,8 +10,8 @@ import duckdb
 import polars as pl
 
 from editcollapse.errors import ResultsError
-from editcollapse.outcomes import NATURAL_KEYS
-from editcollapse.tables import schema_of
+from editcollapse.rows.frames import schema_of
+from editcollapse.rows.study import NATURAL_KEYS
 from storage.database import STORE, WAIT_S, open_snapshot, open_store
 from storage.rows import RowsFile, read_rows
 from storage.transactions import message_of, transaction

@@ -1,7 +1,7 @@
 """The GPU tasks of the root-cause study: a layer's keys, and profiles by position."""
 
-from editcollapse.anatomy_orders import AnatomyOrder, EncoderProfilesOrder, ProfilesOrder
-from editcollapse.orders import Manifest
+from editcollapse.study.anatomy_jobs import AnatomyOrder, EncoderProfilesOrder, ProfilesOrder
+from editcollapse.study.jobs import Manifest
 from tasks.units import unit_task
 
 
@@ -12,8 +12,8 @@ from tasks.units import unit_task
 )
 def compare_keys(order: AnatomyOrder) -> Manifest:
     """Return findings, points and vectors of a layer as a manifest."""
-    from editcollapse.anatomy import study_anatomy
-    from editcollapse.once import computed_once
+    from editcollapse.study.locks import computed_once
+    from editcollapse.units.anatomy import study_anatomy
 
     return computed_once(order, lambda: study_anatomy(order))
 
@@ -25,8 +25,8 @@ def compare_keys(order: AnatomyOrder) -> Manifest:
 )
 def position_profiles(order: ProfilesOrder) -> Manifest:
     """Return a model's profiles as a manifest."""
-    from editcollapse.once import computed_once
-    from editcollapse.profiling import profile_model
+    from editcollapse.study.locks import computed_once
+    from editcollapse.units.anatomy import profile_model
 
     return computed_once(order, lambda: profile_model(order))
 
@@ -38,7 +38,7 @@ def position_profiles(order: ProfilesOrder) -> Manifest:
 )
 def encoder_profiles(order: EncoderProfilesOrder) -> Manifest:
     """Return an encoder's profiles as a manifest."""
-    from editcollapse.once import computed_once
-    from editcollapse.profiling import profile_encoder
+    from editcollapse.study.locks import computed_once
+    from editcollapse.units.anatomy import profile_encoder
 
     return computed_once(order, lambda: profile_encoder(order))

@@ -3,15 +3,15 @@
 One process computes a unit, and others that need it wait for it.
 """
 
-from editcollapse.moment_orders import (
+from editcollapse.runtime.environment import reporter
+from editcollapse.study.jobs import (
     CheckpointOrder,
     CorpusOrder,
+    Manifest,
     MomentOrder,
     ProbesOrder,
     ShardOrder,
 )
-from editcollapse.orders import Manifest
-from editcollapse.progress import reporter
 from tasks.units import unit_task
 
 
@@ -22,8 +22,8 @@ from tasks.units import unit_task
 )
 def corpus_shards(order: CorpusOrder) -> Manifest:
     """Return the shards of a corpus as a manifest."""
-    from editcollapse.covariance_units import cut_corpus
-    from editcollapse.once import computed_once
+    from editcollapse.study.locks import computed_once
+    from editcollapse.units.covariance import cut_corpus
 
     what = f"corpus {order.model.spec.name}"
     return computed_once(order, lambda: cut_corpus(order, reporter(what)))
@@ -36,8 +36,8 @@ def corpus_shards(order: CorpusOrder) -> Manifest:
 )
 def shard_sums(order: ShardOrder) -> Manifest:
     """Return the sums of one shard as a manifest."""
-    from editcollapse.covariance_units import sum_shard
-    from editcollapse.once import computed_once
+    from editcollapse.study.locks import computed_once
+    from editcollapse.units.covariance import sum_shard
 
     what = f"covariance {order.model.spec.name}, shard {order.label}"
     return computed_once(order, lambda: sum_shard(order, reporter(what)))
@@ -50,8 +50,8 @@ def shard_sums(order: ShardOrder) -> Manifest:
 )
 def probe_keys(order: ProbesOrder) -> Manifest:
     """Return probe keys as a manifest."""
-    from editcollapse.covariance_units import read_probes
-    from editcollapse.once import computed_once
+    from editcollapse.study.locks import computed_once
+    from editcollapse.units.covariance import read_probes
 
     return computed_once(order, lambda: read_probes(order))
 
@@ -63,8 +63,8 @@ def probe_keys(order: ProbesOrder) -> Manifest:
 )
 def covariance_checkpoint(order: CheckpointOrder) -> Manifest:
     """Return a checkpoint as a manifest."""
-    from editcollapse.covariance_units import read_checkpoint
-    from editcollapse.once import computed_once
+    from editcollapse.study.locks import computed_once
+    from editcollapse.units.covariance import read_checkpoint
 
     return computed_once(order, lambda: read_checkpoint(order))
 
@@ -76,7 +76,7 @@ def covariance_checkpoint(order: CheckpointOrder) -> Manifest:
 )
 def second_moment(order: MomentOrder) -> Manifest:
     """Return a second moment as a manifest; one process computes it, others wait for it."""
-    from editcollapse.merging import prepare_moment
-    from editcollapse.once import computed_once
+    from editcollapse.study.locks import computed_once
+    from editcollapse.units.covariance import prepare_moment
 
     return computed_once(order, lambda: prepare_moment(order))

@@ -1,7 +1,7 @@
 """The GPU task that edits: one v* a request, and every method's update from it."""
 
-from editcollapse.orders import EditOrder, Manifest
-from editcollapse.progress import reporter
+from editcollapse.runtime.environment import reporter
+from editcollapse.study.jobs import EditOrder, Manifest
 from tasks.units import unit_task
 
 
@@ -12,8 +12,8 @@ from tasks.units import unit_task
 )
 def apply_edits(order: EditOrder) -> Manifest:
     """Return a batch of updates as a manifest."""
-    from editcollapse.applying import edit_batch
-    from editcollapse.once import computed_once
+    from editcollapse.study.locks import computed_once
+    from editcollapse.units.edit import edit_batch
 
     what = f"edit {order.model.spec.name}, batch {order.batch_label}"
     return computed_once(order, lambda: edit_batch(order, reporter(what)))

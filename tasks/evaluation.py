@@ -1,7 +1,8 @@
-"""The GPU task that measures a batch of edited models."""
+"""The GPU tasks that measure edited models: perplexity and probes, and text that they write."""
 
-from editcollapse.orders import EvaluateOrder, Manifest
-from editcollapse.progress import reporter
+from editcollapse.runtime.environment import reporter
+from editcollapse.study.generation_jobs import ContinuationOrder
+from editcollapse.study.jobs import EvaluateOrder, Manifest
 from tasks.units import unit_task
 
 
@@ -12,9 +13,23 @@ from tasks.units import unit_task
 )
 def evaluate_edits(order: EvaluateOrder) -> Manifest:
     """Return a batch of measurements as a manifest."""
-    from editcollapse.measuring import evaluate_batch
-    from editcollapse.once import computed_once
+    from editcollapse.study.locks import computed_once
+    from editcollapse.units.evaluate import evaluate_batch
 
     edits = order.edits
     what = f"evaluate {edits.model.spec.name}, batch {edits.batch_label}"
     return computed_once(order, lambda: evaluate_batch(order, reporter(what)))
+
+
+@unit_task(
+    name="continue-texts",
+    run_name="continue {order.label}",
+    description="Write on from the prompts of the most damaging edits, unedited and edited.",
+)
+def continue_edits(order: ContinuationOrder) -> Manifest:
+    """Return the texts before and after some edits as a manifest."""
+    from editcollapse.study.locks import computed_once
+    from editcollapse.units.generate import continue_texts
+
+    what = f"continue {order.label}"
+    return computed_once(order, lambda: continue_texts(order, reporter(what)))

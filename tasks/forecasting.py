@@ -1,7 +1,7 @@
-"""The GPU task that forecasts: keys and bounds of a batch, and no optimisation."""
+"""The GPU tasks that forecast edits, at one layer or at many; nothing is optimised."""
 
-from editcollapse.forecast_orders import ForecastOrder
-from editcollapse.orders import Manifest
+from editcollapse.study.jobs import ForecastOrder, Manifest
+from editcollapse.study.sweep import SweepOrder
 from tasks.units import unit_task
 
 
@@ -12,7 +12,20 @@ from tasks.units import unit_task
 )
 def forecast_edits(order: ForecastOrder) -> Manifest:
     """Return a batch of forecasts as a manifest."""
-    from editcollapse.forecasting import forecast_batch
-    from editcollapse.once import computed_once
+    from editcollapse.study.locks import computed_once
+    from editcollapse.units.forecast import forecast_batch
 
     return computed_once(order, lambda: forecast_batch(order))
+
+
+@unit_task(
+    name="sweep-batch",
+    run_name="sweep {order.label}",
+    description="Read a batch's keys at every layer in one forward; bound every method's updates.",
+)
+def sweep_layers(order: SweepOrder) -> Manifest:
+    """Return a batch of forecasts at every layer as a manifest."""
+    from editcollapse.study.locks import computed_once
+    from editcollapse.units.sweep import sweep_batch
+
+    return computed_once(order, lambda: sweep_batch(order))

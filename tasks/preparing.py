@@ -1,7 +1,7 @@
 """What comes before the edits: context templates and the unedited model."""
 
-from editcollapse.orders import Manifest, TemplatesOrder, UneditedOrder
-from editcollapse.progress import reporter
+from editcollapse.runtime.environment import reporter
+from editcollapse.study.jobs import Manifest, TemplatesOrder, UneditedOrder
 from tasks.units import unit_task
 
 
@@ -12,8 +12,8 @@ from tasks.units import unit_task
 )
 def context_templates(order: TemplatesOrder) -> Manifest:
     """Return a template set as a manifest."""
-    from editcollapse.once import computed_once
-    from editcollapse.preparing import prepare_templates
+    from editcollapse.study.locks import computed_once
+    from editcollapse.units.prepare import prepare_templates
 
     return computed_once(order, lambda: prepare_templates(order))
 
@@ -25,8 +25,8 @@ def context_templates(order: TemplatesOrder) -> Manifest:
 )
 def unedited_model(order: UneditedOrder) -> Manifest:
     """Return the unedited model's perplexity as a manifest."""
-    from editcollapse.once import computed_once
-    from editcollapse.preparing import measure_unedited
+    from editcollapse.study.locks import computed_once
+    from editcollapse.units.prepare import measure_unedited
 
     what = f"unedited {order.model.spec.name}"
     return computed_once(order, lambda: measure_unedited(order, reporter(what)))

@@ -10,8 +10,8 @@ from typing import TypeVar
 from prefect import Task, task
 from prefect.cache_policies import CacheKeyFnPolicy
 
-from editcollapse.orders import Manifest, Order, order_key
-from editcollapse.retrying import DELAYS_S, JITTER, RETRIES, may_pass
+from editcollapse.runtime.retry import DELAYS_S, JITTER, RETRIES, may_pass
+from editcollapse.study.jobs import Manifest, Order, order_key
 
 Asked = TypeVar("Asked", bound=Order)
 

@@ -16,8 +16,8 @@ _AS_TOKENIZER = "tokenizer"
 
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Return the folder of a tiny model by its name in ``tests.science.tiny.VARIANTS``."""
-    from tests.science.tiny import write_model
+    """Return the folder of a tiny model by its name in ``tests.support.tiny.VARIANTS``."""
+    from tests.support.tiny import write_model
 
     root = tmp_path_factory.mktemp("models")
 
@@ -31,8 +31,8 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pat
 @pytest.fixture(scope="session")
 def tiny_model(tiny_folder: Callable[[str], Path]) -> Callable[..., Any]:
     """Return a tiny model, loaded by ``load_model`` from its folder, once an option."""
-    from editcollapse.models import load_model
-    from editcollapse.specs import ModelSpec
+    from editcollapse.config.spec import ModelSpec
+    from editcollapse.models.loading import load_model
 
     loaded: dict[tuple[str, str, str], Any] = {}
 

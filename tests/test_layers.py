@@ -204,7 +204,7 @@ def test_importing_the_science_has_no_effect():
     script = (
         "import logging, random\n"
         "state, handlers = random.getstate(), list(logging.root.handlers)\n"
-        "import editcollapse.applying, editcollapse.measuring, editcollapse.preparing\n"
+        "import editcollapse.units.edit, editcollapse.units.evaluate, editcollapse.units.prepare\n"
         "assert random.getstate() == state\n"
         "assert logging.root.handlers == handlers"
     )

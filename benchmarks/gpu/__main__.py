@@ -18,8 +18,8 @@ from benchmarks.documents import Marks
 from benchmarks.gpu.figures import lines, read_json
 from benchmarks.gpu.parts import PARTS
 from benchmarks.gpu.runner import run_parts
-from editcollapse.devices import best_device
 from editcollapse.errors import EditCollapseError, StudyError
+from editcollapse.runtime.devices import best_device
 
 MARKS = Marks.of("gpu")
 """Where ``--markdown`` writes."""

@@ -1,6 +1,6 @@
 """Attention of one block in a pass of v*, in several ways: which is the fastest, and is it right?
 
-``packed`` is ours (``editcollapse.segment_attention``). The others do the same by torch's kernels:
+``packed`` is ours (``forward.packed_attention``). The others do the same by torch's kernels:
 
 - ``sdpa``: one call for all rows, padded to the widest of their live tokens and the longest of
   their left contexts;

@@ -9,9 +9,8 @@ from torch import Tensor
 
 from benchmarks.gpu.case import GpuCase
 from benchmarks.gpu.measuring import one_group
-from editcollapse.attention import SegmentLeft
-from editcollapse.live import split_rewrites
-from editcollapse.segment_attention import AttentionRule
+from editcollapse.forward.packed_attention import AttentionRule, SegmentLeft
+from editcollapse.forward.suffix import split_rewrites
 
 _ROWS = 200
 """Rows that are compared at most, spread over all."""

@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.nn.attention.flex_attention import create_block_mask, create_mask, flex_attention
 
 from benchmarks.gpu.attention_block import Block
-from editcollapse.entry import overwrite
-from editcollapse.left import UsualLeft
-from editcollapse.segment_attention import attend
+from editcollapse.forward.hooked_layer import overwrite
+from editcollapse.forward.packed_attention import attend
+from editcollapse.forward.suffix import UsualLeft
 
 _ALIGNED = 8
 """torch's kernels copy masks whose rows are no multiple of this."""

@@ -6,7 +6,7 @@ from benchmarks.gpu.case import GpuCase
 from benchmarks.gpu.clock import Clock
 from benchmarks.gpu.measuring import once
 from benchmarks.gpu.reporting import Reporter
-from editcollapse.values import optimise_values
+from editcollapse.rome.values import optimise_values
 
 SIZES = (1, 4, 16, 64, 256)
 _SHORT, _LONG = 2, 4

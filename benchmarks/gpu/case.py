@@ -9,17 +9,16 @@ import torch
 from benchmarks.inputs import random_inputs
 from benchmarks.models import SHAPES, random_model, word_tokenizer, words_of
 from benchmarks.published import Published
-from editcollapse.activations import fuse_activations_
-from editcollapse.architectures import architecture_of, widths_of
-from editcollapse.budgets import Work
-from editcollapse.devices import tokens_per_forward
-from editcollapse.model_files import ModelDigests
-from editcollapse.models import LoadedModel
-from editcollapse.perplexity import EncodedTexts, encode_texts
-from editcollapse.presets import ValueSettings, preset_for
-from editcollapse.rewrites import Rewrite, build_rewrites, pass_groups
-from editcollapse.sites import EditSite
-from editcollapse.tokens import Encoder
+from editcollapse.catalog.architectures import architecture_of, widths_of
+from editcollapse.catalog.presets import ValueSettings, preset_for
+from editcollapse.evaluation.perplexity import EncodedTexts, encode_texts
+from editcollapse.forward.hooked_layer import EditSite
+from editcollapse.forward.rewrites import Rewrite, build_rewrites, pass_groups
+from editcollapse.models.files import ModelDigests
+from editcollapse.models.loading import LoadedModel, fuse_activations_
+from editcollapse.models.tokenization import Encoder
+from editcollapse.runtime.devices import tokens_per_forward
+from editcollapse.runtime.memory import Work
 
 TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 

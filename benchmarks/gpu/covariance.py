@@ -13,10 +13,8 @@ from benchmarks.gpu.floor import Speeds, covariance_floor
 from benchmarks.gpu.measuring import once
 from benchmarks.gpu.memory import peak_figures, say_peak
 from benchmarks.gpu.reporting import Reporter
-from editcollapse.moments import SecondMoment
-from editcollapse.shards import Shard, budgeted_rows, cut
-from editcollapse.summing import sum_keys
-from editcollapse.sums import MomentSum
+from editcollapse.covariance.second_moment import MomentSum, SecondMoment, sum_keys
+from editcollapse.covariance.shards import Shard, budgeted_rows, cut
 
 FIGURES = (
     ("covariance, reference", "tokens/s"),

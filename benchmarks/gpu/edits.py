@@ -13,12 +13,12 @@ from benchmarks.gpu.floor import Speeds, perplexity_floor, values_floor
 from benchmarks.gpu.measuring import Once, once
 from benchmarks.gpu.memory import largest_forward, peak_figures, say_peak
 from benchmarks.gpu.reporting import Reporter
-from editcollapse.methods import method_of
-from editcollapse.moments import MomentSolver
-from editcollapse.perplexity import text_nll
-from editcollapse.rewrites import Rewrite
-from editcollapse.updates import RankOneUpdates, rank_one_updates
-from editcollapse.values import TargetValues, optimise_values
+from editcollapse.catalog.methods import method_of
+from editcollapse.covariance.second_moment import MomentSolver
+from editcollapse.evaluation.perplexity import text_nll
+from editcollapse.forward.rewrites import Rewrite
+from editcollapse.rome.updates import RankOneUpdates, rank_one_updates
+from editcollapse.rome.values import TargetValues, optimise_values
 
 METHODS = ("rome", "c_rome", "p_rome", "v_relative")
 COUNTERFACT = 21_919

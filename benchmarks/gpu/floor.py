@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from benchmarks.machine import product_rate, timed
-from editcollapse.models import LoadedModel
-from editcollapse.rewrites import Rewrite
+from editcollapse.forward.rewrites import Rewrite
+from editcollapse.models.loading import LoadedModel
 
 _PRODUCT = {"cpu": 1024}
 _ACCELERATOR_PRODUCT = 8192

@@ -1,7 +1,7 @@
 """One pass of v* in several ways: do CUDA graphs or torch.compile pay?
 
 A pass is the loss of a batch of edits with its gradient, the loss's terms on the CPU, and a step of
-Adam (``editcollapse.values``), while all edits are active.
+Adam (``editcollapse.rome.values``), while all edits are active.
 
 - ``eager`` is what ``optimise_values`` does: it reads the terms before it asks for the gradient;
 - ``read late`` asks for the gradient first, so that an accelerator waits once and not twice;

@@ -17,10 +17,10 @@ from benchmarks.gpu.case import GpuCase
 from benchmarks.gpu.measuring import one_group
 from benchmarks.gpu.reporting import NotHereError
 from benchmarks.machine import settle
-from editcollapse import attention
-from editcollapse.live import split_rewrites
-from editcollapse.models import LoadedModel, widened
-from editcollapse.objective import Objective
+from editcollapse.forward import packed_attention
+from editcollapse.forward.suffix import split_rewrites
+from editcollapse.models.loading import LoadedModel, widened
+from editcollapse.rome.value_loss import Objective
 
 _WARM_UPS = 3
 _START = 0.5
@@ -94,7 +94,7 @@ def compiled(loop: Loop, delta: Tensor) -> Iterator[Callable[[], Found]]:
     backend = "inductor" if loop.device.type == "cuda" else "aot_eager"
     # Attention writes into buffers and knows of segments: torch.compile goes around it.
     aside: Any = torch.compiler.disable
-    whole = mock.patch.object(attention, "_attend", aside(attention._attend))  # noqa: SLF001
+    whole = mock.patch.object(packed_attention, "_attend", aside(packed_attention._attend))  # noqa: SLF001
     with whole, warnings.catch_warnings(action="ignore"):  # torch.compile reads .grad of anything
         try:
             for block in blocks:

@@ -10,7 +10,7 @@ from torch.profiler import ProfilerActivity, profile
 from benchmarks.gpu.case import GpuCase
 from benchmarks.machine import settle, timed
 from benchmarks.results import Spread
-from editcollapse.rewrites import Rewrite
+from editcollapse.forward.rewrites import Rewrite
 
 _ALLOWED = 1e-3
 """Relative, of float32."""

@@ -2,8 +2,8 @@
 
 from benchmarks.gpu.case import GpuCase
 from benchmarks.gpu.reporting import Reporter
-from editcollapse.budgets import Work, forward_bytes
-from editcollapse.perplexity import EncodedTexts
+from editcollapse.evaluation.perplexity import EncodedTexts
+from editcollapse.runtime.memory import Work, forward_bytes
 
 _NAMES: dict[Work, str] = {"values": "v*", "evaluation": "perplexity", "moment": "covariance"}
 _GIB = 1 << 30

@@ -9,9 +9,9 @@ from torch.profiler import ProfilerActivity, profile
 from benchmarks.gpu.case import GpuCase
 from benchmarks.gpu.reporting import Reporter
 from benchmarks.machine import timed
-from editcollapse.perplexity import text_nll
-from editcollapse.updates import RankOneUpdates
-from editcollapse.values import optimise_values
+from editcollapse.evaluation.perplexity import text_nll
+from editcollapse.rome.updates import RankOneUpdates
+from editcollapse.rome.values import optimise_values
 
 _PASSES = 4
 _TOP = 8

@@ -19,7 +19,7 @@ from benchmarks.gpu.figures import FigureFile
 from benchmarks.gpu.inner_loop_ways import WAYS
 from benchmarks.gpu.reporting import Reporter
 from benchmarks.gpu.shape import measure_shape
-from editcollapse.precision import float32_products
+from editcollapse.runtime.precision import float32_products
 
 ROOT = Path(__file__).resolve().parents[2]
 _COMPILE_S = 15.0

@@ -7,7 +7,7 @@ from typing import TypeVar
 import torch
 
 from benchmarks.gpu.figures import Figure, FigureFile
-from editcollapse.devices import release
+from editcollapse.runtime.devices import release
 
 Found = TypeVar("Found")
 _LONGEST = 200

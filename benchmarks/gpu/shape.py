@@ -9,7 +9,7 @@ from benchmarks.gpu.figures import FigureFile
 from benchmarks.gpu.floor import measure_speeds
 from benchmarks.gpu.memory import peak_figures
 from benchmarks.gpu.reporting import Reporter
-from editcollapse.precision import float32_products
+from editcollapse.runtime.precision import float32_products
 
 _SHARE_FOR_COVARIANCE = 0.25
 _SHARE_FOR_EDITS = 0.75

@@ -6,6 +6,7 @@ evaluate/evaluate.py: each share is a number, or in later versions a list of num
 
 from typing import Any
 
+from editcollapse.data.records import Record, RecordError, case_id_of, required
 from editcollapse.foreign_fields import (
     ForeignRequest,
     inner,
@@ -17,7 +18,6 @@ from editcollapse.foreign_fields import (
     sentence,
 )
 from editcollapse.imported_outcomes import ImportedEditRow
-from editcollapse.record_fields import Record, RecordError, case_id_of, required
 
 _SHARE = "_acc"
 

@@ -4,8 +4,7 @@ import dataclasses
 import math
 from typing import Any
 
-from editcollapse.record_fields import Record, RecordError, describe, required, text
-from editcollapse.request_fields import MAX_CHARACTERS
+from editcollapse.data.records import MAX_CHARACTERS, Record, RecordError, describe, required, text
 
 _NOT_GIVEN = "<|endoftext|>"
 """What both programs write where the old object is not known."""

@@ -7,13 +7,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+from editcollapse.data.records import (
+    ParsedRecord,
+    RecordError,
+    parse_json,
+    read_json_records,
+    shorten,
+    value_of,
+)
 from editcollapse.easyedit_results import easyedit_rows
 from editcollapse.errors import DatasetError
 from editcollapse.fingerprints import digest, digest_bytes
 from editcollapse.imported_outcomes import ImportedEditRow, ImportedRejectionRow, ImportedRunRow
-from editcollapse.json_files import ParsedRecord, parse_json, read_json_records
 from editcollapse.memit_results import memit_rows
-from editcollapse.record_fields import RecordError, shorten, value_of
 
 Format = Literal["memit", "easyedit"]
 FORMATS: tuple[Format, ...] = ("memit", "easyedit")

@@ -7,6 +7,8 @@ mean NLLs of both targets for each prompt) and summarize.py (the scores made of 
 import math
 from typing import Any
 
+from editcollapse.data.records import Record, RecordError, case_id_of, required
+from editcollapse.data.requests import SLOT
 from editcollapse.foreign_fields import (
     ForeignRequest,
     inner,
@@ -19,8 +21,6 @@ from editcollapse.foreign_fields import (
     sentence,
 )
 from editcollapse.imported_outcomes import ImportedEditRow
-from editcollapse.record_fields import Record, RecordError, case_id_of, required
-from editcollapse.requests import SLOT
 
 _KINDS = ("rewrite", "paraphrase", "neighborhood")
 _Nlls = list[tuple[float, float]]

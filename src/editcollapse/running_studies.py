@@ -13,8 +13,8 @@ from pathlib import Path
 
 import filelock
 
-from editcollapse.artifacts import unwritable
-from editcollapse.places import LOCKS
+from editcollapse.study.artifacts import unwritable
+from editcollapse.study.results_folder import LOCKS
 
 RUNNING = Path(LOCKS) / "studies"
 """Folder of these locks below the results folder."""

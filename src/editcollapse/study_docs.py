@@ -7,19 +7,19 @@ from pathlib import Path
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from editcollapse import guard_specs, specs
+from editcollapse.config import spec
 
 PAGE = Path("docs") / "studies.md"
 _TABLES: tuple[tuple[str, type[BaseModel]], ...] = (
-    ("top of the file", specs.StudySpec),
-    ("[[models]]", specs.ModelSpec),
-    ("[dataset]", specs.DatasetSpec),
-    ("[templates]", specs.TemplateSpec),
-    ("[covariance]", specs.CovarianceSpec),
-    ("[value], or [models.value] below a model", specs.ValueSpec),
-    ("[evaluation]", specs.EvaluationSpec),
-    ("[guard]", guard_specs.GuardSpec),
-    ("[runner]", specs.RunnerSpec),
+    ("top of the file", spec.StudySpec),
+    ("[[models]]", spec.ModelSpec),
+    ("[dataset]", spec.DatasetSpec),
+    ("[templates]", spec.TemplateSpec),
+    ("[covariance]", spec.CovarianceSpec),
+    ("[value], or [models.value] below a model", spec.ValueSpec),
+    ("[evaluation]", spec.EvaluationSpec),
+    ("[guard]", spec.GuardSpec),
+    ("[runner]", spec.RunnerSpec),
 )
 _HEAD = """# The study file
 
@@ -40,10 +40,10 @@ def page() -> str:
 
 
 def _lines() -> Iterator[str]:
-    for title, spec in _TABLES:
+    for title, table in _TABLES:
         yield f"## {title}\n"
         yield "| field | default | meaning |\n|---|---|---|"
-        for name, field in spec.model_fields.items():
+        for name, field in table.model_fields.items():
             nested = isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
             if field.is_required():
                 default = "required"

@@ -1,4 +1,4 @@
--- Tables of the results database: one for each row type of editcollapse.outcomes, and two of our own.
+-- Tables of the results database: one for each row type of editcollapse.rows.study, and two of our own.
 -- inf and nan are measurements and are kept; NULL means not measured. Never edited after release:
 -- a change is a new numbered file. No foreign keys: rows arrive in any order.
 

@@ -11,11 +11,11 @@ from transformers import AutoTokenizer
 
 from benchmarks import inputs
 from benchmarks.models import SHAPES, word_tokenizer, words_of, write_model
-from editcollapse.datasets import read_requests
+from editcollapse.data.datasets import read_requests
 from editcollapse.errors import DatasetError, ModelError
-from editcollapse.model_files import locate_model
-from editcollapse.rewrites import build_rewrites
-from editcollapse.tokens import Encoder
+from editcollapse.forward.rewrites import build_rewrites
+from editcollapse.models.files import locate_model
+from editcollapse.models.tokenization import Encoder
 
 N_REQUESTS = 400
 

@@ -9,15 +9,15 @@ import torch
 
 from benchmarks import reference, reference_measures
 from benchmarks.published import Published
-from editcollapse.editing import written_into_weights
-from editcollapse.methods import METHODS
-from editcollapse.moments import MomentSolver, measure_moment
-from editcollapse.perplexity import encode_texts, perplexities, text_nll
-from editcollapse.rewrites import build_rewrites
-from editcollapse.sites import EditSite
-from editcollapse.updates import rank_one_updates
-from editcollapse.values import optimise_values
-from tests.science.cases import (
+from editcollapse.catalog.methods import METHODS
+from editcollapse.covariance.second_moment import MomentSolver, measure_moment
+from editcollapse.evaluation.perplexity import encode_texts, perplexities, text_nll
+from editcollapse.forward.hooked_layer import EditSite
+from editcollapse.forward.rewrites import build_rewrites
+from editcollapse.rome.edited_model import written_into_weights
+from editcollapse.rome.updates import rank_one_updates
+from editcollapse.rome.values import optimise_values
+from tests.support.cases import (
     LAYER,
     REQUESTS,
     TEMPLATES,

@@ -8,13 +8,13 @@ import time
 import polars as pl
 import pytest
 
-from editcollapse.anatomy_orders import CollapseRule
-from editcollapse.study_files import read_study
+from editcollapse.config.study_file import read_study
+from editcollapse.study.anatomy_jobs import CollapseRule
 from flows.__main__ import USER_ERROR, main
 from storage.anatomies import anatomy_findings
 from storage.queries import ask
-from tests.flows.running import units_computed
-from tests.flows.small_study import fact, write_study, write_toml
+from tests.support.flow_runs import units_computed
+from tests.support.small_study import fact, write_study, write_toml
 
 _N = 12
 _SUBJECTS = ("Mira", "Oslo", "Quill", "Vane", "Arden", "Tarn")

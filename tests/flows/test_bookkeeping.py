@@ -2,10 +2,10 @@
 
 import pytest
 
-from editcollapse.artifacts import ArtifactRef
 from editcollapse.errors import ResultsError
-from flows import bookkeeping
-from flows.bookkeeping import RowsToRecord
+from editcollapse.study.artifacts import ArtifactRef
+from flows.run import row_buffer
+from flows.run.row_buffer import RowsToRecord
 
 
 class Clock:
@@ -27,8 +27,8 @@ def ref(name):
 def clock(monkeypatch):
     """Return the clock that bookkeeping reads; no database has anything."""
     clock = Clock()
-    monkeypatch.setattr(bookkeeping, "time", clock)
-    monkeypatch.setattr(bookkeeping, "is_recorded", lambda _: False)
+    monkeypatch.setattr(row_buffer, "time", clock)
+    monkeypatch.setattr(row_buffer, "is_recorded", lambda _: False)
     return clock
 
 
@@ -74,7 +74,7 @@ def test_rows_that_cannot_be_entered_wait_on(clock, tmp_path):
 
 def test_rows_that_the_database_has_start_no_task(clock, tmp_path, monkeypatch):
     """A cached study enters nothing."""
-    monkeypatch.setattr(bookkeeping, "is_recorded", lambda _: True)
+    monkeypatch.setattr(row_buffer, "is_recorded", lambda _: True)
     rows = RowsToRecord(str(tmp_path), lambda *_: pytest.fail("entered"))
     rows.add([ref("a")])
     rows.enter()

@@ -1,7 +1,7 @@
 """The second run of a study computes nothing."""
 
-from tests.flows.running import assert_equal_tables, records, tables, units_computed
-from tests.flows.small_study import N_BATCHES, N_EDITS, N_SHARDS
+from tests.support.flow_runs import assert_equal_tables, records, tables, units_computed
+from tests.support.small_study import N_BATCHES, N_EDITS, N_SHARDS
 
 BEFORE_THE_MERGE = {
     "corpus tiny",

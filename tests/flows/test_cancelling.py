@@ -2,9 +2,9 @@
 
 import pytest
 
-from editcollapse.progress import OVERALL, listening
-from editcollapse.study_files import read_study
-from tests.flows.running import assert_equal_tables, units_computed
+from editcollapse.config.study_file import read_study
+from editcollapse.runtime.environment import OVERALL, listening
+from tests.support.flow_runs import assert_equal_tables, units_computed
 
 _CANCEL_AFTER = 9
 """Units: the preparation, and the first batch."""
@@ -73,8 +73,8 @@ def test_unit_is_tried_again_after_what_may_pass(study, backend, tmp_path, monke
     from prefect import flow
 
     from editcollapse.errors import DatasetError, DeviceMemoryError
-    from editcollapse.orders import Manifest
-    from editcollapse.planning import plan_study
+    from editcollapse.study.jobs import Manifest
+    from editcollapse.study.plan import plan_study
     from tasks.units import unit_task
 
     tried = []

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.flows.clusters import dask_cluster, make_worker_python, ray_cluster, run_on
-from tests.flows.running import assert_equal_tables, units_computed
+from tests.support.clusters import dask_cluster, make_worker_python, ray_cluster, run_on
+from tests.support.flow_runs import assert_equal_tables, units_computed
 
 pytestmark = pytest.mark.server
 

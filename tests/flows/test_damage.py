@@ -6,8 +6,8 @@ import pytest
 
 from editcollapse.errors import ResultsError
 from flows.__main__ import main
-from tests.flows.running import assert_equal_tables, records, units_computed
-from tests.flows.small_study import N_BATCHES
+from tests.support.flow_runs import assert_equal_tables, records, units_computed
+from tests.support.small_study import N_BATCHES
 
 
 def _delete(path):

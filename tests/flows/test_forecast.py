@@ -5,11 +5,11 @@ import shutil
 
 import pytest
 
-from editcollapse.study_files import read_study
+from editcollapse.config.study_file import read_study
 from flows.__main__ import USER_ERROR, main
 from storage.queries import ask
-from tests.flows.running import records, units_computed
-from tests.flows.small_study import METHODS, N_BATCHES, N_REQUESTS, N_SHARDS
+from tests.support.flow_runs import records, units_computed
+from tests.support.small_study import METHODS, N_BATCHES, N_REQUESTS, N_SHARDS
 
 _KINDS = {
     "templates": 1,

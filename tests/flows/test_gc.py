@@ -9,8 +9,8 @@ import pytest
 
 from editcollapse.running_studies import running_study
 from flows.__main__ import USER_ERROR, main
-from tests.flows.running import assert_equal_tables
-from tests.flows.small_study import N_BATCHES
+from tests.support.flow_runs import assert_equal_tables
+from tests.support.small_study import N_BATCHES
 
 _DAYS_AGO = time.time() - 10 * 86400
 

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from editcollapse.guarding import MAX_TRIED
-from editcollapse.planning import plan_study
-from editcollapse.specs import EvaluationSpec
-from editcollapse.study_files import read_study
+from editcollapse.config.spec import EvaluationSpec
+from editcollapse.config.study_file import read_study
+from editcollapse.forecast.guard import MAX_TRIED
+from editcollapse.study.plan import plan_study
 from flows.__main__ import main
 from storage.queries import ask
-from tests.flows.running import records, units_computed
-from tests.flows.small_study import N_REQUESTS, write_toml
+from tests.support.flow_runs import records, units_computed
+from tests.support.small_study import N_REQUESTS, write_toml
 
 _ROOT = Path(__file__).parents[2]
 _METHODS = ("rome", "c_rome")
@@ -246,7 +246,7 @@ def test_guard_is_part_of_the_study_and_absence_is_not(study, tmp_path):
 
 def test_thresholds_are_those_of_the_models_calibration(refused, study, tmp_path, capsys):
     """Without thresholds of its own the guard acts by the newest calibration; its id is told."""
-    from flows.guarded_plan import plan_guarded
+    from flows.run.guard_steps import plan_guarded
 
     _, results, _ = refused
     copy = shutil.copytree(results, tmp_path / "results", copy_function=shutil.copy2)

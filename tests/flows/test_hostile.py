@@ -7,13 +7,12 @@ import pytest
 from markdown_it import MarkdownIt
 
 from flows.__main__ import main
-from reports.markdown import report_markdown
-from reports.page import report_html
+from reports.page import report_html, report_markdown
 from storage.figures import study_figures
 from storage.findings import findings
-from tests.flows.hostile import ADDRESS, ATTACKS, N_UNUSABLE, write_hostile
-from tests.flows.small_study import N_REQUESTS
 from tests.flows.test_report import Page, page_of
+from tests.support.hostile import ADDRESS, ATTACKS, N_UNUSABLE, write_hostile
+from tests.support.small_study import N_REQUESTS
 
 _MARKDOWN = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
 _MARKUP = {"link_open", "image", "html_inline", "html_block", "code_inline", "em_open"}

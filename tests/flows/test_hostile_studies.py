@@ -8,7 +8,7 @@ import pytest
 
 from flows.__main__ import main
 from storage.queries import ask
-from tests.flows.small_study import fact, write_toml
+from tests.support.small_study import fact, write_toml
 
 TEXTS = [
     "'; drop table edits; --",

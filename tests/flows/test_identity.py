@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from editcollapse.planning import plan_study
-from editcollapse.study_files import read_study
+from editcollapse.config.study_file import read_study
+from editcollapse.study.plan import plan_study
 from storage.queries import ask
-from tests.flows.running import assert_equal_tables
-from tests.flows.small_study import write_study
+from tests.support.flow_runs import assert_equal_tables
+from tests.support.small_study import write_study
 
 _IDS = (
     "select study_id from studies order by all",

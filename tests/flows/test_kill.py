@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.flows.running import (
+from tests.support.flow_runs import (
     REPOSITORY,
     assert_equal_tables,
     command,
@@ -24,7 +24,7 @@ from tests.flows.running import (
     run_command,
     units_computed,
 )
-from tests.flows.small_study import N_BATCHES
+from tests.support.small_study import N_BATCHES
 
 pytestmark = pytest.mark.server
 _WAIT_S = 120.0

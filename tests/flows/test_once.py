@@ -9,15 +9,14 @@ import threading
 import filelock
 import pytest
 
+from editcollapse.config.study_file import read_study
 from editcollapse.errors import ResultsError
-from editcollapse.once import MANIFESTS, computed_once
-from editcollapse.orders import Manifest
-from editcollapse.passes import MomentPass
-from editcollapse.places import LOCKS
-from editcollapse.planning import plan_study
-from editcollapse.study_files import read_study
-from tests.flows.running import REPOSITORY, environment, units_computed
-from tests.flows.small_study import N_SHARDS
+from editcollapse.study.jobs import Manifest
+from editcollapse.study.locks import MANIFESTS, computed_once
+from editcollapse.study.plan import MomentPass, plan_study
+from editcollapse.study.results_folder import LOCKS
+from tests.support.flow_runs import REPOSITORY, environment, units_computed
+from tests.support.small_study import N_SHARDS
 
 _WAIT_S = 60.0
 _WORKER = """

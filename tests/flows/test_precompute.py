@@ -4,10 +4,10 @@ import shutil
 
 import pytest
 
-from editcollapse.study_files import read_study
+from editcollapse.config.study_file import read_study
 from storage.queries import ask
-from tests.flows.running import records, units_computed
-from tests.flows.small_study import N_SHARDS
+from tests.support.flow_runs import records, units_computed
+from tests.support.small_study import N_SHARDS
 
 _KINDS = {"templates": 1, "corpus": 1, "shard": N_SHARDS, "probes": 1, "covariance": 1}
 """Records that a night leaves, by kind."""

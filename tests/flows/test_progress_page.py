@@ -6,10 +6,10 @@ from uuid import UUID
 
 import pytest
 
-from editcollapse.progress import OVERALL, reporter
+from editcollapse.runtime.environment import OVERALL, reporter
 from flows import progress_page
 from flows.progress_page import shown_progress
-from tests.flows.running import artifact
+from tests.support.flow_runs import artifact
 
 
 @pytest.fixture

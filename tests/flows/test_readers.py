@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from storage.queries import ask
-from tests.flows.small_study import METHODS, N_EDITS, write_toml
+from tests.support.small_study import METHODS, N_EDITS, write_toml
 
 _READER = """
 import sys, duckdb

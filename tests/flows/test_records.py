@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from flows.records import RECORDS, remove_foreign_record
-from tests.flows.running import assert_equal_tables
+from tests.support.flow_runs import assert_equal_tables
 
 
 class _Canary:

@@ -4,14 +4,14 @@ import json
 
 import pytest
 
+from editcollapse.config.spec import EvaluationSpec
+from editcollapse.config.study_file import read_study
 from editcollapse.errors import ResultsError
-from editcollapse.once import MANIFESTS, left_behind
-from editcollapse.specs import EvaluationSpec
-from editcollapse.study_files import read_study
+from editcollapse.study.locks import MANIFESTS, left_behind
 from flows.__main__ import USER_ERROR, main
 from storage.queries import ask
-from tests.flows.running import records, tables, units_computed
-from tests.flows.small_study import N_BATCHES, N_EDITS, write_toml
+from tests.support.flow_runs import records, tables, units_computed
+from tests.support.small_study import N_BATCHES, N_EDITS, write_toml
 
 
 @pytest.fixture(scope="module")

@@ -8,14 +8,14 @@ from html.parser import HTMLParser
 import pytest
 
 from editcollapse.errors import StudyError
-from editcollapse.places import place_of
+from editcollapse.study.results_folder import place_of
 from flows.__main__ import USER_ERROR, main
 from flows.report_flow import report
 from flows.run_page import REPORTS_URL, report_link
 from reports.page import has_report
 from storage.queries import ask
-from tests.flows.running import artifact
-from tests.flows.small_study import N_EDITS, N_REQUESTS, NOTE
+from tests.support.flow_runs import artifact
+from tests.support.small_study import N_EDITS, N_REQUESTS, NOTE
 
 SHOWN = ("findings", "incidence", "report")
 """Artifacts on the page of a study's run, beside its progress."""

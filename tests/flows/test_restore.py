@@ -3,8 +3,8 @@
 import pytest
 
 from flows.__main__ import USER_ERROR, main
-from tests.flows.running import assert_equal_tables
-from tests.flows.small_study import N_BATCHES
+from tests.support.flow_runs import assert_equal_tables
+from tests.support.small_study import N_BATCHES
 
 
 def _restored(first_run, tmp_path, *options):

@@ -4,9 +4,9 @@ import dataclasses
 
 import pytest
 
-from editcollapse.orders import RecordOrder
-from editcollapse.study_files import read_study
-from tests.flows.running import sub_flow_runs
+from editcollapse.config.study_file import read_study
+from editcollapse.study.jobs import RecordOrder
+from tests.support.flow_runs import sub_flow_runs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +68,7 @@ def test_task_has_no_tags_of_its_flow(backend, workers):
     from prefect.context import TaskRunContext
     from prefect.task_runners import ThreadPoolTaskRunner
 
-    from flows.running import started
+    from flows.run.submit import started
 
     @task(tags=["gpu"])
     def own_tags(order):

@@ -4,13 +4,13 @@ import sys
 
 import pytest
 
+from editcollapse.config.spec import RunnerSpec
+from editcollapse.config.study_file import read_study
 from editcollapse.errors import StudyError
-from editcollapse.planning import plan_study
-from editcollapse.specs import RunnerSpec
-from editcollapse.study_files import read_study
-from editcollapse.study_rows import study_rows
-from flows.runners import task_runner_of
-from tests.flows.small_study import write_toml
+from editcollapse.study.plan import plan_study
+from editcollapse.study.study_rows import study_rows
+from flows.run.submit import task_runner_of
+from tests.support.small_study import write_toml
 
 _KINDS = {
     "thread": "prefect.task_runners.ThreadPoolTaskRunner",

@@ -16,7 +16,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from tests.flows.running import REPOSITORY, assert_equal_tables, command, environment
+from tests.support.flow_runs import REPOSITORY, assert_equal_tables, command, environment
 
 pytestmark = pytest.mark.server
 _WAIT_S = 300

@@ -9,17 +9,16 @@ import polars as pl
 import pytest
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from editcollapse.covariance_units import cut_corpus
-from editcollapse.once import MANIFESTS
-from editcollapse.passes import MomentPass
-from editcollapse.places import LOCKS
-from editcollapse.planning import plan_study
-from editcollapse.study_files import read_study
+from editcollapse.config.study_file import read_study
+from editcollapse.study.locks import MANIFESTS
+from editcollapse.study.plan import MomentPass, plan_study
+from editcollapse.study.results_folder import LOCKS
+from editcollapse.units.covariance import cut_corpus
 from flows.__main__ import main
 from flows.study import collapse_study
 from storage.queries import ask
-from tests.flows.running import assert_equal_tables, units_computed
-from tests.flows.small_study import N_REQUESTS, N_SHARDS, write_toml
+from tests.support.flow_runs import assert_equal_tables, units_computed
+from tests.support.small_study import N_REQUESTS, N_SHARDS, write_toml
 
 _WAIT_S = 60.0
 _SECOND_ENTRY = '[[models]]\nname = "lower"\nsource = "model"\nlayer = 0\n'

@@ -124,7 +124,7 @@ def test_logging_level_is_a_name():
         ),
         ("prefect.task_runs", "Task run failed", KeyError("ours"), True),
         ("prefect.task_runs", "Retrying", None, True),
-        ("flows.study_run", "computing again", None, True),
+        ("flows.run.study_run", "computing again", None, True),
     ],
 )
 def test_terminal_leaves_out_what_the_last_line_says(logger, message, error, news):

@@ -7,14 +7,14 @@ import subprocess
 import pytest
 
 from storage.queries import ask
-from tests.flows.running import (
+from tests.support.flow_runs import (
     REPOSITORY,
     assert_equal_tables,
     command,
     environment,
     units_computed,
 )
-from tests.flows.small_study import write_toml
+from tests.support.small_study import write_toml
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
 _WAIT_S = 300

@@ -6,14 +6,14 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from editcollapse.applying import stored_updates
-from editcollapse.artifacts import ArtifactRef, ArtifactStore
-from editcollapse.continuation_orders import N_NEW_TOKENS, MostDamaging
+from editcollapse.study.artifacts import ArtifactRef, ArtifactStore
+from editcollapse.study.generation_jobs import N_NEW_TOKENS, MostDamaging
+from editcollapse.units.edit import stored_updates
 from flows.__main__ import main
 from storage.findings import findings
 from storage.queries import ask
-from tests.flows.running import records
-from tests.flows.small_study import START
+from tests.support.flow_runs import records
+from tests.support.small_study import START
 
 N_WORST = 10
 LAYER = 1
@@ -92,7 +92,7 @@ def test_plan_counts_the_texts(place, first_run, study, tmp_path, capsys):
 
 def test_model_without_edits_has_no_texts(first_run):
     """Where a model took no request, the unit is counted out and nothing is computed."""
-    from flows.worst_edits import continue_worst
+    from flows.run.study_run import continue_worst
 
     counted = []
     run = SimpleNamespace(expect=counted.append)  # it computes nothing

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from editcollapse.models import LoadedModel, load_model
-from editcollapse.precision import float32_products
+from editcollapse.models.loading import LoadedModel, load_model
+from editcollapse.runtime.precision import float32_products
 from tests.gpu.emulated import emulated_accelerator
 from tests.gpu.expected import Expected, expected_of
-from tests.science.tiny import VARIANTS, write_model
+from tests.support.tiny import VARIANTS, write_model
 
 DEMO_MODELS = Path(__file__).resolve().parents[2] / "demo" / "models"
 

@@ -7,9 +7,9 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from editcollapse.models import LoadedModel
-from tests.science import reference
-from tests.science.cases import (
+from editcollapse.models.loading import LoadedModel
+from tests.support import reference
+from tests.support.cases import (
     REQUESTS,
     TEMPLATES,
     TEXTS,

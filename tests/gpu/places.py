@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from editcollapse.models import LoadedModel
-from tests.science.tiny import VARIANTS
+from editcollapse.models.loading import LoadedModel
+from tests.support.tiny import VARIANTS
 
 SOME = ("gpt2", "gptj", "llama", "gemma2")
 """Families unlike each other, for the default tests: packed attention and the family's own, a gate

@@ -3,15 +3,15 @@
 import pytest
 import torch
 
-from editcollapse import live as live_module
-from editcollapse.live import split_rewrites
-from editcollapse.objective import Objective
-from editcollapse.rewrites import build_rewrites
-from editcollapse.sites import EditSite
+from editcollapse.forward import suffix as live_module
+from editcollapse.forward.hooked_layer import EditSite
+from editcollapse.forward.rewrites import build_rewrites
+from editcollapse.forward.suffix import split_rewrites
+from editcollapse.rome.value_loss import Objective
 from tests.gpu.expected import VALUES
 from tests.gpu.places import everywhere, on_device
-from tests.science.cases import LAYER, REQUESTS, TEMPLATES, distance
-from tests.science.tiny import VARIANTS
+from tests.support.cases import LAYER, REQUESTS, TEMPLATES, distance
+from tests.support.tiny import VARIANTS
 
 PACKED = tuple(name for name in VARIANTS if name not in {"gptj", "gpt_neo"})
 """Families whose attention goes through transformers' interface."""

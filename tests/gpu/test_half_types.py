@@ -4,23 +4,23 @@ import pytest
 import torch
 
 from benchmarks.inputs import DEMO
-from editcollapse.bounds import KeyFacts, LayerGeometry, update_bounds
-from editcollapse.datasets import read_requests
-from editcollapse.keys import read_keys
-from editcollapse.methods import METHODS
-from editcollapse.moments import MomentSolver, measure_moment
-from editcollapse.perplexity import encode_texts, perplexities, text_nll
-from editcollapse.presets import ValueSettings
-from editcollapse.rewrites import build_rewrites
-from editcollapse.sites import EditSite
-from editcollapse.texts import read_texts
-from editcollapse.updates import no_update, rank_one_updates
-from editcollapse.values import optimise_values
-from editcollapse.verdicts import STUDY_FILE, Thresholds, verdict_of
+from editcollapse.catalog.methods import METHODS
+from editcollapse.catalog.presets import ValueSettings
+from editcollapse.covariance.second_moment import MomentSolver, measure_moment
+from editcollapse.data.datasets import read_requests
+from editcollapse.data.texts import read_texts
+from editcollapse.evaluation.perplexity import encode_texts, perplexities, text_nll
+from editcollapse.forecast.bounds import KeyFacts, LayerGeometry, update_bounds
+from editcollapse.forecast.verdicts import STUDY_FILE, Thresholds, verdict_of
+from editcollapse.forward.hooked_layer import EditSite
+from editcollapse.forward.keys import read_keys
+from editcollapse.forward.rewrites import build_rewrites
+from editcollapse.rome.updates import no_update, rank_one_updates
+from editcollapse.rome.values import optimise_values
 from tests.gpu import places
 from tests.gpu.expected import VALUES
 from tests.gpu.places import all_families_two_emulated, everywhere, on_device
-from tests.science.cases import LAYER, REQUESTS, TEMPLATES, some_moment
+from tests.support.cases import LAYER, REQUESTS, TEMPLATES, some_moment
 
 _DAMAGED_AT = 1.2
 """Times the unedited model's perplexity: with four templates ROME's first-token edits come to 1.3

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from editcollapse.devices import best_device, free_bytes, physical_name, tokens_per_forward
-from editcollapse.models import load_model
+from editcollapse.models.loading import load_model
+from editcollapse.runtime.devices import best_device, free_bytes, physical_name, tokens_per_forward
 from tests.gpu.conftest import Wanted
-from tests.science.tiny import write_model
+from tests.support.tiny import write_model
 
 
 @pytest.mark.gpu

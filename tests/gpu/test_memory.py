@@ -7,12 +7,12 @@ import torch
 
 from benchmarks.gpu.case import Sizes, case_of
 from benchmarks.models import SHAPES, random_model
-from editcollapse.devices import free_bytes, is_out_of_memory, release
 from editcollapse.errors import DeviceMemoryError
-from editcollapse.halving import GroupLimit, halved
-from editcollapse.perplexity import text_nll
-from editcollapse.updates import RankOneUpdates
-from editcollapse.values import optimise_values
+from editcollapse.evaluation.perplexity import text_nll
+from editcollapse.rome.updates import RankOneUpdates
+from editcollapse.rome.values import optimise_values
+from editcollapse.runtime.devices import free_bytes, is_out_of_memory, release
+from editcollapse.runtime.oom import GroupLimit, halved
 from tests.gpu.places import moved
 
 _EDITS = 12
@@ -73,7 +73,7 @@ def test_perplexity_on_a_full_device(case, caplog):
 
     whole, peak = peak_of(measure, device)
     block = filled(device, peak // 3 + _SPARE[case.shape])
-    with caplog.at_level(logging.WARNING, logger="editcollapse.halving"):
+    with caplog.at_level(logging.WARNING, logger="editcollapse.runtime.oom"):
         split = measure()
     del block
     assert any("out of memory" in record.getMessage() for record in caplog.records)
@@ -96,7 +96,7 @@ def test_target_values_on_a_full_device(case, caplog):
     whole, peak = peak_of(lambda: optimise(range(_EDITS)), device)
     block = filled(device, peak // 3 + _SPARE[case.shape])
     limit = GroupLimit(device, "v* of one edit")
-    with caplog.at_level(logging.WARNING, logger="editcollapse.halving"):
+    with caplog.at_level(logging.WARNING, logger="editcollapse.runtime.oom"):
         parts = list(halved(range(_EDITS), optimise, limit, tokens))
     del block
     assert runs[1] == _EDITS, "the whole batch was tried first"

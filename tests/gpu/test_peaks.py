@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from benchmarks.gpu.measuring import once
-from editcollapse.budgets import forward_bytes
+from editcollapse.runtime.memory import forward_bytes
 from tests.gpu.places import moved
-from tests.science.wide_models import pieces, real_model, real_shape, variant_shape
+from tests.support.wide_models import pieces, real_model, real_shape, variant_shape
 
 LAYER = 1
 _CPU = torch.device("cpu")

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from editcollapse.devices import multiplies_half
-from editcollapse.models import widened
-from editcollapse.sums import RunningSum
+from editcollapse.covariance.second_moment import RunningSum
+from editcollapse.models.loading import widened
+from editcollapse.runtime.devices import multiplies_half
 
 _TOKENS, _KEY = 3000, 96
 

@@ -2,18 +2,18 @@
 
 import torch
 
-from editcollapse.answers import answer_probes
-from editcollapse.methods import METHODS
-from editcollapse.moments import MomentSolver, measure_moment
-from editcollapse.perplexity import encode_texts, text_nll
-from editcollapse.probes import plan_probes
-from editcollapse.rewrites import build_rewrites
-from editcollapse.sites import EditSite
-from editcollapse.updates import rank_one_updates
-from editcollapse.values import optimise_values
+from editcollapse.catalog.methods import METHODS
+from editcollapse.covariance.second_moment import MomentSolver, measure_moment
+from editcollapse.evaluation.perplexity import encode_texts, text_nll
+from editcollapse.evaluation.probes import plan_probes
+from editcollapse.evaluation.scores import answer_probes
+from editcollapse.forward.hooked_layer import EditSite
+from editcollapse.forward.rewrites import build_rewrites
+from editcollapse.rome.updates import rank_one_updates
+from editcollapse.rome.values import optimise_values
 from tests.gpu.expected import CORPUS, LONGEST, VALUES
 from tests.gpu.places import all_families_two_emulated, on_device
-from tests.science.cases import LAYER, REQUESTS, TEMPLATES, TEXTS
+from tests.support.cases import LAYER, REQUESTS, TEMPLATES, TEXTS
 
 
 def bits(loaded):

@@ -3,8 +3,7 @@
 import polars as pl
 import pytest
 
-from reports.markdown import report_markdown
-from reports.page import report_html
+from reports.page import report_html, report_markdown
 from reports.sections import report_sections
 from storage.demo_rows import ROWS, unpack
 from storage.findings import find_study, findings

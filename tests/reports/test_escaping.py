@@ -5,7 +5,7 @@ import re
 import pytest
 from markdown_it import MarkdownIt
 
-from reports.escaping import JOINER, artifact_key, fenced, markdown_text, visible, visible_lines
+from reports.text import JOINER, artifact_key, fenced, markdown_text, visible, visible_lines
 
 ATTACKS = [
     "<script>alert(1)</script>",

@@ -7,12 +7,14 @@ import math
 import polars as pl
 import pytest
 
-from reports.edit_figures import denominator_figure, perplexity_figure
-from reports.figures import drawable, panel_json, reach_of, specification
-from reports.illustrated import illustrated_sections
-from reports.scripts import json_block
-from reports.share_figures import incidence_figure, skill_figures
-from reports.themes import THEMES, figure_config
+from reports.edit_charts import (
+    denominator_figure,
+    incidence_figure,
+    perplexity_figure,
+    skill_figures,
+)
+from reports.figures import THEMES, drawable, figure_config, panel_json, reach_of, specification
+from reports.page import illustrated_sections, json_block
 from tests.reports.whole_study import ATTACK, KINDS
 
 EXPECTED = {

@@ -1,8 +1,7 @@
 """The HTML page has a part for everything that a study knows, and none for what it does not."""
 
-from reports.cards import worst_cards
-from reports.illustrated import illustrated_sections
-from reports.page import report_html
+from reports.page import illustrated_sections, report_html
+from reports.sections import worst_cards
 from tests.flows.test_report import Page
 from tests.reports.whole_study import ATTACK
 

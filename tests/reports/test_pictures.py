@@ -5,8 +5,8 @@ import json
 import vl_convert
 
 from reports import pictures
-from reports.edit_figures import denominator_figure
-from reports.themes import DARK, LIGHT
+from reports.edit_charts import denominator_figure
+from reports.figures import DARK, LIGHT
 
 
 def test_pictures_are_up_to_date(demo, monkeypatch, tmp_path, capsys):

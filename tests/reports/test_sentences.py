@@ -6,8 +6,8 @@ import math
 import polars as pl
 import pytest
 
-from reports import sentences
-from reports.wording import interval, number, percent
+from reports import sections
+from reports.text import interval, number, percent
 from storage.findings import Answer, StudyFindings
 
 _EMPTY = Answer("select 1", pl.DataFrame())
@@ -80,7 +80,7 @@ def plain(lines):
 
 def test_incidence_tells_the_most_frequent_first(found):
     """Collapses by share, then what was spared, then which intervals lie apart."""
-    assert plain(sentences.incidence(found)) == [
+    assert plain(sections.incidence(found)) == [
         (
             "rome on a: 20 of 50 edits collapse the model (40 %, 95 % interval 28 to 54 %); "
             "the worst makes perplexity infinite."
@@ -101,7 +101,7 @@ def test_incidence_tells_the_most_frequent_first(found):
 
 def test_denominators_are_compared(found):
     """The others' median as a multiple of that of the edits that collapse."""
-    assert list(sentences.denominators(found)) == [
+    assert list(sections.denominators(found)) == [
         (
             "rome on a: the median |denominator| of the 20 edits that collapse is 0.01, "
             "of the others 1.5: 150 times as large."
@@ -119,14 +119,14 @@ def test_denominators_are_compared(found):
 )
 def test_coverage_counts_what_is_measured(found, n_measured, words):
     """A report in the middle of a study says that it is one; rejected records are told."""
-    first, second = sentences.coverage(dataclasses.replace(found, n_measured=n_measured))
+    first, second = sections.coverage(dataclasses.replace(found, n_measured=n_measured))
     assert first == f"2 models, 2 methods, 50 requests: {words}"
     assert second.startswith("10 of 60 records of the dataset could not be used")
 
 
 def test_nothing_measured_is_told(found):
     """Without a measured edit there is no worst one."""
-    assert list(sentences.worst(found)) == ["No edit has been measured."]
+    assert list(sections.worst(found)) == ["No edit has been measured."]
 
 
 @pytest.mark.parametrize(

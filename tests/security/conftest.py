@@ -4,7 +4,7 @@ The backend of the flow tests is not among these: a session has room for one. Wh
 ``tests/flows/test_hostile_studies.py``.
 """
 
-from tests.flows.conftest import study
 from tests.storage.conftest import empty_results, folder, folder_at, make_row_fixture, original
+from tests.support.flow_fixtures import study
 
 __all__ = ["empty_results", "folder", "folder_at", "make_row_fixture", "original", "study"]

@@ -8,15 +8,15 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from editcollapse.corpora import open_corpus
-from editcollapse.datasets import read_requests
+from editcollapse.config.study_file import read_study
+from editcollapse.data.corpora import open_corpus
+from editcollapse.data.datasets import read_requests
 from editcollapse.errors import DatasetError, EditCollapseError, ResultsError, StudyError
 from editcollapse.fingerprints import digest_file
-from editcollapse.study_files import read_study
 from flows.__main__ import USER_ERROR, main
 from storage import rows as module
 from storage.rows import RowsFile, read_rows
-from tests.flows.small_study import fact, write_toml
+from tests.support.small_study import fact, write_toml
 
 _NESTED = b"[" * 200_000
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from editcollapse.config.spec import ModelSpec
 from editcollapse.errors import ModelError
-from editcollapse.model_files import fingerprint_model, locate_model
-from editcollapse.models import load_model
-from editcollapse.specs import ModelSpec
+from editcollapse.models.files import fingerprint_model, locate_model
+from editcollapse.models.loading import load_model
 from flows.__main__ import USER_ERROR, main
 
 _NESTED = b'{"a":' * 200_000

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from editcollapse.fingerprints import digest_file
-from editcollapse.outcomes import ROW_TYPES
-from editcollapse.tables import frame_of
+from editcollapse.rows.frames import frame_of
+from editcollapse.rows.study import ROW_TYPES
 from storage.backup import back_up
 from storage.database import publish_snapshot
 from storage.rows import ROWS_FOLDER, RowsFile

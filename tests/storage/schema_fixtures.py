@@ -10,7 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from editcollapse.outcomes import ROW_TYPES
+from editcollapse.rows.study import ROW_TYPES
 from storage.backup import back_up
 from storage.migrate import read_migrations
 from storage.writer import ingest

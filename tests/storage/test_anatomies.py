@@ -1,9 +1,9 @@
 """The root cause in the database: outcomes by a rule, findings in order, vectors kept."""
 
-from editcollapse.anatomy_orders import CollapseRule
-from editcollapse.orders import ModelOrder
-from editcollapse.presets import ValueSettings
-from editcollapse.specs import ModelSpec
+from editcollapse.catalog.presets import ValueSettings
+from editcollapse.config.spec import ModelSpec
+from editcollapse.study.anatomy_jobs import CollapseRule
+from editcollapse.study.jobs import ModelOrder
 from storage.anatomies import anatomy_findings, rome_outcomes
 from storage.database import open_store
 from storage.references import vector_paths

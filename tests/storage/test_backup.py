@@ -9,7 +9,7 @@ import duckdb
 import pytest
 
 from editcollapse.errors import ResultsError
-from editcollapse.outcomes import ROW_TYPES
+from editcollapse.rows.study import ROW_TYPES
 from storage import backup as module
 from storage.backup import back_up, restore
 from storage.database import SNAPSHOT, StoreBusyError, open_store

@@ -10,8 +10,8 @@ import nbformat
 import polars as pl
 import pytest
 
+from editcollapse.config.study_file import read_study
 from editcollapse.errors import ResultsError
-from editcollapse.study_files import read_study
 from storage import cookbook as module
 from storage import demo_rows
 from storage.cookbook import PAGE, cookbook, main, page_with, read_recipes
@@ -60,7 +60,7 @@ def test_check_tells_a_stale_page(tmp_path, monkeypatch, capsys):
 
 def test_demo_rows_are_those_of_the_demo_study(demo):
     """The rows are of studies/demo.toml as it stands: else make demo, then demo_rows --take."""
-    from editcollapse.planning import plan_study
+    from editcollapse.study.plan import plan_study
 
     plan = plan_study(read_study(_ROOT / "studies" / "demo.toml"), demo)
     assert ask(demo, "select study_id from studies")["study_id"].to_list() == [plan.study_id]

@@ -11,8 +11,8 @@ from storage.litter import litter_of, remove_litter
 from storage.queries import ask
 from storage.rebuild import rebuild
 from storage.writer import ingest
-from tests.disks import disk, read_only, resize
 from tests.storage.conftest import Folder, make_row
+from tests.support.disks import disk, read_only, resize
 
 _N_ROWS = 3000
 _FULL = r"No space left on device.*(Free space|mend the cause)"

@@ -8,7 +8,7 @@ import duckdb
 import pytest
 
 from editcollapse.errors import ResultsError
-from editcollapse.verdicts import DEFAULT_THRESHOLDS, Thresholds, verdict_of
+from editcollapse.forecast.verdicts import DEFAULT_THRESHOLDS, Thresholds, verdict_of
 from storage.calibration import Wanted, calibrate, thresholds
 from storage.forecasts import known_setups
 from storage.migrate import migrate

@@ -9,7 +9,7 @@ import duckdb
 import pytest
 
 from editcollapse.errors import ResultsError
-from editcollapse.outcomes import NATURAL_KEYS, ROW_TYPES
+from editcollapse.rows.study import NATURAL_KEYS, ROW_TYPES
 from storage import migrate as module
 from storage.migrate import MIGRATIONS, VIEWS, migrate, read_migrations
 

@@ -6,7 +6,7 @@ import duckdb
 import pytest
 
 from editcollapse.errors import ResultsError
-from editcollapse.outcomes import ROW_TYPES
+from editcollapse.rows.study import ROW_TYPES
 from storage import rebuild as module
 from storage.database import SNAPSHOT, STORE, open_store
 from storage.queries import ask

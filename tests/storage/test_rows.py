@@ -7,7 +7,7 @@ import pytest
 
 from editcollapse.errors import ArtifactError, ResultsError
 from editcollapse.fingerprints import digest_file
-from editcollapse.tables import frame_of
+from editcollapse.rows.frames import frame_of
 from storage.database import open_store
 from storage.rebuild import rebuild
 from storage.rows import RowsFile, check_frame, find_row_files, read_rows

@@ -1,6 +1,6 @@
 """docs/schema.md says what the database says."""
 
-from editcollapse.outcomes import ROW_TYPES
+from editcollapse.rows.study import ROW_TYPES
 from storage import schema_docs
 from storage.schema_docs import PAGE, main, schema_page
 

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from editcollapse.orders import template_set_id_of
-from editcollapse.sweep_reports import LayerVerdicts, safe_layers
+from editcollapse.forecast.verdicts import LayerVerdicts, safe_layers
+from editcollapse.study.jobs import template_set_id_of
 from storage.queries import ask, query_text
 from storage.sweeps import sweep_rows
 

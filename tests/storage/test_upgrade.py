@@ -11,8 +11,8 @@ import pytest
 
 from editcollapse.errors import ResultsError
 from editcollapse.fingerprints import digest_file
-from editcollapse.outcomes import ROW_TYPES
-from editcollapse.tables import frame_of
+from editcollapse.rows.frames import frame_of
+from editcollapse.rows.study import ROW_TYPES
 from storage.backup import restore
 from storage.database import (
     SNAPSHOT,

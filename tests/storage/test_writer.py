@@ -7,8 +7,8 @@ import polars as pl
 import pytest
 
 from editcollapse.errors import ArtifactError, ResultsError
-from editcollapse.outcomes import ROW_TYPES
-from editcollapse.tables import frame_of, rows_of, schema_of
+from editcollapse.rows.frames import frame_of, rows_of, schema_of
+from editcollapse.rows.study import ROW_TYPES
 from storage import writer
 from storage.database import open_store
 from storage.rows import RowsFile

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from editcollapse.planning import StudyPlan, plan_study
-from editcollapse.study_files import read_study
-from tests.flows.small_study import write_study
+from editcollapse.config.study_file import read_study
+from editcollapse.study.plan import StudyPlan, plan_study
+from tests.support.small_study import write_study
 
 
 @pytest.fixture(scope="session")

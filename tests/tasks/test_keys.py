@@ -3,13 +3,10 @@
 import pytest
 from prefect.cache_policies import NO_CACHE
 
-from editcollapse.artifacts import ArtifactRef
-from editcollapse.continuation_orders import ContinuationOrder, EditToContinue
-from editcollapse.forecast_orders import ForecastOrder
-from editcollapse.orders import EvaluateOrder, Manifest, RecordOrder, ReportOrder
-from editcollapse.passes import MomentPass
-from editcollapse.planning import StudyPlan
-from tasks.continuing import continue_edits
+from editcollapse.study.artifacts import ArtifactRef
+from editcollapse.study.generation_jobs import ContinuationOrder, EditToContinue
+from editcollapse.study.jobs import EvaluateOrder, ForecastOrder, Manifest, RecordOrder, ReportOrder
+from editcollapse.study.plan import MomentPass, StudyPlan
 from tasks.covariance import (
     corpus_shards,
     covariance_checkpoint,
@@ -18,11 +15,10 @@ from tasks.covariance import (
     shard_sums,
 )
 from tasks.editing import apply_edits
-from tasks.evaluation import evaluate_edits
+from tasks.evaluation import continue_edits, evaluate_edits
 from tasks.forecasting import forecast_edits
 from tasks.preparing import context_templates, unedited_model
-from tasks.recording import record_rows
-from tasks.reporting import publish_report
+from tasks.results import publish_report, record_rows
 
 _REF = ArtifactRef(digest="d1", path="artifacts/updates/d1.safetensors", n_bytes=1)
 TASKS = {

@@ -6,13 +6,12 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from editcollapse.artifacts import ArtifactStore
-from editcollapse.continuation_orders import MostDamaging
 from editcollapse.errors import ArtifactError
-from editcollapse.once import MANIFESTS
-from editcollapse.orders import Manifest, RecordOrder, ReportOrder
-from editcollapse.passes import MomentPass
-from tasks.continuing import continue_edits
+from editcollapse.study.artifacts import ArtifactStore
+from editcollapse.study.generation_jobs import MostDamaging
+from editcollapse.study.jobs import Manifest, RecordOrder, ReportOrder
+from editcollapse.study.locks import MANIFESTS
+from editcollapse.study.plan import MomentPass
 from tasks.covariance import (
     corpus_shards,
     covariance_checkpoint,
@@ -21,11 +20,10 @@ from tasks.covariance import (
     shard_sums,
 )
 from tasks.editing import apply_edits
-from tasks.evaluation import evaluate_edits
+from tasks.evaluation import continue_edits, evaluate_edits
 from tasks.preparing import context_templates, unedited_model
-from tasks.recording import is_recorded, record_rows
-from tasks.reporting import is_published
-from tests.flows.small_study import BATCH_SIZE, METHODS
+from tasks.results import is_published, is_recorded, record_rows
+from tests.support.small_study import BATCH_SIZE, METHODS
 
 
 @pytest.fixture(scope="module")

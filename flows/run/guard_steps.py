@@ -1,0 +1,113 @@
+"""A study's plan with the thresholds that its guard acts by: its own, or those of its models."""
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from editcollapse.config.spec import StudySpec
+from editcollapse.forecast.guard import Guard
+from editcollapse.forecast.verdicts import DEFAULT_THRESHOLDS, Thresholds
+from editcollapse.study.guarded import (
+    NOTHING,
+    decision_rows,
+    decisions_on,
+    order_to_try,
+    orders_of,
+    prefixed_dataset_rows,
+    prefixed_request_rows,
+    read_foreseen,
+    requests_to_try,
+)
+from editcollapse.study.jobs import EditOrder, ForecastOrder, Manifest
+from editcollapse.study.plan import ModelPlan, StudyPlan, plan_study
+from editcollapse.study.results_folder import Place, place_of
+from storage.calibration import thresholds
+from storage.database import SNAPSHOT
+from storage.sharing import folder_to_read
+from tasks.forecasting import forecast_edits
+
+if TYPE_CHECKING:
+    from flows.run.study_run import StudyRun
+
+
+def plan_guarded(study: StudySpec, results: str) -> StudyPlan:
+    """Return the plan of a study that edits; as ``plan_study``, with the thresholds that count now.
+
+    Args:
+        study: with absolute paths.
+        results: path or URL of the results folder; nothing is written to it.
+
+    Raises:
+        EditCollapseError: an input is missing or unusable, or the thresholds cannot be read.
+    """
+    return plan_study(study, results, partial(present_thresholds, place_of(results)))
+
+
+def present_thresholds(place: Place, model_id: str) -> Thresholds:
+    """Return a model's thresholds in a results folder; the default where nothing was published.
+
+    Raises:
+        ResultsError: what was published cannot be read, or is older than forecasts.
+    """
+    published = published_folder(place)
+    return DEFAULT_THRESHOLDS if published is None else thresholds(published, model_id)
+
+
+def published_folder(place: Place) -> Path | None:
+    """Return the folder of the place's present snapshot; None where nothing was published."""
+    try:
+        place.fetch(SNAPSHOT.as_posix())
+    except FileNotFoundError:
+        return None
+    folder = folder_to_read(place)
+    return folder if (folder / SNAPSHOT).is_file() else None
+
+
+def guarded_orders(
+    run: "StudyRun", guard: Guard, model: ModelPlan, templates: Manifest, moment: Manifest
+) -> Iterator[EditOrder]:
+    """Yield the orders of the edits of one model that the guard lets be made.
+
+    As many batches are foreseen ahead as the runner has workers. Forecasts, decisions and the
+    requests that were tried behind texts are handed to the database on the way.
+
+    Args:
+        run: the pass through the study's plan.
+        guard: the model's.
+        model: one of the study's models.
+        templates: what its templates unit returned.
+        moment: what its covariance unit returned.
+    """
+    run.expect(run.plan.n_batches)
+    batches = run.plan.edit_orders(model, templates, moment)
+    asked = ((batch, ForecastOrder.of(batch)) for batch in batches)
+    for batch, done in run.in_order(forecast_edits, asked):
+        yield from _orders(run, guard, model, batch, done)
+
+
+def _orders(
+    run: "StudyRun", guard: Guard, model: ModelPlan, batch: EditOrder, done: Manifest
+) -> tuple[EditOrder, ...]:
+    """Decide on a batch that has been foreseen; hand over its rows, return its orders."""
+    foreseen, behind = read_foreseen(run.store, done), NOTHING
+    run.add_foreseen(model, batch, done)
+    tried = requests_to_try(guard, batch, foreseen)
+    if tried:
+        run.expect(1)
+        found = run.compute(forecast_edits, order_to_try(batch, tried))
+        behind = read_foreseen(run.store, found)
+        rows = [
+            *found.rows,
+            run.store.put_rows("datasets", prefixed_dataset_rows(run.plan, tried)),
+            run.store.put_rows(
+                "requests", prefixed_request_rows(run.plan, batch.batch_index, tried)
+            ),
+        ]
+        run.rows.add(rows)
+    decisions = decisions_on(guard, batch, foreseen, tried, behind)
+    made = decision_rows(run.plan, guard, decisions)
+    run.rows.add([run.store.put_rows("guard_decisions", made)])
+    orders = orders_of(batch, decisions)
+    run.expect(run.units_per_batch * (len(orders) - 1))
+    return orders

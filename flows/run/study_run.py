@@ -1,0 +1,435 @@
+"""What a model writes after the edits that damage it most: one unit, when its batches are done."""
+
+import contextlib
+import dataclasses
+import functools
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextvars import ContextVar
+from typing import Any, Protocol
+
+from prefect import Flow, Task, flow, tags
+from prefect.client.schemas.objects import State
+
+from editcollapse.data.requests import RequestRecord
+from editcollapse.errors import EditCollapseError
+from editcollapse.rows.study import RejectionRow, StudyEditRow
+from editcollapse.running_studies import running_study
+from editcollapse.runtime.environment import OVERALL, reporter
+from editcollapse.study.artifacts import ArtifactRef, ArtifactStore
+from editcollapse.study.generation_jobs import MostDamaging
+from editcollapse.study.jobs import EditOrder, Manifest, Order, RecordOrder, ReportOrder
+from editcollapse.study.plan import ModelPlan, MomentPass, StudyPlan
+from editcollapse.study.results_folder import place_of
+from editcollapse.study.study_rows import study_rows
+from flows.cancelling import CancellationWatch, RunCancelled, cancelled_state
+from flows.progress_page import shown_progress
+from flows.records import has_record, records_folder, remove_foreign_record
+from flows.run.covariance_steps import RunsJobs, measured_moment, units_at_most
+from flows.run.guard_steps import guarded_orders
+from flows.run.row_buffer import RowsToRecord
+from flows.run.submit import Result, Runner, is_unit, started, tag_study, task_runner_of
+from flows.run_page import name_the_study, show_findings
+from storage.database import StoreBusyError
+from storage.writer import snapshot_is_current
+from tasks.editing import apply_edits
+from tasks.evaluation import continue_edits, evaluate_edits
+from tasks.preparing import context_templates, unedited_model
+from tasks.results import is_published, publish_report, record_rows
+
+logger = logging.getLogger(__name__)
+
+
+class Rows(Protocol):
+    """What takes row files for the database; ``row_buffer.RowsToRecord`` is one."""
+
+    def add(self, rows: Sequence[ArtifactRef]) -> None:
+        """Take more row files."""
+
+
+def continuation_units(plan: StudyPlan) -> int:
+    """Return how many units of this kind each model has, if it takes any request at all."""
+    return int(plan.study.evaluation.continuations > 0)
+
+
+def continue_worst(
+    run: RunsJobs, rows: Rows, plan: StudyPlan, model: ModelPlan, worst: MostDamaging
+) -> None:
+    """Let a model go on from the prompts of its worst edits; hand the rows to the database."""
+    order = worst.order(plan.results, model.order)
+    if order is None:
+        run.expect(-continuation_units(plan))
+        return
+    rows.add(run.compute(continue_edits, order).rows)
+
+
+UNITS_PER_MODEL = 3
+"""Templates, covariance, unedited model."""
+UNITS_PER_BATCH = 2
+"""Edits, evaluation."""
+
+
+Wait = Callable[[], Manifest]
+"""Waits for a unit and returns its manifest."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Edits:
+    """A batch that is being edited."""
+
+    order: EditOrder
+    wait: Wait
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Measured:
+    """A batch that has been edited and is being measured."""
+
+    order: EditOrder
+    edits: Manifest
+    wait: Wait
+
+
+def units_of(plan: StudyPlan, model: ModelPlan) -> int:
+    """Return how many units one model has, if none of them is skipped."""
+    units = UNITS_PER_MODEL + UNITS_PER_BATCH * plan.n_batches + continuation_units(plan)
+    return units + units_at_most(MomentPass.of(plan, model))
+
+
+class StudyRun:
+    """One pass through a plan.
+
+    Args:
+        plan: the study with its inputs identified.
+    """
+
+    units_per_batch = UNITS_PER_BATCH
+    """Units that a batch is computed in."""
+
+    def __init__(self, plan: StudyPlan) -> None:
+        self.plan = plan
+        self.store = ArtifactStore(plan.results)
+        plan.store_texts(self.store)
+        self.rows = RowsToRecord(plan.results, self._call)
+        self._records = records_folder(plan.results)
+        self._cancellation = CancellationWatch()
+        self._done = 0
+        self._report_progress = reporter(OVERALL)
+        self._total = 1 + sum(units_of(plan, model) for model in plan.models)
+
+    def study_rows(self) -> list[ArtifactRef]:
+        """Return the rows that describe the study itself, written."""
+        return [self.store.put_rows(table, rows) for table, rows in study_rows(self.plan)]
+
+    def prepare(self, model: ModelPlan) -> tuple[Manifest, Manifest]:
+        """Return a model's templates and second moment; hand their rows to the database."""
+        templates = self.compute(context_templates, model.templates)
+        moment = measured_moment(self, MomentPass.of(self.plan, model), templates)
+        self.rows.add([*templates.rows, *moment.rows])
+        return templates, moment
+
+    def edit(self, model: ModelPlan) -> None:
+        """Prepare one model, then edit and measure it batch by batch.
+
+        As many batches are edited, and as many measured, at the same time as the runner has
+        workers; their rows are entered in the order of the dataset.
+        """
+        templates, moment = self.prepare(model)
+        unedited = self.compute(unedited_model, self.plan.unedited_order(model))
+        self.rows.add(unedited.rows)
+        at_once = self.plan.study.runner.workers
+        worst = MostDamaging(self.store, self.plan.study.evaluation.continuations)
+        editing: deque[_Edits] = deque()
+        measuring: deque[_Measured] = deque()
+        for order in self.orders(model, templates, moment):
+            editing.append(_Edits(order, self.start(apply_edits, order)))
+            if len(editing) == at_once:
+                measuring.append(self._measure(editing.popleft()))
+            if len(measuring) == at_once:
+                self._enter(model, measuring.popleft(), worst)
+        measuring += [self._measure(edits) for edits in editing]
+        for measured in measuring:
+            self._enter(model, measured, worst)
+        continue_worst(self, self.rows, self.plan, model, worst)
+        self.rows.enter()
+
+    def orders(
+        self, model: ModelPlan, templates: Manifest, moment: Manifest
+    ) -> Iterator[EditOrder]:
+        """Return the orders of the edits of one model: all that are asked for, or are let pass."""
+        if model.guard is None:
+            return self.plan.edit_orders(model, templates, moment)
+        return guarded_orders(self, model.guard, model, templates, moment)
+
+    def _measure(self, edits: _Edits) -> _Measured:
+        """Wait for the edits of a batch; start to measure them."""
+        done = edits.wait()
+        order = self.plan.evaluate_order(edits.order, done)
+        return _Measured(edits.order, done, self.start(evaluate_edits, order))
+
+    def _enter(self, model: ModelPlan, measured: _Measured, worst: MostDamaging) -> None:
+        """Wait for the measurements of a batch; hand its rows to the database."""
+        order, edits = measured.order, measured.edits
+        done = measured.wait()
+        worst.add(order, edits, done)
+        unusable = dict(edits.unusable)
+        members = [
+            StudyEditRow(self.plan.study_id, order.edit_id(method, request.request_id))
+            for method in order.methods
+            for request in order.requests
+            if request.request_id not in unusable
+        ]
+        rejected = self.rejections(model, order, unusable)
+        self.rows.add(
+            [
+                *edits.rows,
+                *done.rows,
+                self.store.put_rows("study_edits", members),
+                self.store.put_rows("rejections", rejected),
+            ]
+        )
+
+    @contextlib.contextmanager
+    def recording(self) -> Iterator[None]:
+        """Enter what is computed also where the study ends with an error."""
+        with running_study(self.store.here):
+            try:
+                yield
+            except StoreBusyError:
+                raise  # it has been waited for
+            except BaseException:
+                with contextlib.suppress(EditCollapseError):  # the first error is the one to tell
+                    self.rows.enter()
+                raise
+
+    def compute(self, task: Task[[Any], Manifest], order: Order) -> Manifest:
+        """Return a unit's manifest, computed or cached; a damaged file makes it compute again."""
+        (manifest,) = self.compute_all(task, [order])
+        return manifest
+
+    def compute_all(self, task: Task[[Any], Manifest], orders: Sequence[Order]) -> list[Manifest]:
+        """Return the manifests of units, each as ``compute``; all are submitted at once."""
+        waits = [self.start(task, order) for order in orders]
+        return [wait() for wait in waits]
+
+    def start(self, task: Task[[Any], Manifest], order: Order) -> Wait:
+        """Give one unit to the task runner; return what waits for its manifest."""
+        result = self._started(task, order)
+        return lambda: self._checked(task, order, result())
+
+    def in_order(
+        self, task: Task[[Any], Manifest], pairs: Iterable[tuple[EditOrder, Order]]
+    ) -> Iterator[tuple[EditOrder, Manifest]]:
+        """Yield units' manifests in order; one more than the runner has workers is started ahead.
+
+        Args:
+            task: of all units.
+            pairs: a batch, which is handed on, and the order of its unit.
+        """
+        ahead: deque[tuple[EditOrder, Wait]] = deque()
+        for batch, order in pairs:
+            ahead.append((batch, self.start(task, order)))
+            if len(ahead) > self.plan.study.runner.workers:
+                first, wait = ahead.popleft()
+                yield first, wait()
+        for batch, wait in ahead:
+            yield batch, wait()
+
+    def add_foreseen(self, model: ModelPlan, batch: EditOrder, done: Manifest) -> None:
+        """Hand a forecast's rows, and the requests that the model cannot take, to the database."""
+        rejected = self.rejections(model, batch, dict(done.unusable))
+        self.rows.add([*done.rows, self.store.put_rows("rejections", rejected)])
+
+    def expect(self, units: int) -> None:
+        """Change how many units there are to run."""
+        self._total += units
+
+    def report(self) -> None:
+        """Publish the snapshot and the study's tables."""
+        study = self.plan.study
+        order = ReportOrder(
+            results=self.plan.results,
+            study_id=self.plan.study_id,
+            study_name=study.name,
+            note=study.note,
+            recorded=self.rows.digest,
+        )
+        again = has_record(order) and not is_published(order)
+        self._call(publish_report, order, refresh_cache=again)
+        self._advance()
+
+    def _checked(self, task: Task[[Any], Manifest], order: Order, manifest: Manifest) -> Manifest:
+        """Return a unit's manifest; where a file of it is not whole, that of a new computation."""
+        damaged = [ref.path for ref in manifest.refs if not self.store.is_whole(ref)]
+        if damaged:
+            logger.warning("computing again, damaged or missing: %s", ", ".join(damaged))
+            manifest = self._call(task, order, refresh_cache=True)
+        logger.info("%s", manifest.summary)
+        self._advance()
+        return manifest
+
+    def _call(
+        self, task: Task[[Any], Result], order: Order, *, refresh_cache: bool = False
+    ) -> Result:
+        """Run one task to its end."""
+        return self._started(task, order, refresh_cache=refresh_cache)()
+
+    def _started(
+        self, task: Task[[Any], Result], order: Order, *, refresh_cache: bool = False
+    ) -> Callable[[], Result]:
+        """Give one task to the task runner; return what waits for its result.
+
+        The task's record lies below the results folder.
+
+        Raises:
+            RunCancelled: the run has been cancelled.
+        """
+        if is_unit(task):
+            self._cancellation.check()
+        if task.persist_result:
+            remove_foreign_record(self._records, order)
+        own = task.with_options(result_storage=self._records, refresh_cache=refresh_cache)
+        return started(own, order)
+
+    def _advance(self) -> None:
+        self._done += 1
+        self._report_progress(self._done, self._total)
+
+    def rejections(
+        self, model: ModelPlan, order: EditOrder, unusable: dict[str, str]
+    ) -> list[RejectionRow]:
+        """Return the rows of a batch's requests that a model cannot take, by id with the reason."""
+        return [
+            self._rejection(model, record, unusable[record.request.request_id])
+            for record in self.plan.records_of(order.batch_index)
+            if record.request.request_id in unusable
+        ]
+
+    def _rejection(self, model: ModelPlan, record: RequestRecord, reason: str) -> RejectionRow:
+        return RejectionRow(
+            dataset_id=self.plan.requests.content_digest,
+            model_id=model.order.model_id,
+            record_index=record.record_index,
+            case_id=record.case_id,
+            reason=reason,
+        )
+
+
+Work = Callable[[ModelPlan], object]
+
+
+def for_each_model(run: StudyRun, work: Work, label: str, where: str | None = None) -> None:
+    """Do some work for each model of a study, with the task runner that the study asks for.
+
+    One model and the default runner need no sub-flow, which takes a second.
+
+    Args:
+        run: the pass through the study's plan.
+        work: called with each model.
+        label: what the work is, for the names of sub-flows: the methods.
+        where: layers that the work is about; the model's own where left out.
+    """
+    plan = run.plan
+    if len(plan.models) == 1 and plan.study.runner.kind == "thread":
+        work(plan.models[0])
+        return
+    edit_model = _edit_model_flow(task_runner_of(plan.study.runner))
+    methods = [f"method:{method}" for method in plan.study.methods]
+    for model in plan.models:
+        spec = model.order.spec
+        token = _present.set(functools.partial(_with_progress, run, work, model))
+        try:
+            with tags(f"study:{plan.study.name}", f"model:{spec.name}", *methods):
+                edit_model(spec.name, where or f"layer {model.order.layer}", label)
+        finally:
+            _present.reset(token)
+
+
+def _with_progress(run: StudyRun, work: Work, model: ModelPlan) -> None:
+    about = f"{run.plan.study.name} {model.order.spec.name}"
+    with shown_progress("model", about, units=units_of(run.plan, model)):
+        work(model)
+
+
+_present: ContextVar[Callable[[], None]] = ContextVar("work of the sub-flow that runs")
+
+
+def do_present_work() -> None:
+    """Do what the sub-flow that runs is there for."""
+    _present.get()()
+
+
+def _edit_model_flow(runner: Runner) -> Flow[[str, str, str], None]:
+    """Return the sub-flow of one model, with a task runner.
+
+    Its page shows three short parameters, not a whole plan. It travels to the workers of a cluster
+    with each task, which have none of these modules: so it imports what it needs when it runs.
+    """
+
+    @flow(
+        name="edit-model",
+        flow_run_name="{model} {where}, {label}",
+        task_runner=runner,
+        persist_result=False,
+    )
+    def edit_model(model: str, where: str, label: str) -> None:  # noqa: ARG001  shown
+        """Prepare one model, then edit and measure it batch by batch."""
+        do_present_work()
+
+    return edit_model
+
+
+def edit_and_report(run: StudyRun, kind: str) -> str | State[Any]:
+    """Edit and measure every model of a study, publish it and show its findings.
+
+    Args:
+        run: the pass through the study's plan.
+        kind: what the work is, for its progress: ``study``.
+
+    Returns:
+        The study's id; state Cancelled where the run was cancelled meanwhile.
+    """
+    plan = run.plan
+    tag_study(plan)
+    name_the_study(plan.study_id)
+    try:
+        with shown_progress(kind, plan.study.name), run.recording():
+            run.rows.add(run.study_rows())
+            for_each_model(run, run.edit, ", ".join(plan.study.methods))
+            run.report()
+    except RunCancelled:
+        return cancelled_state()
+    show_findings(plan.results, plan.study_id)
+    return plan.study_id
+
+
+def do_and_publish(
+    run: StudyRun, kind: str, work: Work, where: str | None = None
+) -> State[Any] | None:
+    """Do a part of a study for each of its models, and publish the rows; no report is made.
+
+    Args:
+        run: the pass through the study's plan.
+        kind: what the part is, for its progress and the names of sub-flows: ``covariance``.
+        work: called with each model.
+        where: layers that it is about; each model's own where left out.
+
+    Returns:
+        None; state Cancelled where the run was cancelled meanwhile.
+    """
+    plan = run.plan
+    tag_study(plan)
+
+    def work_and_enter(model: ModelPlan) -> None:
+        work(model)
+        run.rows.enter()
+
+    try:
+        with shown_progress(kind, plan.study.name), run.recording():
+            for_each_model(run, work_and_enter, kind, where)
+    except RunCancelled:
+        return cancelled_state()
+    if not snapshot_is_current(place_of(plan.results).here):
+        started(record_rows, RecordOrder(results=plan.results, rows=(), publish=True))()
+    return None

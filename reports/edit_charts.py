@@ -1,0 +1,425 @@
+"""Charts of edits: shares with intervals, perplexity before and after, denominators.
+
+An edit whose perplexity is infinite or undefined has a place of its own at the end of the axis,
+and the caption counts them: the edits that matter most are those that no number describes.
+"""
+
+import math
+from collections.abc import Sequence
+
+import altair as alt
+import polars as pl
+
+from reports.figures import (
+    PLACES,
+    ROW,
+    SQUARE,
+    AnyChart,
+    Figure,
+    Panel,
+    by_model,
+    charted,
+    log_axis,
+    named_data,
+    places_named,
+    present,
+    reach_of,
+)
+from reports.text import count
+from storage.figures import StudyFigures
+from storage.findings import StudyFindings
+
+_PERCENT = ".0%"
+_QUANTITIES = (
+    ("flagged that collapsed", "precision"),
+    ("collapsed that were flagged", "recall"),
+    ("will collapse that did", "certain_precision"),
+    ("collapsed with will collapse", "certain_recall"),
+)
+"""Words and columns of the forecast's skill."""
+_ALL = "(all)"
+
+
+def incidence_figure(found: StudyFindings) -> Figure:
+    """Return the shares of edits that collapse the model: a panel a model, a line a method."""
+    rows = found.incidence.frame
+    return Figure(
+        name="figure-incidence",
+        caption="Share of edits that collapse the model (point), 95 % Wilson interval (line).",
+        description="Share of edits that collapse the model, by method, with 95 % intervals.",
+        panels=tuple(
+            Panel(model, interval_chart(part.height), _share_rows(part))
+            for model, part in by_model(rows)
+        ),
+        sql="",
+    )
+
+
+def position_figure(found: StudyFindings) -> Figure:
+    """Return the same by place of the subject."""
+    rows = places_named(found.positions.frame)
+    places = present(rows, "place", PLACES)
+    return Figure(
+        name="figure-positions",
+        caption=(
+            "The same by place of the subject: it is the prompt's first token, it begins there "
+            "with several tokens, or it stands inside."
+        ),
+        description=(
+            "Share of edits that collapse the model, by method and place of the subject, with 95 % "
+            "intervals."
+        ),
+        panels=tuple(
+            Panel(
+                model,
+                interval_chart(part.height, "place", "subject", places),
+                _share_rows(part).with_columns(part["place"]),
+            )
+            for model, part in by_model(rows)
+        ),
+        sql="",
+    )
+
+
+def skill_figures(shown: StudyFigures) -> tuple[Figure, ...]:
+    """Return the forecast's ROC curves and its precision and recall, where edits collapsed."""
+    curves = shown.roc.frame
+    if curves.is_empty():
+        return ()
+    words = [word for word, _ in _QUANTITIES]
+    skill = _skill_rows(shown)
+    return (
+        Figure(
+            name="figure-roc",
+            caption=(
+                "ROC curves of the forecast's bound: share of the collapsed edits that a threshold "
+                "catches against the share of the others that it flags too. The diagonal is "
+                "chance. Shown where some edits collapsed and some did not."
+            ),
+            description="ROC curves of the forecast, by model and method.",
+            panels=(Panel("", _roc_chart(), curves),),
+            sql=shown.roc.sql,
+        ),
+        Figure(
+            name="figure-skill",
+            caption=(
+                "Precision and recall of both verdicts with 95 % Wilson intervals; flagged is at "
+                "risk or worse."
+            ),
+            description="Precision and recall of the forecast's verdicts, with 95 % intervals.",
+            panels=tuple(
+                Panel(
+                    "all models" if model == _ALL else model,
+                    interval_chart(part.height, "quantity", "share of", words),
+                    part.drop("model"),
+                )
+                for model, part in by_model(skill)
+            ),
+            sql="",
+        ),
+    )
+
+
+def interval_chart(
+    n_rows: int, group: str = "", title: str = "", order: Sequence[str] = ()
+) -> AnyChart:
+    """Return a chart of shares (column ``share``) and their intervals (``low``, ``high``).
+
+    Args:
+        n_rows: lines of the chart.
+        group: column that the lines of a method are told apart by; empty for one line a method.
+        title: what the legend calls it.
+        order: its values, which are words of ours.
+    """
+    base = alt.Chart(named_data()).encode(
+        x=alt.X(
+            "low:Q", title=None, scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format=_PERCENT)
+        ),
+        y=alt.Y("method:N", sort=None, title=None),
+    )
+    if group:
+        base = base.encode(
+            yOffset=alt.YOffset(f"{group}:N", sort=list(order)),
+            color=alt.Color(
+                f"{group}:N",
+                title=title,
+                scale=alt.Scale(domain=list(order)),
+                legend=alt.Legend(columns=1, symbolType="circle", symbolOpacity=1),
+            ),
+        )
+    said = [
+        alt.Tooltip("method:N"),
+        *([alt.Tooltip(f"{group}:N", title=title)] if group else []),
+        alt.Tooltip("count:N", title="edits"),
+        alt.Tooltip("share:Q", format=".1%"),
+        alt.Tooltip("low:Q", format=".1%"),
+        alt.Tooltip("high:Q", format=".1%"),
+    ]
+    reach = base.mark_rule(strokeWidth=2).encode(x2="high:Q", tooltip=said)
+    point = base.mark_point(filled=True, size=70, opacity=1).encode(
+        x=alt.X("share:Q"), tooltip=said
+    )
+    return charted(reach, point, height=ROW * max(n_rows, 2))
+
+
+def _share_rows(rows: pl.DataFrame) -> pl.DataFrame:
+    """Return method, share, interval and counts in words."""
+    return rows.select(
+        "method",
+        "share",
+        pl.col("wilson_low").alias("low"),
+        pl.col("wilson_high").alias("high"),
+        pl.format("{} of {}", "n_collapsed", "n_edits").alias("count"),
+    )
+
+
+def _skill_rows(shown: StudyFigures) -> pl.DataFrame:
+    """Return a row for each model, method and quantity that is known, of methods with collapses."""
+    rows = shown.skill.frame.filter(pl.col("n_collapsed") > 0)
+    return pl.concat(
+        rows.select(
+            "model",
+            "method",
+            pl.lit(word).alias("quantity"),
+            pl.col(column).alias("share"),
+            pl.col(f"{column}_low").alias("low"),
+            pl.col(f"{column}_high").alias("high"),
+            pl.format("{} of {} collapsed", "n_collapsed", "n_edits").alias("count"),
+        )
+        for word, column in _QUANTITIES
+    ).drop_nulls("share")
+
+
+def _roc_chart() -> AnyChart:
+    share = alt.Scale(domain=[0, 1])
+    chance = (
+        alt.Chart(alt.InlineData(values=[{"start": 0, "end": 1}]))
+        .mark_rule(strokeDash=[3, 3], strokeWidth=1)
+        .encode(x=alt.X("start:Q"), y=alt.Y("start:Q"), x2="end:Q", y2="end:Q")
+    )
+    curve = (
+        alt.Chart(named_data())
+        .mark_line(interpolate="linear", strokeWidth=2, clip=True)
+        .encode(
+            x=alt.X(
+                "false_alarms:Q",
+                title="others flagged",
+                scale=share,
+                axis=alt.Axis(format=_PERCENT),
+            ),
+            y=alt.Y(
+                "caught:Q", title="collapsed caught", scale=share, axis=alt.Axis(format=_PERCENT)
+            ),
+            color=alt.Color("model:N", sort=None, legend=alt.Legend(columns=2)),
+            strokeDash=alt.StrokeDash("method:N", sort=None, legend=alt.Legend(columns=2)),
+            tooltip=["model:N", "method:N", "false_alarms:Q", "caught:Q"],
+        )
+    )
+    return charted(chance, curve, height=SQUARE)
+
+
+_SPREAD = 3
+"""Lines' heights that the points of a method are spread over."""
+_THRESHOLD = 1000.0
+_RATIO = 10.0
+"""The default rule of view ``collapse_incidence``."""
+_OUTCOMES = ("collapsed", "not collapsed")
+_FINITE, _INFINITE, _UNDEFINED = _KINDS = ("finite", "infinite", "undefined")
+_SIZE = 28
+_GOLDEN = 0.6180339887498949
+_SHAPES = ["circle", "triangle-up", "cross"]
+
+
+def perplexity_figure(shown: StudyFigures) -> Figure:
+    """Return each edit's perplexity: a panel a model, a strip a method."""
+    edits = _outcomes_named(shown.edits.frame)
+    low, high = reach_of(pl.concat([edits["perplexity"], edits["perplexity_before"]]))
+    ends = (low, 10 * high if _is_odd(edits["perplexity"]) else high)
+    rows = _brought_in(edits, "perplexity", ends)
+    outcomes = present(rows, "outcome", _OUTCOMES)
+    return Figure(
+        name="figure-perplexity",
+        caption=(
+            "Perplexity of the edited model, one point an edit, beside the unedited model's (solid "
+            "line) and the rule of collapse (dashed line). Logarithmic; height within a strip says "
+            f"nothing. {_drawn(edits)}{_odd(edits, 'perplexity')}"
+        ),
+        description="Perplexity of the edited models by method, beside the unedited model's.",
+        panels=tuple(
+            Panel(model, _strips(part, ends, outcomes), _texts(part, "jitter"))
+            for model, part in by_model(rows)
+        ),
+        sql=shown.edits.sql,
+    )
+
+
+def denominator_figure(shown: StudyFigures) -> Figure:
+    """Return |denominator| against the ratio of perplexities, coloured by place of the subject."""
+    edits = places_named(_outcomes_named(shown.edits.frame))
+    across = reach_of(edits["abs_denominator"])
+    low, high = reach_of(edits["perplexity_ratio"])
+    up = (low, 10 * high if _is_odd(edits["perplexity_ratio"]) else high)
+    rows = _brought_in(_brought_in(edits, "perplexity_ratio", up), "abs_denominator", across)
+    places = present(rows, "place", PLACES)
+    return Figure(
+        name="figure-denominators",
+        caption=(
+            "|denominator| of the update against the factor by which perplexity grows, one point "
+            "an edit, coloured by place of the subject, shaped by method; both logarithmic. Above "
+            f"the dashed line an edit counts as collapse. {_drawn(edits)}"
+            f"{_odd(edits, 'perplexity_ratio')}{_odd(edits, 'abs_denominator')}"
+        ),
+        description=(
+            "Denominators against ratios of perplexities: small denominators with large ratios are "
+            "at the upper left."
+        ),
+        panels=tuple(
+            Panel(model, _scatter(part, across, up, places), _texts(part, "place"))
+            for model, part in by_model(rows)
+        ),
+        sql=shown.edits.sql,
+    )
+
+
+def _outcomes_named(edits: pl.DataFrame) -> pl.DataFrame:
+    """Return edits with ``outcome`` in words; numbers that are missing are undefined."""
+    collapsed, others = map(pl.lit, _OUTCOMES)
+    return edits.with_columns(
+        pl.when(pl.col("is_collapsed")).then(collapsed).otherwise(others).alias("outcome"),
+        pl.col("abs_denominator", "perplexity", "perplexity_before", "perplexity_ratio").fill_null(
+            math.nan
+        ),
+    )
+
+
+def _brought_in(edits: pl.DataFrame, column: str, ends: tuple[float, float]) -> pl.DataFrame:
+    """Return edits with ``drawn_<column>`` inside an axis, ``kind_<column>``, ``said_<column>``."""
+    value, low, high = pl.col(column), *ends
+    kind = (
+        pl.when(value.is_nan())
+        .then(pl.lit(_UNDEFINED))
+        .when(value.is_infinite())
+        .then(pl.lit(_INFINITE))
+        .otherwise(pl.lit(_FINITE))
+    )
+    drawn = pl.when(kind == _FINITE).then(value.fill_nan(low).clip(low, high)).otherwise(high)
+    said = pl.when(kind == _FINITE).then(value.round_sig_figs(4).cast(pl.String)).otherwise(kind)
+    return edits.with_columns(
+        kind.alias(f"kind_{column}"),
+        drawn.alias(f"drawn_{column}"),
+        said.alias(f"said_{column}"),
+        # Multiples of the golden ratio spread evenly whatever the number of rows.
+        (pl.int_range(pl.len()) * _GOLDEN % 1.0).alias("jitter"),
+    )
+
+
+def _texts(rows: pl.DataFrame, *more: str) -> pl.DataFrame:
+    """Return what a panel draws and says of each edit."""
+    own = [name for name in rows.columns if name.startswith(("drawn_", "kind_", "said_"))]
+    return rows.select("method", "subject", "target_new", "outcome", *own, *more)
+
+
+def _is_odd(values: pl.Series) -> bool:
+    return not values.is_finite().all()
+
+
+def _drawn(edits: pl.DataFrame) -> str:
+    """Return how many of the measured edits are drawn."""
+    n_measured = edits["n_measured"][0] if edits.height else 0
+    if edits.height == n_measured:
+        return f"All {count(n_measured)} measured edits."
+    n_collapsed = int(edits["is_collapsed"].sum())
+    return (
+        f"{count(edits.height)} of {count(n_measured)} measured edits drawn: "
+        f"{count(n_collapsed)} of the {count(edits['n_collapsed'][0])} that collapse, and of the "
+        "others in proportion."
+    )
+
+
+def _odd(edits: pl.DataFrame, column: str) -> str:
+    """Return how many points stand at an end of the axis because no number says where."""
+    values, name = edits[column], column.replace("_", " ").replace("abs ", "")
+    n_infinite, n_undefined = int(values.is_infinite().sum()), int(values.is_nan().sum())
+    n_zero = int((values == 0).sum())
+    parts = [
+        *([f"{count(n_infinite)} infinite (triangle)"] if n_infinite else []),
+        *([f"{count(n_undefined)} undefined (cross)"] if n_undefined else []),
+    ]
+    said = f" {name.capitalize()} at the far end: {', '.join(parts)}." if parts else ""
+    return said + (f" {name.capitalize()} 0, at the near end: {count(n_zero)}." if n_zero else "")
+
+
+def _collapses_at(part: pl.DataFrame) -> float | None:
+    """Return the perplexity from which on an edit of a model collapses it, by the default rule."""
+    before = part["perplexity_before"][0]
+    if not math.isfinite(before):
+        return None
+    return float(min(_THRESHOLD, _RATIO * before) if before <= _THRESHOLD else _RATIO * before)
+
+
+def _rule(channel: str, at: float, *, dashed: bool) -> alt.Chart:
+    """Return a line across a chart at a number of ours."""
+    where = alt.X("at:Q") if channel == "x" else alt.Y("at:Q")
+    dash = [5, 4] if dashed else [1, 0]
+    line: alt.Chart = (
+        alt.Chart(alt.InlineData(values=[{"at": at}]))
+        .mark_rule(strokeDash=dash, strokeWidth=1.5)
+        .encode(where)
+    )
+    return line
+
+
+def _strips(part: pl.DataFrame, ends: tuple[float, float], outcomes: list[str]) -> AnyChart:
+    points = (
+        alt.Chart(named_data())
+        .mark_point(filled=True, size=_SIZE, opacity=0.7)
+        .encode(
+            x=log_axis("x", "drawn_perplexity", "perplexity", ends),
+            y=alt.Y("method:N", sort=None, title=None),
+            yOffset=alt.YOffset("jitter:Q", scale=alt.Scale(domain=[-0.3, 1.3])),
+            color=alt.Color("outcome:N", title=None, scale=alt.Scale(domain=outcomes)),
+            shape=_kind_shape("kind_perplexity"),
+            tooltip=_said("perplexity"),
+        )
+    )
+    known = part["perplexity_before"][0]
+    lines = [_rule("x", known, dashed=False)] if math.isfinite(known) else []
+    limit = _collapses_at(part)
+    if limit is not None and ends[0] <= limit <= ends[1]:
+        lines.append(_rule("x", limit, dashed=True))
+    height = ROW * _SPREAD * part["method"].n_unique()
+    return charted(*lines, points, height=height)
+
+
+def _scatter(
+    part: pl.DataFrame, across: tuple[float, float], up: tuple[float, float], places: list[str]
+) -> AnyChart:
+    points = (
+        alt.Chart(named_data())
+        .mark_point(size=_SIZE, opacity=0.75)
+        .encode(
+            x=log_axis("x", "drawn_abs_denominator", "|denominator|", across),
+            y=log_axis("y", "drawn_perplexity_ratio", "perplexity after / before", up),
+            color=alt.Color("place:N", title="subject", scale=alt.Scale(domain=places)),
+            shape=alt.Shape("method:N", sort=None),
+            tooltip=_said("abs_denominator", "perplexity_ratio"),
+        )
+    )
+    limit, before = _collapses_at(part), part["perplexity_before"][0]
+    at = None if limit is None else limit / before
+    lines = [_rule("y", at, dashed=True)] if at is not None and up[0] <= at <= up[1] else []
+    return charted(*lines, points, height=SQUARE)
+
+
+def _kind_shape(column: str) -> alt.Shape:
+    return alt.Shape(
+        f"{column}:N", legend=None, scale=alt.Scale(domain=list(_KINDS), range=_SHAPES)
+    )
+
+
+def _said(*columns: str) -> list[alt.Tooltip]:
+    words = ("method", "subject", "target_new", "outcome")
+    return [
+        *(alt.Tooltip(f"{word}:N", title=word.replace("_", " ")) for word in words),
+        *(alt.Tooltip(f"said_{each}:N", title=each.replace("_", " ")) for each in columns),
+    ]

@@ -1,0 +1,129 @@
+"""Text of a report: numbers as people read them, and untrusted text made plain.
+
+Prefect's UI renders every string of an artifact as Markdown with HTML, table cells included, and
+follows ``javascript:`` links: subjects, prompts, targets, notes and names are escaped here. HTML
+itself is escaped by the template (``html``).
+"""
+
+import math
+import re
+import unicodedata
+
+_SHOWN = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+_JOINERS = {"\u200c", "\u200d"}
+"""Format characters that spelling needs."""
+JOINER = "\N{WORD JOINER}"
+"""Breaks an address in two without showing."""
+_MARKS = re.compile(r"[\\`*\[\]<>&|~$!{}]")
+_UNDERSCORE = re.compile(r"(?<![^\W_])_|_(?![^\W_])")
+_WEB = re.compile(r"(?i)www(?=\.)|:(?=//)|@")
+_START = re.compile(r"^([#+=-]|\d+(?=[.)](\s|$)))")
+_RUN_OF_TICKS = re.compile(r"`+")
+
+
+def visible(text: str) -> str:
+    r"""Return a text in one line whose control and direction characters can be seen.
+
+    A terminal obeys escape sequences and direction marks; written as ``\x1b`` they do nothing.
+    """
+    return "".join(_SHOWN.get(character) or _seen(character) for character in text)
+
+
+def visible_lines(text: str) -> str:
+    """Return a text with its line ends and tabs kept and all else as ``visible``."""
+    return "".join(c if c in "\n\t" else _SHOWN.get(c) or _seen(c) for c in text)
+
+
+def _seen(character: str) -> str:
+    """Return a character, or its escape where it is a control or format character."""
+    kind = unicodedata.category(character)
+    hidden = kind in {"Cc", "Cs", "Zl", "Zp"} or (kind == "Cf" and character not in _JOINERS)
+    return ascii(character)[1:-1] if hidden else character
+
+
+def markdown_text(text: str) -> str:
+    """Return Markdown that shows a text as it is: no markup, no HTML, no link, in one line.
+
+    Ordinary names stay as they are, for what shows Markdown unrendered. Addresses get an invisible
+    mark: what looks for them in text takes no notice of backslashes.
+    """
+    plain = _MARKS.sub(r"\\\g<0>", visible(text).strip())
+    plain = _UNDERSCORE.sub(r"\\_", plain)
+    plain = _WEB.sub(rf"\g<0>{JOINER}", plain)
+    return _START.sub(_unmarked, plain)
+
+
+def _unmarked(found: re.Match[str]) -> str:
+    """Return the start of a line so that it opens neither heading nor list."""
+    mark = found.group(0)
+    return f"{mark}\\" if mark[0].isdigit() else f"\\{mark}"
+
+
+def fenced(text: str, language: str = "") -> str:
+    """Return a Markdown code block that its text cannot close."""
+    longest = max((len(run) for run in _RUN_OF_TICKS.findall(text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}{language}\n{visible_lines(text)}\n{fence}"
+
+
+def artifact_key(*words: str) -> str:
+    """Return a key for an artifact: lower-case letters, digits and dashes."""
+    return re.sub(r"[^a-z0-9]+", "-", "-".join(words).lower()).strip("-")
+
+
+_PERCENT = 100
+_UNIT = "\N{NO-BREAK SPACE}%"
+_PLAIN = 1e6
+"""Numbers from here on are written with an exponent."""
+_WHOLE = 100
+_SMALL = 1e-3
+
+POSITIONS = {
+    "first_token": "first token",
+    "first_several": "first, several tokens",
+    "inside": "inside",
+}
+"""Places of the subject, as the database has them and as people read them."""
+
+RULE = (
+    "An edit collapses its model where perplexity rises above 1000, or above 10 times the unedited "
+    "model's; infinite and undefined perplexities count."
+)
+"""The default rule of view ``collapse_incidence``."""
+
+
+def percent(share: float) -> str:
+    """Return a share as percent, with one decimal unless it is whole."""
+    value = round(_PERCENT * share, 1)
+    return (f"{value:.0f}" if value == int(value) else f"{value:.1f}") + _UNIT
+
+
+def interval(low: float, high: float) -> str:
+    """Return an interval of shares in percent."""
+    return f"{percent(low).removesuffix(_UNIT)} to {percent(high)}"
+
+
+def number(value: float | None) -> str:
+    """Return a number in three or four figures; empty where it was not measured."""
+    if value is None:
+        return ""
+    if math.isnan(value):
+        return "undefined"
+    if math.isinf(value):
+        return "infinite" if value > 0 else "-infinite"
+    size = abs(value)
+    if size >= _PLAIN or 0 < size < _SMALL:
+        return f"{value:.2e}"
+    if size >= _WHOLE:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"
+
+
+def count(value: int | None) -> str:
+    """Return a count with separators; empty where there is none."""
+    return "" if value is None else f"{value:,}"
+
+
+def listed(words: list[str]) -> str:
+    """Return words as a list in a sentence."""
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

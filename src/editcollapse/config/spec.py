@@ -1,0 +1,271 @@
+"""What the parts of a study file have in common: their base, and the words of several fields."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from editcollapse.catalog.presets import ValueSettings
+
+MethodName = Literal["rome", "c_rome", "r_rome", "p_rome", "v_relative"]
+DtypeName = Literal["float32", "bfloat16", "float16", "float64"]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Spec(BaseModel):
+    """Base of every spec: immutable, and a name that does not exist is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+Policy = Literal["refuse", "switch", "prefix"]
+ActsAt = Literal["at risk", "will collapse"]
+_Bound = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class GuardSpec(Spec):
+    """What is done with an edit whose forecast says that it is at risk, before it is made."""
+
+    policy: Policy
+    """`refuse`: it is not made. `switch`: another method makes it. `prefix`: it is made with a
+    context template's text before its prompt. Where no method, or no text, is safe, it is
+    refused."""
+    acts_at: ActsAt = "at risk"
+    """Verdict from which on the guard acts."""
+    at_risk_at: _Bound | None = None
+    """Change bound from which on an edit is at risk. Where left out, with `collapse_at`, the newest
+    calibration of the model in the results folder counts, or the default where there is none;
+    another calibration makes another study."""
+    collapse_at: _Bound | None = None
+    """Change bound from which on an edit will collapse."""
+    switch_to: tuple[MethodName, ...] | None = None
+    """With `switch`: the methods to take instead, the first that is safe; where left out c_rome,
+    v_relative, p_rome."""
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> "GuardSpec":
+        if (self.at_risk_at is None) != (self.collapse_at is None):
+            raise ValueError("give both `at_risk_at` and `collapse_at`, or neither")
+        if (self.collapse_at or 0) < (self.at_risk_at or 0):
+            raise ValueError(
+                f"`collapse_at` {self.collapse_at:g} is below `at_risk_at` {self.at_risk_at:g}; an "
+                "edit that will collapse is at risk as well"
+            )
+        if self.switch_to is not None:
+            if self.policy != "switch":
+                raise ValueError(
+                    f'`switch_to` is for policy "switch", and the policy is "{self.policy}"; '
+                    "leave it out"
+                )
+            if not self.switch_to or len(set(self.switch_to)) != len(self.switch_to):
+                raise ValueError(
+                    f"`switch_to` must be distinct methods and at least one, got {self.switch_to}"
+                )
+        return self
+
+
+class ValueSpec(Spec):
+    """Overrides of the v* settings; what is left out comes from the preset."""
+
+    steps: Count | None = None
+    """Forward passes at most."""
+    learning_rate: float | None = Field(default=None, gt=0)
+    """Adam's learning rate."""
+    weight_decay: float | None = Field(default=None, ge=0)
+    """Weight of the norm of delta."""
+    kl_factor: float | None = Field(default=None, ge=0)
+    """Weight of the KL term."""
+    clamp_factor: float | None = Field(default=None, gt=0)
+    """Largest norm of delta in units of the unedited value's."""
+    stop_loss: float | None = None
+    """Stop below this loss."""
+
+    def over(self, base: ValueSettings) -> ValueSettings:
+        """Return the settings with this spec's values in place of the base's."""
+        own = self.model_dump(exclude_none=True)
+        return ValueSettings(
+            steps=own.get("steps", base.steps),
+            learning_rate=own.get("learning_rate", base.learning_rate),
+            weight_decay=own.get("weight_decay", base.weight_decay),
+            kl_factor=own.get("kl_factor", base.kl_factor),
+            clamp_factor=own.get("clamp_factor", base.clamp_factor),
+            stop_loss=own.get("stop_loss", base.stop_loss),
+        )
+
+
+class ModelSpec(Spec):
+    """One model to edit."""
+
+    name: str = Field(pattern=r"^[\w.-]{1,80}$")
+    """What reports call it: letters, digits, '.', '_' and '-'."""
+    source: str = Field(min_length=1)
+    """A local folder (relative to the study file) or a Hugging Face hub id. Safetensors only."""
+    revision: str | None = None
+    """Branch, tag or commit on the hub; the default branch where left out."""
+    preset: str | None = None
+    """Published settings by name; where left out the model is recognised by its sizes."""
+    layer: int | None = Field(default=None, ge=0)
+    """Zero-based block to edit; where left out the preset's."""
+    dtype: DtypeName = "float32"
+    """Type of the weights as loaded. Keys, solves and updates are float32 or better in any case."""
+    start_token: Literal["tokenizer", "never", "always"] = "tokenizer"
+    """Whether a start token (BOS) opens prompts: as the tokenizer does, never, or always."""
+    statistics: str | None = None
+    """Second moment of this model, where `covariance.kind` is "statistics": an .npz of
+    kmeng01/rome's layer statistics or a .safetensors with `moment` and `count`."""
+    value: ValueSpec = ValueSpec()
+    """Settings of the v* optimisation for this model alone; they go before the study's."""
+
+
+class DatasetSpec(Spec):
+    """The edit requests."""
+
+    path: str = Field(min_length=1)
+    """JSON or JSONL: CounterFact or zsRE, in the original or in EasyEdit's flat schema."""
+    limit: Count | None = None
+    """Use only the first so many usable requests."""
+    case_ids: tuple[str, ...] | None = None
+    """Use only these cases."""
+
+
+class TemplateSpec(Spec):
+    """The context templates that prefixed keys are averaged over."""
+
+    kind: Literal["five_words", "start_token", "file"] = "five_words"
+    """`five_words` (EasyEdit, the paper's code), `start_token` (kmeng01/rome), or `file`."""
+    path: str | None = None
+    """With `file`: a JSON list of strings with one {} each, the bare "{}" among them."""
+    lengths: tuple[tuple[Count, Count], ...] = ((5, 10), (10, 10))
+    """Pairs of total length in tokens and number of texts to generate."""
+
+
+class CovarianceSpec(Spec):
+    """The second moment C = E[k kT] of the edited layer's keys."""
+
+    kind: Literal["corpus", "identity", "statistics"] = "corpus"
+    """Measured on a corpus; the identity (C⁻¹ skipped, as the official repository ships); or
+    published statistics, named by each model's `statistics`."""
+    source: str | None = None
+    """With `corpus`: a .txt, .jsonl, .json or .parquet file, or a hub dataset id."""
+    text_field: str | None = None
+    """Field or column that holds the text, where it is not `text`."""
+    subset: str | None = None
+    """Configuration of a hub dataset."""
+    split: str = "train"
+    """Split of a hub dataset."""
+    n_tokens: Count = 100_000
+    """Token budget: the first so many tokens of the corpus."""
+    shard_tokens: Count = 65_536
+    """Tokens in one cached task of the pass over the corpus, about: what a killed run loses at
+    most. The sum of a shard takes 5 K² bytes on disk for each layer. No id depends on it, but with
+    `stop_change`."""
+    stop_change: float | None = Field(default=None, gt=0)
+    """Stop before the budget: at a doubling of the shards where the direction C⁻¹k̄ of no probe
+    key has changed by more, for the second time in a row. A direction has length 1. Where left
+    out, the budget alone decides."""
+    max_length: Count = 1024
+    """Documents are cut to so many tokens, or to what the model takes."""
+    start_token: bool = False
+    """Whether each document opens with the model's start token; published: no."""
+    damping: float = Field(default=0.0, ge=0)
+    """Added to C's diagonal, in units of its mean; published: 0."""
+
+    @model_validator(mode="after")
+    def _has_source(self) -> "CovarianceSpec":
+        if self.kind == "corpus" and self.source is None:
+            raise ValueError(
+                'kind "corpus" needs `source`, a text file or a hub dataset id '
+                '(or choose kind = "identity" or "statistics")'
+            )
+        if self.kind != "corpus" and self.stop_change is not None:
+            raise ValueError(
+                f'`stop_change` is for kind "corpus", and the kind is "{self.kind}"; leave it out'
+            )
+        return self
+
+
+class EvaluationSpec(Spec):
+    """What edited models are measured on."""
+
+    texts: str = Field(min_length=1)
+    """Perplexity texts: ME-PPL's JSON, JSONL with a text field, or plain text, one a line."""
+    max_texts: Count | None = None
+    """Use only the first so many."""
+    continuations: int = Field(default=10, ge=0)
+    """Of each model, how many of its most damaging edits to show at work: what the model writes on
+    from their prompts, before and after. 0: none. No id depends on it."""
+
+
+class RunnerSpec(Spec):
+    """Where the tasks run. Nothing of it enters the study's identity or its tables."""
+
+    kind: Literal["thread", "dask", "ray"] = "thread"
+    """`thread`: in the flow's own process, one at a time. `dask`, `ray`: on a cluster, whose
+    workers need the wheel with the extra of that name and the same results folder or URL."""
+    workers: Count = 1
+    """With `dask` and `ray`: processes to start on this machine; with an `address`, batches to
+    keep in flight there. Each process keeps one model."""
+    address: str | None = None
+    """With `dask` and `ray`: a cluster that is there, such as `tcp://host:8786` or
+    `ray://host:10001`; where left out, one is started on this machine for the run."""
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> "RunnerSpec":
+        if self.kind == "thread" and (self.workers > 1 or self.address is not None):
+            raise ValueError(
+                'kind "thread" runs one task at a time in the flow\'s own process; for several '
+                'workers or an address choose kind = "dask" or "ray"'
+            )
+        return self
+
+
+class StudySpec(Spec):
+    """A grid of models, methods and requests, with what to measure."""
+
+    name: str = Field(pattern=r"^[\w.-]{1,80}$")
+    """What reports call the study."""
+    description: str = ""
+    """One sentence for people."""
+    note: str = ""
+    """A caveat that is printed wherever the study's numbers are."""
+    seed: int = Field(default=0, ge=0)
+    """Seeds the context templates and the choice of test prefixes."""
+    methods: tuple[MethodName, ...] = ("rome", "c_rome")
+    """Methods to compare; one v* serves them all."""
+    models: tuple[ModelSpec, ...]
+    """Models to edit."""
+    dataset: DatasetSpec
+    """The file of edit requests, and which of them to use."""
+    templates: TemplateSpec = TemplateSpec()
+    """The context templates."""
+    covariance: CovarianceSpec
+    """The second moment of the keys."""
+    value: ValueSpec = ValueSpec()
+    """Settings of the v* optimisation, for all models."""
+    evaluation: EvaluationSpec
+    """The measurements."""
+    batch_size: int = Field(default=64, ge=1, le=4096)
+    """Edits in one cached task: what a killed run loses at most."""
+    guard: GuardSpec | None = None
+    """What to do with edits that the forecast warns of; where left out, they are made."""
+    runner: RunnerSpec = RunnerSpec()
+    """Where the tasks run."""
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> "StudySpec":
+        if not self.methods or len(set(self.methods)) != len(self.methods):
+            raise ValueError(f"methods must be distinct and at least one, got {self.methods}")
+        names = [model.name for model in self.models]
+        if not names:
+            raise ValueError("a study needs at least one model")
+        if len(set(names)) != len(names):
+            raise ValueError(f"model names must be distinct, got {names}")
+        if self.templates.kind == "file" and self.templates.path is None:
+            raise ValueError('templates of kind "file" need `path`')
+        if self.covariance.kind == "statistics":
+            without = [model.name for model in self.models if model.statistics is None]
+            if without:
+                raise ValueError(
+                    f'covariance kind "statistics" needs `statistics` in each model; {without} '
+                    "have none"
+                )
+        return self

@@ -1,0 +1,135 @@
+"""Text sets for perplexity: ME-PPL and other files of short texts, read as they stand."""
+
+import dataclasses
+import logging
+from pathlib import Path
+
+from editcollapse.data.records import (
+    LINE_SUFFIXES,
+    ParsedRecord,
+    RecordError,
+    iter_lines,
+    read_json_records,
+    shorten,
+    text,
+    text_of_item,
+    value_of,
+)
+from editcollapse.data.requests import SLOT, Rejection
+from editcollapse.errors import DatasetError
+from editcollapse.fingerprints import digest_file
+
+_LOGGER = logging.getLogger(__name__)
+_WANTED = "a text set"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TextSet:
+    """The texts on which perplexity is measured."""
+
+    name: str
+    """File name without folder and suffix; what reports show."""
+    content_digest: str
+    """Digest of the file's bytes: the text set's identity."""
+    texts: tuple[str, ...]
+    rejections: tuple[Rejection, ...] = ()
+
+
+def read_texts(path: Path) -> TextSet:
+    """Return the texts of a file, with leading blanks kept: they change the first token.
+
+    A ``.json`` file is a list, a ``.jsonl`` or ``.ndjson`` file has one entry a line; an entry is a
+    string or an object with ``Text`` or ``text`` (ME-PPL: ``{"Corpus": ..., "Text": ...}``). A
+    ``.txt`` file holds one text per line; blank lines are skipped, so a text of several paragraphs
+    needs JSON. Line ends at the end of a text are removed, all else stays.
+
+    Args:
+        path: UTF-8, with or without a byte order mark.
+
+    Raises:
+        DatasetError: the file is missing, a folder, of another suffix, not UTF-8, malformed as a
+            JSON document, or without one usable text.
+    """
+    suffix = path.suffix.lower()
+    if suffix == ".txt":
+        lines = enumerate(line for line in iter_lines(path, _WANTED) if line.strip())
+        parsed = [ParsedRecord(index, None, line) for index, line in lines]
+    elif suffix == ".json" or suffix in LINE_SUFFIXES:
+        parsed = read_json_records(path, _WANTED)
+    else:
+        raise DatasetError(
+            f"{_WANTED} was asked from {path}, whose suffix {suffix!r} is unknown. "
+            "Use .json, .jsonl or .txt."
+        )
+    texts: list[str] = []
+    rejections: list[Rejection] = []
+    for record in parsed:
+        try:
+            texts.append(_text_of(record))
+        except RecordError as error:
+            rejections.append(Rejection(record.index, None, str(error)))
+    if not texts:
+        why = (
+            f" (record {rejections[0].record_index}: {rejections[0].reason})" if rejections else ""
+        )
+        raise DatasetError(
+            f"{_WANTED} was asked from {path}, which holds no usable text{why}. Give at least one."
+        )
+    if rejections:
+        _LOGGER.warning("%s: %d of %d texts rejected", path, len(rejections), len(parsed))
+    return TextSet(path.stem, digest_file(path), tuple(texts), tuple(rejections))
+
+
+def _text_of(record: ParsedRecord) -> str:
+    """Return one text. Raises RecordError where the entry has none."""
+    text = text_of_item(value_of(record), None)
+    if text is None:
+        raise RecordError("the text is empty; remove the entry or give it a text.")
+    return text.rstrip("\r\n")
+
+
+_WANTED_TEMPLATES = "a file of context templates"
+
+
+def read_templates(path: Path) -> tuple[str, ...]:
+    """Return the context templates of a JSON list, the bare ``{}`` first, the others in file order.
+
+    Each is a string with exactly one slot, at its end: the prompt is continued with the target, so
+    nothing may stand between them. Other braces are text.
+
+    Args:
+        path: a JSON list such as ``["{}", "The weather was fine. {}"]``.
+
+    Raises:
+        DatasetError: the file is missing, malformed or empty, an entry is no such string or occurs
+            twice, or the bare ``{}`` is not among them.
+    """
+    templates: list[str] = []
+    for record in read_json_records(path, _WANTED_TEMPLATES):
+        try:
+            template = text(value_of(record), "it")
+        except RecordError as error:
+            raise DatasetError(f"{_at(path, record.index)}: {error}") from error
+        n_slots = template.count(SLOT)
+        if n_slots != 1 or not template.endswith(SLOT):
+            raise DatasetError(
+                f"{_at(path, record.index)}: it has {n_slots} slots {SLOT} in "
+                f"{shorten(repr(template))}; write exactly one, at the end."
+            )
+        if template in templates:
+            raise DatasetError(
+                f"{_at(path, record.index)}: {shorten(repr(template))} is there already, as "
+                f"template {templates.index(template)}; remove one, or its key counts twice."
+            )
+        templates.append(template)
+    if SLOT not in templates:
+        raise DatasetError(
+            f"{_WANTED} was asked from {path}, whose {len(templates)} templates lack the bare "
+            f'prompt. Add "{SLOT}" as the first one.'
+        )
+    templates.remove(SLOT)
+    return (SLOT, *templates)
+
+
+def _at(path: Path, index: int) -> str:
+    return f"template {index} of {path} cannot be used"

@@ -1,0 +1,255 @@
+"""What a forecast means: safe, at risk or will collapse, why, and what to use instead.
+
+The verdict looks at one number, how much the edit may change the layer on text, and at two
+thresholds that a calibration took from measured edits. It is the same rule as the database's
+``forecast_verdict``. A sweep's verdicts are counted by layer.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+from editcollapse.catalog.methods import method_of
+from editcollapse.rows.study import ForecastRow, PositionRow
+
+Verdict = Literal["safe", "at risk", "will collapse"]
+
+ALTERNATIVES = ("c_rome", "v_relative", "p_rome")
+"""Methods to use instead, in this order: the paper's remedy first."""
+STUDY_FILE = "study file"
+"""``calibration_id`` of thresholds that a study file gives."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Thresholds:
+    """Values of ``text_change_bound`` from which on verdicts change."""
+
+    at_risk_at: float
+    collapse_at: float
+    calibration_id: str
+    n_edits: int
+    """Measured edits that they were taken from; 0 with the default."""
+    n_collapsed: int
+    is_default: bool
+
+    @property
+    def basis(self) -> str:
+        """Where the thresholds come from, for people."""
+        if self.is_default:
+            return (
+                f"default thresholds, not calibrated on edits of this model: embedded demo models "
+                f"collapsed from {self.collapse_at:g} on, a small pretrained Llama from 3.4 on "
+                f"(python -m flows calibrate takes yours)"
+            )
+        if self.calibration_id == STUDY_FILE:
+            return "thresholds of the study file"
+        return (
+            f"thresholds calibrated on {self.n_edits} measured edits of this model, "
+            f"{self.n_collapsed} of which collapsed"
+        )
+
+
+DEFAULT_THRESHOLDS = Thresholds(2.5, 17.0, "default", 0, 0, is_default=True)
+"""As in ``storage/views/40_forecast_verdicts.sql``."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class MethodVerdict:
+    """One method's part of the answer for one request."""
+
+    forecast: ForecastRow
+    verdict: Verdict
+    why: str
+    """A sentence."""
+    instead: str | None
+    """A method that is safe for the request; None where this one is, or none is."""
+
+
+def verdict_of(bound: float, thresholds: Thresholds) -> Verdict:
+    """Return the verdict on one bound; what cannot be compared (nan) is not safe."""
+    if bound < thresholds.at_risk_at:
+        return "safe"
+    return "at risk" if bound < thresholds.collapse_at else "will collapse"
+
+
+def judged(
+    rows: Sequence[ForecastRow], position: PositionRow, thresholds: Thresholds
+) -> tuple[MethodVerdict, ...]:
+    """Return the verdict on each method for one request, in the order of the rows.
+
+    Args:
+        rows: the request's forecasts, one a method.
+        position: where its subject stands.
+        thresholds: of a calibration.
+    """
+    by_method = {row.method: row for row in rows}
+    safe = [
+        by_method[name]
+        for name in ALTERNATIVES
+        if name in by_method and verdict_of(by_method[name].text_change_bound, thresholds) == "safe"
+    ]
+    found = []
+    for row in rows:
+        verdict = verdict_of(row.text_change_bound, thresholds)
+        other = None if verdict == "safe" or not safe else safe[0]
+        why = _why(row, position, thresholds, verdict)
+        if verdict != "safe":
+            why = f"{why} {_advice(other, position)}"
+        found.append(MethodVerdict(row, verdict, why, None if other is None else other.method))
+    return tuple(found)
+
+
+def by_request(rows: Iterable[ForecastRow]) -> dict[str, list[ForecastRow]]:
+    """Return request id to its forecasts."""
+    found: dict[str, list[ForecastRow]] = {}
+    for row in rows:
+        found.setdefault(row.request_id, []).append(row)
+    return found
+
+
+def _why(row: ForecastRow, position: PositionRow, thresholds: Thresholds, verdict: Verdict) -> str:
+    """Return what the verdict rests on."""
+    bound = f"{row.text_change_bound:.3g} times"
+    if verdict == "safe":
+        return (
+            f"On text the layer's output changes by {bound} its size at most, whatever v* will be; "
+            f"edits are at risk from {thresholds.at_risk_at:.3g} on."
+        )
+    key = "k0" if method_of(row.method).divide_with == "bare" else "kbar"
+    cause = (
+        f"{row.method} divides by {key} . u = {row.denominator:.3g} (rho {row.rho:.3g}), so on "
+        f"text it may change the layer's output by {bound} its size"
+    )
+    if position.is_first_token:
+        cause += "; the subject is the prompt's first token, whose key is unlike all others"
+    if thresholds.is_default:
+        return f"{cause}; edits of the demo models collapsed from {thresholds.collapse_at:g} on."
+    many = "some" if verdict == "at risk" else "nearly all"
+    return f"{cause}: {many} measured edits as large collapsed this model."
+
+
+def _advice(other: ForecastRow | None, position: PositionRow) -> str:
+    """Return what to do instead."""
+    if other is None:
+        return "No method is safe here: put a text before the prompt, and forecast again."
+    text = f"Use {other.method}: it stays below {other.text_change_bound:.3g}"
+    if position.is_first_token and method_of(other.method).solve_with == "prefixed":
+        return f"{text}, and ask with a text before the prompt, where its edit shows."
+    return f"{text}."
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RequestForecast:
+    """The whole answer for one request of one model."""
+
+    model: str
+    """What the study or the user calls the model."""
+    layer: int
+    subject: str
+    prompt: str
+    target_new: str
+    position: PositionRow
+    methods: tuple[MethodVerdict, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ModelThresholds:
+    """What the verdicts on one model's edits rest on."""
+
+    model: str
+    """What the study or the user calls the model."""
+    thresholds: Thresholds
+    basis: str
+    """For people."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ForecastReport:
+    """Forecasts and what their verdicts rest on."""
+
+    basis: tuple[ModelThresholds, ...]
+    requests: tuple[RequestForecast, ...]
+    unusable: tuple[str, ...] = ()
+    """A sentence for each request that a model cannot take."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LayerVerdicts:
+    """Verdicts on the requests of one kind of subject, at one layer by one method."""
+
+    model: str
+    """What the study calls it."""
+    layer: int
+    method: str
+    subject_position: str
+    """first_token, first_several or inside."""
+    n_requests: int
+    n_safe: int
+    n_at_risk: int
+    n_will_collapse: int
+    median_denominator: float
+    """Of |a . u|."""
+    median_bound: float
+    """Of text_change_bound."""
+    largest_bound: float
+
+    @property
+    def is_safe(self) -> bool:
+        """Whether all of them are safe."""
+        return self.n_safe == self.n_requests
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SafeLayers:
+    """At which of a model's layers every request is safe by one method."""
+
+    model: str
+    method: str
+    layers: tuple[int, ...]
+    safest_layer: int
+    """Where the largest bound of all requests is the smallest."""
+    largest_bound: float
+    """Of any request there."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Unswept:
+    """How many requests a model cannot take."""
+
+    model: str
+    n_requests: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SweepReport:
+    """The sweep of a study and what its verdicts rest on."""
+
+    basis: tuple[ModelThresholds, ...]
+    layers: tuple[LayerVerdicts, ...]
+    """By model, layer, method and position."""
+    safe_layers: tuple[SafeLayers, ...]
+    unswept: tuple[Unswept, ...]
+    """Models that cannot take some of the requests."""
+    notes: tuple[str, ...]
+    """What to know of single layers, a sentence each."""
+
+
+def safe_layers(rows: Sequence[LayerVerdicts]) -> tuple[SafeLayers, ...]:
+    """Return the layers at which all requests are safe, for each model and method.
+
+    Args:
+        rows: by model, layer and method; all positions of each.
+    """
+    groups: dict[tuple[str, str], list[LayerVerdicts]] = {}
+    for row in rows:
+        groups.setdefault((row.model, row.method), []).append(row)
+    found = []
+    for (model, method), ours in groups.items():
+        layers = sorted({row.layer for row in ours})
+        largest = {
+            layer: max(row.largest_bound for row in ours if row.layer == layer) for layer in layers
+        }
+        best = min(layers, key=lambda layer: largest[layer])
+        safe = [layer for layer in layers if all(row.is_safe for row in ours if row.layer == layer)]
+        found.append(SafeLayers(model, method, tuple(safe), best, largest[best]))
+    return tuple(found)

@@ -1,0 +1,335 @@
+"""A model's files, read without torch: where they are, what they hold, their fingerprint.
+
+What a safetensors file says of itself is believed only where it fits the file.
+"""
+
+import dataclasses
+import hashlib
+import json
+import re
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from editcollapse.catalog.architectures import Architecture, Widths, architecture_of, widths_of
+from editcollapse.errors import ModelError
+from editcollapse.fingerprints import DIGEST_BYTES, digest, digest_file
+
+if TYPE_CHECKING:
+    from editcollapse.config.spec import ModelSpec
+
+
+_HEADER_LIMIT = 100_000_000
+_CHUNK = 1 << 22
+
+
+def tensor_headers(path: Path) -> dict[str, dict[str, Any]]:
+    """Return name to ``{"dtype", "shape", "data_offsets"}`` of a safetensors file.
+
+    Raises:
+        ModelError: the file is not safetensors or is cut short.
+    """
+    header, _ = _read_header(path)
+    return header
+
+
+@lru_cache(maxsize=256)
+def tensor_digests(path: Path, size: int, changed_ns: int) -> tuple[tuple[str, str], ...]:  # noqa: ARG001
+    """Return each tensor's name and the digest of its type, shape and bytes.
+
+    A file of the same size and time of change is read once in a process.
+
+    Raises:
+        ModelError: as ``tensor_headers``.
+    """
+    header, start = _read_header(path)
+    digests = {}
+    with path.open("rb") as stream:
+        for name, entry in header.items():
+            first, last = entry["data_offsets"]
+            hasher = hashlib.blake2b(digest_size=DIGEST_BYTES)
+            hasher.update(f"{entry['dtype']}{entry['shape']}".encode())
+            stream.seek(start + first)
+            left = last - first
+            while left:
+                chunk = stream.read(min(left, _CHUNK))
+                hasher.update(chunk)
+                left -= len(chunk)
+            digests[name] = hasher.hexdigest()
+    return tuple(digests.items())
+
+
+def _read_header(path: Path) -> tuple[dict[str, dict[str, Any]], int]:
+    """Return the header without its metadata, and the offset at which the data begins."""
+    broken = f"{path.name} is not a whole safetensors file: copy or download it again."
+    size = path.stat().st_size
+    with path.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        if not 0 < length <= min(_HEADER_LIMIT, size - 8):
+            raise ModelError(broken)
+        try:
+            header = json.loads(stream.read(length))
+        except (ValueError, RecursionError) as error:
+            raise ModelError(broken) from error
+    if not isinstance(header, dict):
+        raise ModelError(broken)
+    header.pop("__metadata__", None)
+    if not all(_is_entry(entry) for entry in header.values()):
+        raise ModelError(broken)
+    # Tensors lie one behind the other and fill the file: none is there twice, none is missing.
+    end = 0
+    for first, last in sorted(tuple(entry["data_offsets"]) for entry in header.values()):
+        if first != end:
+            raise ModelError(broken)
+        end = last
+    if 8 + length + end != size:
+        raise ModelError(broken)
+    return header, 8 + length
+
+
+def _is_entry(entry: Any) -> bool:
+    """Return whether a header's entry has the form that it must have."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("dtype"), str):
+        return False
+    shape, offsets = entry.get("shape"), entry.get("data_offsets")
+    if not isinstance(shape, list) or not isinstance(offsets, list):
+        return False
+    counts = [*shape, *offsets]
+    plain = all(type(count) is int and count >= 0 for count in counts)
+    return plain and len(offsets) == 2 and offsets[0] <= offsets[1]  # noqa: PLR2004
+
+
+_HUB_ID = re.compile(r"^[\w.-]+(/[\w.-]+)?$")
+_PATTERNS = ["*.safetensors", "*.safetensors.index.json", "*.json", "tokenizer.model", "*.txt"]
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "vocab.json",
+    "merges.txt",
+    "added_tokens.json",
+    "special_tokens_map.json",
+    "tokenizer_config.json",
+)
+_VOLATILE = ("_name_or_path", "transformers_version", "torch_dtype", "dtype", "use_cache")
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack")
+_ADAPTER = "adapter_config.json"
+_ATTENTION = ("_attn_implementation", "attn_implementation")
+_ATTENTIONS = (None, "eager", "sdpa")
+"""What a configuration may ask for; other names make transformers fetch code from the hub."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PlainFolder:
+    """A model's folder: its configuration and its weights, of whatever family."""
+
+    folder: Path
+    source: str
+    """The hub id, or the folder's own name: nothing of the machine."""
+    config: dict[str, Any]
+    weight_files: tuple[Path, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ModelFiles(PlainFolder):
+    """A model in a local folder, as far as its files tell."""
+
+    architecture: Architecture
+    widths: Widths
+
+    @property
+    def weight_bytes(self) -> int:
+        """Size of the weights on disk."""
+        return sum(path.stat().st_size for path in self.weight_files)
+
+
+def locate_model(source: str, revision: str | None = None) -> ModelFiles:
+    """Return the files of a model in a local folder or on the Hugging Face hub.
+
+    Args:
+        source: a folder, or a hub id, which is downloaded into the hub's own cache.
+        revision: branch, tag or commit, for a hub id.
+
+    Raises:
+        ModelError: no such folder or hub model, no ``config.json``, or no safetensors weights.
+        UnknownFamilyError: the architecture table has no row for it.
+    """
+    plain = plain_folder(source, revision)
+    row = architecture_of(str(plain.config.get("model_type")), source)
+    return ModelFiles(
+        folder=plain.folder,
+        source=plain.source,
+        config=plain.config,
+        architecture=row,
+        widths=widths_of(plain.config, source),
+        weight_files=plain.weight_files,
+    )
+
+
+def plain_folder(source: str, revision: str | None = None) -> PlainFolder:
+    """Return the files of a model of any family: configuration and safetensors, nothing that runs.
+
+    Args:
+        source: a folder, or a hub id, which is downloaded into the hub's own cache.
+        revision: branch, tag or commit, for a hub id.
+
+    Raises:
+        ModelError: no such folder or hub model, no ``config.json``, or no safetensors weights.
+    """
+    folder = Path(source).expanduser()
+    if not folder.is_dir():
+        folder = _download(source, revision)
+    config_path = folder / "config.json"
+    if not config_path.is_file():
+        raise ModelError(f"no config.json in {source}: give the folder that save_pretrained wrote.")
+    try:
+        config = json.loads(config_path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"config.json of {source} is not JSON: {error}.") from error
+    if not isinstance(config, dict):
+        raise ModelError(f"config.json of {source} holds no object.")
+    _check_plain(folder, config, source)
+    name = source if not Path(source).expanduser().is_dir() else folder.resolve().name
+    return PlainFolder(folder, name, config, _weight_files(folder, source))
+
+
+def fingerprint_model(files: ModelFiles) -> str:
+    """Return the digest of configuration and weights, the same however they are split into files.
+
+    Raises:
+        ModelError: a weight file is not whole, or the configuration is of another model.
+    """
+    tensors = _tensors_of(files)
+    if not 1 <= files.widths.n_layers <= len(tensors):
+        raise ModelError(
+            f"config.json of {files.source} says {files.widths.n_layers} layers, but its weights "
+            f"hold {len(tensors)} tensors. Is it the model's own config.json?"
+        )
+    return digest("model", _lasting_config(files), sorted(tensors.items()))
+
+
+def fingerprint_folder(files: PlainFolder) -> str:
+    """Return the digest of configuration, weights and tokenizer of a model of any family.
+
+    Raises:
+        ModelError: a weight file is not whole, or there is no tokenizer.
+    """
+    tensors = sorted(_tensors_of(files).items())
+    return digest("folder", _lasting_config(files), tensors, fingerprint_tokenizer(files))
+
+
+def fingerprint_tokenizer(files: PlainFolder) -> str:
+    """Return the digest of the tokenizer's files.
+
+    Raises:
+        ModelError: there are none.
+    """
+    found = [name for name in _TOKENIZER_FILES if (files.folder / name).is_file()]
+    if not set(found) & {"tokenizer.json", "tokenizer.model", "vocab.json"}:
+        raise ModelError(
+            f"no tokenizer in {files.source}: found none of tokenizer.json, tokenizer.model, "
+            "vocab.json. Save it beside the weights with tokenizer.save_pretrained(folder)."
+        )
+    return digest("tokenizer", [[name, digest_file(files.folder / name)] for name in found])
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ModelDigests:
+    """What a model is, by content."""
+
+    fingerprint: str
+    """Of configuration and weights."""
+    tokenizer_digest: str
+    dtype: str
+    start_token_policy: str
+
+    @property
+    def model_id(self) -> str:
+        """Id of the model as a study uses it."""
+        return digest("model-as-used", self)
+
+
+def digest_model(files: ModelFiles, spec: "ModelSpec") -> ModelDigests:
+    """Return a model's digests as a study uses it.
+
+    Raises:
+        ModelError: a weight file is not whole, or there is no tokenizer.
+    """
+    return ModelDigests(
+        fingerprint=fingerprint_model(files),
+        tokenizer_digest=fingerprint_tokenizer(files),
+        dtype=spec.dtype,
+        start_token_policy=spec.start_token,
+    )
+
+
+def _lasting_config(files: PlainFolder) -> dict[str, Any]:
+    """Return the configuration without what a new release of transformers writes otherwise."""
+    return {key: value for key, value in files.config.items() if key not in _VOLATILE}
+
+
+def _tensors_of(files: PlainFolder) -> dict[str, str]:
+    """Return the digest of each tensor. Raises ModelError where a weight file is not whole."""
+    tensors: dict[str, str] = {}
+    for path in files.weight_files:
+        seen = path.stat()
+        tensors.update(tensor_digests(path, seen.st_size, seen.st_mtime_ns))
+    return tensors
+
+
+def _check_plain(folder: Path, config: dict[str, Any], source: str) -> None:
+    """Raise ModelError where more would be loaded than the weights of this folder."""
+    if (folder / _ADAPTER).is_file():
+        raise ModelError(
+            f"{source} holds {_ADAPTER}: it is an adapter, or a model with one. Merge it into the "
+            "weights (merge_and_unload in peft) and save the model alone."
+        )
+    asked = [config[name] for name in _ATTENTION if name in config]
+    foreign = [name for name in asked if name not in _ATTENTIONS]
+    if foreign:
+        raise ModelError(
+            f"config.json of {source} asks for the attention {foreign[0]!r}, which may be code to "
+            "download. Remove that entry from it: eager and sdpa are what is used here."
+        )
+
+
+def _weight_files(folder: Path, source: str) -> tuple[Path, ...]:
+    """Return the safetensors files that transformers would load."""
+    single = folder / "model.safetensors"
+    index = folder / "model.safetensors.index.json"
+    if single.is_file():
+        return (single,)
+    if not index.is_file():
+        pickles = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
+        found = f"only {', '.join(pickles)}, which are pickles or foreign" if pickles else "none"
+        raise ModelError(
+            f"no model.safetensors in {source}: found {found}. Pickles are never loaded; convert "
+            "with model.save_pretrained(folder, safe_serialization=True) where you trust the file."
+        )
+    try:
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        paths = tuple(folder / name for name in names)
+    except (ValueError, RecursionError, KeyError, AttributeError, TypeError) as error:
+        raise ModelError(f"{index.name} of {source} has no usable weight_map.") from error
+    missing = [path.name for path in paths if not path.is_file() or path.parent != folder]
+    if missing:
+        raise ModelError(
+            f"{source} lacks the weight files {', '.join(missing)} that its index names."
+        )
+    return paths
+
+
+def _download(source: str, revision: str | None) -> Path:
+    """Return the local snapshot of a hub model."""
+    if not _HUB_ID.match(source) or source.startswith("."):
+        raise ModelError(f"no model folder {source}. Give an existing folder or a hub id.")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(source, revision=revision, allow_patterns=_PATTERNS))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        at = f" at revision {revision}" if revision else ""
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(
+            f"no folder {source}, and the hub gave no model of that name{at}: {reason}"
+        ) from error

@@ -1,0 +1,320 @@
+"""Load a model with its tokenizer; a process keeps one."""
+
+import dataclasses
+import logging
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from transformers import activations
+
+from editcollapse.catalog.architectures import Architecture, Entry, Widths
+from editcollapse.errors import ModelError
+from editcollapse.models.files import ModelDigests, ModelFiles, digest_model, locate_model
+from editcollapse.models.packed_linear import absorb_activation_, pack_products_
+from editcollapse.models.tokenization import Encoder
+from editcollapse.runtime.devices import (
+    best_device,
+    check_dtype,
+    device_memory_error,
+    is_out_of_memory,
+    release,
+)
+from editcollapse.runtime.environment import host_bytes
+from editcollapse.runtime.memory import ModelSize, packed_bytes
+
+if TYPE_CHECKING:
+    from editcollapse.config.spec import ModelSpec
+
+logger = logging.getLogger(__name__)
+
+
+_SPELLED_OUT = (activations.NewGELUActivation, activations.FastGELUActivation)
+"""transformers' classes of the tanh-approximated GELU that are not one kernel."""
+
+
+def fuse_activations_(model: nn.Module) -> int:
+    """Put the fused kernel in the place of every spelled-out GELU; return how many there were.
+
+    Weights and their names stay as they are: activations have none.
+    """
+    fused = 0
+    for parent in list(model.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, _SPELLED_OUT):
+                setattr(parent, name, nn.GELU(approximate="tanh"))
+                fused += 1
+    return fused
+
+
+_DTYPES = {
+    "float64": torch.float64,
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+_NO_LIMIT = 1 << 20
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class LoadedModel:
+    """A causal LM in evaluation mode, its tokenizer and its place in the architecture table.
+
+    Nothing in this package writes to its weights.
+    """
+
+    model: nn.Module
+    encoder: Encoder
+    architecture: Architecture
+    widths: Widths
+    digests: ModelDigests
+    source: str
+
+    @property
+    def model_id(self) -> str:
+        """Id of the model as a study uses it."""
+        return self.digests.model_id
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.model.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the weights."""
+        return next(self.model.parameters()).dtype
+
+    @property
+    def decoder(self) -> nn.Module:
+        """The model without its head."""
+        return self.model.get_submodule(self.architecture.decoder)
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        """The decoder's blocks."""
+        blocks = self.decoder.get_submodule(self.architecture.blocks)
+        assert isinstance(blocks, nn.ModuleList)
+        return blocks
+
+    @property
+    def is_parallel(self) -> bool:
+        """Whether attention and MLP read the same residual stream."""
+        field = self.architecture.parallel
+        return field == "always" or bool(getattr(self.model.config, field, False))
+
+    @property
+    def entries(self) -> tuple[Entry, ...]:
+        """All that reads a block's input in this model."""
+        entries = self.architecture.entries
+        return tuple(entry for entry in entries if self.is_parallel or not entry.parallel_only)
+
+    @property
+    def n_parameters(self) -> int:
+        """Number of parameters; tied ones once."""
+        return sum(parameter.numel() for parameter in self.model.parameters())
+
+    def size(self, layer: int) -> ModelSize:
+        """Return what memory depends on, with one layer edited."""
+        return ModelSize(self.architecture.family, self.widths, layer, self.digests.dtype)
+
+    def down_projection(self, layer: int) -> nn.Module:
+        """Return the second MLP projection of a block.
+
+        Raises:
+            ModelError: there is no such block.
+        """
+        check_layer(layer, self.widths, self.source)
+        return self.blocks[layer].get_submodule(self.architecture.down_projection)
+
+    def weight(self, layer: int) -> Tensor:
+        """Return W of a block's down projection as (D, K), whichever way it is stored."""
+        stored = self.down_projection(layer).weight
+        assert isinstance(stored, Tensor)
+        return stored.T if self.architecture.transposed else stored
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Return the head's logits for states after the final norm.
+
+        Args:
+            hidden: (..., D), dtype of the weights.
+
+        Returns:
+            (..., V) in the head's dtype, soft-capped where the family does so.
+        """
+        head = self.model.get_output_embeddings()  # type: ignore[operator]
+        logits: Tensor = head(hidden)
+        cap = getattr(self.model.config, "final_logit_softcapping", None)
+        return logits if cap is None else torch.tanh(logits / cap) * cap
+
+    @property
+    def caps_logits(self) -> bool:
+        """Whether the family bounds its logits softly."""
+        return getattr(self.model.config, "final_logit_softcapping", None) is not None
+
+
+def widened(tensor: Tensor) -> Tensor:
+    """Return a tensor as float32 or better: half types are widened, float64 stays."""
+    return tensor if tensor.dtype == torch.float64 else tensor.float()
+
+
+def check_layer(layer: int, widths: Widths, source: str) -> None:
+    """Raise ModelError where a model has no such layer."""
+    if not 0 <= layer < widths.n_layers:
+        raise ModelError(
+            f"layer {layer} of {source}: it has layers 0 to {widths.n_layers - 1}. "
+            "Correct `layer` in the study file."
+        )
+
+
+def whole_model(loader: Any, folder: str | Path, source: str, **settings: Any) -> tuple[Any, Any]:
+    """Return a model of a folder, without gradients, and its tokenizer; safetensors only.
+
+    Args:
+        loader: class of ``transformers`` that has ``from_pretrained``.
+        folder: with all files.
+        source: what to call it in messages.
+        settings: more of ``from_pretrained``'s.
+
+    Raises:
+        ModelError: it cannot be loaded, or lacks weights.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        model, report = loader.from_pretrained(
+            folder,
+            output_loading_info=True,
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+            **settings,
+        )
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder, trust_remote_code=False, local_files_only=True
+        )
+    except Exception as error:  # transformers has no one error for a configuration that is no good
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+        raise ModelError(f"{source} cannot be loaded: {reason}") from error
+    if report["missing_keys"]:
+        # transformers fills them at random and goes on.
+        lacking = ", ".join(sorted(report["missing_keys"])[:3])
+        raise ModelError(
+            f"{source} lacks {len(report['missing_keys'])} weights of its own configuration "
+            f"({lacking}): copy or download it again."
+        )
+    return model.eval().requires_grad_(False), tokenizer
+
+
+def load_model(spec: "ModelSpec", device: str, files: ModelFiles | None = None) -> LoadedModel:
+    """Return a model in evaluation mode, without gradients for its weights.
+
+    Args:
+        spec: source, revision, dtype and start-token policy.
+        device: a torch device; ``auto`` takes the best that is there.
+        files: the model's files, where they are known already.
+
+    Raises:
+        ModelError: the files are missing, foreign or not whole, or the tokenizer does not fit.
+        StudyError: there is no such device, or it has no numbers of this dtype.
+        DeviceMemoryError: the weights do not fit on the device.
+    """
+    from transformers import AutoModelForCausalLM
+
+    place = best_device(device)
+    check_dtype(place, _DTYPES[spec.dtype], spec.source)
+    files = files or locate_model(spec.source, spec.revision)
+    digests = digest_model(files, spec)
+    settings: dict[str, Any] = {"dtype": _DTYPES[spec.dtype]}
+    if files.config.get("attn_logit_softcapping") is not None:
+        # Some releases (5.17) take torch's SDPA for such models, which leaves the cap out.
+        settings["attn_implementation"] = "eager"
+    model, tokenizer = whole_model(AutoModelForCausalLM, files.folder, files.source, **settings)
+    fuse_activations_(model)
+    model = _moved(model, place, files.source)
+    positions = getattr(model.config, "max_position_embeddings", None) or _NO_LIMIT
+    loaded = LoadedModel(
+        model=model,
+        encoder=Encoder(tokenizer, spec.start_token, int(positions), files.source),
+        architecture=files.architecture,
+        widths=files.widths,
+        digests=digests,
+        source=files.source,
+    )
+    if packed_bytes(_weight_bytes(model), spec.dtype, place.type, host_bytes()):
+        _pack(loaded)
+    return loaded
+
+
+def _pack(loaded: LoadedModel) -> None:
+    """Pack a model's products, with the activations that may be applied to them."""
+    pack_products_(loaded.model)
+    activation = loaded.architecture.activation
+    # What an edit's entry reads has to stay linear (``entry``).
+    entered = {path for entry in loaded.entries for path in entry.projections}
+    if activation is not None and activation[0] not in entered:
+        for block in loaded.blocks:
+            absorb_activation_(block, *activation)
+
+
+def _moved(model: nn.Module, place: torch.device, source: str) -> nn.Module:
+    """Return the model on a device.
+
+    Raises:
+        DeviceMemoryError: it does not fit.
+    """
+    try:
+        return model.to(place)
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+    asked = f"{_weight_bytes(model) / (1 << 30):.2f} GiB"
+    raise device_memory_error(f"the weights of {source}", asked, place)
+
+
+def _weight_bytes(model: nn.Module) -> int:
+    """Return the size of a model's parameters; tied ones count once."""
+    return sum(each.numel() * each.element_size() for each in model.parameters())
+
+
+_resident: dict[tuple[str, str, str], LoadedModel] = {}
+_resident_lock = threading.RLock()
+
+
+def resident_model(
+    spec: "ModelSpec",
+    model_id: str,
+    device: str,
+    load: "Callable[[ModelSpec, str], LoadedModel]" = load_model,
+) -> LoadedModel:
+    """Return the model of this process, loading it when another or none is resident.
+
+    Raises:
+        ModelError: as ``load_model``; or the files are no longer those that the study was planned
+            with.
+    """
+    with _resident_lock:
+        key = (model_id, spec.source, device)  # a row names where its model came from
+        if key not in _resident:
+            forget_models()
+            loaded = load(spec, device)
+            if loaded.model_id != model_id:
+                raise ModelError(
+                    f"the files of {Path(spec.source).name} changed while the study ran. "
+                    "Start it again: finished work for the old files is kept under their own id."
+                )
+            _resident[key] = loaded
+            logger.info("loaded %s on %s", loaded.source, loaded.device)
+        return _resident[key]
+
+
+def forget_models() -> None:
+    """Drop the resident model and free its memory."""
+    with _resident_lock:
+        places = {loaded.device for loaded in _resident.values()}
+        _resident.clear()
+        for place in places:
+            release(place)

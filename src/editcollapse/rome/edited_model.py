@@ -1,0 +1,201 @@
+"""Independent edits: each row of a batch carries its own rank-one update; weights stay as they are.
+
+``(W + left rightᵀ) k = W k + left (right · k)``, so an edited layer's value changes by
+``left (right · k)`` at every token and nothing else does. What the next block reads of it directly
+is known products and that one direction.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from editcollapse.forward.hooked_layer import BlockEntry, EditSite, SiteStates
+from editcollapse.models.loading import LoadedModel, widened
+from editcollapse.rome.updates import RankOneUpdates
+
+
+class RankOneEntry:
+    """A block's entry under inputs that are moved along one direction each.
+
+    For LayerNorm, with the mean taken out of the input h and of the direction r,
+    ``W LN(h + c r) + a = s (W g h + c W g r) + (W b + a)`` with g, b the norm's weight and bias,
+    a the map's bias, and 1/s the root of the mean square of h + c r (and eps). RMS norms are the
+    same without mean and b. W g h is computed once for all c and r.
+
+    Args:
+        entry: of the block.
+        residual: unmoved inputs of N rows, (N, T, D), float32 or float64.
+    """
+
+    def __init__(self, entry: BlockEntry, residual: Tensor) -> None:
+        self._entry = entry
+        self._centred = _centred(residual) if entry.centred else residual
+        self._exact = torch.float32 if residual.device.type == "mps" else torch.float64
+        self._square = self._centred.to(self._exact).square().sum(dim=-1)  # (N, T)
+        self._bases = self._products(self._centred)
+        self._constants = [
+            _constant(norm, projection)
+            for norm, projections in entry.parts
+            for projection in projections
+        ]
+
+    def outputs(self, dots: Tensor, direction: Tensor, owner: Tensor | None = None) -> list[Tensor]:
+        """Return what every linear map gives, (E, N, T, out) each; (N, T, out) with owners.
+
+        Args:
+            dots: how far each token moves, (E, N, T); (N, T) where rows have owners.
+            direction: (E, D).
+            owner: int64 (N,): each row's direction; None where every row is moved along each.
+        """
+        moved = _centred(direction) if self._entry.centred else direction
+        along = self._products(moved)
+        exact = moved.to(self._exact)
+        size = exact.square().sum(dim=-1)  # (E,)
+        if owner is None:
+            cross = torch.einsum("ntd,ed->ent", self._centred.to(self._exact), exact)
+            size = size[:, None, None]
+            along = [each[:, None, None] for each in along]
+        else:
+            cross = torch.einsum("ntd,nd->nt", self._centred.to(self._exact), exact[owner])
+            size = size[owner, None]
+            along = [each[owner, None] for each in along]
+        far = dots.to(self._exact)
+        square = (self._square + 2 * far * cross + far.square() * size).clamp(min=0)
+        scales = []
+        for norm, projections in self._entry.parts:
+            scale = (square / moved.shape[-1] + _eps(norm)).rsqrt()
+            scales += [(scale, scale * far)] * len(projections)
+        found = []
+        for (scale, step), base, r, constant in zip(
+            scales, self._bases, along, self._constants, strict=True
+        ):
+            here = scale.to(base)[..., None]
+            output = here * base if constant is None else torch.addcmul(constant, here, base)
+            found.append(output.addcmul_(step.to(base)[..., None], r))
+        return found
+
+    def _products(self, vectors: Tensor) -> list[Tensor]:
+        """Return W g x for every linear map, (..., out) each."""
+        found = []
+        for norm, projections in self._entry.parts:
+            weight: Any = norm.weight
+            gained = vectors * (1 + weight if self._entry.from_one else weight)
+            for projection in projections:
+                bias: Any = projection.bias
+                product = projection(gained)
+                found.append(product if bias is None else product - bias)
+        return found
+
+
+def _centred(vectors: Tensor) -> Tensor:
+    return vectors - vectors.mean(dim=-1, keepdim=True)
+
+
+def _constant(norm: nn.Module, projection: nn.Module) -> Tensor | None:
+    """Return W b + a, (out,): what a map gives where its norm's input has no spread."""
+    shift, bias = getattr(norm, "bias", None), getattr(projection, "bias", None)
+    constant: Tensor | None = bias if shift is None else projection(shift)
+    return constant
+
+
+def _eps(norm: nn.Module) -> float:
+    """Return what a norm adds to the mean square."""
+    family: Any = norm
+    eps = getattr(norm, "eps", None)
+    return float(family.variance_epsilon if eps is None else eps)
+
+
+class EditedRows:
+    """Rows under many independent edits: what no edit changes is worked out once.
+
+    Args:
+        site: the edited layer.
+        states: unedited states of N rows of T tokens.
+    """
+
+    @torch.no_grad()
+    def __init__(self, site: EditSite, states: SiteStates) -> None:
+        self._site = site
+        # Only what is read again: the states themselves may go.
+        self._residual = states.residual
+        self._value = states.value if site.reads_value else None
+        self._key = widened(states.key)
+        self._entry: RankOneEntry | None = None
+        # An edit moves the residual along one direction, unless a norm stands between the value
+        # and the stream. Half types round each product: there a sum of two is another number.
+        is_exact = states.residual.dtype in {torch.float32, torch.float64}
+        if site.n_above and is_exact and not site.reads_value:
+            self._entry = RankOneEntry(site.entry, states.residual)
+
+    @torch.no_grad()
+    def unedited(self) -> Tensor:
+        """Return the states after the final norm, (N, T, D)."""
+        return self._site.continue_from(self._residual)
+
+    @torch.no_grad()
+    def under_each(self, updates: RankOneUpdates) -> Tensor:
+        """Return the states after the final norm of every row under every update, (E·N, T, D).
+
+        Args:
+            updates: E updates; row e·N + n of the result is row n under update e.
+        """
+        start, site, n_edits = self._residual, self._site, len(updates)
+        dots = updates.right.to(self._key) @ self._key.flatten(0, 1).T
+        dots = dots.view(n_edits, *start.shape[:2])  # (E, N, T)
+        left = updates.left.to(dots)
+        change = dots[..., None], left[:, None, None, :]
+        if self._value is None and start.dtype == dots.dtype:
+            residual = torch.addcmul(start, *change).flatten(0, 1)  # in one pass
+        else:
+            value = None if self._value is None else self._value.repeat(n_edits, 1, 1)
+            residual = site.add_to_value(
+                start.repeat(n_edits, 1, 1), value, (change[0] * change[1]).flatten(0, 1)
+            )
+        return self._run(residual, dots, left, None)
+
+    @torch.no_grad()
+    def under_own(self, updates: RankOneUpdates, owner: Tensor) -> Tensor:
+        """Return the states after the final norm where each row has its own update, (N, T, D).
+
+        Args:
+            updates: E updates.
+            owner: int64 (N,): each row's update.
+        """
+        dots = torch.einsum("ntk,nk->nt", self._key, updates.right.to(self._key)[owner])
+        left = updates.left.to(dots)
+        change = dots[..., None] * left[owner, None]
+        residual = self._site.add_to_value(self._residual, self._value, change)
+        del change  # not kept while the blocks run
+        return self._run(residual, dots, left, owner)
+
+    def _run(self, residual: Tensor, dots: Tensor, left: Tensor, owner: Tensor | None) -> Tensor:
+        """Run the blocks above on edited residuals, most of the first one's entry known."""
+        if self._entry is None:
+            return self._site.continue_from(residual)
+        rows = residual.shape[:2]
+        outputs = self._entry.outputs(dots, left, owner)
+        entry = self._site.entry.given([each.view(*rows, each.shape[-1]) for each in outputs])
+        del outputs  # the entry holds them until they are read
+        return self._site.continue_from(residual, entry=entry)
+
+
+@contextmanager
+def written_into_weights(
+    loaded: LoadedModel, layer: int, updates: RankOneUpdates, index: int
+) -> Iterator[None]:
+    """Write one update into the weights, and put the saved weights back at the end.
+
+    For checks and export only: studies never write to weights.
+    """
+    weight = loaded.weight(layer)
+    saved = weight.detach().clone()
+    try:
+        with torch.no_grad():
+            weight.add_(updates.matrix(index).to(weight))
+        yield
+    finally:
+        with torch.no_grad():
+            weight.copy_(saved)

@@ -1,0 +1,404 @@
+"""Jobs: what one task is asked to compute, as plain data, with the key that names it.
+
+A key depends on content alone: fingerprints, texts and settings, never on a path, a device, a
+run or the name that a study gives to a model. Two studies that need the same job share it.
+
+Here are the jobs of edits, of the second moment they solve with, and of forecasts, which have the
+ids of the edits that they are about.
+"""
+
+import dataclasses
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from editcollapse.catalog.methods import METHODS
+from editcollapse.catalog.presets import ValueSettings
+from editcollapse.config.spec import CovarianceSpec, ModelSpec
+from editcollapse.data.requests import EditRequest
+from editcollapse.fingerprints import digest, unit_key
+from editcollapse.study.artifacts import ArtifactRef
+
+_METHODS_NAMED = 3
+"""Methods that a label names; of more it gives the number."""
+
+
+class Order(BaseModel):
+    """Base of all orders."""
+
+    model_config = ConfigDict(frozen=True)
+
+    results: str
+    """The results folder; not part of any key."""
+
+    @property
+    def key(self) -> str:
+        """Cache key of the unit."""
+        raise TypeError(f"{type(self).__name__} is no unit of work")
+
+
+class ModelOrder(BaseModel):
+    """A model as a study uses it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    spec: ModelSpec
+    model_id: str
+    """Weights, configuration, tokenizer, dtype and start-token policy by content."""
+    layer: int
+    layer_source: str
+    """Where the layer stands: a published file, the study file, or ``unpublished``."""
+    values: ValueSettings
+
+    @property
+    def settings_id(self) -> str:
+        """Digest of the v* settings."""
+        return digest("value-settings", self.values)
+
+
+class TemplatesOrder(Order):
+    """Draw, or take over, a set of context templates and encode it."""
+
+    model: ModelOrder
+    kind: str
+    lengths: tuple[tuple[int, int], ...]
+    seed: int
+    given: tuple[str, ...] | None
+    """Templates of a file; None where they are drawn from the model."""
+
+    @property
+    def key(self) -> str:
+        """Cache key of the unit."""
+        drawn = (self.kind, self.lengths, self.seed) if self.given is None else self.given
+        return unit_key("templates", self.model.model_id, drawn)
+
+
+class UneditedOrder(Order):
+    """Measure the unedited model's perplexity on a text set."""
+
+    model: ModelOrder
+    texts: ArtifactRef
+    evaluation_id: str
+
+    @property
+    def key(self) -> str:
+        """Cache key of the unit."""
+        return unit_key("unedited", self.model.model_id, self.texts.digest, self.evaluation_id)
+
+
+class EditOrder(Order):
+    """Optimise v* for a batch of requests and make every method's update."""
+
+    model: ModelOrder
+    methods: tuple[str, ...]
+    templates: tuple[str, ...]
+    template_set_id: str
+    covariance_id: str
+    damping: float
+    moment: ArtifactRef | None
+    """C; None for the identity."""
+    requests: tuple[EditRequest, ...]
+    batch_index: int
+    """Place in the study; not part of the key."""
+    batch_label: str
+    """For people: ``3 of 12``; not part of the key."""
+
+    @property
+    def label(self) -> str:
+        """For people: model, layer, methods and place in the study."""
+        many = len(self.methods) > _METHODS_NAMED
+        methods = f"{len(self.methods)} methods" if many else ", ".join(self.methods)
+        model = self.model
+        return f"{model.spec.name} layer {model.layer}, {methods}, batch {self.batch_label}"
+
+    @property
+    def key(self) -> str:
+        """Cache key of the unit."""
+        return unit_key(
+            "edits",
+            self.model.model_id,
+            self.model.layer,
+            self.model.layer_source,
+            self.model.values,
+            self.methods,
+            self.template_set_id,
+            self.covariance_id,
+            [request.request_id for request in self.requests],
+        )
+
+    def edit_id(self, method: str, request_id: str) -> str:
+        """Return the id of one edit: the same wherever and with whatever others it is computed."""
+        return digest(
+            "edit",
+            self.model.model_id,
+            self.model.layer,
+            method,
+            request_id,
+            self.model.settings_id,
+            self.template_set_id,
+            self.covariance_id,
+        )
+
+
+class EvaluateOrder(Order):
+    """Measure the edited models of one batch."""
+
+    edits: EditOrder
+    updates: ArtifactRef
+    texts: ArtifactRef
+    evaluation_id: str
+    seed: int
+    skipped: tuple[str, ...] = ()
+    """Ids of the batch's requests that the model could not take."""
+
+    @property
+    def key(self) -> str:
+        """Cache key of the unit."""
+        return unit_key(
+            "evaluation",
+            self.edits.key,
+            self.updates.digest,
+            self.texts.digest,
+            self.evaluation_id,
+            self.seed,
+        )
+
+
+class RecordOrder(Order):
+    """Enter row files into the results database, which knows them afterwards: no unit of work."""
+
+    rows: tuple[ArtifactRef, ...]
+    publish: bool = False
+    """Whether readers are to see them at once."""
+
+    @property
+    def label(self) -> str:
+        """For people."""
+        return f"{len(self.rows)} row files"
+
+
+class ReportOrder(Order):
+    """Publish what a study has recorded."""
+
+    study_id: str
+    study_name: str
+    note: str
+    recorded: str
+    """Digest of the row files that it covers."""
+
+    @property
+    def key(self) -> str:
+        """Cache key of the unit."""
+        return unit_key("report", self.study_id, self.note, self.recorded)
+
+
+class Manifest(BaseModel):
+    """What a task hands back: references, never data."""
+
+    model_config = ConfigDict(frozen=True)
+
+    unit_id: str
+    summary: str
+    """One line for people."""
+    rows: tuple[ArtifactRef, ...] = ()
+    tensors: ArtifactRef | None = None
+    parts: tuple[ArtifactRef, ...] = ()
+    """Tensor files that others take one by one: the shards of a corpus; a file for each layer."""
+    values: tuple[str, ...] = ()
+    """Small results that later orders need: the templates of a template set, the largest change at
+    a checkpoint."""
+    unusable: tuple[tuple[str, str], ...] = ()
+    """Request id and reason of what this model could not take."""
+
+    @property
+    def refs(self) -> tuple[ArtifactRef, ...]:
+        """All files of the unit."""
+        refs = (*self.rows, *self.parts)
+        return refs if self.tensors is None else (*refs, self.tensors)
+
+
+def template_set_id_of(model_id: str, templates: tuple[str, ...]) -> str:
+    """Return the id of a template set: its texts, under one model's tokenizer."""
+    return digest("templates", model_id, templates)
+
+
+def order_key(_context: Any, parameters: dict[str, Any]) -> str:
+    """Return the cache key of the task call whose parameter ``order`` says what to do."""
+    order: Order = parameters["order"]
+    return order.key
+
+
+class CorpusOrder(Order):
+    """Cut a corpus into shards of token ids."""
+
+    model: ModelOrder
+    covariance: CovarianceSpec
+    source_digest: str
+
+    @property
+    def key(self) -> str:
+        """Cache key of the unit."""
+        spec = self.covariance
+        return unit_key(
+            "corpus",
+            self.model.model_id,
+            self.source_digest,
+            (spec.n_tokens, spec.max_length, spec.start_token, spec.text_field),
+            spec.shard_tokens,
+        )
+
+
+class ShardOrder(Order):
+    """Sum k kT over the tokens of one shard, for some layers."""
+
+    model: ModelOrder
+    layers: tuple[int, ...]
+    shard: ArtifactRef
+    label: str
+    """For people: ``3 of 12``; not part of the key."""
+
+    @property
+    def key(self) -> str:
+        """Cache key of the unit: another budget or corpus with the same shard shares it."""
+        return unit_key("shard", self.model.model_id, self.layers, self.shard.digest)
+
+
+class ProbesOrder(Order):
+    """Read the prefixed keys that the convergence of C is followed with, at some layers."""
+
+    model: ModelOrder
+    layers: tuple[int, ...]
+    templates: tuple[str, ...]
+    requests: tuple[EditRequest, ...]
+    probe_set_id: str
+
+    @property
+    def key(self) -> str:
+        """Cache key of the unit."""
+        return unit_key("probes", self.model.model_id, self.layers, self.probe_set_id)
+
+
+class MomentOrder(Order):
+    """Measure or read the second moment of one layer."""
+
+    model: ModelOrder
+    covariance: CovarianceSpec
+    source_digest: str
+    """Content of the corpus or of the statistics file; empty for the identity."""
+    probe_set_id: str = ""
+    """Digest of the requests and templates that the probe keys are read from."""
+    sums: tuple[ArtifactRef, ...] = ()
+    """With a corpus: the layer's sum of each shard, in order; not part of the key."""
+    probes: ArtifactRef | None = None
+    """Probe keys; None where checkpoints have followed C already. Not part of the key."""
+    convergence: tuple[ArtifactRef, ...] = ()
+    """Rows that those checkpoints have left; not part of the key."""
+
+    @property
+    def covariance_id(self) -> str:
+        """Digest of what decides C and how it is solved."""
+        spec = self.covariance
+        asked: tuple[Any, ...] = (spec.kind, self.source_digest)
+        if spec.kind == "corpus":
+            asked += (spec.n_tokens, spec.max_length, spec.start_token, spec.text_field)
+            if spec.stop_change is not None:
+                # How many tokens C holds then depends on where and on what it is looked at.
+                asked += (spec.stop_change, spec.shard_tokens, self.probe_set_id)
+        damping = 0.0 if spec.kind == "identity" else spec.damping
+        # The identity is the same at every layer of every model, but a row belongs to one.
+        return digest("covariance", self.model.model_id, self.model.layer, asked, damping)
+
+    @property
+    def key(self) -> str:
+        """Cache key of the unit."""
+        return unit_key("covariance", self.covariance_id)
+
+
+class CheckpointOrder(Order):
+    """Compare the directions that C gives to the probes with those of the checkpoint before."""
+
+    model: ModelOrder
+    covariance_id: str
+    """With a stop rule: it depends on shards and probes."""
+    damping: float
+    probe_set_id: str
+    probes: ArtifactRef
+    sums: tuple[ArtifactRef, ...]
+    """The layer's sum of each shard so far, in order."""
+    before: ArtifactRef | None
+    """Directions at the checkpoint before; None where there were none."""
+
+    @property
+    def key(self) -> str:
+        """Cache key of the unit."""
+        return unit_key("checkpoint", self.covariance_id, len(self.sums))
+
+    @property
+    def label(self) -> str:
+        """For people: how many shards are summed."""
+        return f"{len(self.sums)} shards"
+
+
+class ForecastOrder(Order):
+    """Read the keys of a batch of requests and bound every method's update."""
+
+    edits: EditOrder
+    """The batch, with all methods there are."""
+
+    @classmethod
+    def of(cls, edits: EditOrder) -> "ForecastOrder":
+        """Return the forecast of a batch: of every method, whichever the batch itself asks for.
+
+        Methods take microseconds, keys seconds; and a verdict names what to use instead.
+        """
+        whole = edits.model_copy(update={"methods": tuple(METHODS)})
+        return cls(results=edits.results, edits=whole)
+
+    @property
+    def key(self) -> str:
+        """Cache key of the unit."""
+        return unit_key("forecast", self.edits.key)
+
+    @property
+    def label(self) -> str:
+        """For people: model, layer and place in the study."""
+        model = self.edits.model
+        return f"{model.spec.name} layer {model.layer}, batch {self.edits.batch_label}"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class KnownSetup:
+    """How studies in a results folder edit a model, as the database tells it."""
+
+    layer: int
+    layer_source: str
+    covariance_id: str
+    covariance: str
+    """Kind: corpus, identity or statistics."""
+    n_tokens: int
+    damping: float
+    moment_digest: str | None
+    """Of C's file; None for the identity."""
+    template_set_id: str
+    templates: tuple[str, ...]
+    settings_id: str
+    steps: int
+    learning_rate: float
+    weight_decay: float
+    kl_factor: float
+    clamp_factor: float
+    stop_loss: float
+
+    def __str__(self) -> str:
+        """For people: what tells it from others."""
+        return (
+            f"layer {self.layer}, {self.covariance} covariance {self.covariance_id[:8]} of "
+            f"{self.n_tokens} tokens, {len(self.templates)} templates, "
+            f"clamp factor {self.clamp_factor:g}"
+        )
+
+    @property
+    def values(self) -> ValueSettings:
+        """Settings of the v* optimisation."""
+        names = [field.name for field in dataclasses.fields(ValueSettings)]
+        return ValueSettings(**{name: getattr(self, name) for name in names})

@@ -1,0 +1,149 @@
+"""The rows that describe a study itself: its settings, dataset, requests and evaluation."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from editcollapse import NUMERICS
+from editcollapse.config.study_file import without_paths
+from editcollapse.data.requests import EditRequest, RequestFile, RequestRecord
+from editcollapse.fingerprints import canonical
+from editcollapse.rows.study import (
+    DatasetRow,
+    EvaluationRow,
+    RejectionRow,
+    RequestRow,
+    StudyModelRow,
+    StudyRow,
+    ValueSettingsRow,
+)
+from editcollapse.study.jobs import ModelOrder
+from editcollapse.study.plan import StudyPlan
+
+
+def study_rows(plan: StudyPlan) -> list[tuple[str, list[object]]]:
+    """Return the rows that describe the study itself, by table."""
+    settings = {model.order.settings_id: model.order for model in plan.models}
+    return [
+        ("studies", [_study_row(plan)]),
+        ("study_models", list(_model_rows(plan))),
+        (
+            "datasets",
+            [dataset_row(plan.requests, plan.requests.content_digest, plan.requests.name)],
+        ),
+        ("requests", list(_request_rows(plan))),
+        ("rejections", list(_rejection_rows(plan))),
+        ("evaluations", [_evaluation_row(plan)]),
+        (
+            "value_settings",
+            [_settings_row(key, order) for key, order in settings.items()],
+        ),
+    ]
+
+
+def _study_row(plan: StudyPlan) -> StudyRow:
+    return StudyRow(
+        study_id=plan.study_id,
+        name=plan.study.name,
+        description=plan.study.description,
+        dataset_id=plan.requests.content_digest,
+        evaluation_id=plan.evaluation_id,
+        seed=plan.study.seed,
+        numerics=NUMERICS,
+        settings=json.dumps(_settings(plan), sort_keys=True),
+    )
+
+
+def _settings(plan: StudyPlan) -> Any:
+    """Return the study as plain data: nothing of the machine, nor of where its tasks ran.
+
+    Nor how many texts were continued: table ``continuations`` has them, and no id depends on it.
+    """
+    settings = canonical(without_paths(plan.study))
+    del settings["runner"]
+    del settings["evaluation"]["continuations"]
+    if settings["guard"] is None:  # as the studies of before it was there
+        del settings["guard"]
+    return settings
+
+
+def _model_rows(plan: StudyPlan) -> Iterator[StudyModelRow]:
+    for model in plan.models:
+        order = model.order
+        yield StudyModelRow(plan.study_id, order.model_id, order.layer, order.spec.name)
+
+
+def dataset_row(requests: RequestFile, dataset_id: str, name: str) -> DatasetRow:
+    """Return a file of edit requests as a row."""
+    return DatasetRow(
+        dataset_id=dataset_id,
+        name=name,
+        schema_name=requests.schema,
+        n_records=requests.n_records,
+        n_requests=requests.n_records - len(requests.rejections),
+        n_rejected=len(requests.rejections),
+    )
+
+
+def request_row(record: RequestRecord, request: EditRequest, dataset_id: str) -> RequestRow:
+    """Return a request as a row of a dataset.
+
+    Args:
+        record: where it comes from.
+        request: the record's own, or one that was made of it.
+        dataset_id: of the dataset.
+    """
+    return RequestRow(
+        request_id=request.request_id,
+        dataset_id=dataset_id,
+        record_index=record.record_index,
+        case_id=record.case_id,
+        subject=request.subject,
+        prompt=request.prompt,
+        target_new=request.target_new,
+        target_true=request.target_true,
+        relation_id=request.relation_id,
+        n_paraphrase_prompts=len(request.paraphrase_prompts),
+        n_neighborhood_prompts=len(request.neighborhood_pairs),
+    )
+
+
+def _request_rows(plan: StudyPlan) -> Iterator[RequestRow]:
+    for record in plan.requests.records:
+        yield request_row(record, record.request, plan.requests.content_digest)
+
+
+def _rejection_rows(plan: StudyPlan) -> Iterator[RejectionRow]:
+    for rejection in plan.requests.rejections:
+        yield RejectionRow(
+            dataset_id=plan.requests.content_digest,
+            model_id="",
+            record_index=rejection.record_index,
+            case_id=rejection.case_id,
+            reason=rejection.reason,
+        )
+
+
+def _evaluation_row(plan: StudyPlan) -> EvaluationRow:
+    return EvaluationRow(
+        evaluation_id=plan.evaluation_id,
+        text_set=plan.texts.name,
+        text_set_digest=plan.texts.content_digest,
+        n_texts=len(plan.chosen_texts),
+        n_texts_rejected=len(plan.texts.rejections),
+        seed=plan.study.seed,
+    )
+
+
+def _settings_row(settings_id: str, order: ModelOrder) -> ValueSettingsRow:
+    values = order.values
+    return ValueSettingsRow(
+        settings_id=settings_id,
+        steps=values.steps,
+        learning_rate=values.learning_rate,
+        weight_decay=values.weight_decay,
+        kl_factor=values.kl_factor,
+        clamp_factor=values.clamp_factor,
+        stop_loss=values.stop_loss,
+        source=order.layer_source,
+    )

@@ -1,0 +1,252 @@
+"""Jobs of the root-cause study: one layer's keys as findings, and profiles by position.
+
+Nothing is edited here. Vectors go to a Parquet file of their own; the database has their index in
+it, their two dimensions, and what was observed of them. An encoder-decoder model's encoder is read
+for contrast and never edited.
+
+Source: C-ROME (arXiv 2406.11263), README of its code, experiment 5: keys of T5-3B's encoder do not
+separate by position.
+"""
+
+import logging
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from editcollapse.anatomy.encoders import load_encoder
+from editcollapse.anatomy.keys import KeyKinds, Kind, Outcomes, VectorTable, read_key_kinds
+from editcollapse.anatomy.positions import Stack, decoder_stack, profile_rows, read_positions
+from editcollapse.anatomy.projection import Plane, project, tsne_perplexity
+from editcollapse.anatomy.statistics import Compared, observe
+from editcollapse.errors import DatasetError, StudyError
+from editcollapse.forward.hooked_layer import EditSite
+from editcollapse.forward.rewrites import build_rewrites
+from editcollapse.rows.other import AnatomyFindingRow, AnatomyRow, KeyPointRow
+from editcollapse.runtime.devices import tokens_per_forward
+from editcollapse.runtime.environment import ProvenanceClock, asked_device
+from editcollapse.runtime.precision import float32_products
+from editcollapse.study.anatomy_jobs import (
+    N_TEXTS,
+    N_TOKENS,
+    AnatomyOrder,
+    EncoderProfilesOrder,
+    ProfilesOrder,
+)
+from editcollapse.study.artifacts import ArtifactStore
+from editcollapse.study.jobs import Manifest
+from editcollapse.units.edit import moment_solver
+from editcollapse.units.prepare import load
+
+logger = logging.getLogger(__name__)
+
+
+_MIN_TOKENS = 2
+
+
+@float32_products()
+def profile_model(order: ProfilesOrder) -> Manifest:
+    """Return the profile of a study's model as rows.
+
+    Raises:
+        DatasetError: fewer than two texts have two tokens.
+    """
+    clock = ProvenanceClock(order.key, "profiles")
+    loaded = load(order.model)
+    texts = ArtifactStore(order.results).json(order.texts)[:N_TEXTS]
+    limit = min(N_TOKENS, loaded.encoder.max_length)
+    rows = [loaded.encoder.sequence(text)[:limit] for text in texts]
+    return _profiled(order, clock, decoder_stack(loaded), rows, order.model.model_id, loaded.source)
+
+
+@float32_products()
+def profile_encoder(order: EncoderProfilesOrder) -> Manifest:
+    """Return the profile of an encoder as rows.
+
+    Raises:
+        ModelError: it cannot be loaded, or its files changed since it was asked for.
+        DatasetError: fewer than two texts have two tokens.
+    """
+    clock = ProvenanceClock(order.key, "encoder-profiles")
+    encoder = load_encoder(order.source, order.encoder_id, asked_device())
+    texts = ArtifactStore(order.results).json(order.texts)[:N_TEXTS]
+    rows = [encoder.encode(text, N_TOKENS) for text in texts]
+    return _profiled(order, clock, encoder.stack, rows, order.encoder_id, encoder.source)
+
+
+def _profiled(
+    order: ProfilesOrder | EncoderProfilesOrder,
+    clock: ProvenanceClock,
+    stack: Stack,
+    rows: Sequence[Sequence[int]],
+    model_id: str,
+    source: str,
+) -> Manifest:
+    """Return the profile of a stack on texts in tokens as a manifest."""
+    usable = [row for row in rows if len(row) >= _MIN_TOKENS]
+    if len(usable) < _MIN_TOKENS:
+        raise DatasetError(
+            f"profiles of {source} need two texts of at least two tokens, and the perplexity texts "
+            f"have {len(usable)}. Give longer texts under `evaluation`."
+        )
+    numbers = read_positions(stack, usable)
+    found = list(profile_rows(numbers, model_id, source, order.text_set_digest, stack.name))
+    device = next(stack.module.parameters()).device
+    summary = f"profile of {source}, {len(usable)} texts"
+    store = ArtifactStore(order.results)
+    return Manifest(
+        unit_id=order.key,
+        summary=summary,
+        rows=(
+            store.put_rows("position_profiles", found),
+            store.put_rows("provenance", [clock.row(summary, len(usable), str(device))]),
+        ),
+    )
+
+
+VECTORS = "vectors"
+"""Kind of artifact: Parquet with columns request_id, kind and vector."""
+_KEYS: tuple[Kind, ...] = ("bare", "prefixed", "one_prefix", "first_token")
+"""Kinds that share a space."""
+
+
+@float32_products()
+def study_anatomy(order: AnatomyOrder) -> Manifest:
+    """Return the findings of a layer as rows, and its vectors as a file (``parts``).
+
+    Requests that this model cannot take are named in ``Manifest.unusable``.
+
+    Raises:
+        StudyError: the model takes none of the requests, or one has no edit by ROME.
+        MomentError: C has no Cholesky factor.
+        ArtifactError: C's file is missing or has changed.
+    """
+    clock = ProvenanceClock(order.key, "anatomy", order.seed)
+    store, edits = ArtifactStore(order.results), order.edits
+    loaded = load(edits.model)
+    site = EditSite(loaded, edits.model.layer)
+    rewrites, unusable = build_rewrites(loaded.encoder, edits.templates, edits.requests)
+    if not rewrites:
+        raise StudyError(
+            f"{edits.model.spec.name} takes none of the study's {len(edits.requests)} requests: "
+            f"{unusable[0].reason}. Use a dataset that this model's tokenizer knows."
+        )
+    solver = moment_solver(store, edits.covariance_id, edits.moment, edits.damping)
+    budget = tokens_per_forward(loaded.device, loaded.size(site.layer), "evaluation")
+    keys = read_key_kinds(site, rewrites, solver, order.seed, budget)
+    outcomes = _outcomes(order, [(r.request.request_id, r.request.subject) for r in rewrites])
+    vectors = VectorTable.of(keys, outcomes.request_ids)
+    file = store.put_frame(VECTORS, vectors.frame)
+    perplexity = tsne_perplexity(len(rewrites))
+    shared = project(vectors.some(_KEYS), perplexity, order.seed)
+    solved = project(vectors.some(("solved",)), perplexity, order.seed)
+    row = AnatomyRow(
+        anatomy_id=order.anatomy_id,
+        study_id=order.study_id,
+        model_id=edits.model.model_id,
+        layer=edits.model.layer,
+        covariance_id=edits.covariance_id,
+        template_set_id=edits.template_set_id,
+        n_requests=len(rewrites),
+        n_first_token=int(keys.is_first_token.sum()),
+        n_collapsed=None if outcomes.collapsed is None else int(outcomes.collapsed.sum()),
+        collapse_threshold=order.rule.threshold,
+        collapse_ratio=order.rule.ratio,
+        d_key=loaded.widths.d_key,
+        vectors_path=file.path,
+        vectors_digest=file.digest,
+        keys_variance_x=shared.variance[0],
+        keys_variance_y=shared.variance[1],
+        solved_variance_x=solved.variance[0],
+        solved_variance_y=solved.variance[1],
+        tsne_perplexity=perplexity,
+        seed=order.seed,
+    )
+    points = [
+        *_points(order, keys, outcomes, vectors, shared, _KEYS),
+        *_points(order, keys, outcomes, vectors, solved, ("solved",)),
+    ]
+    findings = list(_findings(order, keys, outcomes))
+    summary = f"{len(findings)} findings on {len(rewrites)} requests of {order.label}"
+    provenance = clock.row(summary, len(rewrites), str(loaded.device))
+    return Manifest(
+        unit_id=order.key,
+        summary=summary,
+        rows=(
+            store.put_rows("anatomies", [row]),
+            store.put_rows("key_points", points),
+            store.put_rows("anatomy_findings", findings),
+            store.put_rows("provenance", [provenance]),
+        ),
+        parts=(file,),
+        unusable=tuple((each.request.request_id, each.reason) for each in unusable),
+    )
+
+
+def _outcomes(order: AnatomyOrder, requests: Sequence[tuple[str, str]]) -> Outcomes:
+    """Return what became of requests, of which ids and subjects are given."""
+    known = {each.request_id: each for each in order.outcomes}
+    lacking = [subject for request_id, subject in requests if request_id not in known]
+    if lacking:
+        raise StudyError(
+            f"{len(lacking)} requests of {order.label} have no edit by rome, first that of "
+            f"{lacking[0]!r}. Run the study with method rome first."
+        )
+    found = [known[request_id] for request_id, _ in requests]
+    return Outcomes(
+        request_ids=tuple(request_id for request_id, _ in requests),
+        subjects=tuple(subject for _, subject in requests),
+        numerators=np.array([each.numerator_norm for each in found]),
+        is_collapsed=tuple(each.is_collapsed for each in found),
+    )
+
+
+def _points(
+    order: AnatomyOrder,
+    keys: KeyKinds,
+    outcomes: Outcomes,
+    table: VectorTable,
+    plane: Plane,
+    kinds: Sequence[Kind],
+) -> Iterator[KeyPointRow]:
+    """Yield the rows of a plane's points."""
+    for n, row in enumerate(table.rows_of(kinds)):
+        place = table.places[row]
+        yield KeyPointRow(
+            anatomy_id=order.anatomy_id,
+            request_id=table.request_ids[place],
+            kind=table.kinds[row],
+            is_first_token=bool(keys.is_first_token[place]),
+            is_collapsed=outcomes.is_collapsed[place],
+            norm=float(np.linalg.norm(table.vectors[row])),
+            pca_x=float(plane.pca[n, 0]),
+            pca_y=float(plane.pca[n, 1]),
+            tsne_x=None if plane.tsne is None else float(plane.tsne[n, 0]),
+            tsne_y=None if plane.tsne is None else float(plane.tsne[n, 1]),
+            vector_row=row,
+        )
+
+
+def _findings(
+    order: AnatomyOrder, keys: KeyKinds, outcomes: Outcomes
+) -> Iterator[AnatomyFindingRow]:
+    """Yield what is observed, by where the subject stands and by what became of the edit."""
+    known = (outcomes.numerators, outcomes.subjects)
+    compared = [Compared("first_token", keys.is_first_token, keys, *known)]
+    if outcomes.collapsed is not None:
+        compared.append(Compared("collapsed", outcomes.collapsed, keys, *known))
+    for each in compared:
+        if not each.is_enough:
+            logger.info("%s: too few on one side, grouping %s", order.label, each.grouping)
+        for found in observe(each, order.seed):
+            yield AnatomyFindingRow(
+                anatomy_id=order.anatomy_id,
+                grouping=each.grouping,
+                observation=found.name,
+                value=found.estimate.value,
+                low=found.estimate.low,
+                high=found.estimate.high,
+                n_group=found.n_group,
+                n_others=found.n_others,
+                interval=found.estimate.interval,
+                statement=found.statement,
+            )

@@ -1,0 +1,228 @@
+"""The unit that edits: one v* optimisation for a batch of requests, then every method's update."""
+
+import dataclasses
+import logging
+import threading
+from collections.abc import Sequence
+
+import torch
+
+from editcollapse.catalog.methods import distinct_rules, method_of
+from editcollapse.covariance.second_moment import MomentSolver
+from editcollapse.forward.hooked_layer import EditSite
+from editcollapse.forward.rewrites import Rewrite, build_rewrites, pass_groups
+from editcollapse.rome.updates import RankOneUpdates, UpdateDiagnostics, rank_one_updates
+from editcollapse.rome.value_loss import LossTerms
+from editcollapse.rome.values import TargetValues, optimise_values
+from editcollapse.rows.study import EditRow, PositionRow
+from editcollapse.runtime.devices import tokens_per_forward
+from editcollapse.runtime.environment import ProvenanceClock
+from editcollapse.runtime.oom import GroupLimit, halved
+from editcollapse.runtime.precision import float32_products
+from editcollapse.study.artifacts import ArtifactRef, ArtifactStore
+from editcollapse.study.jobs import EditOrder, Manifest
+from editcollapse.units.prepare import Progress, load
+
+logger = logging.getLogger(__name__)
+
+
+_solvers: dict[str, MomentSolver] = {}
+_solvers_lock = threading.Lock()
+
+
+@float32_products()
+def edit_batch(order: EditOrder, on_step: Progress = None) -> Manifest:
+    """Return the updates of a batch as tensors, and rows of edits and positions.
+
+    Requests that this model cannot take are named in ``Manifest.unusable`` and leave no row.
+
+    Raises:
+        MomentError: C has no Cholesky factor.
+        ArtifactError: C's file is missing or has changed.
+        DeviceMemoryError: one edit alone does not fit on the device.
+    """
+    clock = ProvenanceClock(order.key, "edits")
+    store = ArtifactStore(order.results)
+    loaded = load(order.model)
+    site = EditSite(loaded, order.model.layer)
+    solver = moment_solver(store, order.covariance_id, order.moment, order.damping)
+    rewrites, unusable = build_rewrites(loaded.encoder, order.templates, order.requests)
+    for found in unusable:
+        logger.warning("%s: %s", order.model.spec.name, found.reason)
+    edits: list[EditRow] = []
+    tensors: dict[str, torch.Tensor] = {}
+    if rewrites:
+        values = _optimise(site, rewrites, order, on_step)
+        stored = values.delta.dtype
+        tensors = {
+            "delta": values.delta,
+            "bare_key": values.bare_key,
+            "prefixed_key": values.prefixed_key,
+        }
+        weight = loaded.weight(order.model.layer)
+        for name, first in distinct_rules(order.methods).items():
+            updates, diagnostics = rank_one_updates(
+                values, method_of(name), solver, weight, order.model.values.clamp_factor
+            )
+            if name == first:
+                tensors[f"left.{name}"] = updates.left.to(stored)
+                tensors[f"right.{name}"] = updates.right.to(stored)
+            edits.extend(_edit_rows(order, name, rewrites, values, diagnostics))
+    ref = store.put_tensors("updates", tensors)
+    edits = [dataclasses.replace(row, update_digest=ref.digest) for row in edits]
+    summary = (
+        f"{len(edits)} edits of {order.model.spec.name}, layer {order.model.layer}, "
+        f"batch {order.batch_label}"
+    )
+    provenance = clock.row(summary, len(edits), str(loaded.device))
+    positions = [position_row(order.model.model_id, rewrite) for rewrite in rewrites]
+    return Manifest(
+        unit_id=order.key,
+        summary=summary,
+        rows=(
+            store.put_rows("edits", edits),
+            store.put_rows("positions", positions),
+            store.put_rows("provenance", [provenance]),
+        ),
+        tensors=ref,
+        unusable=tuple((found.request.request_id, found.reason) for found in unusable),
+    )
+
+
+def stored_updates(store: ArtifactStore, ref: ArtifactRef) -> dict[str, RankOneUpdates]:
+    """Return method name to updates of a batch; methods with equal rules are stored once.
+
+    Raises:
+        ArtifactError: the file is missing or has changed.
+    """
+    tensors = store.tensors(ref)
+    names = [name.removeprefix("left.") for name in tensors if name.startswith("left.")]
+    return {
+        name: RankOneUpdates(tensors[f"left.{name}"], tensors[f"right.{name}"]) for name in names
+    }
+
+
+def _optimise(
+    site: EditSite, rewrites: Sequence[Rewrite], order: EditOrder, on_step: Progress
+) -> TargetValues:
+    """Optimise in groups of like width that fit in memory; return values in the order given."""
+    device = site.loaded.device
+    budget = tokens_per_forward(device, site.loaded.size(site.layer), "values")
+    groups = pass_groups(rewrites, budget)
+    limit = GroupLimit(device, "v* of one edit")
+
+    def run(group: Sequence[int]) -> TargetValues:
+        return optimise_values(site, [rewrites[b] for b in group], order.model.values)
+
+    def tokens(group: Sequence[int]) -> int:
+        return sum(rewrites[b].pass_tokens for b in group)
+
+    parts = []
+    for done, group in enumerate(groups):
+        parts += [part for _, part in halved(group, run, limit, tokens)]
+        if on_step is not None:
+            on_step(done + 1, len(groups))
+    place = torch.tensor([b for group in groups for b in group]).argsort()
+    return _joined(parts, place)
+
+
+def _joined(parts: Sequence[TargetValues], place: torch.Tensor) -> TargetValues:
+    """Return the parts as one batch, row i taken from place[i]."""
+
+    def join(name: str) -> torch.Tensor:
+        joined = torch.cat([getattr(part, name) for part in parts])
+        return joined[place.to(joined.device)]
+
+    def join_loss(name: str) -> torch.Tensor:
+        return torch.cat([getattr(part.loss, name) for part in parts])[place]
+
+    return TargetValues(
+        prompt_keys=join("prompt_keys"),
+        prompt_values=join("prompt_values"),
+        delta=join("delta"),
+        loss=LossTerms(
+            nll=join_loss("nll"),
+            kl=join_loss("kl"),
+            weight_decay=join_loss("weight_decay"),
+            target_probability=join_loss("target_probability"),
+        ),
+        n_steps=join("n_steps"),
+        clamp_hit=join("clamp_hit"),
+    )
+
+
+def moment_solver(
+    store: ArtifactStore, covariance_id: str, moment: ArtifactRef | None, damping: float
+) -> MomentSolver:
+    """Return the solver with C, factored once in a process."""
+    with _solvers_lock:
+        if covariance_id not in _solvers:
+            matrix = None if moment is None else store.tensors(moment)["moment"]
+            solver = MomentSolver(matrix, damping)
+            _solvers.clear()
+            _solvers[covariance_id] = solver
+        return _solvers[covariance_id]
+
+
+def position_row(model_id: str, rewrite: Rewrite) -> PositionRow:
+    """Return the position audit of a rewrite as a row."""
+    audit = rewrite.audit
+    return PositionRow(
+        model_id=model_id,
+        request_id=rewrite.request.request_id,
+        subject_position=audit.subject_position,
+        subject_first_index=audit.subject_first_index,
+        subject_last_index=audit.subject_last_index,
+        n_subject_tokens=audit.n_subject_tokens,
+        n_prompt_tokens=audit.n_prompt_tokens,
+        is_first_token=audit.is_first_token,
+        is_sequence_start=audit.is_sequence_start,
+        subject_last_token=audit.subject_last_token,
+        n_target_new_tokens=len(rewrite.target),
+    )
+
+
+def _edit_rows(
+    order: EditOrder,
+    method: str,
+    rewrites: Sequence[Rewrite],
+    values: TargetValues,
+    diagnostics: UpdateDiagnostics,
+) -> list[EditRow]:
+    """Return one row an edit; the update's digest is filled in when its file is written."""
+    return [
+        EditRow(
+            edit_id=order.edit_id(method, rewrite.request.request_id),
+            model_id=order.model.model_id,
+            request_id=rewrite.request.request_id,
+            method=method,
+            layer=order.model.layer,
+            layer_source=order.model.layer_source,
+            covariance_id=order.covariance_id,
+            template_set_id=order.template_set_id,
+            settings_id=order.model.settings_id,
+            numerator_norm=float(diagnostics.numerator_norm[b]),
+            denominator=float(diagnostics.denominator[b]),
+            rho=float(diagnostics.rho[b]),
+            bare_key_norm=float(diagnostics.bare_key_norm[b]),
+            prefixed_key_norm=float(diagnostics.prefixed_key_norm[b]),
+            key_cosine=float(diagnostics.key_cosine[b]),
+            bare_key_dot=float(diagnostics.bare_key_dot[b]),
+            prefixed_key_dot=float(diagnostics.prefixed_key_dot[b]),
+            delta_norm=float(diagnostics.delta_norm[b]),
+            bare_value_norm=float(diagnostics.bare_value_norm[b]),
+            update_norm=float(diagnostics.update_norm[b]),
+            relative_update_norm=float(diagnostics.relative_update_norm[b]),
+            update_norm_bound=float(diagnostics.update_norm_bound[b]),
+            n_steps=int(values.n_steps[b]),
+            loss=float(values.loss.total[b]),
+            loss_nll=float(values.loss.nll[b]),
+            loss_kl=float(values.loss.kl[b]),
+            loss_weight_decay=float(values.loss.weight_decay[b]),
+            target_probability=float(values.loss.target_probability[b]),
+            clamp_hit=bool(values.clamp_hit[b]),
+            update_digest="",
+            update_row=b,
+        )
+        for b, rewrite in enumerate(rewrites)
+    ]

@@ -1,0 +1,113 @@
+"""The unit that measures: a batch of independently edited models, every method at once."""
+
+import dataclasses
+import logging
+
+from editcollapse.catalog.methods import distinct_rules
+from editcollapse.evaluation.perplexity import Perplexity, encode_texts, perplexities, text_nll
+from editcollapse.evaluation.probes import ProbePlan, plan_probes
+from editcollapse.evaluation.scores import answer_probes, score_probes
+from editcollapse.forward.hooked_layer import EditSite
+from editcollapse.rows.study import BaseMeasurementRow, MeasurementRow, ProbeScores
+from editcollapse.runtime.devices import tokens_per_forward
+from editcollapse.runtime.environment import ProvenanceClock
+from editcollapse.runtime.precision import float32_products
+from editcollapse.study.artifacts import ArtifactStore
+from editcollapse.study.jobs import EvaluateOrder, Manifest
+from editcollapse.units.edit import stored_updates
+from editcollapse.units.prepare import Progress, load
+
+logger = logging.getLogger(__name__)
+
+
+@float32_products()
+def evaluate_batch(order: EvaluateOrder, on_method: Progress = None) -> Manifest:
+    """Return measurements of every edit of a batch, and the unedited model's on the same probes.
+
+    Methods with the same rule write the same update; they are measured once and recorded under
+    each name.
+
+    Raises:
+        ArtifactError: the updates' file is missing or has changed.
+        DatasetError: no text of the set can be scored.
+    """
+    clock = ProvenanceClock(order.key, "evaluation", order.seed)
+    edits = order.edits
+    store = ArtifactStore(order.results)
+    loaded = load(edits.model)
+    site = EditSite(loaded, edits.model.layer)
+    size = loaded.size(site.layer)
+    budget = tokens_per_forward(loaded.device, size, "evaluation")
+    updates = stored_updates(store, order.updates)
+    texts = encode_texts(loaded.encoder, store.json(order.texts))
+    requests = [request for request in edits.requests if request.request_id not in order.skipped]
+    plans = [
+        plan_probes(loaded.encoder, edits.templates, request, order.seed) for request in requests
+    ]
+    for plan in plans:
+        for reason in plan.skipped:
+            logger.warning("%s: %s", edits.model.spec.name, reason)
+    variants = list(updates.values())
+    base_answers, *edited_answers = answer_probes(
+        site, plans, [None, *variants], tokens_per_forward(loaded.device, size, "answers")
+    )
+    measured: dict[str, list[_Measured]] = {}
+    for done, (name, answers) in enumerate(zip(updates, edited_answers, strict=True)):
+        nll = text_nll(site, texts, updates[name], budget)
+        scored = zip(plans, answers, base_answers, perplexities(nll), strict=True)
+        measured[name] = [
+            _Measured(score_probes(plan, edited, base), perplexity)
+            for plan, edited, base, perplexity in scored
+        ]
+        if on_method is not None:
+            on_method(done + 1, len(updates))
+    rows = [
+        _row(order, name, plan, found, len(texts.rows))
+        for name, first in distinct_rules(edits.methods).items()
+        for plan, found in zip(plans, measured.get(first, []), strict=bool(plans))
+    ]
+    summary = (
+        f"{len(rows)} edited models of {edits.model.spec.name}, layer {edits.model.layer}, "
+        f"batch {edits.batch_label}"
+    )
+    provenance = clock.row(summary, len(rows), str(loaded.device))
+    base = [
+        BaseMeasurementRow(
+            **dataclasses.asdict(score_probes(plan, answers, answers)),
+            model_id=edits.model.model_id,
+            request_id=plan.request_id,
+            evaluation_id=order.evaluation_id,
+            template_set_id=edits.template_set_id,
+        )
+        for plan, answers in zip(plans, base_answers, strict=True)
+    ]
+    return Manifest(
+        unit_id=order.key,
+        summary=summary,
+        rows=(
+            store.put_rows("measurements", rows),
+            store.put_rows("base_measurements", base),
+            store.put_rows("provenance", [provenance]),
+        ),
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Measured:
+    scores: ProbeScores
+    perplexity: Perplexity
+
+
+def _row(
+    order: EvaluateOrder, method: str, plan: ProbePlan, found: _Measured, n_texts: int
+) -> MeasurementRow:
+    return MeasurementRow(
+        **dataclasses.asdict(found.scores),
+        edit_id=order.edits.edit_id(method, plan.request_id),
+        evaluation_id=order.evaluation_id,
+        perplexity=found.perplexity.mean,
+        perplexity_median=found.perplexity.median,
+        perplexity_max=found.perplexity.max,
+        nll_mean=found.perplexity.nll_mean,
+        n_texts=n_texts,
+    )

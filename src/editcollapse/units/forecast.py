@@ -1,0 +1,210 @@
+"""Forecast a batch of edits: keys, denominators and bounds of every method, and no optimisation.
+
+For each request one short row a context template runs up to the edited layer, no further than the
+subject's last token (``forward.keys``). What comes out has the ids of the edits, and equals what
+the edits themselves report (``rome.updates.UpdateDiagnostics``).
+
+A layer's geometry, a Cholesky factor of C and W C Wᵀ, is kept in the process: a sweep comes back to
+every layer with every batch. Of a large model as many are kept as there is room for.
+"""
+
+import dataclasses
+import logging
+import threading
+from collections.abc import Sequence
+
+import torch
+
+from editcollapse.catalog.methods import distinct_rules, method_of
+from editcollapse.forecast.bounds import KeyFacts, LayerGeometry, UpdateBounds, update_bounds
+from editcollapse.forward.hooked_layer import EditSite
+from editcollapse.forward.keys import read_keys
+from editcollapse.forward.rewrites import Rewrite, Unusable, build_rewrites
+from editcollapse.models.loading import LoadedModel
+from editcollapse.rows.study import ForecastRow, PositionRow
+from editcollapse.runtime.devices import tokens_per_forward
+from editcollapse.runtime.environment import ProvenanceClock
+from editcollapse.runtime.precision import float32_products
+from editcollapse.study.artifacts import ArtifactStore
+from editcollapse.study.jobs import EditOrder, ForecastOrder, Manifest
+from editcollapse.study.sweep import SweepOrder
+from editcollapse.units.edit import moment_solver, position_row
+from editcollapse.units.prepare import load
+
+logger = logging.getLogger(__name__)
+
+
+KEPT_BYTES = 1 << 30
+"""Of the factors that are kept, at most; one is kept in any case."""
+_FLOAT64_BYTES = 8
+
+_kept: dict[str, LayerGeometry] = {}
+"""By covariance id, of one model."""
+_kept_model: list[str] = []
+_lock = threading.Lock()
+
+
+def kept_geometry(store: ArtifactStore, loaded: LoadedModel, edits: EditOrder) -> LayerGeometry:
+    """Return the geometry of an order's layer, made once in a process where there is room.
+
+    Raises:
+        MomentError: C has no Cholesky factor.
+        ArtifactError: C's file is missing or has changed.
+    """
+    with _lock:
+        if _kept_model != [loaded.model_id]:
+            _kept.clear()
+            _kept_model[:] = [loaded.model_id]
+        known = _kept.get(edits.covariance_id)
+        if known is None:
+            solver = moment_solver(store, edits.covariance_id, edits.moment, edits.damping)
+            known = LayerGeometry.of(EditSite(loaded, edits.model.layer), solver)
+            # The last one goes: a sweep comes by in a circle, and the first ones are next.
+            room = KEPT_BYTES // (_FLOAT64_BYTES * loaded.widths.d_key**2)
+            while _kept and len(_kept) >= room:
+                _kept.popitem()
+            _kept[edits.covariance_id] = known
+        return known
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Forecast:
+    """What is known of a batch before any of it is edited."""
+
+    rows: tuple[ForecastRow, ...]
+    """Method by method, each in the requests' order."""
+    positions: tuple[PositionRow, ...]
+    unusable: tuple[Unusable, ...]
+    """Requests that this model cannot take."""
+
+
+def forecast_edits(loaded: LoadedModel, geometry: LayerGeometry, edits: EditOrder) -> Forecast:
+    """Return the forecast of a batch.
+
+    Args:
+        loaded: the order's model.
+        geometry: C, and the edited layer's norms.
+        edits: requests, methods, templates and settings; its ``moment`` is not read.
+    """
+    site = EditSite(loaded, edits.model.layer)
+    rewrites, unusable = build_rewrites(loaded.encoder, edits.templates, edits.requests)
+    rows: list[ForecastRow] = []
+    if rewrites:
+        budget = tokens_per_forward(loaded.device, loaded.size(site.layer), "evaluation")
+        with torch.no_grad():
+            facts = KeyFacts.of(site, read_keys(site, rewrites, budget))
+        rows = forecast_rows(edits, rewrites, facts, geometry)
+    positions = tuple(position_row(edits.model.model_id, rewrite) for rewrite in rewrites)
+    return Forecast(tuple(rows), positions, tuple(unusable))
+
+
+def forecast_rows(
+    edits: EditOrder, rewrites: Sequence[Rewrite], facts: KeyFacts, geometry: LayerGeometry
+) -> list[ForecastRow]:
+    """Return one row a method and request, method by method.
+
+    Args:
+        edits: methods and settings.
+        rewrites: B requests of the order in tokens.
+        facts: their keys and values.
+        geometry: C, and the edited layer's norms.
+    """
+    rows: list[ForecastRow] = []
+    clamp = edits.model.values.clamp_factor
+    bounds: dict[str, UpdateBounds] = {}
+    for name, first in distinct_rules(edits.methods).items():
+        if name == first:
+            bounds[name] = update_bounds(facts, method_of(name), geometry, clamp)
+        rows += _rows(edits, name, rewrites, facts, bounds[first])
+    return rows
+
+
+@float32_products()
+def forecast_batch(order: ForecastOrder) -> Manifest:
+    """Return the rows of a batch's forecast and of its positions.
+
+    Requests that this model cannot take are named in ``Manifest.unusable`` and leave no row.
+
+    Raises:
+        MomentError: C has no Cholesky factor.
+        ArtifactError: C's file is missing or has changed.
+    """
+    clock = ProvenanceClock(order.key, "forecast")
+    store, edits = ArtifactStore(order.results), order.edits
+    loaded = load(edits.model)
+    found = forecast_edits(loaded, kept_geometry(store, loaded, edits), edits)
+    for each in found.unusable:
+        logger.warning("%s: %s", edits.model.spec.name, each.reason)
+    return foreseen_manifest(order, clock, found, str(loaded.device))
+
+
+def foreseen_manifest(
+    order: ForecastOrder | SweepOrder, clock: ProvenanceClock, found: Forecast, device: str
+) -> Manifest:
+    """Return a unit's forecasts and positions as a manifest, written.
+
+    Args:
+        order: of the unit.
+        clock: started with it.
+        found: at its layer or layers.
+        device: that it ran on.
+
+    Raises:
+        ResultsError: the folder cannot be written.
+    """
+    store = ArtifactStore(order.results)
+    summary = f"{len(found.rows)} forecasts of {order.label}"
+    provenance = clock.row(summary, len(found.rows), device)
+    return Manifest(
+        unit_id=order.key,
+        summary=summary,
+        rows=(
+            store.put_rows("forecasts", found.rows),
+            store.put_rows("positions", found.positions),
+            store.put_rows("provenance", [provenance]),
+        ),
+        unusable=tuple((each.request.request_id, each.reason) for each in found.unusable),
+    )
+
+
+def _rows(
+    edits: EditOrder,
+    method: str,
+    rewrites: Sequence[Rewrite],
+    facts: KeyFacts,
+    bounds: UpdateBounds,
+) -> list[ForecastRow]:
+    """Return one row a request, for one method."""
+    model, settings_id = edits.model, edits.model.settings_id
+    bare, prefixed = facts.bare_key, facts.prefixed_key
+    found = bounds.directions
+    columns = {
+        "denominator": found.denominator,
+        "rho": found.rho,
+        "bare_key_norm": bare.norm(dim=1),
+        "prefixed_key_norm": prefixed.norm(dim=1),
+        "key_cosine": torch.cosine_similarity(bare, prefixed, dim=1),
+        "bare_key_dot": found.bare_dot,
+        "prefixed_key_dot": found.prefixed_dot,
+        "bare_value_norm": facts.bare_value.norm(dim=1),
+        "numerator_bound": bounds.numerator_bound,
+        "certified_bound": bounds.certified_bound,
+        "relative_bound": bounds.relative_bound,
+        "text_change_bound": bounds.text_change_bound,
+    }
+    table = torch.stack(list(columns.values()), dim=1).tolist()
+    return [
+        ForecastRow(
+            edit_id=edits.edit_id(method, rewrite.request.request_id),
+            model_id=model.model_id,
+            request_id=rewrite.request.request_id,
+            method=method,
+            layer=model.layer,
+            layer_source=model.layer_source,
+            covariance_id=edits.covariance_id,
+            template_set_id=edits.template_set_id,
+            settings_id=settings_id,
+            **dict(zip(columns, numbers, strict=True)),
+        )
+        for rewrite, numbers in zip(rewrites, table, strict=True)
+    ]

@@ -1,0 +1,130 @@
+"""The command ``edit``: one edit as the results folder's studies make it, or set up anew."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from editcollapse.config.study_file import read_study
+from editcollapse.study.artifacts import ArtifactStore
+from editcollapse.study.results_folder import place_of
+from flows.__main__ import USER_ERROR, main
+from flows.edit_options import REFUSED
+from storage.queries import ask
+from storage.rows import RowsFile
+from storage.sharing import publish, take_in
+from tests.storage.conftest import make_row
+from tests.support.flow_runs import records, units_computed
+
+_OSLO = ("--prompt", "{} likes the colour", "--subject", "Oslo", "--target", "blue")
+
+
+@pytest.fixture(scope="module")
+def results(first_run, tmp_path_factory):
+    """Return a copy of a finished study's results, for all edits of this file."""
+    folder = tmp_path_factory.mktemp("edits") / "results"
+    return shutil.copytree(first_run.results, folder, copy_function=shutil.copy2)
+
+
+@pytest.fixture
+def edit(backend, study, monkeypatch):
+    """Return a function that calls the command in this process; it returns the exit status."""
+    from flows import edit_command
+
+    monkeypatch.setattr(edit_command.surroundings, "prepare", lambda _: "the tests' server")
+    model = read_study(study).models[0].source
+    texts = str(study.parent / "texts.json")
+
+    def call(results, *options):
+        return main(
+            ["edit", "--model", model, "--texts", texts, "--results", str(results), *options]
+        )
+
+    return call
+
+
+def test_edit_is_set_up_as_the_study(edit, results, study, capsys):
+    """Nothing is drawn or measured again, and the edit is the one that a forecast is of."""
+    before = units_computed(results)
+    templates = ask(results, "from templates order by all")
+    assert edit(results, *_OSLO, "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["decision"], told["policy"], told["made_method"]) == ("made", None, "rome")
+    new = {unit.partition("-")[0] for unit in units_computed(results) if unit not in before}
+    assert new - {"forecast"} == {"edits", "evaluation", "continuations"}
+    assert ask(results, "from templates order by all").equals(templates)
+    assert told["perplexity"] == pytest.approx(told["perplexity_ratio"] * told["perplexity_before"])
+    model = read_study(study).models[0].source
+    assert main(["forecast", "--model", model, *_OSLO, "--results", str(results), "--json"]) == 0
+    (foreseen,) = json.loads(capsys.readouterr().out)["requests"]
+    ids = {each["forecast"]["method"]: each["forecast"]["edit_id"] for each in foreseen["methods"]}
+    assert told["edit_id"] == ids["rome"]
+    shared = "select distinct covariance_id, template_set_id, settings_id, layer from edits"
+    assert ask(results, shared).height == 1
+
+
+def test_refusal_has_its_exit_status_and_reason(edit, results, capsys):
+    """A guard below all bounds refuses: status 3, the decision with its reason, and no edit."""
+    edits = ask(results, "select count(*) from edits").item()
+    calibrate(results)
+    assert edit(results, *_OSLO, "--guard", "refuse") == REFUSED
+    out = capsys.readouterr().out
+    assert "Oslo likes the colour -> blue" in out
+    assert "decision:   refused. On text rome may change the layer's output by" in out
+    assert "The guard refuses such edits." in out
+    assert "perplexity" not in out
+    assert ask(results, "select count(*) from edits").item() == edits
+    assert ask(results, "select decision from guard_decisions").rows() == [("refused",)]
+    before = records(results, "forecast-")
+    assert edit(results, *_OSLO, "--guard", "refuse", "--json") == REFUSED
+    told = json.loads(capsys.readouterr().out)
+    assert (told["decision"], told["edit_id"], told["perplexity"]) == ("refused", None, None)
+    assert told["calibration_id"] == "low"
+    assert records(results, "forecast-") == before
+
+
+def calibrate(results):
+    """Enter a calibration by which every edit of the folder's model is at risk."""
+    model_id = ask(results, "select model_id from models").item()
+    row = make_row(
+        "forecast_calibrations",
+        calibration_id="low",
+        model_id=model_id,
+        calibrated_at="2999-01-01",
+        at_risk_at=1e-9,
+        collapse_at=1e9,
+    )
+    ref = ArtifactStore(results).put_rows("forecast_calibrations", [row])
+    take_in(place_of(results), [RowsFile("forecast_calibrations", Path(ref.path), ref.digest)])
+    publish(place_of(results))
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ((*_OSLO, "--acts-at", "at risk"), "--acts-at was given without --guard"),
+        ((*_OSLO[2:], "--prompt", "{} and {}"), "--prompt has 2 slots {}"),
+        (_OSLO, "no second moment C for"),
+        ((*_OSLO, "--covariance", "identity", "--layer", "99"), "--layer 99"),
+        ((*_OSLO, "--covariance", "none.txt"), "none.txt"),
+        ((*_OSLO, "--covariance", "identity", "--texts", "none.json"), "none.json"),
+        ((*_OSLO[:-1], "Xyzzy", "--covariance", "identity", "--layer", "1"), "cannot take this"),
+    ],
+)
+def test_mistakes_are_sentences(edit, tmp_path, capsys, options, sentence):
+    """What is missing or wrong is said, with exit status 2."""
+    assert edit(tmp_path / "no", *options) == USER_ERROR
+    err = capsys.readouterr().err
+    assert "error: " in err
+    assert sentence in err
+    assert "Traceback" not in err
+
+
+def test_model_without_texts_beside_it_needs_some(study, first_run, capsys):
+    """Perplexity is measured on texts that the user names, unless the model came with some."""
+    model = read_study(study).models[0].source
+    assert main(["edit", "--model", model, "--results", str(first_run.results), *_OSLO]) == (
+        USER_ERROR
+    )
+    assert "Give a JSON, JSONL or plain text file: --texts FILE" in capsys.readouterr().err

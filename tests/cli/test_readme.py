@@ -1,0 +1,110 @@
+"""The documents keep their word: commands exist and run, SQL blocks have answers."""
+
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+
+from storage.queries import ask
+from tests.support.flow_runs import REPOSITORY, Run
+
+DOCUMENTS = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "docs/reproduction.md",
+    "docs/demo_models.md",
+    "docs/run_page.md",
+    "docs/operations.md",
+    "docs/upkeep.md",
+    "docs/sql.md",
+    "docs/forecast.md",
+    "docs/anatomy.md",
+    "docs/report.md",
+)
+_NEEDS_RESULTS = {"sql", "tables", "report", "gc", "rebuild"}
+_RUN_BY_CI = {"run", "pretrain"}
+"""Commands that take minutes: .ci/run runs the study by ``make demo``."""
+_RUN_BY_SOAK = {"serve", "deploy", "covariance", "reevaluate", "forecast", "calibrate", "anatomy"}
+"""Commands that need a server, or a study that has run: tests/slow runs them, but the
+forecast of one edit is run here."""
+
+
+def _blocks(name: str, language: str) -> list[str]:
+    text = (REPOSITORY / name).read_text(encoding="utf-8")
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
+
+
+def _commands() -> list[str]:
+    lines = [
+        line.split("  #")[0].strip()
+        for name in DOCUMENTS
+        for block in _blocks(name, "sh")
+        for line in block.splitlines()
+    ]
+    return sorted({line for line in lines if line})
+
+
+def test_documents_have_commands_and_sql() -> None:
+    """The tests below look at something."""
+    assert len(_commands()) > 8
+    assert len(_blocks("README.md", "sql")) >= 3
+
+
+@pytest.mark.parametrize("command", _commands())
+def test_command_works(
+    command: str,
+    first_run: Run,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each documented command is one that there is, and ends well where it takes seconds."""
+    from flows.__main__ import main
+    from flows.options import build_parser
+
+    monkeypatch.chdir(REPOSITORY)
+    words = [word for word in shlex.split(command) if "=" not in word or " " in word]
+    if words[0] == "make":
+        targets = re.findall(
+            r"^([a-z]+):", Path("Makefile").read_text(encoding="utf-8"), re.MULTILINE
+        )
+        assert words[1] in targets
+        return
+    if words[:3] == ["python", "-m", "storage.demo_rows"]:
+        return  # tests/storage/test_cookbook.py runs it
+    if words[:3] == ["python", "-m", "reports.pictures"]:
+        return  # tests/reports/test_pictures.py runs it
+    if words[:3] != ["python", "-m", "flows"]:
+        assert words[0] in {"prefect", "bash", "source"}, f"nobody tests {command!r}"
+        return
+    options = build_parser().parse_args(words[3:])
+    if options.command in _RUN_BY_SOAK and getattr(options, "study", "") is not None:
+        assert getattr(options, "study", REPOSITORY / "README.md").is_file()
+        return
+    if options.command in _RUN_BY_CI:
+        assert options.command == "pretrain" or options.study.is_file()
+        return
+    results = first_run.results
+    if options.command == "rebuild":
+        results = shutil.copytree(results, tmp_path / "results")
+    if options.command == "edit":  # it stores what it did, and not in the checkout's own results
+        results = tmp_path / "results"
+    stores = options.command in _NEEDS_RESULTS | {"edit"}
+    extra = ["--results", str(results)] if stores else []
+    assert main([*words[3:], *extra]) == 0
+    assert capsys.readouterr().out
+
+
+@pytest.mark.parametrize("query", _blocks("README.md", "sql"))
+def test_sql_has_an_answer(query: str, first_run: Run) -> None:
+    """Each SQL block of the README has rows on a finished study."""
+    assert ask(first_run.results, query).height > 0
+
+
+def test_ci_runs_the_readme() -> None:
+    """CI calls the two commands that the README starts with."""
+    script = (REPOSITORY / ".ci" / "run").read_text(encoding="utf-8")
+    assert "\nmake demo" in script
+    assert "\nmake test" in script

@@ -1,0 +1,128 @@
+"""A study on a disk that is full or read-only somewhere: told, and finished by the next run."""
+
+import contextlib
+import re
+import subprocess
+import sys
+
+import pytest
+
+from editcollapse.errors import EditCollapseError
+from flows.__main__ import USER_ERROR
+from tests.support.disks import disk, read_only, resize
+from tests.support.flow_runs import assert_equal_tables, run_command
+
+pytestmark = [pytest.mark.slow, pytest.mark.server]
+
+_HOLD = """
+import duckdb, sys
+held = duckdb.connect(sys.argv[1])
+print(1, flush=True)
+sys.stdin.read()
+"""
+FULL = {
+    "artifacts/texts": "cannot write below .*No space left on device.*finished work is kept",
+    "artifacts/updates": "cannot write below .*No space left on device.*finished work is kept",
+    "artifacts/rows/edits": "cannot write below .*Free space.*finished work is kept",
+    "artifacts/manifests": "cannot write below .*No space left on device.*finished work is kept",
+    "store": "cannot write .*No space left on device.*finished work is kept",
+}
+"""Folder that is full, and what the user is told."""
+
+
+@pytest.mark.parametrize("folder", FULL)
+def test_full_folder_stops_a_study_that_goes_on_later(
+    study, run_study, first_run, tmp_path, folder
+):
+    """The sentence says what to do; with space again the study ends with the same tables."""
+    results = tmp_path / "results"
+    with disk(results), disk(results / folder, "4k"):
+        (results / folder / "ballast").write_bytes(b"x" * 4096)
+        with pytest.raises(EditCollapseError, match=FULL[folder]):
+            run_study(study, results)
+        resize(results / folder)
+        run_study(study, results)
+        assert_equal_tables(results, first_run.results)
+        assert run_study(study, results).computed() == 0
+
+
+def test_snapshot_without_space_is_told_and_published_later(study, run_study, first_run, tmp_path):
+    """All rows are in the store; with space the report alone runs again."""
+    results = tmp_path / "results"
+    with contextlib.ExitStack() as mounted:
+        mounted.enter_context(disk(results, "2m"))
+        for folder in ("artifacts", "records", "store", "locks"):
+            mounted.enter_context(disk(results / folder))
+        with pytest.raises(EditCollapseError, match=r"could not publish.*The store has all rows"):
+            run_study(study, results)
+        resize(results)
+        again = run_study(study, results)
+        assert again.computed() == again.computed("report ") == 1
+        assert_equal_tables(results, first_run.results)
+
+
+def test_records_without_space_are_told_once(study, run_study, first_run, server, tmp_path):
+    """Prefect's own records cost nothing but a look at the manifests: the study ends well."""
+    results = tmp_path / "results"
+    with disk(results), disk(results / "records", "4k"):
+        (results / "records/ballast").write_bytes(b"x" * 4096)
+        done = run_command(
+            "run", study, "--results", results, home=tmp_path, PREFECT_API_URL=server
+        )
+        assert done.returncode == 0, done.stderr
+        assert "Traceback" not in done.stderr
+        assert done.stderr.count("cannot keep records of finished units: No space left") == 1
+        assert_equal_tables(results, first_run.results)
+        resize(results / "records")
+        run_study(study, results)
+        assert_equal_tables(results, first_run.results)
+
+
+@pytest.mark.parametrize("with_server", [True, False])
+def test_read_only_results_are_told(study, server, tmp_path, with_server):
+    """One sentence and exit status 2, with a server and without, and no file of ours."""
+    results = tmp_path / "results"
+    results.mkdir()
+    more = {"PREFECT_API_URL": server} if with_server else {}
+    with read_only(results):
+        done = run_command("run", study, "--results", results, home=tmp_path, **more)
+    assert done.returncode == USER_ERROR
+    assert "Traceback" not in done.stderr
+    assert re.match(r"error: cannot write .*Read-only file system", done.stderr.splitlines()[-1]), (
+        done.stderr
+    )
+    assert list(results.iterdir()) == []
+
+
+@pytest.mark.parametrize("folder", ["artifacts", "store", "locks"])
+def test_read_only_folder_is_told_and_the_study_goes_on_later(
+    study, run_study, first_run, results, folder
+):
+    """A folder that cannot be written stops a study that needs it; then it ends as any."""
+    for path in (results / "store", results / "results.duckdb", *(results / "records").iterdir()):
+        subprocess.run(["rm", "-r", str(path)], check=True)
+    (results / folder).mkdir(exist_ok=True)
+    with read_only(results / folder), pytest.raises(EditCollapseError, match="Read-only"):
+        run_study(study, results)
+    run_study(study, results)
+    assert_equal_tables(results, first_run.results)
+
+
+def test_store_open_in_another_program_is_told(study, run_study, first_run, results):
+    """A DuckDB client in the store: after a minute its PID is told; then the study goes on."""
+    store = str(results / "store/editcollapse.duckdb")
+    holder = subprocess.Popen(
+        [sys.executable, "-c", _HOLD, store],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    try:
+        assert holder.stdout.readline() == b"1\n"
+        with pytest.raises(
+            EditCollapseError, match=rf"is open in another program.*PID {holder.pid}"
+        ):
+            run_study(study, results)
+    finally:
+        holder.communicate()
+    assert run_study(study, results).computed("edit ") == 0
+    assert_equal_tables(results, first_run.results)

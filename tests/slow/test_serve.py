@@ -1,0 +1,196 @@
+"""The serve and deploy commands on a real server: addresses, registration, runs, ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+import urllib.error
+import urllib.request
+
+import pytest
+
+from storage.queries import ask
+from tests.slow.served import children, listening, served, stop
+from tests.support.flow_runs import units_computed
+from tests.support.small_study import N_EDITS, write_study
+
+pytestmark = [pytest.mark.slow, pytest.mark.server]
+_LOOPBACK = "0100007F"
+"""127.0.0.1 in /proc/net/tcp."""
+_NAMES = {
+    "collapse-study",
+    "precompute-covariance",
+    "reevaluate",
+    "collapse-forecast",
+    "collapse-anatomy",
+    "report",
+}
+PASSWORD = "reader:of-studies"
+
+
+@pytest.fixture(scope="module")
+def serving(tmp_path_factory):
+    """Return a served results folder with the project's deployments."""
+    with served(tmp_path_factory.mktemp("served")) as found:
+        done = found.flows("deploy", "--results", found.results)
+        assert done.returncode == 0, done.stdout + done.stderr
+        yield found
+
+
+def _registered(serving):
+    """Return the ids of deployments, pools and automations by name; twice a name is an error."""
+    found = {}
+    for what in ("deployments", "work_pools", "automations"):
+        rows = serving.ask(f"{what}/filter", {})
+        found[what] = {row["name"]: row["id"] for row in rows}
+        assert len(found[what]) == len(rows), rows
+    return found
+
+
+def test_everything_listens_on_loopback_alone(serving):
+    """Neither the server nor the pages can be reached from another machine."""
+    assert listening(serving.port) == {_LOOPBACK}
+    assert listening(serving.port + 1) == {_LOOPBACK}
+
+
+def test_server_has_the_settings_of_the_project(serving):
+    """Task runs are recorded in batches, events too, and nothing is sent to anyone."""
+    settings = serving.ask("admin/settings")
+    services = settings["server"]["services"]
+    assert services["task_run_recorder"]["batch_size"] == 200
+    assert services["event_persister"]["batch_size"] == 500
+    assert not settings["server"]["analytics_enabled"]
+    assert settings["home"] == str(serving.results / "server")
+
+
+def test_deploy_twice_registers_once(serving):
+    """Deployments, pool and automations are the same after a second time."""
+    before = _registered(serving)
+    assert before["deployments"].keys() == _NAMES
+    assert before["work_pools"].keys() == {"gpu"}
+    done = serving.flows("deploy", "--results", serving.results)
+    assert done.returncode == 0, done.stderr
+    after = _registered(serving)
+    assert after["deployments"] == before["deployments"]
+    assert after["work_pools"] == before["work_pools"]
+    # Prefect makes a deployment's own triggers anew each time.
+    assert after["automations"].keys() == before["automations"].keys()
+    name = "crashed where heartbeats stop"
+    assert after["automations"][name] == before["automations"][name]
+    (pool,) = serving.ask("work_pools/filter", {})
+    assert pool["concurrency_limit"] == 1
+
+
+def test_scheduler_makes_the_coming_runs(serving):
+    """Scheduled runs of both schedules are there, with the whole study as their parameter."""
+    deadline = time.monotonic() + 90
+    asked = {"flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}}
+    while True:
+        runs = serving.ask("flow_runs/filter", asked)
+        if len({run["deployment_id"] for run in runs}) == 2:
+            break
+        assert time.monotonic() < deadline, "the scheduler made no runs"
+        time.sleep(1)
+    assert {run["parameters"]["study"]["name"] for run in runs} == {"scheduled"}
+    assert all(
+        "T02:00:00" in run["expected_start_time"] or "T06:00:00" in run["expected_start_time"]
+        for run in runs
+    )
+
+
+def test_deployments_run_as_they_stand(serving):
+    """Each one, started without a word, completes; the report follows the study by itself."""
+    ids = _registered(serving)["deployments"]
+    for name in ("precompute-covariance", "collapse-study", "reevaluate"):
+        serving.ask(f"deployments/{ids[name]}/create_flow_run", {})
+        (run,) = serving.finished(name, 1)
+        assert run["state_type"] == "COMPLETED", run["state"]["message"]
+    (run,) = serving.finished("report", 1)
+    assert run["state_type"] == "COMPLETED", run["state"]["message"]
+    (study,) = serving.finished("collapse-study", 1)
+    assert run["parameters"]["run"] == study["id"]
+    assert run["parameters"]["results"] == str(serving.results)
+    found = ask(
+        serving.results, "select n_texts, count(*) as n from measurements group by all order by all"
+    )
+    assert found.rows() == [(20, 128), (50, 128)]
+
+
+def test_commands_run_against_the_server(serving, tmp_path):
+    """The second moments, the study, and its edits on other texts, each by its command."""
+    study, results = write_study(tmp_path / "inputs"), tmp_path / "results"
+    done = serving.flows("covariance", study, "--results", results)
+    assert done.returncode == 0, done.stderr
+    assert "tiny: covariance " in done.stdout
+    done = serving.flows("run", study, "--results", results)
+    assert done.returncode == 0, done.stderr
+    texts = ("--texts", "demo/texts.jsonl", "--max-texts", "4")
+    done = serving.flows("reevaluate", study, *texts, "--results", results)
+    assert done.returncode == 0, done.stderr
+    study_id = done.stdout.split("recorded as study_id ")[1].strip()
+    found = ask(results, "select study_id, n_texts, count(*) as n from edit_outcomes group by all")
+    assert (study_id, 4, N_EDITS) in found.rows()
+    assert set(units_computed(results).values()) == {1}
+
+
+def test_worker_knows_where_reports_are_served(serving):
+    """A page in the reports folder is served, and the worker is told the address."""
+    (serving.results / "reports" / "page.html").write_text("<p>found</p>")
+    address = f"http://127.0.0.1:{serving.port + 1}"
+    with urllib.request.urlopen(f"{address}/page.html", timeout=10) as answer:  # noqa: S310
+        assert answer.read() == b"<p>found</p>"
+    (worker,) = (pid for pid, line in children(serving.process.pid).items() if " worker " in line)
+    with open(f"/proc/{worker}/environ", encoding="utf-8") as stream:  # noqa: PTH123
+        assert f"EDITCOLLAPSE_REPORTS_URL={address}" in stream.read().split("\0")
+
+
+def test_dead_worker_is_said_and_replaced(serving):
+    """A worker that is killed is named with its status, and another one takes its place."""
+    (worker,) = (pid for pid, line in children(serving.process.pid).items() if " worker " in line)
+    os.kill(worker, signal.SIGKILL)
+    serving.wait_for("the worker ended with status -9")
+    serving.wait_for("worker:         started", times=2)
+    (other,) = (pid for pid, line in children(serving.process.pid).items() if " worker " in line)
+    assert other != worker
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+def test_signal_ends_all(tmp_path, number):
+    """Started where SIGINT is ignored, as by a script's &, it still ends with all its processes."""
+    with served(tmp_path / "s", behind_shell=True) as found:
+        own = children(found.process.pid)
+        assert len(own) == 3, own
+        assert stop(found, number) == 0
+        assert "stopping" in found.words()
+        assert not any(_alive(pid) for pid in own)
+        assert listening(found.port) == listening(found.port + 1) == set()
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_password_is_asked_for(tmp_path):
+    """Without the password a request is refused and so are our commands; with it a study runs."""
+    study = write_study(tmp_path / "inputs")
+    with served(tmp_path / "s", password=PASSWORD) as found:
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(f"{found.api}/admin/version", timeout=10)  # noqa: S310
+        refused.value.close()
+        assert refused.value.code == 401
+        done = found.flows("deploy", PREFECT_API_AUTH_STRING="reader:wrong")
+        assert done.returncode == 2
+        assert "wants a password" in done.stderr
+        assert found.ask("deployments/filter", {}) == []
+        done = found.flows("run", study, "--results", found.results)
+        assert done.returncode == 0, done.stderr
+        (run,) = found.ask("flow_runs/filter", {})
+        assert (run["name"], run["state_name"]) == ("small", "Completed")
+        done = found.flows("deploy", "--results", found.results)
+        assert done.returncode == 0, done.stderr
+        assert PASSWORD not in found.words()

@@ -1,0 +1,16 @@
+"""The units of a second moment one after the other, as the flow has them, without the flow."""
+
+from editcollapse.study.jobs import Manifest
+from editcollapse.study.plan import ModelPlan, MomentPass, StudyPlan
+from editcollapse.units.covariance import cut_corpus, prepare_moment, read_probes, sum_shard
+
+
+def measured_moment(plan: StudyPlan, model: ModelPlan, templates: Manifest) -> Manifest:
+    """Return C of one model of a plan as a manifest."""
+    moments = MomentPass.of(plan, model)
+    if model.moment.covariance.kind != "corpus":
+        return prepare_moment(model.moment)
+    corpus = cut_corpus(moments.corpus_order())
+    sums = [sum_shard(order) for order in moments.shard_orders(corpus)]
+    probes = read_probes(moments.probes_order(templates))
+    return prepare_moment(moments.merge_order(sums, probes))

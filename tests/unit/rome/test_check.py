@@ -1,0 +1,140 @@
+"""``check-model`` passes on every family and fails where a row is wrong."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from editcollapse.catalog.architectures import Entry
+from editcollapse.config.spec import ModelSpec
+from editcollapse.errors import ModelError
+from editcollapse.models.loading import load_model
+from editcollapse.models.packed_linear import absorb_activation_, can_pack
+from editcollapse.rome.check import check_model
+from tests.support.tiny import N_LAYERS, VARIANTS
+
+NAMES = [
+    "hooks",
+    "orientation",
+    "split run",
+    "rank-one update",
+    "products",
+    "weights untouched",
+    "right padding",
+    "head",
+]
+
+
+def failed(check):
+    """Return the names of the checks that failed."""
+    return {one.name for one in check.checks if not one.passed}
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16"])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_row_of_the_table_holds(tiny_model, variant, dtype):
+    """Each family's row is true of its model, in each type, at every layer."""
+    check = check_model(tiny_model(variant, dtype))
+    assert [one.name for one in check.checks] == NAMES
+    assert check.passed, check.lines()
+    assert check.lines()[-1].startswith("all 8 checks passed (tolerance")
+    assert all(line.startswith("ok") for line in check.lines()[4:-1])
+    assert check.facts.dtype == dtype
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_facts_are_those_of_the_configuration(tiny_model, variant):
+    """Sizes, head, residual and start token are read off the loaded model."""
+    loaded = tiny_model(variant)
+    facts = check_model(loaded, 0).facts
+    known = VARIANTS[variant]
+    config = loaded.model.config
+    assert facts.family == config.model_type
+    assert (facts.n_layers, facts.d_model, facts.d_key) == (N_LAYERS, 16, known.d_key)
+    assert facts.n_vocabulary == config.vocab_size == len(loaded.encoder.tokenizer)
+    assert facts.tied_head == config.tie_word_embeddings
+    assert facts.parallel_residual == (variant in {"gptj", "gpt_neox_parallel", "phi"})
+    assert facts.projection == ("Conv1D" if config.model_type == "gpt2" else "Linear")
+    assert facts.start_token == ("<s>" if known.start else None)
+    assert facts.first_token == ("<s>" if known.start else "The")
+    first = next(line for line in facts.lines() if line.startswith("position 0"))
+    assert ("can stand there" in first) == (not known.start)
+
+
+@pytest.mark.parametrize("variant", ["gpt2", "llama"])
+def test_wrong_orientation_is_found(tiny_model, variant):
+    """A row that turns the weight the wrong way fails."""
+    loaded = tiny_model(variant)
+    row = dataclasses.replace(loaded.architecture, transposed=not loaded.architecture.transposed)
+    check = check_model(dataclasses.replace(loaded, architecture=row))
+    assert failed(check) == {"orientation", "rank-one update"}
+    assert check.lines()[-1].startswith("2 of 8 checks failed: the row in src/editcollapse")
+
+
+@pytest.mark.parametrize("variant", ["gpt2_untied_square", "llama_square"])
+def test_wrong_orientation_of_a_square_weight_is_found(tiny_model, variant):
+    """The transpose trap: where K is D only the numbers tell."""
+    loaded = tiny_model(variant)
+    row = dataclasses.replace(loaded.architecture, transposed=not loaded.architecture.transposed)
+    check = check_model(dataclasses.replace(loaded, architecture=row))
+    assert failed(check) == {"orientation", "rank-one update"}
+
+
+def test_forgotten_norm_is_found(tiny_model):
+    """A row that does not know of the norm behind Gemma's MLP fails where an update is added."""
+    loaded = tiny_model("gemma2")
+    row = dataclasses.replace(loaded.architecture, post_mlp_norm=None)
+    assert failed(check_model(dataclasses.replace(loaded, architecture=row))) == {"rank-one update"}
+
+
+@pytest.mark.parametrize(
+    ("variant", "change"),
+    [
+        ("gpt2", {"norm": "rms"}),
+        ("llama", {"norm": "layer"}),
+        ("qwen2", {"norm": "rms_from_one"}),
+        ("gpt2", {"entries": (Entry("ln_2", ("attn.c_attn",)),)}),
+    ],
+)
+def test_wrong_entry_is_found(tiny_model, variant, change):
+    """A row that takes a block's norm for another kind, or another norm for it, fails."""
+    loaded = tiny_model(variant)
+    row = dataclasses.replace(loaded.architecture, **change)
+    assert failed(check_model(dataclasses.replace(loaded, architecture=row))) == {"rank-one update"}
+
+
+@pytest.mark.skipif(not can_pack(), reason="this torch has no packed products")
+def test_wrong_activation_is_found(tiny_folder, monkeypatch):
+    """An activation applied to a product that others read makes another model: it is found."""
+
+    def wrong(block, _projection, activation):
+        return absorb_activation_(block, "attn.c_proj", activation)
+
+    monkeypatch.setattr("editcollapse.models.loading.absorb_activation_", wrong)
+    spec = ModelSpec(name="gpt2", source=str(tiny_folder("gpt2")), dtype="float32")
+    assert failed(check_model(load_model(spec, "cpu"))) == {"products"}
+
+
+@pytest.mark.parametrize("module", ["mlp.c_fc", "mlp.act"])
+def test_wrong_module_is_found(tiny_model, module):
+    """A row that names another module of the MLP fails by its widths or its missing weight."""
+    loaded = tiny_model("gpt2")
+    row = dataclasses.replace(loaded.architecture, down_projection=module)
+    assert "hooks" in failed(check_model(dataclasses.replace(loaded, architecture=row), 1))
+
+
+def test_forgotten_soft_cap_is_found(tiny_model):
+    """A head without the family's soft cap is not the model's own."""
+    loaded = tiny_model("gemma2")
+    cap = loaded.model.config.final_logit_softcapping
+    uncapped = dataclasses.replace(loaded)
+    states = torch.ones(1, loaded.widths.d_model, dtype=torch.float64) * 5
+    assert float(uncapped.logits(states).abs().max()) <= cap
+    plain = loaded.model.get_output_embeddings()(states)
+    assert float(plain.abs().max()) > cap
+
+
+def test_no_such_layer(tiny_model):
+    """A layer that is not there is refused, not reported as failed."""
+    with pytest.raises(ModelError, match="layer 9 of gpt2"):
+        check_model(tiny_model("gpt2"), 9)

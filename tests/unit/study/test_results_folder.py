@@ -1,0 +1,184 @@
+"""Places: paths stay below the folder; remote files are fetched anew when they have changed."""
+
+import threading
+import time
+
+import fsspec
+import pytest
+
+from editcollapse.errors import ArtifactError, ResultsError
+from editcollapse.study.artifacts import ArtifactRef, ArtifactStore
+from editcollapse.study.results_folder import lease, place_name, place_of, safe_path
+
+_WAIT_S = 30.0
+
+
+@pytest.fixture
+def url(tmp_path, monkeypatch):
+    """Return the URL of an empty remote folder: fsspec's file system in memory."""
+    monkeypatch.setenv("EDITCOLLAPSE_CACHE", str(tmp_path / "cache"))
+    name = f"memory://{tmp_path.name}/results"
+    yield name
+    fsspec.filesystem("memory").store.clear()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/etc/passwd",
+        "../up",
+        "a/../../up",
+        "~/home",
+        "",
+        "a\\b",
+        "c:/x",
+        "s3://bucket/x",
+        "a\nb",
+        "a\x00b",
+    ],
+)
+def test_path_that_leaves_the_folder_is_refused(path, tmp_path):
+    """No record, manifest or ledger can name a file outside; the sentence says what to do."""
+    with pytest.raises(ArtifactError, match="tampered"):
+        safe_path(path)
+    with pytest.raises(ArtifactError):
+        place_of(tmp_path).fetch(path)
+    with pytest.raises(ValueError, match="tampered"):
+        ArtifactRef(digest="0", path=path, n_bytes=1)
+
+
+def test_link_out_of_the_folder_is_not_followed(tmp_path):
+    """A symbolic link in a results folder cannot make a file outside one of its artifacts."""
+    outside = tmp_path / "secret.json"
+    outside.write_text("{}")
+    results = tmp_path / "results"
+    (results / "artifacts").mkdir(parents=True)
+    (results / "artifacts/link.json").symlink_to(outside)
+    with pytest.raises(OSError, match="leads out"):
+        place_of(results).fetch("artifacts/link.json")
+    (results / "inside").symlink_to(tmp_path)
+    with pytest.raises(OSError, match="leads out"):
+        place_of(results).fetch("inside/secret.json")
+
+
+@pytest.mark.parametrize("written", ["{}", "{}/", "{}/../results", "file://{}"])
+def test_place_has_one_name(tmp_path, written):
+    """However a folder is written, keys of locks and orders name it the same way."""
+    folder = tmp_path / "results"
+    assert place_name(written.format(folder)) == str(folder)
+
+
+def test_unknown_protocol_is_explained(tmp_path):
+    """A URL that no package knows is told in one sentence."""
+    with pytest.raises(ResultsError, match=r"nowhere://x/y names no place"):
+        place_of("nowhere://x/y")
+
+
+def test_remote_artifact_reaches_another_machine(url, tmp_path, monkeypatch):
+    """What one machine has put, a machine with an empty mirror reads."""
+    ref = ArtifactStore(url).put_json("texts", ["a", "b"])
+    monkeypatch.setenv("EDITCOLLAPSE_CACHE", str(tmp_path / "other"))
+    assert ArtifactStore(url).json(ref) == ["a", "b"]
+
+
+def test_store_with_folders(tmp_path, monkeypatch):
+    """Where a store has folders they are made: here fsspec's own view of a disk."""
+    monkeypatch.setenv("EDITCOLLAPSE_CACHE", str(tmp_path / "cache"))
+    store = ArtifactStore(f"local://{tmp_path}/far/results")
+    ref = store.put_json("texts", ["a"])
+    assert (tmp_path / "far/results" / ref.path).is_file()
+    with store.place.alone("unit", lambda: None):
+        assert store.place.list("locks") == ["locks/unit.1"]
+    assert store.place.list("locks") == []
+    assert store.place.list("artifacts") == [ref.path]
+
+
+@pytest.mark.parametrize("damage", ["delete", "truncate", "flip"])
+def test_remote_damage_is_found(url, damage):
+    """A remote file that is gone, shorter or changed is not whole, whatever the mirror holds."""
+    store = ArtifactStore(url)
+    ref = store.put_json("texts", ["a", "b"])
+    assert store.is_whole(ref)
+    fs, path = fsspec.filesystem("memory"), f"{url}/{ref.path}"
+    data = fs.cat_file(path)
+    if damage == "delete":
+        fs.rm_file(path)
+    else:
+        fs.pipe_file(path, data[:-1] if damage == "truncate" else b"X" + data[1:])
+    assert not store.is_whole(ref)
+    with pytest.raises(ArtifactError, match="Run the study again"):
+        store.json(ref)
+
+
+def test_damaged_mirror_is_fetched_again(url):
+    """A bit that flips on this machine costs a download, not a computation."""
+    store = ArtifactStore(url)
+    ref = store.put_json("texts", ["a", "b"])
+    (store.here / ref.path).write_text("garbage")
+    assert store.json(ref) == ["a", "b"]
+
+
+def test_lease_is_held_by_one(url):
+    """Four writers that want the same lock have it one after another."""
+    fs = fsspec.filesystem("memory")
+    inside, most, order = [], [], []
+
+    def work(name):
+        with lease(fs, f"{url}/locks/unit", lambda: None):
+            inside.append(name)
+            most.append(len(inside))
+            time.sleep(0.05)
+            inside.remove(name)
+            order.append(name)
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(_WAIT_S)
+    assert sorted(order) == [0, 1, 2, 3]
+    assert max(most) == 1
+    assert fs.find(f"{url}/locks") == []
+
+
+def test_lease_of_a_holder_that_has_gone_is_taken_over(url):
+    """An object that no longer beats is passed over; one that beats is waited for."""
+    fs = fsspec.filesystem("memory")
+    path = f"{url}/locks/unit"
+    fs.pipe_file(f"{path}.1", b"left by a process that was killed")
+    told = []
+    start = time.monotonic()
+    with lease(fs, path, lambda: told.append(True), abandoned_s=1.0):
+        assert time.monotonic() - start >= 1.0
+        assert told == [True]
+        entered = threading.Event()
+
+        def second():
+            with lease(fs, path, lambda: None, abandoned_s=1.0):
+                entered.set()
+
+        waiter = threading.Thread(target=second, daemon=True)
+        with lease(fs, f"{path}-other", lambda: None):  # another key is no obstacle
+            pass
+        waiter.start()
+        assert not entered.wait(0.5)
+    waiter.join(_WAIT_S)
+    assert entered.is_set()
+
+
+def test_beats_keep_a_lease(url):
+    """A holder that takes longer than the limit keeps its lock as long as it beats."""
+    fs = fsspec.filesystem("memory")
+    path = f"{url}/locks/unit"
+    entered = threading.Event()
+
+    def second():
+        with lease(fs, path, lambda: None, abandoned_s=1.5):
+            entered.set()
+
+    waiter = threading.Thread(target=second, daemon=True)
+    with lease(fs, path, lambda: None, beat_s=0.2):
+        waiter.start()
+        assert not entered.wait(3.0)
+    waiter.join(_WAIT_S)
+    assert entered.is_set()
