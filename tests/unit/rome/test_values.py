@@ -1,6 +1,10 @@
 """Edits of a batch are independent: of each other, of their order, and of the padding."""
 
 import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -22,6 +26,32 @@ from tests.support.cases import (
 #: One family with absolute positions, one with rotary ones and a window, one with a post-MLP norm.
 SOME = ("gpt2", "mistral", "gemma2")
 TENSORS = ("prompt_keys", "prompt_values", "delta")
+
+_DEMO = Path(__file__).parents[3] / "demo"
+_ON_TWO_THREADS = """
+import hashlib, sys
+from pathlib import Path
+import torch
+from editcollapse.datasets import read_requests
+from editcollapse.models import load_model
+from editcollapse.presets import ValueSettings
+from editcollapse.rewrites import build_rewrites
+from editcollapse.sites import EditSite
+from editcollapse.specs import ModelSpec
+from editcollapse.values import optimise_values
+
+demo = Path(sys.argv[1])
+torch.set_num_threads(2)
+model = demo / "models" / "gpt2-induced"
+site = EditSite(load_model(ModelSpec(name="m", source=str(model), layer=1), "cpu"), 1)
+requests = [each.request for each in read_requests(demo / "counterfact.json").records[:64]]
+templates = ("{}", *(f"{word}. {{}}" for word in "I So We You They Now Then And Yes No".split()))
+rewrites, _ = build_rewrites(site.loaded.encoder, templates, requests)
+for _ in range(3):
+    found = optimise_values(site, rewrites, ValueSettings(steps=6))
+    numbers = torch.cat([found.delta.flatten().double(), found.loss.total])
+    print(hashlib.sha256(numbers.numpy().tobytes()).hexdigest())
+"""
 
 
 def optimise(loaded, ours, order=(0, 1, 2, 3)):
@@ -146,3 +176,19 @@ def test_small_types_follow_float64(tiny_model, dtype):
     tolerance = {"float32": 1e-3, "bfloat16": 0.2}[dtype]  # 7 and 2 to 3 digits, over two steps
     assert distance(small.prompt_keys, exact.prompt_keys) < tolerance
     assert distance(small.delta, exact.delta) < tolerance * 5
+
+
+def test_equal_runs_on_two_threads_give_the_same_bytes():
+    """v* is a function of its inputs and the number of threads, not of which thread is first.
+
+    Both threads have work, and six runs in two processes: one that differs gives itself away.
+    """
+    command = [sys.executable, "-c", _ON_TWO_THREADS, str(_DEMO)]
+    waiting = os.environ | {"OMP_WAIT_POLICY": "passive"}  # no spinning where others compute too
+    running = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=waiting) for _ in range(2)
+    ]
+    found = [line for each in running for line in each.communicate()[0].split()]
+    assert [each.returncode for each in running] == [0, 0]
+    assert len(found) == 6
+    assert len(set(found)) == 1
