@@ -113,6 +113,9 @@ _TOKENIZER_FILES = (
 _VOLATILE = ("_name_or_path", "transformers_version", "torch_dtype", "dtype", "use_cache")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack")
 _ADAPTER = "adapter_config.json"
+_QUANTISED = ("quantization_config", "compression_config")
+_GPTQ_FILE = "quantize_config.json"
+"""What AutoGPTQ wrote before config.json had a place for it."""
 _ATTENTION = ("_attn_implementation", "attn_implementation")
 _ATTENTIONS = (None, "eager", "sdpa")
 """What a configuration may ask for; other names make transformers fetch code from the hub."""
@@ -277,12 +280,13 @@ def _tensors_of(files: PlainFolder) -> dict[str, str]:
 
 
 def _check_plain(folder: Path, config: dict[str, Any], source: str) -> None:
-    """Raise ModelError where more would be loaded than the weights of this folder."""
+    """Raise ModelError where other than the plain weights of this folder would be loaded."""
     if (folder / _ADAPTER).is_file():
         raise ModelError(
             f"{source} holds {_ADAPTER}: it is an adapter, or a model with one. Merge it into the "
             "weights (merge_and_unload in peft) and save the model alone."
         )
+    _check_not_quantised(folder, config, source)
     asked = [config[name] for name in _ATTENTION if name in config]
     foreign = [name for name in asked if name not in _ATTENTIONS]
     if foreign:
@@ -290,6 +294,28 @@ def _check_plain(folder: Path, config: dict[str, Any], source: str) -> None:
             f"config.json of {source} asks for the attention {foreign[0]!r}, which may be code to "
             "download. Remove that entry from it: eager and sdpa are what is used here."
         )
+
+
+def _check_not_quantised(folder: Path, config: dict[str, Any], source: str) -> None:
+    """Raise ModelError where the weights are codes of a quantisation instead of numbers."""
+    entries = {name: config[name] for name in _QUANTISED if config.get(name) is not None}
+    if entries:
+        where, entry = next(iter(entries.items()))
+        where = f"{where} in config.json"
+    elif (folder / _GPTQ_FILE).is_file():
+        where, entry = _GPTQ_FILE, {"quant_method": "gptq"}
+    else:
+        return
+    named = entry.get("quant_method") if isinstance(entry, dict) else None
+    if named is None and isinstance(entry, dict):
+        is_bytes = any(entry.get(f"load_in_{bits}bit") for bits in (4, 8))
+        named = "bitsandbytes" if is_bytes else None
+    raise ModelError(
+        f"{source} holds quantised weights ({named or 'of an unnamed method'}, says {where}), "
+        "which cannot be edited in place: they are codes, and an update is a sum of numbers. Give the "
+        "checkpoint before quantisation, or dequantise it (model.dequantize() in transformers, "
+        'then save_pretrained) and study it in "bfloat16".'
+    )
 
 
 def _weight_files(folder: Path, source: str) -> tuple[Path, ...]:
