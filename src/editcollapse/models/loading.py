@@ -57,6 +57,7 @@ _DTYPES = {
     "float16": torch.float16,
 }
 _NO_LIMIT = 1 << 20
+_SHOWN = 3
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -218,7 +219,8 @@ def load_model(spec: "ModelSpec", device: str, files: ModelFiles | None = None) 
         files: the model's files, where they are known already.
 
     Raises:
-        ModelError: the files are missing, foreign or not whole, or the tokenizer does not fit.
+        ModelError: the files are missing, foreign or not whole, a weight is NaN or infinite, or the
+            tokenizer does not fit.
         StudyError: there is no such device, or it has no numbers of this dtype.
         DeviceMemoryError: the weights do not fit on the device.
     """
@@ -233,6 +235,7 @@ def load_model(spec: "ModelSpec", device: str, files: ModelFiles | None = None) 
         # Some releases (5.17) take torch's SDPA for such models, which leaves the cap out.
         settings["attn_implementation"] = "eager"
     model, tokenizer = whole_model(AutoModelForCausalLM, files.folder, files.source, **settings)
+    _check_finite(model, files, spec.dtype)
     fuse_activations_(model)
     model = _moved(model, place, files.source)
     positions = getattr(model.config, "max_position_embeddings", None) or _NO_LIMIT
@@ -247,6 +250,50 @@ def load_model(spec: "ModelSpec", device: str, files: ModelFiles | None = None) 
     if packed_bytes(_weight_bytes(model), spec.dtype, place.type, host_bytes()):
         _pack(loaded)
     return loaded
+
+
+def _check_finite(model: nn.Module, files: ModelFiles, dtype: str) -> None:
+    """Raise ModelError where a weight is NaN or infinite, as stored or in the type asked for."""
+    broken = [name for name, each in model.named_parameters() if not _is_finite(each)]
+    if not broken:
+        return
+    stored = [found for path in files.weight_files for found in _not_finite_in(path)]
+    if stored:
+        raise ModelError(
+            f"{files.source} holds weights that are NaN or infinite, so no number of it would "
+            f"mean anything: {_first_few(stored)}. Copy or download it again, or train it anew."
+        )
+    raise ModelError(
+        f'weights of {files.source} are infinite in dtype = "{dtype}" and finite in its files: '
+        f'{_first_few(broken)}. Use "bfloat16" or "float32", which hold larger numbers.'
+    )
+
+
+def _is_finite(weight: Tensor) -> bool:
+    """Return whether every number is finite; smallest and largest tell, in one pass."""
+    if weight.numel() == 0:
+        return True
+    return all(bool(torch.isfinite(end)) for end in torch.aminmax(weight.detach()))
+
+
+def _not_finite_in(path: Path) -> list[str]:
+    """Return what to say of each tensor of a file that holds NaN or infinity."""
+    from safetensors import safe_open
+
+    found = []
+    with safe_open(path, framework="pt") as stored:
+        for name in stored.keys():  # noqa: SIM118  safetensors' file is no mapping
+            tensor = stored.get_tensor(name)
+            if tensor.is_floating_point():
+                count = int((~torch.isfinite(tensor)).sum())
+                if count:
+                    found.append(f"{name} of {path.name} ({count} of {tensor.numel()} numbers)")
+    return found
+
+
+def _first_few(names: list[str]) -> str:
+    more = len(names) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {more} more tensors" if more > 0 else "")
 
 
 def _pack(loaded: LoadedModel) -> None:

@@ -215,3 +215,86 @@ def test_folder_without_a_tokenizer(folder):
     with pytest.raises(ModelError, match=r"no tokenizer in model: .*tokenizer\.save_pretrained"):
         fingerprint_tokenizer(files)
     assert len(before) == 32
+
+
+@pytest.mark.parametrize(
+    ("entry", "named"),
+    [
+        ({"quant_method": "bitsandbytes", "load_in_4bit": True}, "bitsandbytes"),
+        ({"load_in_8bit": True}, "bitsandbytes"),
+        ({"quant_method": "gptq", "bits": 4}, "gptq"),
+        ({"quant_method": "awq", "bits": 4}, "awq"),
+        ({"quant_method": "fp8", "weight_block_size": [128, 128]}, "fp8"),
+        ({"quant_method": "compressed-tensors"}, "compressed-tensors"),
+        ({}, "of an unnamed method"),
+        ("int8", "of an unnamed method"),
+    ],
+)
+def test_quantised_weights_are_refused(folder, entry, named):
+    """Codes are no numbers to add to: refused from the configuration alone, whatever wrote them."""
+    change_config(folder, quantization_config=entry)
+    found = rf"quantised weights \({named}, says quantization_config.*before quantisation"
+    with pytest.raises(ModelError, match=found):
+        locate_model(str(folder))
+
+
+def test_quantisation_is_found_in_its_older_places(folder):
+    """Other tools' entry and AutoGPTQ's own file count; an entry that is null does not."""
+    change_config(folder, quantization_config=None)
+    assert locate_model(str(folder))
+    (folder / "quantize_config.json").write_text("{}")
+    with pytest.raises(ModelError, match=r"\(gptq, says quantize_config.json\)"):
+        locate_model(str(folder))
+    (folder / "quantize_config.json").unlink()
+    change_config(folder, compression_config={"quant_method": "compressed-tensors"})
+    with pytest.raises(ModelError, match=r"\(compressed-tensors, says compression_config"):
+        locate_model(str(folder))
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        "model.embed_tokens.weight",
+        "model.norm.weight",
+        "model.layers.2.mlp.down_proj.weight",
+        "lm_head.weight",
+    ],
+)
+def test_weight_that_is_no_number_is_named(folder, tensor, dtype, number):
+    """Tensor, file and count are told, wherever the weight lies and in whatever type it is."""
+    weights = load_file(folder / "model.safetensors")
+    weights = {name: each.to(getattr(torch, dtype)) for name, each in weights.items()}
+    weights[tensor].view(-1)[-2:] = number
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    n_all = weights[tensor].numel()
+    found = rf"NaN or infinite.*: {tensor} of model\.safetensors \(2 of {n_all} numbers\)\. Copy"
+    with pytest.raises(ModelError, match=found):
+        load_model(ModelSpec(name="m", source=str(folder), layer=1, dtype=dtype), "cpu")
+
+
+def test_every_broken_tensor_counts_but_three_are_shown(folder):
+    """Weights in several files: each tensor is told with its own; the rest is a number."""
+    shard(folder)
+    n_broken = 0
+    for path in folder.glob("model-*.safetensors"):
+        weights = load_file(path)
+        n_broken += len(weights)
+        for each in weights.values():
+            each.view(-1)[0] = float("nan")
+        save_file(weights, path, {"format": "pt"})
+    found = rf" of model-00001-of-00002\.safetensors .* and {n_broken - 3} more tensors"
+    with pytest.raises(ModelError, match=found):
+        load_model(ModelSpec(name="m", source=str(folder), layer=1, dtype="float32"), "cpu")
+
+
+def test_weight_too_large_for_the_type_asked_for(folder):
+    """A weight that float16 cannot hold is infinite there and none in the file: told as such."""
+    weights = load_file(folder / "model.safetensors")
+    weights["model.norm.weight"][0] = 1e5
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    found = r'infinite in dtype = "float16" and finite in its files: model\.norm\.weight\. Use'
+    with pytest.raises(ModelError, match=found):
+        load_model(ModelSpec(name="m", source=str(folder), layer=1, dtype="float16"), "cpu")
+    assert load_model(ModelSpec(name="m", source=str(folder), layer=1, dtype="float32"), "cpu")
