@@ -312,8 +312,8 @@ def _check_not_quantised(folder: Path, config: dict[str, Any], source: str) -> N
         named = "bitsandbytes" if is_bytes else None
     raise ModelError(
         f"{source} holds quantised weights ({named or 'of an unnamed method'}, says {where}), "
-        "which cannot be edited in place: they are codes, and an update is a sum of numbers. Give the "
-        "checkpoint before quantisation, or dequantise it (model.dequantize() in transformers, "
+        "which cannot be edited in place: they are codes, and an update is a sum of numbers. Give "
+        "the checkpoint before quantisation, or dequantise it (model.dequantize() in transformers, "
         'then save_pretrained) and study it in "bfloat16".'
     )
 
