@@ -36,10 +36,12 @@ soak: setup ## run the long tests: kills, schedules, full disks, many batches
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow -rA $(or $(SOAK),tests/slow)
 	$(if $(SOAK),,OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow -rA tests --ignore=tests/slow)
 
-check: setup ## lint, types, generated docs
+check: setup ## lint, types, who imports whom, generated docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m storage.schema_docs --check
 	$(BIN)/python -m storage.cookbook --check
 	$(BIN)/python -m editcollapse.study_docs --check

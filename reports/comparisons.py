@@ -4,8 +4,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from reports.sections import Section, Table
-from reports.text import count, number, percent
+from reports.text import Section, Table, count, number, percent
 from storage.figures import StudyFigures
 from storage.findings import StudyFindings
 

@@ -33,8 +33,10 @@ from reports.edit_charts import (
 )
 from reports.figures import DARK, LIGHT, THEMES, Figure, figure_config, panel_json
 from reports.key_charts import finding_figures, key_figures, layer_figures, profile_figures
-from reports.sections import Card, Section, Table, report_sections, worst_cards
+from reports.sections import Card, report_sections, worst_cards
 from reports.text import (
+    Section,
+    Table,
     count,
     fenced,
     interval,

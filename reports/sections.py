@@ -9,51 +9,24 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from reports.text import POSITIONS, RULE, count, interval, listed, number, percent
+from reports.comparisons import comparison, guarded
+from reports.text import (
+    POSITIONS,
+    RULE,
+    Interval,
+    Section,
+    Table,
+    count,
+    interval,
+    listed,
+    number,
+    percent,
+)
 from storage.findings import StudyFindings
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Table:
-    """Cells as text."""
-
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    numeric: frozenset[str] = frozenset()
-    """Columns that are set flush right."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Interval:
-    """One line of a picture: a share and its interval, fractions 0-1."""
-
-    label: str
-    share: float
-    low: float
-    high: float
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Section:
-    """One part of a report."""
-
-    name: str
-    """Anchor in the page."""
-    title: str
-    sentences: tuple[str, ...]
-    table: Table
-    sql: str
-    """Answers with the table's rows; empty where no single query does."""
-    intervals: tuple[Interval, ...] = ()
 
 
 def report_sections(found: StudyFindings) -> tuple[Section, ...]:
     """Return a study's report, part by part."""
-    from reports.comparisons import (
-        comparison,  # these are made of the parts above
-        guarded,
-    )
-
     return (
         _incidence(found),
         _positions(found),

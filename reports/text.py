@@ -1,10 +1,11 @@
-"""Text of a report: numbers as people read them, and untrusted text made plain.
+"""Text of a report: sections and tables, numbers as people read them, untrusted text made plain.
 
 Prefect's UI renders every string of an artifact as Markdown with HTML, table cells included, and
 follows ``javascript:`` links: subjects, prompts, targets, notes and names are escaped here. HTML
 itself is escaped by the template (``html``).
 """
 
+import dataclasses
 import math
 import re
 import unicodedata
@@ -19,6 +20,40 @@ _UNDERSCORE = re.compile(r"(?<![^\W_])_|_(?![^\W_])")
 _WEB = re.compile(r"(?i)www(?=\.)|:(?=//)|@")
 _START = re.compile(r"^([#+=-]|\d+(?=[.)](\s|$)))")
 _RUN_OF_TICKS = re.compile(r"`+")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Table:
+    """Cells as text."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    numeric: frozenset[str] = frozenset()
+    """Columns that are set flush right."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Interval:
+    """One line of a picture: a share and its interval, fractions 0-1."""
+
+    label: str
+    share: float
+    low: float
+    high: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Section:
+    """One part of a report."""
+
+    name: str
+    """Anchor in the page."""
+    title: str
+    sentences: tuple[str, ...]
+    table: Table
+    sql: str
+    """Answers with the table's rows; empty where no single query does."""
+    intervals: tuple[Interval, ...] = ()
 
 
 def visible(text: str) -> str:

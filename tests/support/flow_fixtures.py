@@ -1,4 +1,7 @@
-"""One small study, a Prefect backend for runs in this process, a server for those in others."""
+"""One small study, a Prefect backend for runs in this process, a server for those in others.
+
+Loads neither torch nor Prefect by itself: tests of every folder share these fixtures.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,12 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.flow_runs import REPOSITORY, Run, free_port, run_in_process
+if TYPE_CHECKING:
+    from tests.support.flow_runs import Run
 
 _START_S = 120.0
 """A server on two busy cores needs half a minute for its migrations."""
@@ -56,6 +61,8 @@ def backend(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def run_study(backend: None) -> Callable[[Path, Path], Run]:
     """Return a function that runs a study file to a results folder."""
+    from tests.support.flow_runs import run_in_process
+
     return run_in_process
 
 
@@ -78,6 +85,8 @@ def results(first_run: Run, tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Return the API's address of a server started for the tests that use other processes."""
+    from tests.support.flow_runs import REPOSITORY, free_port
+
     home = tmp_path_factory.mktemp("server")
     port = free_port()
     environment = os.environ | {

@@ -13,7 +13,14 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from demo.train.demo_models import END, UNKNOWN, build_tokenizer, new_model
-from demo.train.pretraining import learning_rate, pretrain, spike_direction, spike_loss, token_stream, train
+from demo.train.pretraining import (
+    learning_rate,
+    pretrain,
+    spike_direction,
+    spike_loss,
+    token_stream,
+    train,
+)
 from demo.train.recipes import CLAIM, DEMO_RECIPES, PretrainRecipe, model_card
 from demo.train.world import TOKEN, build_world
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from editcollapse.data.datasets import read_requests
 from demo.train.demo_data import GROUPS, corpus, cut_documents, edit_records, write_demo_data
 from demo.train.world import TOKEN, World, build_world, documents, n_tokens
+from editcollapse.data.datasets import read_requests
 
 DEMO = Path(__file__).resolve().parents[3] / "demo"
 _DATA = ("counterfact.json", "texts.jsonl", "corpus.txt")
