@@ -43,8 +43,10 @@ def test_impossible_bound_is_refused(name, bound):
     [
         (
             DEFAULT_RULE,
-            "collapsed: perplexity above 1000 (and not so unedited), above 10 times the unedited "
-            "model's, or no finite number",
+            (
+                "collapsed: perplexity above 1000 (and not so unedited), above 10 times the "
+                "unedited model's, or no finite number"
+            ),
         ),
         (
             CollapseRule(None, 2.5),

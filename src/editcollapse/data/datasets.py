@@ -10,22 +10,18 @@ import dataclasses
 import logging
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from functools import cache
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from pydantic import (
     AfterValidator,
-    AliasChoices,
+    AliasPath,
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     TypeAdapter,
     ValidationError,
-    ValidationInfo,
-    model_validator,
 )
 
 from editcollapse.config.spec import digits
@@ -46,6 +42,7 @@ from editcollapse.fingerprints import digest_file
 _LOGGER = logging.getLogger(__name__)
 _SHOWN_REASONS = 3
 _SHOWN_IDS = 10
+_FACT = "requested_rewrite"
 _NATURAL_QUESTION = "nq question:"
 _KNOWN = (
     "counterfact (requested_rewrite, paraphrase_prompts, ...), "
@@ -55,6 +52,27 @@ _KNOWN = (
 
 def _is_empty(value: Any) -> bool:
     return value is None or value in ([], {}) or (isinstance(value, str) and not value.strip())
+
+
+def _absent(value: Any) -> Any:
+    return None if _is_empty(value) else value
+
+
+def _listed(value: Any) -> Any:
+    if value.__class__ is str:
+        return () if value.isspace() or not value else (value,)
+    return () if _is_empty(value) else value
+
+
+def _firsts(value: Any) -> Any:
+    """One answer for each prompt: where one is a list of alternatives, the first of them."""
+    if not isinstance(value, list):
+        return _listed(value)
+    return [item[0] if isinstance(item, list) and item else item for item in value]
+
+
+def _first(value: Any) -> Any:
+    return value[:1] if isinstance(value, list) else _listed(value)
 
 
 def _without_slot(value: str) -> str:
@@ -69,23 +87,8 @@ def _filled(value: str) -> str:
     return value
 
 
-def _listed(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
-
-
-def _firsts(value: Any) -> Any:
-    """One answer for each prompt: where one is a list of alternatives, the first of them."""
-    if not isinstance(value, list):
-        return _listed(value)
-    return [item[0] if isinstance(item, list) and item else item for item in value]
-
-
-def _first(value: Any) -> Any:
-    return value[:1] if isinstance(value, list) else _listed(value)
-
-
 def _case_id(value: Any) -> Any:
-    found = digits(value)
+    found = _absent(digits(value))
     if found is not None and not isinstance(found, str):
         raise RecordError(
             f"is {describe(value)} where an integer or a string is expected; correct or remove it."
@@ -96,6 +99,8 @@ def _case_id(value: Any) -> Any:
 CaseId = Annotated[Name | None, BeforeValidator(_case_id)]
 """An integer or a string, as a string; nothing else is the id of a case."""
 Subject = Annotated[Name, AfterValidator(_without_slot)]
+OptionalName = Annotated[Name | None, BeforeValidator(_absent)]
+OptionalSentence = Annotated[Sentence | None, BeforeValidator(_absent)]
 Prompts = Annotated[
     tuple[Annotated[Sentence, AfterValidator(_filled)], ...], BeforeValidator(_listed)
 ]
@@ -107,139 +112,62 @@ Accepted = Annotated[tuple[Name, ...], BeforeValidator(_first)]
 _CASE_ID = TypeAdapter[str | None](CaseId)
 
 
-class _Fields(BaseModel):
-    """An object of a record: fields that nobody asks for are ignored, and so are empty ones."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _without_empty_fields(cls, fields: Any) -> Any:
-        required = _required(cls)
-        if not isinstance(fields, dict):
-            names = ", ".join(map(repr, required))
-            raise RecordError(f"is {describe(fields)} where an object with {names} is expected.")
-        empty = [
-            name
-            for name, value in fields.items()
-            if not value or (value.__class__ is str and value.isspace())
-        ]
-        empty = [name for name in empty if _is_empty(fields[name]) and name not in required]
-        return {name: fields[name] for name in fields if name not in empty} if empty else fields
-
-
-@cache
-def _required(model: type[BaseModel]) -> tuple[str, ...]:
-    """The names, in a record, of a model's required fields."""
-    fields = model.model_fields.items()
-    return tuple(field.alias or name for name, field in fields if field.is_required())
-
-
-class _Record(_Fields):
-    """One record of a schema."""
-
-    case_id: CaseId = None
-
-    def request(self) -> EditRequest:
-        """The edit request that the record states. Raises RecordError where it states none."""
-        raise NotImplementedError
-
-
-class _Target(_Fields):
-    """An object of CounterFact."""
-
-    label: Name = Field(alias="str")
-
-
-class _Rewrite(_Fields):
-    """The fact of a CounterFact record."""
-
-    subject: Subject
-    prompt: Sentence
-    target_new: _Target
-    target_true: _Target
-    relation_id: Name | None = None
-
-
-class CounterFactRecord(_Record):
+class CounterFactRecord(BaseModel):
     """CounterFact as kmeng01/rome publishes it."""
 
-    requested_rewrite: _Rewrite
+    case_id: CaseId = None
+    subject: Subject = Field(validation_alias=AliasPath(_FACT, "subject"))
+    prompt: Sentence = Field(validation_alias=AliasPath(_FACT, "prompt"))
+    target_new: Name = Field(validation_alias=AliasPath(_FACT, "target_new", "str"))
+    target_true: Name = Field(validation_alias=AliasPath(_FACT, "target_true", "str"))
+    relation_id: OptionalName = Field(None, validation_alias=AliasPath(_FACT, "relation_id"))
     paraphrase_prompts: Prompts = ()
     neighborhood_prompts: Prompts = ()
 
     def request(self) -> EditRequest:
         """The edit request. Raises RecordError where the prompt has not one slot."""
-        fact = self.requested_rewrite
         return EditRequest(
-            subject=fact.subject,
-            prompt=slotted_prompt(fact.prompt, fact.subject, "requested_rewrite.prompt"),
-            target_new=fact.target_new.label,
-            target_true=fact.target_true.label,
+            subject=self.subject,
+            prompt=slotted_prompt(self.prompt, self.subject, f"{_FACT}.prompt"),
+            target_new=self.target_new,
+            target_true=self.target_true,
             paraphrase_prompts=self.paraphrase_prompts,
             neighborhood_prompts=self.neighborhood_prompts,
-            relation_id=fact.relation_id,
+            relation_id=self.relation_id,
         )
 
 
-class ZsreRecord(_Record):
+class ZsreRecord(BaseModel):
     """A zsRE record of MEND, with ``alt`` as the new object, as MEND and EasyEdit have it.
 
     MEMIT's loader writes ``answers[0]``, the true answer, instead. ``loc`` is kept as published,
     with its leading "nq question: "; MEMIT's loader appends a question mark.
     """
 
+    case_id: CaseId = None
     subject: Subject
     src: Sentence
     alt: Name
-    target_true: Accepted = Field(default=(), validation_alias=AliasChoices("answers", "pred"))
+    answers: Accepted = ()
+    pred: OptionalName = None
     rephrase: Prompts = ()
     loc: Prompts = ()
     loc_ans: Answers = ()
 
     def request(self) -> EditRequest:
-        """The edit request.
-
-        Raises:
-            RecordError: the prompt has not one slot, or a probe has no answer.
-        """
-        if self.loc and not self.loc_ans:
-            raise RecordError("loc_ans is missing; add it to the record.")
+        """The edit request. Raises RecordError without one slot, or an answer for each probe."""
         return EditRequest(
             subject=self.subject,
             prompt=slotted_prompt(self.src, self.subject, "src"),
             target_new=self.alt,
-            target_true=next(iter(self.target_true), None),
+            target_true=self.answers[0] if self.answers else self.pred,
             paraphrase_prompts=self.rephrase,
             neighborhood_prompts=self.loc,
-            neighborhood_targets=_one_each(self.loc_ans, self.loc, "loc_ans"),
+            neighborhood_targets=_one_each(self.loc_ans, self.loc, "loc_ans", is_needed=True),
         )
 
 
-class _Probes(_Fields):
-    """A group of a nested locality: prompts and their answers."""
-
-    prompt: Prompts = ()
-    ground_truth: Answers = ()
-
-
-def _nested_probes(value: Any, info: ValidationInfo) -> Any:
-    """The groups of a nested locality that have prompts, as lists; None where it is not read."""
-    if not isinstance(value, dict) or info.data.get("locality_prompt"):
-        return None
-    found: dict[str, list[Any]] = {}
-    for name, group in value.items():
-        for part in group if isinstance(group, list) else [group]:
-            if isinstance(part, dict) and not _is_empty(prompt := part.get("prompt")):
-                answers = part.get("ground_truth")
-                n_prompts = len(prompt) if isinstance(prompt, list) else 1
-                if n_prompts == 1 and isinstance(answers, list) and len(answers) > 1:
-                    answers = [answers]  # alternatives of the one answer
-                found.setdefault(name, []).append({"prompt": prompt, "ground_truth": answers})
-    return found
-
-
-class FlatRecord(_Record):
+class FlatRecord(BaseModel):
     """CounterFact or zsRE in EasyEdit's flat schema: plain keys, one prompt of each kind or more.
 
     The prompt is ``template`` where there is one, else ``prompt``, with or without its slot. Probes
@@ -247,20 +175,18 @@ class FlatRecord(_Record):
     "ground_truth": ...}}``, where every group counts, and may be a list of such objects (KnowEdit).
     """
 
+    case_id: CaseId = None
     subject: Subject
-    prompt: Sentence | None = None
-    template: Sentence | None = None
+    prompt: OptionalSentence = None
+    template: OptionalSentence = None
     target_new: Name
-    target_true: Accepted = Field(
-        default=(), validation_alias=AliasChoices("target_true", "ground_truth")
-    )
+    target_true: Accepted = ()
+    ground_truth: Accepted = ()
     rephrase_prompt: Prompts = ()
     locality_prompt: Prompts = ()
     locality_ground_truth: Answers = ()
-    locality: Annotated[dict[str, tuple[_Probes, ...]] | None, BeforeValidator(_nested_probes)] = (
-        None
-    )
-    relation_id: Name | None = None
+    locality: Any = None
+    relation_id: OptionalName = None
 
     def request(self) -> EditRequest:
         """The edit request.
@@ -269,27 +195,19 @@ class FlatRecord(_Record):
             RecordError: the prompt has not one slot or is not the template, or a probe that is no
                 neighbor of the fact has no answer.
         """
-        groups = [("locality_ground_truth", self.locality_prompt, self.locality_ground_truth)]
-        if self.locality is not None:
-            groups = [
-                (f"locality.{name}.ground_truth", part.prompt, part.ground_truth)
-                for name, parts in self.locality.items()
-                for part in parts
-            ]
-        for path, prompts, answers in groups:
-            # The true object stands in for a missing answer, but not to an unrelated question.
-            if not answers and any(prompt.startswith(_NATURAL_QUESTION) for prompt in prompts):
-                raise RecordError(f"{path} is missing; add it to the record.")
-        targets = [answer for each in groups for answer in _one_each(each[2], each[1], each[0])]
-        neighborhood = tuple(prompt for each in groups for prompt in each[1])
+        prompts, answers = self.locality_prompt, self.locality_ground_truth
+        if isinstance(self.locality, dict) and not prompts:
+            nested = [_probes(*each) for each in _groups(self.locality)]
+            prompts = tuple(prompt for each in nested for prompt in each[0])
+            answers = tuple(answer for each in nested for answer in each[1])
         return EditRequest(
             subject=self.subject,
             prompt=self._slotted(),
             target_new=self.target_new,
-            target_true=next(iter(self.target_true), None),
+            target_true=next(iter(self.target_true or self.ground_truth), None),
             paraphrase_prompts=self.rephrase_prompt,
-            neighborhood_prompts=neighborhood,
-            neighborhood_targets=_one_each(targets, neighborhood, "locality"),
+            neighborhood_prompts=prompts,
+            neighborhood_targets=_one_each(answers, prompts, "locality_ground_truth"),
             relation_id=self.relation_id,
         )
 
@@ -309,7 +227,15 @@ class FlatRecord(_Record):
         return template
 
 
-_RecordT = TypeVar("_RecordT", bound=_Record)
+class _Probes(BaseModel):
+    """A group of a nested locality: prompts and their answers."""
+
+    prompt: Prompts
+    ground_truth: Answers = ()
+
+
+_Record = CounterFactRecord | ZsreRecord | FlatRecord
+_ModelT = TypeVar("_ModelT", bound=BaseModel)
 _MODELS: dict[str, type[_Record]] = {
     "counterfact": CounterFactRecord,
     "flat": FlatRecord,
@@ -317,13 +243,50 @@ _MODELS: dict[str, type[_Record]] = {
 }
 
 
-def _one_each(answers: Sequence[str], prompts: Sequence[str], path: str) -> tuple[str, ...]:
-    """One answer for each prompt; none where none is given. Raises RecordError otherwise."""
-    if answers and len(answers) != len(prompts):
+def _groups(locality: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The groups of a nested locality that have prompts, with their names; others are ignored."""
+    for name, group in locality.items():
+        for part in group if isinstance(group, list) else [group]:
+            if isinstance(part, dict) and not _is_empty(part.get("prompt")):
+                yield name, part
+
+
+def _probes(name: str, group: dict[str, Any]) -> tuple[Sequence[str], Sequence[str]]:
+    """Prompts and answers of a group of a nested locality. Raises RecordError for a fault."""
+    prompt, found = group["prompt"], group.get("ground_truth")
+    is_one = not isinstance(prompt, list) or len(prompt) == 1
+    if is_one and isinstance(found, list) and len(found) > 1:
+        found = [found]  # alternatives of the one answer
+    group = {"prompt": prompt, "ground_truth": found}
+    probes = _validated(_Probes, group, f"locality.{name}.")
+    path = f"locality.{name}.ground_truth"
+    return probes.prompt, _one_each(probes.ground_truth, probes.prompt, path)
+
+
+def _one_each(
+    answers: Sequence[str], prompts: Sequence[str], path: str, *, is_needed: bool = False
+) -> tuple[str, ...]:
+    """One answer for each prompt, or none: then the true object stands in, where that may be.
+
+    Raises:
+        RecordError: another number of answers, or none to a question that is about something else.
+    """
+    if not answers:
+        if any(is_needed or prompt.startswith(_NATURAL_QUESTION) for prompt in prompts):
+            raise RecordError(f"{path} is missing; add it to the record.")
+    elif len(answers) != len(prompts):
         raise RecordError(
             f"{path} has {len(answers)} answers for {len(prompts)} prompts; give one for each."
         )
     return tuple(answers)
+
+
+def _validated(model: type[_ModelT], value: dict[str, Any], prefix: str = "") -> _ModelT:
+    """An object of a schema. Raises RecordError with a sentence for each fault."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise RecordError(faults(error, prefix=prefix)) from error
 
 
 def slotted_prompt(prompt: str, subject: str, path: str) -> str:
@@ -390,14 +353,6 @@ def request_in_words(subject: str, prompt: str, target_new: str, path: str) -> E
     return EditRequest(asked.subject, slotted, asked.target_new, None)
 
 
-def _validated(model: type[_RecordT], value: dict[str, Any]) -> _RecordT:
-    """A record of a schema. Raises RecordError with a sentence for each fault."""
-    try:
-        return model.model_validate(value)
-    except ValidationError as error:
-        raise RecordError(faults(error)) from error
-
-
 def _family_of(record: Any) -> str | None:
     """``counterfact``, ``zsre`` or ``flat``; None for anything else."""
     if not isinstance(record, dict):
@@ -417,22 +372,22 @@ def _is_question(record: dict[str, Any]) -> bool:
     return "cond" in record or (isinstance(prompt, str) and prompt.rstrip().endswith("?"))
 
 
-def _schema_of_file(records: Iterable[Any]) -> tuple[str, str] | None:
+def _schema_of_file(records: Sequence[Any]) -> tuple[str, str] | None:
     """The family that most records have, and the schema's name; None where none is known.
 
     A tie goes to the family that comes first. Both flat schemas are read alike; the name is
     ``zsre_flat`` where most flat records are questions, as the zsRE edit split's are.
     """
-    families = [(_family_of(record), record) for record in records]
-    counts = Counter(family for family, _ in families if family is not None)
+    families = [_family_of(record) for record in records]
+    counts = Counter(family for family in families if family is not None)
     if not counts:
         return None
     family = counts.most_common(1)[0][0]
     if family != "flat":
         return family, family
-    flat = [record for found, record in families if found == "flat"]
-    n_questions = sum(map(_is_question, flat))
-    return family, "zsre_flat" if 2 * n_questions > len(flat) else "counterfact_flat"
+    pairs = zip(records, families, strict=True)
+    n_questions = sum(_is_question(record) for record, found in pairs if found == family)
+    return family, "zsre_flat" if 2 * n_questions > counts[family] else "counterfact_flat"
 
 
 def _read_record(parsed: ParsedRecord, family: str) -> RequestRecord:
@@ -471,7 +426,7 @@ def _rejection(parsed: ParsedRecord, reason: str) -> Rejection:
     """A rejected record, with its case id where that can be used."""
     value = parsed.value.get("case_id") if isinstance(parsed.value, dict) else None
     try:
-        case_id = None if _is_empty(value) else _CASE_ID.validate_python(value)
+        case_id = _CASE_ID.validate_python(value)
     except ValidationError:
         case_id = None
     return Rejection(parsed.index, case_id, reason)
@@ -491,7 +446,7 @@ def read_requests(path: Path) -> RequestFile:
             of an unknown schema, or without one usable record (with the first reasons).
     """
     parsed = read_json_records(path, "a file of edit requests")
-    found = _schema_of_file(record.value for record in parsed)
+    found = _schema_of_file([record.value for record in parsed])
     if found is None:
         problems = [record.problem for record in parsed if record.problem is not None]
         why = f" ({problems[0].rstrip('.')})" if problems else ""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
 
 from editcollapse.errors import DatasetError
 
@@ -118,38 +119,51 @@ def asked_field(field: str | None) -> str:
     return repr(field) if field else " or ".join(repr(name) for name in TEXT_FIELDS)
 
 
-def faults(error: ValidationError, path: str = "") -> str:
+def faults(error: ValidationError, path: str = "", prefix: str = "") -> str:
     """What pydantic finds wrong with a record, a sentence each: field, what was found, what to do.
 
     Args:
         error: of a record's model.
         path: what the value is called, where it is no object.
+        prefix: what goes before the name of a field.
     """
-    found = error.errors(include_url=False)
-    shown = [_fault(each["type"], each, path) for each in found[:_SHOWN_FAULTS]]
-    more = len(found) - len(shown)
+    told: dict[str, str] = {}
+    for found in error.errors(include_url=False):
+        location, said = _fault(found)
+        steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in location)
+        told.setdefault(path or shorten(prefix + "".join(steps).removeprefix(".")), said)
+    shown = [f"{where} {said}" for where, said in list(told.items())[:_SHOWN_FAULTS]]
+    more = len(told) - len(shown)
     return " ".join([*shown, *([f"(and {more} more)."] if more else [])])
 
 
-def _fault(kind: str, found: Mapping[str, Any], path: str) -> str:
-    steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in found["loc"])
-    path, value = path or shorten("".join(steps).removeprefix(".")), found["input"]
-    if kind == "missing":
-        return f"{path} is missing; add it to the record."
-    if kind == "string_unicode":
-        return f"{path} holds a lone surrogate ({shorten(ascii(value))}); repair its encoding."
-    if kind == "string_too_short":
-        return f"{path} is empty; give it a text."
-    if kind == "string_too_long":
-        return (
-            f"{path} has {len(value)} characters, and a sentence has at most {MAX_CHARACTERS}; "
-            "shorten it."
-        )
-    if kind == "value_error":
-        return f"{path} {found['ctx']['error']}"
-    if value is None:
-        return f"{path} is null; give it a value."
-    return f"{path} is {describe(value)} where {_EXPECTED[kind]}."
+def _fault(found: ErrorDetails) -> tuple[tuple[int | str, ...], str]:
+    """Where a fault is, and the rest of its sentence."""
+    location, value = found["loc"], found["input"]
+    match found["type"]:
+        case "missing":
+            for depth, step in enumerate(location):
+                if not isinstance(value, dict):
+                    where = f"where an object with {step!r} is expected."
+                    return location[:depth], f"is {describe(value)} {where}"
+                if step not in value:
+                    return location[: depth + 1], "is missing; add it to the record."
+                value = value[step]
+            raise AssertionError(found)
+        case "string_unicode":
+            said = f"holds a lone surrogate ({shorten(ascii(value))}); repair its encoding."
+        case "string_too_short":
+            said = "is empty; give it a text."
+        case "string_too_long":
+            said = f"has {len(value)} characters, and a sentence has at most {MAX_CHARACTERS}; "
+            said += "shorten it."
+        case "value_error":
+            said = str(found["ctx"]["error"])
+        case _ if value is None:
+            said = "is null; give it a value."
+        case kind:
+            said = f"is {describe(value)} where {_EXPECTED[kind]}."
+    return location, said
 
 
 def describe(value: Any) -> str:

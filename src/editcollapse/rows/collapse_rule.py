@@ -47,9 +47,9 @@ class CollapseRule:
             return True
         before = perplexity_before
         # A model that stands above the threshold unedited has not been brought there by an edit.
-        if self.threshold is not None and perplexity > self.threshold:
-            if before is None or before <= self.threshold:
-                return True
+        threshold = math.inf if self.threshold is None else self.threshold
+        if perplexity > threshold and (before is None or before <= threshold):
+            return True
         return self.ratio is not None and before is not None and perplexity > self.ratio * before
 
     def sentence(self) -> str:
