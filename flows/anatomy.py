@@ -13,12 +13,8 @@ from editcollapse.anatomy.encoders import absolute_source, encoder_id
 from editcollapse.config.spec import StudySpec
 from editcollapse.config.study_file import with_absolute_paths
 from editcollapse.errors import ResultsError, StudyError
-from editcollapse.study.anatomy_jobs import (
-    AnatomyOrder,
-    CollapseRule,
-    EncoderProfilesOrder,
-    ProfilesOrder,
-)
+from editcollapse.rows.collapse_rule import CollapseRule
+from editcollapse.study.anatomy_jobs import AnatomyOrder, EncoderProfilesOrder, ProfilesOrder
 from editcollapse.study.locks import left_behind
 from editcollapse.study.plan import ModelPlan, StudyPlan
 from flows.run.guard_steps import plan_guarded

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from editcollapse.anatomy.encoders import absolute_source
 from editcollapse.config.study_file import read_study
-from editcollapse.study.anatomy_jobs import CollapseRule
+from editcollapse.rows.collapse_rule import CollapseRule
 from editcollapse.study.results_folder import place_of
 from flows import surroundings
 from flows.option_parts import add_command, add_results, add_rule

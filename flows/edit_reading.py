@@ -7,7 +7,8 @@ from pydantic import ValidationError
 
 from editcollapse.catalog.presets import preset_for
 from editcollapse.config.spec import CovarianceSpec, ModelSpec, TemplateSpec
-from editcollapse.data.records import RecordError, check_lengths, slotted_prompt
+from editcollapse.data.datasets import request_in_words
+from editcollapse.data.records import RecordError
 from editcollapse.data.requests import EditRequest
 from editcollapse.errors import MomentError, StudyError
 from editcollapse.forecast.verdicts import ForecastReport
@@ -70,8 +71,7 @@ def asked_request(options: argparse.Namespace) -> EditRequest:
     if not subject or not target:
         raise StudyError("--subject and --target must hold a word each; one of them is blank.")
     try:
-        prompt = slotted_prompt(options.prompt, subject, "--prompt")
-        return check_lengths(EditRequest(subject, prompt, target, None))
+        return request_in_words(subject, options.prompt, target, "--prompt")
     except RecordError as error:
         raise StudyError(str(error)) from error
 

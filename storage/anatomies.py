@@ -5,7 +5,8 @@ from pathlib import Path
 
 import polars as pl
 
-from editcollapse.study.anatomy_jobs import CollapseRule, RomeOutcome
+from editcollapse.rows.collapse_rule import CollapseRule
+from editcollapse.study.anatomy_jobs import RomeOutcome
 from editcollapse.study.jobs import ModelOrder
 from storage.database import open_snapshot, open_store
 from storage.queries import query_text
@@ -46,7 +47,7 @@ def rome_outcomes(
     asked = {"study_id": study_id, "model_id": model.model_id, "layer": model.layer}
     with open_store(results) as store:
         frame: pl.DataFrame = store.sql(
-            query_text("rome_outcomes"), params=asked | rule.model_dump()
+            query_text("rome_outcomes"), params=asked | dataclasses.asdict(rule)
         ).pl()
     return tuple(RomeOutcome(**row) for row in frame.iter_rows(named=True))
 
@@ -66,7 +67,7 @@ def anatomy_findings(
     """
     with open_snapshot(results) as snapshot:
         frame: pl.DataFrame = snapshot.sql(
-            query_text("anatomy_findings"), params={"study_id": study_id} | rule.model_dump()
+            query_text("anatomy_findings"), params={"study_id": study_id} | dataclasses.asdict(rule)
         ).pl()
     names = [field.name for field in dataclasses.fields(AnatomyFinding)]
     return tuple(AnatomyFinding(**row) for row in frame.select(names).iter_rows(named=True))

@@ -7,19 +7,20 @@ from pathlib import Path
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from editcollapse.config import spec
+from editcollapse.config import spec as specs
 
 PAGE = Path("docs") / "studies.md"
 _TABLES: tuple[tuple[str, type[BaseModel]], ...] = (
-    ("top of the file", spec.StudySpec),
-    ("[[models]]", spec.ModelSpec),
-    ("[dataset]", spec.DatasetSpec),
-    ("[templates]", spec.TemplateSpec),
-    ("[covariance]", spec.CovarianceSpec),
-    ("[value], or [models.value] below a model", spec.ValueSpec),
-    ("[evaluation]", spec.EvaluationSpec),
-    ("[guard]", spec.GuardSpec),
-    ("[runner]", spec.RunnerSpec),
+    ("top of the file", specs.StudySpec),
+    ("[[models]]", specs.ModelSpec),
+    ("[dataset]", specs.DatasetSpec),
+    ("[templates]", specs.TemplateSpec),
+    ("[covariance]", specs.CovarianceSpec),
+    ("[value], or [models.value] below a model", specs.ValueSpec),
+    ("[evaluation]", specs.EvaluationSpec),
+    ("[guard]", specs.GuardSpec),
+    ("[collapse]", specs.CollapseSpec),
+    ("[runner]", specs.RunnerSpec),
 )
 _HEAD = """# The study file
 

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from editcollapse.config.study_file import read_study
-from editcollapse.study.anatomy_jobs import CollapseRule
+from editcollapse.rows.collapse_rule import CollapseRule
 from flows.__main__ import USER_ERROR, main
 from storage.anatomies import anatomy_findings
 from storage.queries import ask

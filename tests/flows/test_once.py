@@ -26,7 +26,7 @@ from editcollapse.once import computed_once
 from editcollapse.planning import plan_study
 from editcollapse.covariance_units import cut_corpus, sum_shard
 from editcollapse.passes import MomentPass
-from editcollapse.study_files import read_study
+from editcollapse.config.study_file import read_study
 plan = plan_study(read_study(Path(sys.argv[1])), Path(sys.argv[2]))
 moments = MomentPass.of(plan, plan.models[0])
 print("ready", flush=True)
@@ -40,7 +40,7 @@ import sys, time
 from pathlib import Path
 from editcollapse.once import computed_once
 from editcollapse.planning import plan_study
-from editcollapse.study_files import read_study
+from editcollapse.config.study_file import read_study
 (model,) = plan_study(read_study(Path(sys.argv[1])), Path(sys.argv[2])).models
 def compute():
     print("holding", flush=True)

@@ -52,7 +52,7 @@ def test_enormous_subject_is_rejected(inputs, length):
     found = read_requests(inputs / "facts.json")
     assert len(found.records) == 1
     (rejection,) = found.rejections
-    assert rejection.reason.startswith(f"subject has {length} characters")
+    assert rejection.reason.startswith(f"requested_rewrite.subject has {length} characters")
 
 
 @pytest.mark.parametrize("name", ["facts.json", "texts.json", "corpus.txt", "study.toml"])

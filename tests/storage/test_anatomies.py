@@ -2,7 +2,7 @@
 
 from editcollapse.catalog.presets import ValueSettings
 from editcollapse.config.spec import ModelSpec
-from editcollapse.study.anatomy_jobs import CollapseRule
+from editcollapse.rows.collapse_rule import CollapseRule
 from editcollapse.study.jobs import ModelOrder
 from storage.anatomies import anatomy_findings, rome_outcomes
 from storage.database import open_store

@@ -1,4 +1,4 @@
-"""The study file: what it may say, and how it is read; loads no torch.
+"""What a study file may say, and how it is read from TOML.
 
-Published presets and methods, which a study names, are rows of ``catalog``.
+No input is opened here, no model looked up, and nothing is planned: ``study`` does that.
 """

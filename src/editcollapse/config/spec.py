@@ -1,66 +1,39 @@
-"""What the parts of a study file have in common: their base, and the words of several fields."""
+"""What a study file may say. Every field has a description; the Prefect form shows them."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from editcollapse.catalog.presets import ValueSettings
+from editcollapse.rows.collapse_rule import DEFAULT_RULE, CollapseRule
+
+_LARGEST_EXACT = 2**53
+"""Beyond it a float does not say which integer it was."""
+
+
+def digits(value: Any) -> Any:
+    """An integer, or a float that is one, as its digits; anything else as it is."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return value
+    if isinstance(value, float) and not (value.is_integer() and abs(value) < _LARGEST_EXACT):
+        return value
+    return str(int(value))
+
 
 MethodName = Literal["rome", "c_rome", "r_rome", "p_rome", "v_relative"]
 DtypeName = Literal["float32", "bfloat16", "float16", "float64"]
 Count = Annotated[int, Field(ge=1)]
+Identifier = Annotated[str, BeforeValidator(digits)]
+"""A name that may be written as an integer."""
+Policy = Literal["refuse", "switch", "prefix"]
+ActsAt = Literal["at risk", "will collapse"]
+_Bound = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class Spec(BaseModel):
     """Base of every spec: immutable, and a name that does not exist is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-
-Policy = Literal["refuse", "switch", "prefix"]
-ActsAt = Literal["at risk", "will collapse"]
-_Bound = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-
-
-class GuardSpec(Spec):
-    """What is done with an edit whose forecast says that it is at risk, before it is made."""
-
-    policy: Policy
-    """`refuse`: it is not made. `switch`: another method makes it. `prefix`: it is made with a
-    context template's text before its prompt. Where no method, or no text, is safe, it is
-    refused."""
-    acts_at: ActsAt = "at risk"
-    """Verdict from which on the guard acts."""
-    at_risk_at: _Bound | None = None
-    """Change bound from which on an edit is at risk. Where left out, with `collapse_at`, the newest
-    calibration of the model in the results folder counts, or the default where there is none;
-    another calibration makes another study."""
-    collapse_at: _Bound | None = None
-    """Change bound from which on an edit will collapse."""
-    switch_to: tuple[MethodName, ...] | None = None
-    """With `switch`: the methods to take instead, the first that is safe; where left out c_rome,
-    v_relative, p_rome."""
-
-    @model_validator(mode="after")
-    def _is_consistent(self) -> "GuardSpec":
-        if (self.at_risk_at is None) != (self.collapse_at is None):
-            raise ValueError("give both `at_risk_at` and `collapse_at`, or neither")
-        if (self.collapse_at or 0) < (self.at_risk_at or 0):
-            raise ValueError(
-                f"`collapse_at` {self.collapse_at:g} is below `at_risk_at` {self.at_risk_at:g}; an "
-                "edit that will collapse is at risk as well"
-            )
-        if self.switch_to is not None:
-            if self.policy != "switch":
-                raise ValueError(
-                    f'`switch_to` is for policy "switch", and the policy is "{self.policy}"; '
-                    "leave it out"
-                )
-            if not self.switch_to or len(set(self.switch_to)) != len(self.switch_to):
-                raise ValueError(
-                    f"`switch_to` must be distinct methods and at least one, got {self.switch_to}"
-                )
-        return self
 
 
 class ValueSpec(Spec):
@@ -80,7 +53,7 @@ class ValueSpec(Spec):
     """Stop below this loss."""
 
     def over(self, base: ValueSettings) -> ValueSettings:
-        """Return the settings with this spec's values in place of the base's."""
+        """The settings with this spec's values in place of the base's."""
         own = self.model_dump(exclude_none=True)
         return ValueSettings(
             steps=own.get("steps", base.steps),
@@ -95,11 +68,11 @@ class ValueSpec(Spec):
 class ModelSpec(Spec):
     """One model to edit."""
 
-    name: str = Field(pattern=r"^[\w.-]{1,80}$")
+    name: Identifier = Field(pattern=r"^[\w.-]{1,80}$")
     """What reports call it: letters, digits, '.', '_' and '-'."""
     source: str = Field(min_length=1)
     """A local folder (relative to the study file) or a Hugging Face hub id. Safetensors only."""
-    revision: str | None = None
+    revision: Identifier | None = None
     """Branch, tag or commit on the hub; the default branch where left out."""
     preset: str | None = None
     """Published settings by name; where left out the model is recognised by its sizes."""
@@ -123,7 +96,7 @@ class DatasetSpec(Spec):
     """JSON or JSONL: CounterFact or zsRE, in the original or in EasyEdit's flat schema."""
     limit: Count | None = None
     """Use only the first so many usable requests."""
-    case_ids: tuple[str, ...] | None = None
+    case_ids: tuple[Identifier, ...] | None = None
     """Use only these cases."""
 
 
@@ -148,7 +121,7 @@ class CovarianceSpec(Spec):
     """With `corpus`: a .txt, .jsonl, .json or .parquet file, or a hub dataset id."""
     text_field: str | None = None
     """Field or column that holds the text, where it is not `text`."""
-    subset: str | None = None
+    subset: Identifier | None = None
     """Configuration of a hub dataset."""
     split: str = "train"
     """Split of a hub dataset."""
@@ -195,6 +168,64 @@ class EvaluationSpec(Spec):
     from their prompts, before and after. 0: none. No id depends on it."""
 
 
+class GuardSpec(Spec):
+    """What is done with an edit whose forecast says that it is at risk, before it is made."""
+
+    policy: Policy
+    """`refuse`: it is not made. `switch`: another method makes it. `prefix`: it is made with a
+    context template's text before its prompt. Where no method, or no text, is safe, it is
+    refused."""
+    acts_at: ActsAt = "at risk"
+    """Verdict from which on the guard acts."""
+    at_risk_at: _Bound | None = None
+    """Change bound from which on an edit is at risk. Where left out, with `collapse_at`, the newest
+    calibration of the model in the results folder counts, or the default where there is none;
+    another calibration makes another study."""
+    collapse_at: _Bound | None = None
+    """Change bound from which on an edit will collapse."""
+    switch_to: tuple[MethodName, ...] | None = None
+    """With `switch`: the methods to take instead, the first that is safe; where left out c_rome,
+    v_relative, p_rome."""
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> "GuardSpec":
+        if (self.at_risk_at is None) != (self.collapse_at is None):
+            raise ValueError("give both `at_risk_at` and `collapse_at`, or neither")
+        if (self.collapse_at or 0) < (self.at_risk_at or 0):
+            raise ValueError(
+                f"`collapse_at` {self.collapse_at:g} is below `at_risk_at` {self.at_risk_at:g}; an "
+                "edit that will collapse is at risk as well"
+            )
+        if self.switch_to is not None:
+            if self.policy != "switch":
+                raise ValueError(
+                    f'`switch_to` is for policy "switch", and the policy is "{self.policy}"; '
+                    "leave it out"
+                )
+            if not self.switch_to or len(set(self.switch_to)) != len(self.switch_to):
+                raise ValueError(
+                    f"`switch_to` must be distinct methods and at least one, got {self.switch_to}"
+                )
+        return self
+
+
+class CollapseSpec(Spec):
+    """When an edit counts as a collapse: where its perplexity is no number, or above either bound.
+
+    No id depends on it: what is measured is the same, whatever it is called.
+    """
+
+    threshold: _Bound | None = DEFAULT_RULE.threshold
+    """Perplexity above which an edited model has collapsed that was not above it unedited."""
+    ratio: _Bound | None = DEFAULT_RULE.ratio
+    """Times the unedited model's perplexity above which an edited model has collapsed."""
+
+    @property
+    def rule(self) -> CollapseRule:
+        """The rule that the study states."""
+        return CollapseRule(self.threshold, self.ratio)
+
+
 class RunnerSpec(Spec):
     """Where the tasks run. Nothing of it enters the study's identity or its tables."""
 
@@ -221,7 +252,7 @@ class RunnerSpec(Spec):
 class StudySpec(Spec):
     """A grid of models, methods and requests, with what to measure."""
 
-    name: str = Field(pattern=r"^[\w.-]{1,80}$")
+    name: Identifier = Field(pattern=r"^[\w.-]{1,80}$")
     """What reports call the study."""
     description: str = ""
     """One sentence for people."""
@@ -245,6 +276,8 @@ class StudySpec(Spec):
     """The measurements."""
     batch_size: int = Field(default=64, ge=1, le=4096)
     """Edits in one cached task: what a killed run loses at most."""
+    collapse: CollapseSpec = CollapseSpec()
+    """When an edit counts as a collapse."""
     guard: GuardSpec | None = None
     """What to do with edits that the forecast warns of; where left out, they are made."""
     runner: RunnerSpec = RunnerSpec()

@@ -1,4 +1,4 @@
-"""Files that users bring: edit requests, texts, corpora; loads no torch.
+"""What a study reads: edit requests, text sets, context templates and corpora.
 
-Every rejected record is explained. Results and their rows are in ``rows`` and ``study``.
+Nothing here knows a model, a tokenizer or a study; nothing is computed and nothing is written.
 """

@@ -1,4 +1,4 @@
-"""A corpus on the Hugging Face hub, through the optional ``datasets`` package."""
+"""Corpora for the second moment: documents streamed from a file or from the Hugging Face hub."""
 
 import dataclasses
 import functools
@@ -14,127 +14,22 @@ from editcollapse.data.records import (
     TEXT_FIELDS,
     ParsedRecord,
     RecordError,
+    asked_field,
     iter_json_lines,
     iter_lines,
     read_json_records,
     require_file,
+    text_field_of,
     text_of_item,
-    value_of,
 )
 from editcollapse.errors import DatasetError
 from editcollapse.fingerprints import digest, digest_file
-
-_SPLIT_EXPRESSION = frozenset("[+")
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class HubCorpus:
-    """One split of a hub data set at a fixed revision; fetched when it is first read."""
-
-    source: str
-    subset: str | None
-    split: str
-    text_field: str | None
-    revision: str
-    """Commit of the data set's repository, as ``datasets`` resolves it (from its cache offline)."""
-    n_documents: int | None
-    builder: Any = dataclasses.field(repr=False, compare=False)
-    """The ``datasets.DatasetBuilder``."""
-
-    @property
-    def name(self) -> str:
-        """The id, with the subset where there is one."""
-        return self.source if self.subset is None else f"{self.source}/{self.subset}"
-
-    @property
-    def content_digest(self) -> str:
-        """Digest of id, subset, split, text field and revision; the documents are not read."""
-        return digest(
-            "hub",
-            self.source,
-            self.subset,
-            self.split,
-            self.text_field or TEXT_FIELDS[0],
-            self.revision,
-        )
-
-    def documents(self) -> Iterator[str]:
-        """Yield the documents that are not blank, from the local copy, which is made when missing.
-
-        Raises:
-            DatasetError: the data set cannot be fetched, has no such split, or a row has no text.
-        """
-        try:
-            self.builder.download_and_prepare()
-            rows = self.builder.as_dataset(split=self.split)
-        except Exception as error:  # whatever network, disk or hub raise
-            raise _hub_error(self.source, f"split {self.split!r}", error) from error
-        for index, row in enumerate(rows):
-            try:
-                document = text_of_item(row, self.text_field)
-            except RecordError as error:
-                raise DatasetError(
-                    f"a document was asked from row {index} of {self.name}, which cannot be used: "
-                    f"{error}"
-                ) from error
-            if document is not None:
-                yield document
-
-
-def open_hub_corpus(
-    source: str, *, text_field: str | None, subset: str | None, split: str
-) -> HubCorpus:
-    """Return a hub data set at its present revision, without fetching its documents.
-
-    Args:
-        source: hub id, ``Salesforce/wikitext``.
-        text_field: column of the text; None for ``text`` or ``Text``.
-        subset: configuration, ``wikitext-103-raw-v1``; None for the default.
-        split: ``train`` and the like, or an expression of ``datasets`` such as ``train[:1%]``.
-
-    Raises:
-        DatasetError: the ``datasets`` package is missing, or the data set, its subset or split
-            cannot be found.
-    """
-    try:
-        import datasets
-    except ImportError as error:
-        raise DatasetError(
-            f"the corpus {source!r} was asked from the Hugging Face hub, for which the package "
-            "'datasets' is missing. Run pip install 'editcollapse[hub]', or name a file instead."
-        ) from error
-    try:
-        builder = datasets.load_dataset_builder(source, name=subset)
-    except Exception as error:  # whatever network, disk or hub raise
-        raise _hub_error(source, f"subset {subset!r}", error) from error
-    revision = builder.hash
-    if not revision:
-        raise DatasetError(
-            f"the corpus {source!r} was asked from the hub, where its revision cannot be told. "
-            "Download it and name a file."
-        )
-    splits = builder.info.splits or {}
-    if splits and split not in splits and _SPLIT_EXPRESSION.isdisjoint(split):
-        raise DatasetError(
-            f"split {split!r} of the corpus {source!r} was asked, which has {', '.join(splits)}. "
-            "Name one of them."
-        )
-    n_documents = splits[split].num_examples if split in splits else None
-    return HubCorpus(source, subset, split, text_field, str(revision), n_documents, builder)
-
-
-def _hub_error(source: str, asked: str, error: Exception) -> DatasetError:
-    found = str(error).splitlines()[0] if str(error) else ""
-    return DatasetError(
-        f"the corpus {source!r} ({asked}) was asked from the Hugging Face hub, which gave "
-        f"{type(error).__name__}: {found}. Check its name and the network, or name a file."
-    )
-
 
 _WANTED = "a corpus"
 _FILE_SUFFIXES = (".txt", ".text", ".raw", ".tokens", ".json", ".parquet", *LINE_SUFFIXES)
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?", re.ASCII)
 _ROWS_AT_ONCE = 8192
+_SPLIT_EXPRESSION = frozenset("[+")
 _UNREADABLE = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
 """What Polars raises of Parquet that is none; its reader panics where a footer lies."""
 
@@ -269,7 +164,7 @@ def _json_documents(path: Path, text_field: str | None) -> Iterator[str]:
 def _document_of(record: ParsedRecord, path: Path, text_field: str | None) -> str | None:
     """Return an entry's text, None where it is blank. Raises DatasetError where it is malformed."""
     try:
-        return text_of_item(value_of(record), text_field)
+        return text_of_item(record.json(), text_field)
     except RecordError as error:
         raise DatasetError(
             f"a document was asked from {record.place} of {path}, which cannot be used: {error}"
@@ -284,15 +179,14 @@ def _parquet_outline(path: Path, text_field: str | None) -> tuple[str, int]:
         n_rows = int(frame.select(pl.len()).collect().item())
     except _UNREADABLE as error:
         raise _bad_parquet(path, error) from error
-    names = [name for name in ([text_field] if text_field else TEXT_FIELDS) if name in schema]
-    if not names or schema[names[0]] != pl.String():
-        asked = repr(text_field) if text_field else " or ".join(repr(name) for name in TEXT_FIELDS)
+    found = text_field_of(schema, text_field)
+    if not found or schema[found] != pl.String():
         columns = ", ".join(f"{name} ({dtype})" for name, dtype in schema.items())
         raise DatasetError(
-            f"a text column {asked} was asked of {path}, which has {columns}. "
+            f"a text column {asked_field(text_field)} was asked of {path}, which has {columns}. "
             "Name a column of strings as text_field."
         )
-    return names[0], n_rows
+    return found, n_rows
 
 
 def _parquet_documents(path: Path, column: str, n_rows: int) -> Iterator[str]:
@@ -312,4 +206,108 @@ def _bad_parquet(path: Path, error: Exception) -> DatasetError:
     return DatasetError(
         f"{_WANTED} was asked from {path}, which cannot be read as Parquet ({found}). "
         "Write the file again."
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class HubCorpus:
+    """One split of a hub data set at a fixed revision; fetched when it is first read."""
+
+    source: str
+    subset: str | None
+    split: str
+    text_field: str | None
+    revision: str
+    """Commit of the data set's repository, as ``datasets`` resolves it (from its cache offline)."""
+    n_documents: int | None
+    builder: Any = dataclasses.field(repr=False, compare=False)
+    """The ``datasets.DatasetBuilder``."""
+
+    @property
+    def name(self) -> str:
+        """The id, with the subset where there is one."""
+        return self.source if self.subset is None else f"{self.source}/{self.subset}"
+
+    @property
+    def content_digest(self) -> str:
+        """Digest of id, subset, split, text field and revision; the documents are not read."""
+        return digest(
+            "hub",
+            self.source,
+            self.subset,
+            self.split,
+            self.text_field or TEXT_FIELDS[0],
+            self.revision,
+        )
+
+    def documents(self) -> Iterator[str]:
+        """Yield the documents that are not blank, from the local copy, which is made when missing.
+
+        Raises:
+            DatasetError: the data set cannot be fetched, has no such split, or a row has no text.
+        """
+        try:
+            self.builder.download_and_prepare()
+            rows = self.builder.as_dataset(split=self.split)
+        except Exception as error:  # whatever network, disk or hub raise
+            raise _hub_error(self.source, f"split {self.split!r}", error) from error
+        for index, row in enumerate(rows):
+            try:
+                document = text_of_item(row, self.text_field)
+            except RecordError as error:
+                raise DatasetError(
+                    f"a document was asked from row {index} of {self.name}, which cannot be used: "
+                    f"{error}"
+                ) from error
+            if document is not None:
+                yield document
+
+
+def open_hub_corpus(
+    source: str, *, text_field: str | None, subset: str | None, split: str
+) -> HubCorpus:
+    """Return a hub data set at its present revision, without fetching its documents.
+
+    Args:
+        source: hub id, ``Salesforce/wikitext``.
+        text_field: column of the text; None for ``text`` or ``Text``.
+        subset: configuration, ``wikitext-103-raw-v1``; None for the default.
+        split: ``train`` and the like, or an expression of ``datasets`` such as ``train[:1%]``.
+
+    Raises:
+        DatasetError: the ``datasets`` package is missing, or the data set, its subset or split
+            cannot be found.
+    """
+    try:
+        import datasets
+    except ImportError as error:
+        raise DatasetError(
+            f"the corpus {source!r} was asked from the Hugging Face hub, for which the package "
+            "'datasets' is missing. Run pip install 'editcollapse[hub]', or name a file instead."
+        ) from error
+    try:
+        builder = datasets.load_dataset_builder(source, name=subset)
+    except Exception as error:  # whatever network, disk or hub raise
+        raise _hub_error(source, f"subset {subset!r}", error) from error
+    revision = builder.hash
+    if not revision:
+        raise DatasetError(
+            f"the corpus {source!r} was asked from the hub, where its revision cannot be told. "
+            "Download it and name a file."
+        )
+    splits = builder.info.splits or {}
+    if splits and split not in splits and _SPLIT_EXPRESSION.isdisjoint(split):
+        raise DatasetError(
+            f"split {split!r} of the corpus {source!r} was asked, which has {', '.join(splits)}. "
+            "Name one of them."
+        )
+    n_documents = splits[split].num_examples if split in splits else None
+    return HubCorpus(source, subset, split, text_field, str(revision), n_documents, builder)
+
+
+def _hub_error(source: str, asked: str, error: Exception) -> DatasetError:
+    found = str(error).splitlines()[0] if str(error) else ""
+    return DatasetError(
+        f"the corpus {source!r} ({asked}) was asked from the Hugging Face hub, which gave "
+        f"{type(error).__name__}: {found}. Check its name and the network, or name a file."
     )

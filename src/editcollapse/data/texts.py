@@ -1,4 +1,4 @@
-"""Text sets for perplexity: ME-PPL and other files of short texts, read as they stand."""
+"""Text sets for perplexity (ME-PPL and the like) and files of context templates, as they stand."""
 
 import dataclasses
 import logging
@@ -13,7 +13,6 @@ from editcollapse.data.records import (
     shorten,
     text,
     text_of_item,
-    value_of,
 )
 from editcollapse.data.requests import SLOT, Rejection
 from editcollapse.errors import DatasetError
@@ -21,6 +20,7 @@ from editcollapse.fingerprints import digest_file
 
 _LOGGER = logging.getLogger(__name__)
 _WANTED = "a text set"
+_WANTED_TEMPLATES = "a file of context templates"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class TextSet:
 
 
 def read_texts(path: Path) -> TextSet:
-    """Return the texts of a file, with leading blanks kept: they change the first token.
+    """The texts of a file, with leading blanks kept: they change the first token.
 
     A ``.json`` file is a list, a ``.jsonl`` or ``.ndjson`` file has one entry a line; an entry is a
     string or an object with ``Text`` or ``text`` (ME-PPL: ``{"Corpus": ..., "Text": ...}``). A
@@ -81,18 +81,15 @@ def read_texts(path: Path) -> TextSet:
 
 
 def _text_of(record: ParsedRecord) -> str:
-    """Return one text. Raises RecordError where the entry has none."""
-    text = text_of_item(value_of(record), None)
-    if text is None:
+    """One text. Raises RecordError where the entry has none."""
+    found = text_of_item(record.json(), None)
+    if found is None:
         raise RecordError("the text is empty; remove the entry or give it a text.")
-    return text.rstrip("\r\n")
-
-
-_WANTED_TEMPLATES = "a file of context templates"
+    return found.rstrip("\r\n")
 
 
 def read_templates(path: Path) -> tuple[str, ...]:
-    """Return the context templates of a JSON list, the bare ``{}`` first, the others in file order.
+    """The context templates of a JSON list, the bare ``{}`` first, the others in file order.
 
     Each is a string with exactly one slot, at its end: the prompt is continued with the target, so
     nothing may stand between them. Other braces are text.
@@ -107,29 +104,32 @@ def read_templates(path: Path) -> tuple[str, ...]:
     templates: list[str] = []
     for record in read_json_records(path, _WANTED_TEMPLATES):
         try:
-            template = text(value_of(record), "it")
+            templates.append(_template_of(record, templates))
         except RecordError as error:
-            raise DatasetError(f"{_at(path, record.index)}: {error}") from error
-        n_slots = template.count(SLOT)
-        if n_slots != 1 or not template.endswith(SLOT):
             raise DatasetError(
-                f"{_at(path, record.index)}: it has {n_slots} slots {SLOT} in "
-                f"{shorten(repr(template))}; write exactly one, at the end."
-            )
-        if template in templates:
-            raise DatasetError(
-                f"{_at(path, record.index)}: {shorten(repr(template))} is there already, as "
-                f"template {templates.index(template)}; remove one, or its key counts twice."
-            )
-        templates.append(template)
+                f"template {record.index} of {path} cannot be used: {error}"
+            ) from error
     if SLOT not in templates:
         raise DatasetError(
-            f"{_WANTED} was asked from {path}, whose {len(templates)} templates lack the bare "
-            f'prompt. Add "{SLOT}" as the first one.'
+            f"{_WANTED_TEMPLATES} was asked from {path}, whose {len(templates)} templates lack the "
+            f'bare prompt. Add "{SLOT}" as the first one.'
         )
     templates.remove(SLOT)
     return (SLOT, *templates)
 
 
-def _at(path: Path, index: int) -> str:
-    return f"template {index} of {path} cannot be used"
+def _template_of(record: ParsedRecord, others: list[str]) -> str:
+    """One template. Raises RecordError where it is none, or stands among the others."""
+    template = text(record.json(), "it")
+    n_slots = template.count(SLOT)
+    if n_slots != 1 or not template.endswith(SLOT):
+        raise RecordError(
+            f"it has {n_slots} slots {SLOT} in {shorten(repr(template))}; write exactly one, at "
+            "the end."
+        )
+    if template in others:
+        raise RecordError(
+            f"{shorten(repr(template))} is there already, as template {others.index(template)}; "
+            "remove one, or its key counts twice."
+        )
+    return template

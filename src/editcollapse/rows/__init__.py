@@ -1,4 +1,4 @@
-"""Result tables: one frozen dataclass a table, and the collapse rule; loads no torch.
+"""The result tables: a frozen type for each row, and the rule that calls an edit a collapse.
 
-SQL and DuckDB are in the storage package.
+Nothing here computes a row, and nothing reads or writes a file.
 """

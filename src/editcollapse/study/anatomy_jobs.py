@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pydantic import BaseModel, ConfigDict
 
 from editcollapse.fingerprints import digest, unit_key
+from editcollapse.rows.collapse_rule import CollapseRule
 from editcollapse.study.artifacts import ArtifactRef
 from editcollapse.study.jobs import EditOrder, ModelOrder, Order
 
@@ -19,17 +20,6 @@ N_TEXTS = 64
 """Texts that profiles by position are means of, at most."""
 N_TOKENS = 64
 """Tokens of a text that run, at most."""
-
-
-class CollapseRule(BaseModel):
-    """When an edit counts as a collapse: where perplexity is above either."""
-
-    model_config = ConfigDict(frozen=True)
-
-    threshold: float = 1000.0
-    """Perplexity, of a model that stood below it unedited."""
-    ratio: float = 10.0
-    """Times the unedited model's perplexity."""
 
 
 class RomeOutcome(BaseModel):

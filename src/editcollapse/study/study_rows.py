@@ -8,6 +8,7 @@ from editcollapse import NUMERICS
 from editcollapse.config.study_file import without_paths
 from editcollapse.data.requests import EditRequest, RequestFile, RequestRecord
 from editcollapse.fingerprints import canonical
+from editcollapse.rows.collapse_rule import DEFAULT_RULE
 from editcollapse.rows.study import (
     DatasetRow,
     EvaluationRow,
@@ -64,6 +65,8 @@ def _settings(plan: StudyPlan) -> Any:
     del settings["evaluation"]["continuations"]
     if settings["guard"] is None:  # as the studies of before it was there
         del settings["guard"]
+    if plan.study.collapse.rule == DEFAULT_RULE:
+        del settings["collapse"]
     return settings
 
 

@@ -9,6 +9,7 @@ separate by position.
 """
 
 import logging
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -149,8 +150,8 @@ def study_anatomy(order: AnatomyOrder) -> Manifest:
         n_requests=len(rewrites),
         n_first_token=int(keys.is_first_token.sum()),
         n_collapsed=None if outcomes.collapsed is None else int(outcomes.collapsed.sum()),
-        collapse_threshold=order.rule.threshold,
-        collapse_ratio=order.rule.ratio,
+        collapse_threshold=_bound(order.rule.threshold),
+        collapse_ratio=_bound(order.rule.ratio),
         d_key=loaded.widths.d_key,
         vectors_path=file.path,
         vectors_digest=file.digest,
@@ -180,6 +181,11 @@ def study_anatomy(order: AnatomyOrder) -> Manifest:
         parts=(file,),
         unusable=tuple((each.request.request_id, each.reason) for each in unusable),
     )
+
+
+def _bound(bound: float | None) -> float:
+    """A bound of the collapse rule as its column takes it: no bound is never exceeded."""
+    return math.inf if bound is None else bound
 
 
 def _outcomes(order: AnatomyOrder, requests: Sequence[tuple[str, str]]) -> Outcomes:

@@ -8,6 +8,7 @@ from editcollapse.catalog.presets import ValueSettings
 from editcollapse.config.spec import StudySpec, ValueSpec
 from editcollapse.config.study_file import read_study, with_absolute_paths
 from editcollapse.errors import StudyError
+from editcollapse.rows.collapse_rule import DEFAULT_RULE, CollapseRule
 
 STUDY = """
 name = "small"
@@ -94,6 +95,8 @@ def test_paths_are_made_absolute_beside_the_file(tmp_path):
         ("batch_size", "batchsize", "unknown field `batchsize`; allowed: batch_size,"),
         ("layer = 2", "layr = 2", "unknown field `models.0.layr`; allowed: layer,"),
         ("damping", "dampng", "unknown field `covariance.dampng`; allowed: damping,"),
+        ("damping", "value = 1\ndamping", "unknown field `covariance.value`; allowed: "),
+        ("layer = 2", "value = {step = 1}", "unknown field `models.0.value.step`; allowed: steps,"),
         ("steps", "step", "unknown field `value.step`; allowed: steps,"),
         ('"v_relative"', '"c_rom"', "no method 'c_rom'; known: c_rome, r_rome"),
         ('dtype = "float64"', 'dtype = "double"', "`models.0.dtype`: "),
@@ -133,6 +136,70 @@ def test_several_slips_are_told_together(tmp_path):
     message = refused(tmp_path, "seed = 4", "sed = 4\nmethodss = 1")
     assert "`sed`" in message
     assert "`methodss`" in message
+
+
+@pytest.mark.parametrize("written", ['["1", "2"]', "[1, 2]", '[1, "2"]'])
+def test_case_ids_are_integers_or_strings(tmp_path, written):
+    """Case ids may be written as CounterFact's file has them, or as text; both are the same ids."""
+    path = write(tmp_path, STUDY.replace('["1", "2"]', written))
+    assert read_study(path).dataset.case_ids == ("1", "2")
+
+
+@pytest.mark.parametrize("written", ["[nan]", "[inf]", "[1.5]", "[true]", "[[1]]"])
+def test_what_is_no_case_id_is_refused(tmp_path, written):
+    """What is neither an integer nor a string is no case id."""
+    said = refused(tmp_path, 'case_ids = ["1", "2"]', f"case_ids = {written}")
+    assert "`dataset.case_ids.0`: Input should be a valid string" in said
+
+
+def test_other_names_may_be_integers(tmp_path):
+    """Names of a study and a model, a revision and a subset may be written as integers."""
+    text = STUDY.replace('name = "small"', "name = 2026").replace('name = "one"', "name = 1")
+    text = text.replace("layer = 2", "layer = 2\nrevision = 1234567")
+    study = read_study(write(tmp_path, text.replace("n_tokens", "subset = 103\nn_tokens")))
+    assert (study.name, study.models[0].name) == ("2026", "1")
+    assert (study.models[0].revision, study.covariance.subset) == ("1234567", "103")
+
+
+def test_many_mistakes_are_a_line_each(tmp_path):
+    """Twelve mistakes are the first five, a line each, and the number of the others."""
+    said = refused(tmp_path, '["1", "2"]', str([index + 0.5 for index in range(12)]))
+    head, *lines = said.splitlines()
+    assert head.endswith("study.toml has 12 mistakes:")
+    assert [line.split("`")[1] for line in lines[:-1]] == [
+        f"dataset.case_ids.{index}" for index in range(5)
+    ]
+    assert lines[-1] == "  and 7 more."
+
+
+@pytest.mark.parametrize(
+    ("written", "rule"),
+    [
+        ("", CollapseRule(1000, 10)),
+        ("threshold = 50", CollapseRule(50, 10)),
+        ("ratio = 3.5", CollapseRule(1000, 3.5)),
+        ("threshold = 50\nratio = 3", CollapseRule(50, 3)),
+    ],
+)
+def test_a_study_may_state_the_collapse_rule(tmp_path, written, rule):
+    """What the study leaves out of the rule is the default."""
+    assert read_study(write(tmp_path, f"{STUDY}[collapse]\n{written}")).collapse.rule == rule
+    assert read_study(write(tmp_path)).collapse.rule == DEFAULT_RULE == CollapseRule()
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("threshold = 0", "`collapse.threshold`: Input should be greater than 0"),
+        ("ratio = -1", "`collapse.ratio`: Input should be greater than 0"),
+        ("ratio = inf", "`collapse.ratio`: Input should be a finite number"),
+        ("threshold = nan", "`collapse.threshold`: Input should be a finite number"),
+        ("treshold = 5", "unknown field `collapse.treshold`; allowed: threshold, ratio"),
+    ],
+)
+def test_impossible_collapse_rule_is_refused(tmp_path, written, said):
+    """Both bounds are positive and finite, and a typo is named."""
+    assert said in refused(tmp_path, "[value]", f"[collapse]\n{written}\n[value]")
 
 
 def test_no_file_and_no_toml(tmp_path):

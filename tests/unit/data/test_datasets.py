@@ -293,7 +293,7 @@ def test_names_lose_blanks_and_prompts_keep_them(tmp_path):
 REWRITE = "requested_rewrite"
 FAULTS = [
     (COUNTERFACT, {REWRITE: None}, "requested_rewrite is null"),
-    (COUNTERFACT, {REWRITE: [{}]}, "requested_rewrite is a list of 1 where one object is expected"),
+    (COUNTERFACT, {REWRITE: [{}]}, "requested_rewrite is a list of 1 where an object with"),
     (COUNTERFACT, {f"{REWRITE}__subject": MISSING}, "requested_rewrite.subject is missing"),
     (COUNTERFACT, {f"{REWRITE}__subject": 7}, "subject is the number 7 where a string is expected"),
     (COUNTERFACT, {f"{REWRITE}__subject": " \t"}, "requested_rewrite.subject is empty"),
@@ -316,7 +316,7 @@ FAULTS = [
     (COUNTERFACT, {f"{REWRITE}__relation_id": 103}, "relation_id is the number 103"),
     (COUNTERFACT, {"paraphrase_prompts": ["ok", None]}, "paraphrase_prompts[1] is null"),
     (COUNTERFACT, {"paraphrase_prompts": {"a": 1}}, "paraphrase_prompts is an object of 1"),
-    (COUNTERFACT, {"paraphrase_prompts": ["{} is"]}, "paraphrase_prompts has an open slot"),
+    (COUNTERFACT, {"paraphrase_prompts": ["{} is"]}, "paraphrase_prompts[0] has an open slot"),
     (
         COUNTERFACT,
         {"neighborhood_prompts": [{"prompt": "a"}]},
@@ -394,12 +394,90 @@ def test_subject_in_another_normal_form_is_explained(tmp_path):
 
 @pytest.mark.parametrize(
     ("value", "case_id"),
-    [(7, "7"), ("a 7 ", "a 7"), (7.5, "7.5"), (None, None), (True, None), ([7], None), ("", None)],
+    [(7, "7"), (0, "0"), (7.0, "7"), ("a 7 ", "a 7"), ("7", "7"), (None, None), ("", None)],
 )
-def test_case_id_is_a_string_or_none(tmp_path, value, case_id):
-    """Numbers become strings; what is no id is never written as one."""
+def test_case_id_is_an_integer_or_a_string(tmp_path, value, case_id):
+    """An integer becomes its digits, as the string that holds them is; empty is no id."""
     file = read_requests(write(tmp_path, [changed(FLAT, case_id=value)]))
     assert file.records[0].case_id == case_id
+
+
+@pytest.mark.parametrize("good", [COUNTERFACT, FLAT, ZSRE, ZSRE_FLAT])
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (float("nan"), "the number nan"),
+        (float("inf"), "the number inf"),
+        (float("-inf"), "the number -inf"),
+        (7.5, "the number 7.5"),
+        (1e300, "the number 1e+300"),
+        (True, "the boolean true"),
+        ([7], "a list of 1"),
+        ({"id": 7}, "an object of 1"),
+    ],
+)
+def test_what_is_no_case_id_is_refused(tmp_path, good, value, shown):
+    """What is neither an integer nor a string is never written as an id."""
+    found = read_requests(write(tmp_path, [good, good | {"case_id": value}]))
+    (rejection,) = found.rejections
+    assert rejection.case_id is None
+    assert f"case_id is {shown} where an integer or a string is expected" in rejection.reason
+
+
+OPTIONAL = [
+    (COUNTERFACT, f"{REWRITE}__relation_id"),
+    *((COUNTERFACT, name) for name in ("case_id", "paraphrase_prompts", "neighborhood_prompts")),
+    *((ZSRE, name) for name in ("case_id", "answers", "pred", "rephrase")),
+    *((FLAT, name) for name in ("case_id", "template", "target_true", "ground_truth")),
+    *((FLAT, name) for name in ("rephrase_prompt", "locality_ground_truth", "relation_id")),
+]
+
+
+@pytest.mark.parametrize("empty", ["", " \t", [], {}])
+@pytest.mark.parametrize(("good", "field"), OPTIONAL)
+def test_empty_optional_field_is_absent(tmp_path, good, field, empty):
+    """A blank string, an empty list or object says what null says: nothing."""
+    null = read_requests(write(tmp_path, [changed(good, **{field: None})])).records
+    assert read_requests(write(tmp_path, [changed(good, **{field: empty})])).records == null
+
+
+@pytest.mark.parametrize("empty", ["", [], None, {}])
+@pytest.mark.parametrize(
+    ("good", "probe"),
+    [
+        (FLAT, ("locality_prompt", "locality_ground_truth")),
+        (ZSRE, ("loc", "loc_ans")),
+        (FLAT | {"locality_prompt": None}, ("locality", "locality_ground_truth")),
+    ],
+)
+def test_empty_probe_is_absent(tmp_path, good, probe, empty):
+    """A record whose probe and answer are empty is used without them."""
+    request = only(tmp_path, changed(good, **dict.fromkeys(probe, empty)))
+    assert request.neighborhood_prompts == request.neighborhood_targets == ()
+
+
+def test_empty_prompt_beside_a_template_is_absent(tmp_path):
+    """The template stands for a prompt that is empty, and without one the prompt is asked for."""
+    template = "{} professionally plays the sport"
+    assert only(tmp_path, changed(FLAT, prompt="", template=template)).prompt == template
+    assert "prompt is empty" in reason(tmp_path, FLAT, changed(FLAT, prompt=""))
+
+
+def test_unrelated_question_in_a_nested_locality_needs_its_answer(tmp_path):
+    """The true object never stands in for the answer to a question about something else."""
+    nested = {"group": {"prompt": "nq question: who voiced gaston"}}
+    bad = changed(FLAT, locality_prompt=MISSING, locality_ground_truth=MISSING)
+    found = reason(tmp_path, FLAT, bad | {"locality": nested})
+    assert "locality.group.ground_truth is missing" in found
+
+
+def test_faults_of_a_record_are_told_together(tmp_path):
+    """A record with several faults names the first three and counts the rest."""
+    bad = changed(FLAT, subject=1, target_new=None, rephrase_prompt=[1, 2, "{}"])
+    found = reason(tmp_path, FLAT, bad)
+    assert found.startswith("subject is the number 1")
+    assert "target_new is null" in found
+    assert found.endswith("(and 2 more).")
 
 
 def test_rejection_carries_its_case_id(tmp_path):

@@ -176,7 +176,7 @@ LIMITED = textwrap.dedent("""
     from editcollapse.presets import ValueSettings
     from editcollapse.rewrites import build_rewrites
     from editcollapse.sites import EditSite
-    from editcollapse.specs import ModelSpec
+    from editcollapse.config.spec import ModelSpec
     from tests.science.cases import REQUESTS, TEMPLATES
 
     class Count(logging.Handler):

@@ -66,6 +66,17 @@ def test_ids_do_not_depend_on_folders(plan_of, tmp_path):
     assert str(tmp_path) not in described
 
 
+def test_collapse_rule_enters_no_id(plan_of):
+    """What a study calls a collapse changes no id and no key; a rule that is stated is stored."""
+    plain, stated = plan_of(), plan_of(collapse__threshold=50)
+    assert stated.study.collapse.rule.threshold == 50
+    assert ids_of(stated) == ids_of(plain)
+    stored = [json.loads(study_rows(plan)[0][1][0].settings) for plan in (plain, stated)]
+    assert "collapse" not in stored[0]
+    assert stored[1].pop("collapse") == {"ratio": 10.0, "threshold": 50.0}
+    assert stored[0] == stored[1]
+
+
 def test_name_of_a_model_and_of_batches_are_for_people(plan_of):
     """Names, devices and the place in the study enter no unit's key."""
     assert changed(plan_of, model__name="'other'") == set()

@@ -8,10 +8,10 @@ import pytest
 
 from editcollapse.errors import DatasetError, StudyError
 from editcollapse.models.loading import forget_models
+from editcollapse.rows.collapse_rule import CollapseRule
 from editcollapse.study import anatomy_jobs
 from editcollapse.study.anatomy_jobs import (
     AnatomyOrder,
-    CollapseRule,
     EncoderProfilesOrder,
     ProfilesOrder,
     RomeOutcome,

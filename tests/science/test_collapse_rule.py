@@ -1,0 +1,60 @@
+"""The collapse rule: the same answer as the database's macro, and no rule that cannot be meant."""
+
+import itertools
+import math
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from editcollapse.errors import StudyError
+from editcollapse.rows.collapse_rule import DEFAULT_RULE, CollapseRule
+
+_MACRO = Path(__file__).resolve().parents[2] / "storage" / "views" / "10_collapsed.sql"
+
+_NUMBERS = (None, 0.5, 5.0, 50.0, 500.0, 1000.0, 1000.1, 2e4, math.inf, math.nan)
+_BOUNDS = (None, 0.5, 10.0, 1000.0)
+
+
+def test_rule_is_the_databases():
+    """For every known and unknown perplexity and bound the macro says what the type says."""
+    cases = list(itertools.product(_NUMBERS, _NUMBERS, _BOUNDS, _BOUNDS))
+    with duckdb.connect() as connection:
+        connection.execute(_MACRO.read_text())
+        for perplexity, before, threshold, ratio in cases:
+            told = connection.execute(
+                "select collapsed($1::double, $2::double, $3::double, $4::double)",
+                [perplexity, before, threshold, ratio],
+            ).fetchall()
+            ours = CollapseRule(threshold, ratio).collapsed(perplexity, before)
+            assert told == [(ours,)], (perplexity, before, threshold, ratio)
+
+
+@pytest.mark.parametrize("bound", [0, -1.0, math.nan, math.inf, True, "7"])
+@pytest.mark.parametrize("name", ["threshold", "ratio"])
+def test_impossible_bound_is_refused(name, bound):
+    """A bound is a positive finite number, or none."""
+    with pytest.raises(StudyError, match=f"{name} is .* give a positive finite number"):
+        CollapseRule(**{name: bound})
+
+
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        (
+            DEFAULT_RULE,
+            (
+                "collapsed: perplexity above 1000 (and not so unedited), above 10 times the "
+                "unedited model's, or no finite number"
+            ),
+        ),
+        (
+            CollapseRule(None, 2.5),
+            "collapsed: perplexity above 2.5 times the unedited model's, or no finite number",
+        ),
+        (CollapseRule(None, None), "collapsed: perplexity no finite number"),
+    ],
+)
+def test_rule_is_told_in_a_sentence(rule, said):
+    """The sentence names each bound that counts, and no other."""
+    assert rule.sentence() == said
