@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from editcollapse.data.requests import SLOT, EditRequest
-from editcollapse.errors import DatasetError
+from editcollapse.errors import DatasetError, StudyError
 
 LINE_SUFFIXES = (".jsonl", ".ndjson")
 _ENCODING = "utf-8-sig"  # UTF-8, with or without a byte order mark
@@ -298,6 +298,31 @@ def subject_of(record: Record, prefix: str = "") -> str:
     if SLOT in subject:
         raise RecordError(f"{prefix}subject holds {SLOT}, which marks the slot; remove the braces.")
     return subject
+
+
+def edit_request(prompt: str, *, subject: str, target: str) -> EditRequest:
+    """Edit request of one fact, without probes.
+
+    Args:
+        prompt: with ``{}`` where the subject stands; or with the subject itself.
+        subject: the entity.
+        target: the object to be written.
+
+    Raises:
+        StudyError: subject or target is blank, or the prompt has no place for the subject.
+    """
+    subject, target = subject.strip(), target.strip()
+    if not subject or not target:
+        blank = "`subject`" if not subject else "`target`"
+        raise StudyError(f"{blank} is blank; give a word.")
+    if SLOT in subject:
+        raise StudyError(f"`subject` holds {SLOT}, which marks its place; remove the braces.")
+    try:
+        return check_lengths(
+            EditRequest(subject, slotted_prompt(prompt, subject, "`prompt`"), target, None)
+        )
+    except RecordError as error:
+        raise StudyError(str(error)) from error
 
 
 def check_lengths(request: EditRequest) -> EditRequest:
