@@ -21,10 +21,10 @@ from pydantic import ValidationError
 from editcollapse.catalog.methods import METHODS, method_of
 from editcollapse.catalog.presets import ValueSettings, preset_for
 from editcollapse.config.spec import ModelSpec, TemplateSpec
+from editcollapse.data import datasets
 from editcollapse.data.covariance_sources import CovarianceSource
-from editcollapse.data.datasets import read_requests
 from editcollapse.data.records import edit_request
-from editcollapse.data.requests import SLOT, EditRequest
+from editcollapse.data.requests import SLOT, EditRequest, RequestFile
 from editcollapse.data.texts import read_texts
 from editcollapse.errors import StudyError
 from editcollapse.forecast.verdicts import (
@@ -93,6 +93,18 @@ def load_model(
 
     spec = _model_spec("loaded", source, revision, dtype, start_token)
     return load(spec, asked_device() if device is None else device)
+
+
+def read_requests(path: str | Path) -> RequestFile:
+    """Edit requests of a CounterFact or zsRE file, in the original or in EasyEdit's flat schema.
+
+    Args:
+        path: a JSON list or JSONL; each record that cannot be used is explained in ``rejections``.
+
+    Raises:
+        DatasetError: the file is missing, malformed, or without one usable record.
+    """
+    return datasets.read_requests(Path(path))
 
 
 class Editor:
