@@ -8,7 +8,7 @@ itself is escaped by the template (``html``).
 import math
 import re
 
-from editcollapse.cli.visible import visible, visible_lines
+from editcollapse.visible import visible, visible_lines
 
 __all__ = [
     "JOINER",

@@ -73,6 +73,9 @@ TORCH_FREE = (
     "guarded_batches",
     "guard_rows",
     "known_setups",
+    "visible",
+    "covariance_sources",
+    "api",
 )
 HEAVY = {"torch", "transformers"}
 STORAGE_SIDE = {"recording", "reporting"}

@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from editcollapse.cli.visible import visible_lines
 from editcollapse.runtime.environment import listening
+from editcollapse.visible import visible_lines
 
 _NO_WIDTH = 1000
 """Columns of output that goes to a file: nothing is cut."""

@@ -149,7 +149,7 @@ def _report(made: "Edit", texts: tuple[str, ...], new_tokens: int) -> EditReport
 
 def _lines(report: EditReport) -> Iterator[str]:
     """Yield what an edit does, a line each."""
-    from editcollapse.cli.visible import visible
+    from editcollapse.visible import visible
 
     prompt = visible(report.prompt.replace("{}", report.subject))
     yield (

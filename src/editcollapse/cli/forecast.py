@@ -87,7 +87,7 @@ def show_forecast(report: "ForecastReport") -> None:
     from rich.text import Text
 
     from editcollapse.cli.console import console, print_line
-    from editcollapse.cli.visible import visible
+    from editcollapse.visible import visible
 
     (one,) = report.requests
     place = one.position
