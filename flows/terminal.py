@@ -29,7 +29,8 @@ from rich.text import Text
 from editcollapse.errors import EditCollapseError
 from editcollapse.runtime.environment import OVERALL, listening
 from editcollapse.study.results_folder import is_url
-from reports.text import POSITIONS, visible_lines
+from editcollapse.visible import visible_lines
+from reports.text import POSITIONS
 
 _PERCENT = 100
 _STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")

@@ -23,6 +23,7 @@ from markupsafe import Markup
 from editcollapse import __version__
 from editcollapse.study.artifacts import put_text
 from editcollapse.study.results_folder import Place
+from editcollapse.visible import visible, visible_lines
 from reports.comparisons import published
 from reports.edit_charts import (
     denominator_figure,
@@ -43,8 +44,6 @@ from reports.text import (
     markdown_text,
     number,
     percent,
-    visible,
-    visible_lines,
 )
 from storage.figures import StudyFigures, study_figures
 from storage.findings import StudyFindings, findings

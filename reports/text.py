@@ -8,11 +8,9 @@ itself is escaped by the template (``html``).
 import dataclasses
 import math
 import re
-import unicodedata
 
-_SHOWN = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
-_JOINERS = {"\u200c", "\u200d"}
-"""Format characters that spelling needs."""
+from editcollapse.visible import visible, visible_lines
+
 JOINER = "\N{WORD JOINER}"
 """Breaks an address in two without showing."""
 _MARKS = re.compile(r"[\\`*\[\]<>&|~$!{}]")
@@ -54,26 +52,6 @@ class Section:
     sql: str
     """Answers with the table's rows; empty where no single query does."""
     intervals: tuple[Interval, ...] = ()
-
-
-def visible(text: str) -> str:
-    r"""Return a text in one line whose control and direction characters can be seen.
-
-    A terminal obeys escape sequences and direction marks; written as ``\x1b`` they do nothing.
-    """
-    return "".join(_SHOWN.get(character) or _seen(character) for character in text)
-
-
-def visible_lines(text: str) -> str:
-    """Return a text with its line ends and tabs kept and all else as ``visible``."""
-    return "".join(c if c in "\n\t" else _SHOWN.get(c) or _seen(c) for c in text)
-
-
-def _seen(character: str) -> str:
-    """Return a character, or its escape where it is a control or format character."""
-    kind = unicodedata.category(character)
-    hidden = kind in {"Cc", "Cs", "Zl", "Zp"} or (kind == "Cf" and character not in _JOINERS)
-    return ascii(character)[1:-1] if hidden else character
 
 
 def markdown_text(text: str) -> str:

@@ -30,6 +30,9 @@ _RUN_BY_SOAK = {"serve", "deploy", "covariance", "reevaluate", "forecast", "cali
 """Commands that need a server, or a study that has run: tests/slow runs them, but the
 forecast of one edit is run here."""
 
+_RUN_ELSEWHERE = {"storage.demo_rows", "reports.pictures"}
+"""Modules that tests/storage/test_cookbook.py and tests/reports/test_pictures.py run."""
+
 
 def _blocks(name: str, language: str) -> list[str]:
     text = (REPOSITORY / name).read_text(encoding="utf-8")
@@ -72,10 +75,14 @@ def test_command_works(
         )
         assert words[1] in targets
         return
-    if words[:3] == ["python", "-m", "storage.demo_rows"]:
-        return  # tests/storage/test_cookbook.py runs it
-    if words[:3] == ["python", "-m", "reports.pictures"]:
-        return  # tests/reports/test_pictures.py runs it
+    if words[:2] == ["python", "-m"] and words[2] in _RUN_ELSEWHERE:
+        return
+    if words[0] == "editcollapse":
+        from editcollapse.cli.main import main as library_main
+
+        assert library_main(words[1:]) == 0
+        assert capsys.readouterr().out
+        return
     if words[:3] != ["python", "-m", "flows"]:
         assert words[0] in {"prefect", "bash", "source"}, f"nobody tests {command!r}"
         return
@@ -101,6 +108,14 @@ def test_command_works(
 def test_sql_has_an_answer(query: str, first_run: Run) -> None:
     """Each SQL block of the README has rows on a finished study."""
     assert ask(first_run.results, query).height > 0
+
+
+def test_library_example_works(monkeypatch, capsys) -> None:
+    """The README's Python collapses the demo model."""
+    (block,) = _blocks("README.md", "python")
+    monkeypatch.chdir(REPOSITORY)
+    exec(compile(block, "README.md", "exec"), {})  # noqa: S102  our own text
+    assert capsys.readouterr().out.startswith("will collapse ")
 
 
 def test_ci_runs_the_readme() -> None:

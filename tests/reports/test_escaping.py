@@ -5,7 +5,8 @@ import re
 import pytest
 from markdown_it import MarkdownIt
 
-from reports.text import JOINER, artifact_key, fenced, markdown_text, visible, visible_lines
+from editcollapse.visible import visible, visible_lines
+from reports.text import JOINER, artifact_key, fenced, markdown_text
 
 ATTACKS = [
     "<script>alert(1)</script>",

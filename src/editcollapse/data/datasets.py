@@ -36,7 +36,7 @@ from editcollapse.data.records import (
     shorten,
 )
 from editcollapse.data.requests import SLOT, EditRequest, Rejection, RequestFile, RequestRecord
-from editcollapse.errors import DatasetError, nearest_first
+from editcollapse.errors import DatasetError, StudyError, nearest_first
 from editcollapse.fingerprints import digest_file
 
 _LOGGER = logging.getLogger(__name__)
@@ -351,6 +351,29 @@ def request_in_words(subject: str, prompt: str, target_new: str, path: str) -> E
     asked = _validated(FlatRecord, fields)
     slotted = slotted_prompt(prompt, asked.subject, path)
     return EditRequest(asked.subject, slotted, asked.target_new, None)
+
+
+def edit_request(prompt: str, *, subject: str, target: str) -> EditRequest:
+    """Edit request of one fact, without probes.
+
+    Args:
+        prompt: with ``{}`` where the subject stands; or with the subject itself.
+        subject: the entity.
+        target: the object to be written.
+
+    Raises:
+        StudyError: subject or target is blank, or the prompt has no place for the subject.
+    """
+    subject, target = subject.strip(), target.strip()
+    if not subject or not target:
+        blank = "`subject`" if not subject else "`target`"
+        raise StudyError(f"{blank} is blank; give a word.")
+    if SLOT in subject:
+        raise StudyError(f"`subject` holds {SLOT}, which marks its place; remove the braces.")
+    try:
+        return request_in_words(subject, prompt, target, "`prompt`")
+    except RecordError as error:
+        raise StudyError(str(error)) from error
 
 
 def _family_of(record: Any) -> str | None:

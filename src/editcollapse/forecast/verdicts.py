@@ -174,6 +174,59 @@ class ForecastReport:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class EditForecast:
+    """Forecast of one edit by one method, from keys and C alone: no v* has been optimised."""
+
+    method: str
+    verdict: Verdict
+    """safe, at risk, or will collapse."""
+    change_bound: float
+    """How many times its own size the layer's output on text may change, whatever v* is."""
+    at_risk_at: float
+    """Change bound from which on an edit is at risk."""
+    collapse_at: float
+    """Change bound from which on it will collapse the model."""
+    update_norm_bound: float
+    """Frobenius norm that the update cannot exceed."""
+    denominator: float
+    """a · u, signed."""
+    rho: float
+    """(k0 · u) / (kbar · u)."""
+    subject_position: str
+    """first_token, first_several or inside."""
+    why: str
+    """A sentence."""
+    instead: str | None
+    """A method that is safe for the request; None where this one is, or none is."""
+    basis: str
+    """What the verdict rests on."""
+
+    @classmethod
+    def of(cls, report: ForecastReport, method: str) -> "EditForecast":
+        """Return one method's part of a report of one request."""
+        (one,), (basis,) = report.requests, report.basis
+        found = next(each for each in one.methods if each.forecast.method == method)
+        row = found.forecast
+        return cls(
+            method=method,
+            verdict=found.verdict,
+            change_bound=row.text_change_bound,
+            at_risk_at=basis.thresholds.at_risk_at,
+            collapse_at=basis.thresholds.collapse_at,
+            update_norm_bound=row.certified_bound,
+            denominator=row.denominator,
+            rho=row.rho,
+            subject_position=one.position.subject_position,
+            why=found.why,
+            instead=found.instead,
+            basis=basis.basis,
+        )
+
+    def __str__(self) -> str:
+        return f"{self.method}: {self.verdict}. {self.why}"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class LayerVerdicts:
     """Verdicts on the requests of one kind of subject, at one layer by one method."""
 

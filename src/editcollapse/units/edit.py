@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 
 from editcollapse.catalog.methods import distinct_rules, method_of
+from editcollapse.catalog.presets import ValueSettings
 from editcollapse.covariance.second_moment import MomentSolver
 from editcollapse.forward.hooked_layer import EditSite
 from editcollapse.forward.rewrites import Rewrite, build_rewrites, pass_groups
@@ -52,7 +53,7 @@ def edit_batch(order: EditOrder, on_step: Progress = None) -> Manifest:
     edits: list[EditRow] = []
     tensors: dict[str, torch.Tensor] = {}
     if rewrites:
-        values = _optimise(site, rewrites, order, on_step)
+        values = optimise_in_groups(site, rewrites, order.model.values, on_step)
         stored = values.delta.dtype
         tensors = {
             "delta": values.delta,
@@ -102,17 +103,33 @@ def stored_updates(store: ArtifactStore, ref: ArtifactRef) -> dict[str, RankOneU
     }
 
 
-def _optimise(
-    site: EditSite, rewrites: Sequence[Rewrite], order: EditOrder, on_step: Progress
+def optimise_in_groups(
+    site: EditSite,
+    rewrites: Sequence[Rewrite],
+    settings: ValueSettings,
+    on_step: Progress = None,
 ) -> TargetValues:
-    """Optimise in groups of like width that fit in memory; return values in the order given."""
+    """Optimise v* of B edits in groups of like width that fit in memory.
+
+    Args:
+        site: the edited layer.
+        rewrites: B edits with the same context templates.
+        settings: of the optimisation.
+        on_step: called with groups done and all groups.
+
+    Returns:
+        B edits in the order given.
+
+    Raises:
+        DeviceMemoryError: one edit alone does not fit on the device.
+    """
     device = site.loaded.device
     budget = tokens_per_forward(device, site.loaded.size(site.layer), "values")
     groups = pass_groups(rewrites, budget)
     limit = GroupLimit(device, "v* of one edit")
 
     def run(group: Sequence[int]) -> TargetValues:
-        return optimise_values(site, [rewrites[b] for b in group], order.model.values)
+        return optimise_values(site, [rewrites[b] for b in group], settings)
 
     def tokens(group: Sequence[int]) -> int:
         return sum(rewrites[b].pass_tokens for b in group)

@@ -27,6 +27,23 @@ from editcollapse.units.edit import stored_updates
 from editcollapse.units.prepare import Progress, load
 
 
+def edited_value(value: Tensor, key: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    """Value of a down projection under a rank-one update: W k + left (right · k).
+
+    Args:
+        value: W k of any tokens, bias included, (..., D), dtype of the weights.
+        key: k of the same tokens, (..., K).
+        left: (D,), any float dtype.
+        right: (K,), any float dtype.
+
+    Returns:
+        (..., D), dtype of ``value``; the change is computed in float32 or better.
+    """
+    wide = widened(key)
+    change = (wide @ right.to(wide))[..., None] * left.to(wide)
+    return value + change.to(value.dtype)
+
+
 class _EditedProjection(nn.Module):
     """Stands for a down projection whose weight is W + left rightᵀ; nothing is written to W.
 
@@ -43,9 +60,7 @@ class _EditedProjection(nn.Module):
     def forward(self, key: Tensor) -> Tensor:
         """Return the edited value, (..., D), dtype of the weights."""
         value: Tensor = self.projection(key)
-        wide = widened(key)
-        change = (wide @ self._right.to(wide))[..., None] * self._left.to(wide)
-        return value + change.to(value.dtype)
+        return edited_value(value, key, self._left, self._right)
 
 
 class Continuer:

@@ -1,19 +1,33 @@
-"""The forecast of one edit, at one layer or at many, without a study.
+"""One edit without a study: its forecast, at one layer or at many, its v* and updates.
 
 What it needs, layer, v* settings, context templates and C, is given or found here first.
 """
 
 import dataclasses
+import math
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from editcollapse.catalog.methods import METHODS
 from editcollapse.config.spec import CovarianceSpec, TemplateSpec
-from editcollapse.covariance.second_moment import MomentSolver, SecondMoment, measure_moments
+from editcollapse.covariance.second_moment import (
+    MomentSolver,
+    SecondMoment,
+    measure_moment,
+    measure_moments,
+)
+from editcollapse.covariance.statistics import read_statistics
 from editcollapse.data.corpora import open_corpus
+from editcollapse.data.covariance_sources import CovarianceSource
 from editcollapse.data.requests import EditRequest
-from editcollapse.errors import ModelError
+from editcollapse.errors import ModelError, MomentError
+from editcollapse.evaluation.perplexity import Perplexity, encode_texts, perplexities, text_nll
+from editcollapse.evaluation.probes import ProbePlan, Question, plan_probes
+from editcollapse.evaluation.scores import answer_probes, score_probes
 from editcollapse.fingerprints import digest
 from editcollapse.forecast.bounds import LayerGeometry
 from editcollapse.forecast.verdicts import (
@@ -24,17 +38,22 @@ from editcollapse.forecast.verdicts import (
     judged,
 )
 from editcollapse.forward.hooked_layer import EditSite
-from editcollapse.forward.rewrites import build_rewrite
+from editcollapse.forward.rewrites import build_rewrite, build_rewrites
 from editcollapse.models.loading import LoadedModel
 from editcollapse.models.tokenization import UnusableTextError
 from editcollapse.rome.templates import generate_templates
-from editcollapse.rows.study import ForecastRow, PositionRow
+from editcollapse.rome.updates import RankOneUpdates, no_update
+from editcollapse.rome.values import TargetValues
+from editcollapse.rows.study import ForecastRow, PositionRow, ProbeScores
 from editcollapse.runtime.devices import tokens_per_forward
+from editcollapse.runtime.environment import reporter
+from editcollapse.runtime.precision import float32_products
 from editcollapse.study.artifacts import ArtifactStore
 from editcollapse.study.jobs import EditOrder, KnownSetup, ModelOrder, template_set_id_of
 from editcollapse.study.known_setup import moment_ref
-from editcollapse.units.edit import position_row
+from editcollapse.units.edit import optimise_in_groups, position_row
 from editcollapse.units.forecast import forecast_edits, forecast_rows
+from editcollapse.units.generate import edited_value
 from editcollapse.units.sweep import read_layer_keys
 
 
@@ -67,7 +86,7 @@ def known_edit(
     store = ArtifactStore(results)
     ref = None if known.moment_digest is None else moment_ref(store, known.moment_digest)
     solver = MomentSolver(None if ref is None else store.tensors(ref)["moment"], known.damping)
-    edits = _batch_of_one(results, model, known.templates, known.covariance_id, request)
+    edits = single_batch(results, model, known.templates, known.covariance_id, (request,))
     return EditSetup(edits, solver, str(known))
 
 
@@ -127,19 +146,28 @@ def new_edits(
     n_templates = len(drawn.templates)
     for model, moment in zip(models, moments, strict=True):
         solver = MomentSolver(None if moment is None else moment.matrix, covariance.damping)
-        edits = _batch_of_one("", model, drawn.templates, covariance_id, request)
+        edits = single_batch("", model, drawn.templates, covariance_id, (request,))
         where = f"layer {model.layer} ({model.layer_source})"
         summary = f"{where}, {what}, {n_templates} templates drawn"
         yield EditSetup(edits, solver, f"{summary}, clamp factor {model.values.clamp_factor:g}")
 
 
-def _batch_of_one(
+def single_batch(
     results: str,
     model: ModelOrder,
     templates: tuple[str, ...],
     covariance_id: str,
-    request: EditRequest,
+    requests: tuple[EditRequest, ...],
 ) -> EditOrder:
+    """Batch of edits that belongs to no study, with all methods.
+
+    Args:
+        results: path or URL of a results folder; empty where nothing is stored.
+        model: layer and v* settings.
+        templates: context templates, the bare one first.
+        covariance_id: id of C, which the caller keeps: the batch refers to no file.
+        requests: the edits.
+    """
     return EditOrder(
         results=results,
         model=model,
@@ -149,28 +177,34 @@ def _batch_of_one(
         covariance_id=covariance_id,
         damping=0.0,  # the solver has it
         moment=None,
-        requests=(request,),
+        requests=requests,
         batch_index=0,
         batch_label="1 of 1",
     )
 
 
 def forecast_one(
-    loaded: LoadedModel, name: str, setup: EditSetup, thresholds: Thresholds
+    loaded: LoadedModel,
+    name: str,
+    setup: EditSetup,
+    thresholds: Thresholds,
+    geometry: LayerGeometry | None = None,
 ) -> ForecastReport:
-    """Return the forecast of one edit by every method, with verdicts.
+    """Forecast one edit by every method, with verdicts.
 
     Args:
         loaded: the model.
         name: what to call it.
         setup: the request, with layer, templates and C.
         thresholds: of a calibration.
+        geometry: of that layer under that C; computed where left out.
 
     Raises:
         ModelError: the model cannot take the request.
     """
-    site = EditSite(loaded, setup.edits.model.layer)
-    found = forecast_edits(loaded, LayerGeometry.of(site, setup.solver), setup.edits)
+    if geometry is None:
+        geometry = LayerGeometry.of(EditSite(loaded, setup.edits.model.layer), setup.solver)
+    found = forecast_edits(loaded, geometry, setup.edits)
     if found.unusable:
         raise ModelError(f"{name} cannot take this edit: {found.unusable[0].reason}.")
     (position,) = found.positions
@@ -239,3 +273,198 @@ def _told(
         position=position,
         methods=judged(rows, position, thresholds),
     )
+
+
+@float32_products()
+def second_moment_solver(
+    loaded: LoadedModel, layer: int, covariance: CovarianceSource
+) -> MomentSolver:
+    """Second moment C of one layer's keys, factored: measured, read, or the identity.
+
+    Args:
+        loaded: the model.
+        layer: zero-based block.
+        covariance: where C comes from.
+
+    Raises:
+        MomentError: the corpus has no tokens, the file holds no C of this layer, or C has no
+            Cholesky factor.
+        DatasetError: the corpus cannot be read.
+    """
+    spec, corpus = covariance.spec, covariance.corpus
+    if covariance.statistics is not None:
+        matrix = read_statistics(covariance.statistics, loaded.widths.d_key).matrix
+        advice = "Give another file, or a `damping` such as 0.001"
+    elif corpus is not None:
+        moment = measure_moment(
+            loaded,
+            layer,
+            corpus.documents(),
+            n_tokens=spec.n_tokens,
+            max_length=spec.max_length,
+            tokens_per_batch=tokens_per_forward(loaded.device, loaded.size(layer), "moment"),
+            on_tokens=reporter(f"covariance of {corpus.name}"),
+        )
+        matrix = moment.matrix
+        advice = (
+            f"It was measured on {moment.n_tokens} tokens: give more (`tokens`), or a `damping` "
+            "such as 0.001"
+        )
+    else:
+        return MomentSolver(None)
+    try:
+        return MomentSolver(matrix, spec.damping)
+    except MomentError as error:
+        raise MomentError(
+            f"the second moment C of layer {layer} ({len(matrix)} x {len(matrix)}, damping "
+            f"{spec.damping:g}) is singular. {advice}."
+        ) from error
+
+
+@float32_products()
+def target_values(loaded: LoadedModel, edits: EditOrder) -> TargetValues:
+    """Target values v* of some requests, each optimised by itself; one v* serves all methods.
+
+    Args:
+        loaded: the order's model.
+        edits: requests, templates, layer and settings.
+
+    Returns:
+        The requests in their order.
+
+    Raises:
+        ModelError: the model cannot take one of the requests.
+        DeviceMemoryError: one edit alone does not fit on the device.
+    """
+    rewrites, unusable = build_rewrites(loaded.encoder, edits.templates, edits.requests)
+    if unusable:
+        raise ModelError(f"{loaded.source} cannot take this edit: {unusable[0].reason}.")
+    site = EditSite(loaded, edits.model.layer)
+    return optimise_in_groups(site, rewrites, edits.model.values, reporter("target values v*"))
+
+
+@float32_products()
+def perplexity_of(
+    loaded: LoadedModel, layer: int, texts: Sequence[str], update: RankOneUpdates | None
+) -> Perplexity:
+    """Perplexity of the model on a text set, edited or not.
+
+    Args:
+        loaded: the model.
+        layer: zero-based block that the edit changes.
+        texts: each with two tokens or more; those that cannot be scored are left out.
+        update: the edit, a batch of one; None for the unedited model.
+
+    Raises:
+        DatasetError: no text can be scored.
+    """
+    encoded = encode_texts(loaded.encoder, texts)
+    # As a study has it: its unedited model by itself, its edited models in batches.
+    budget = tokens_per_forward(
+        loaded.device, loaded.size(layer), "answers" if update is None else "evaluation"
+    )
+    variant = no_update(loaded.widths) if update is None else update
+    nll = text_nll(EditSite(loaded, layer), encoded, variant, budget, reporter("perplexity"))
+    (found,) = perplexities(nll)
+    return found
+
+
+@float32_products()
+def probability_of(
+    loaded: LoadedModel, layer: int, prompt: str, target: str, update: RankOneUpdates | None
+) -> float:
+    """Probability of a target after a prompt: the product over its tokens, teacher-forced.
+
+    Args:
+        loaded: the model.
+        layer: zero-based block that the edit changes.
+        prompt: complete; opened by a start token as the model's policy wants it.
+        target: stands after one blank.
+        update: the edit, a batch of one; None for the unedited model.
+
+    Raises:
+        ModelError: the tokenizer or the model's length does not take the text.
+    """
+    encoder = loaded.encoder
+    ids, goal = encoder.sequence(prompt), encoder.target_ids(target)
+    encoder.check_length(ids, prompt)
+    row = ids + goal[:-1]
+    encoder.check_length(row, prompt)
+    question = Question("rewrite", 0, "new", 0, len(ids) - 1, goal)
+    plan = ProbePlan("", (row,), (question,), None)
+    (((answer,),),) = answer_probes(EditSite(loaded, layer), [plan], [update])
+    return math.exp(-answer.nll * len(goal))
+
+
+@float32_products()
+def probe_scores(
+    loaded: LoadedModel,
+    layer: int,
+    templates: Sequence[str],
+    request: EditRequest,
+    update: RankOneUpdates,
+    seed: int,
+) -> ProbeScores:
+    """Efficacy, generalization and locality of one edit, as a study measures them.
+
+    Args:
+        loaded: the model.
+        layer: zero-based block that the edit changes.
+        templates: context templates, the bare one first.
+        request: the edit, with its probes.
+        update: a batch of one.
+        seed: draws the one test prefix.
+    """
+    plan = plan_probes(loaded.encoder, templates, request, seed)
+    budget = tokens_per_forward(loaded.device, loaded.size(layer), "answers")
+    (before,), (after,) = answer_probes(EditSite(loaded, layer), [plan], [None, update], budget)
+    return score_probes(plan, after, before)
+
+
+@contextmanager
+def added_to_forward(
+    loaded: LoadedModel, layer: int, update: RankOneUpdates, model: nn.Module | None = None
+) -> Iterator[nn.Module]:
+    """Run a model with an edit in its forward pass; its weights are never touched.
+
+    A forward hook adds ``left (right · k)`` to the value of the edited down projection.
+
+    Args:
+        loaded: the model that the edit is of.
+        layer: zero-based block that the edit changes.
+        update: a batch of one.
+        model: another copy of the model, such as the caller's own; the loaded one where left out.
+
+    Raises:
+        ModelError: the other copy has no such layer.
+    """
+    target = loaded.model if model is None else model
+    left, right = update.left[0], update.right[0]
+
+    def add_change(_: nn.Module, arguments: tuple[Any, ...], value: Tensor) -> Tensor:
+        key: Tensor = arguments[0]
+        return edited_value(value, key, left, right)
+
+    hook = _projection_of(loaded, layer, target).register_forward_hook(add_change)
+    try:
+        yield target
+    finally:
+        hook.remove()
+
+
+def _projection_of(loaded: LoadedModel, layer: int, model: nn.Module) -> nn.Module:
+    """Return the edited layer's down projection in a copy of the model."""
+    row, own = loaded.architecture, loaded.down_projection(layer)
+    path = f"{row.decoder}.{row.blocks}.{layer}.{row.down_projection}"
+    try:
+        found = model.get_submodule(path)
+    except AttributeError:
+        found = None
+    sizes = None if found is None else getattr(getattr(found, "weight", None), "shape", None)
+    expected = getattr(own, "weight", torch.empty(0)).shape
+    if found is None or sizes != expected:
+        raise ModelError(
+            f"the edit is of {loaded.source}, whose {path} is {tuple(expected)}; "
+            f"{type(model).__name__} has none like it. Give the same model, or leave it out."
+        )
+    return found

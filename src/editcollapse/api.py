@@ -1,0 +1,592 @@
+"""The library's front door: an ``Editor`` of one model, and each ``Edit`` with what it does.
+
+    editor = Editor("openai-community/gpt2-xl", covariance="statistics.npz")
+    edit = editor.edit("{} plays the sport of", subject="Pele", target="tennis", method="rome")
+    edit.forecast.verdict, edit.denominator, edit.perplexity_ratio(texts), edit.generate("Pele is")
+
+The numbers are those of a study's units. Arguments are checked when they are given; weights are
+loaded, C is measured and v* is optimised when they are first needed, and kept. Messages name
+arguments between backticks.
+"""
+
+import re
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from editcollapse.catalog.methods import METHODS, method_of
+from editcollapse.catalog.presets import ValueSettings, preset_for
+from editcollapse.config.spec import ModelSpec, TemplateSpec
+from editcollapse.data import datasets
+from editcollapse.data.covariance_sources import CovarianceSource
+from editcollapse.data.datasets import edit_request
+from editcollapse.data.requests import SLOT, EditRequest, RequestFile
+from editcollapse.data.texts import read_texts
+from editcollapse.errors import StudyError
+from editcollapse.forecast.verdicts import (
+    DEFAULT_THRESHOLDS,
+    EditForecast,
+    ForecastReport,
+    Thresholds,
+)
+from editcollapse.models.files import locate_model
+from editcollapse.rows.study import ProbeScores
+from editcollapse.runtime.environment import asked_device
+from editcollapse.study.jobs import EditOrder, ModelOrder
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from editcollapse.covariance.second_moment import MomentSolver
+    from editcollapse.forecast.bounds import LayerGeometry
+    from editcollapse.models.loading import LoadedModel
+    from editcollapse.rome.updates import RankOneUpdates, UpdateDiagnostics
+    from editcollapse.rome.values import TargetValues
+    from editcollapse.units.single import EditSetup
+
+__all__ = [
+    "METHODS",
+    "Edit",
+    "EditForecast",
+    "EditRequest",
+    "Editor",
+    "edit_request",
+    "forecast_edit",
+    "load_model",
+    "read_requests",
+]
+
+Texts = Sequence[str] | str | Path
+"""Texts, or the file that holds them: JSON, JSONL or plain text, one a line."""
+
+_NOT_IN_NAMES = re.compile(r"[^\w.-]")
+_LONGEST_NAME = 80
+
+
+def load_model(
+    source: str | Path,
+    *,
+    revision: str | None = None,
+    dtype: str = "float32",
+    start_token: str = "tokenizer",
+    device: str | None = None,
+) -> "LoadedModel":
+    """Causal LM of a folder or of the Hugging Face hub, with its tokenizer; safetensors only.
+
+    Args:
+        source: a folder or a hub id.
+        revision: branch, tag or commit on the hub.
+        dtype: float32, float64, bfloat16 or float16.
+        start_token: whether prompts open with a start token (BOS): as the ``tokenizer`` does,
+            ``never``, or ``always``.
+        device: a torch device; where left out, EDITCOLLAPSE_DEVICE, or the best that is there.
+
+    Raises:
+        ModelError: the model cannot be loaded.
+        StudyError: an argument has no such value.
+    """
+    from editcollapse.models.loading import load_model as load
+
+    spec = _model_spec("loaded", source, revision, dtype, start_token)
+    return load(spec, asked_device() if device is None else device)
+
+
+def read_requests(path: str | Path) -> RequestFile:
+    """Edit requests of a CounterFact or zsRE file, in the original or in EasyEdit's flat schema.
+
+    Args:
+        path: a JSON list or JSONL; each record that cannot be used is explained in ``rejections``.
+
+    Raises:
+        DatasetError: the file is missing, malformed, or without one usable record.
+    """
+    return datasets.read_requests(Path(path))
+
+
+class Editor:
+    """Edits one layer of one model; no edit is ever written into the weights.
+
+    Args:
+        model: a folder, a Hugging Face hub id, or what ``load_model`` returned.
+        covariance: where C, the second moment of the layer's keys, comes from: a corpus (a text
+            file or a hub data set id), published statistics (``.npz`` or ``.safetensors``), or
+            ``identity``.
+        layer: zero-based block; where left out, that of the model's published settings, or a guess
+            by depth.
+        tokens: of a corpus, so many at most.
+        damping: added to C's diagonal, in units of its mean.
+        templates: kind of the context templates that are drawn from the model, ``five_words`` or
+            ``start_token``; or the templates, each with ``{}`` at its end.
+        seed: of the templates, and of the test prefix of ``Edit.scores``.
+        value_settings: of the v* optimisation; where left out, the model's published ones.
+        thresholds: of the verdicts.
+        revision: of a hub model, as dtype, start_token and device as in ``load_model``; a model
+            that is loaded already keeps its own.
+        dtype: type of the weights.
+        start_token: whether prompts open with a start token.
+        device: a torch device.
+
+    Raises:
+        EditCollapseError: the model, the layer or the covariance is not there, or an argument has
+            no such value. Nothing heavy has been done then.
+    """
+
+    def __init__(
+        self,
+        model: "str | Path | LoadedModel",
+        *,
+        covariance: str | Path,
+        layer: int | None = None,
+        tokens: int = 100_000,
+        damping: float = 0.0,
+        templates: str | Sequence[str] = "five_words",
+        seed: int = 0,
+        value_settings: ValueSettings | None = None,
+        thresholds: Thresholds = DEFAULT_THRESHOLDS,
+        revision: str | None = None,
+        dtype: str = "float32",
+        start_token: str = "tokenizer",
+        device: str | None = None,
+    ) -> None:
+        self._loaded: LoadedModel | None = None
+        if isinstance(model, (str, Path)):
+            files = locate_model(str(model), revision)
+            row, self._widths, self._source = files.architecture, files.widths, files.source
+            self._spec = _model_spec(self._name, model, revision, dtype, start_token)
+        else:
+            self._loaded = model
+            row, self._widths, self._source = model.architecture, model.widths, model.source
+            digests = model.digests
+            self._spec = _model_spec(
+                self._name, model.source, None, digests.dtype, digests.start_token_policy
+            )
+        preset = preset_for(None, row.family, self._widths)
+        self.layer: int = preset.layer if layer is None else layer
+        """Zero-based block that edits change."""
+        if not 0 <= self.layer < self._widths.n_layers:
+            raise StudyError(
+                f"`layer` {self.layer}: {self._source} has layers 0 to {self._widths.n_layers - 1}."
+            )
+        self.layer_source: str = preset.source if self.layer == preset.layer else "as given"
+        """Where the layer stands: a published file, ``unpublished``, or ``as given``."""
+        self._values = preset.values if value_settings is None else value_settings
+        self._device = device
+        self.seed = seed
+        self._thresholds = thresholds
+        self._asked_templates = _checked_templates(templates)
+        self._covariance = CovarianceSource.of(str(covariance), tokens, damping, self._widths.d_key)
+        self._last: tuple[tuple[EditRequest, ...], TargetValues] | None = None
+        self._perplexities: dict[tuple[str, ...], float] = {}
+
+    @property
+    def _name(self) -> str:
+        return _NOT_IN_NAMES.sub("_", Path(self._source).name)[:_LONGEST_NAME]
+
+    def __repr__(self) -> str:
+        return (
+            f"Editor({self._source}, layer {self.layer} ({self.layer_source}), {self._covariance})"
+        )
+
+    @cached_property
+    def model(self) -> "LoadedModel":
+        """The model, loaded when it is first needed."""
+        if self._loaded is not None:
+            return self._loaded
+        from editcollapse.models.loading import load_model as load
+
+        return load(self._spec, asked_device() if self._device is None else self._device)
+
+    @cached_property
+    def templates(self) -> tuple[str, ...]:
+        """Context templates that prefixed keys are averaged over, the bare ``{}`` first."""
+        if not isinstance(self._asked_templates, str):
+            return self._asked_templates
+        from editcollapse.rome.templates import generate_templates
+
+        spec = TemplateSpec()
+        return generate_templates(
+            self.model, self._asked_templates, spec.lengths, self.seed
+        ).templates
+
+    @cached_property
+    def solver(self) -> "MomentSolver":
+        """C of the layer, factored; measured or read when it is first needed."""
+        from editcollapse.units.single import second_moment_solver
+
+        return second_moment_solver(self.model, self.layer, self._covariance)
+
+    def forecast(
+        self,
+        prompt: str | EditRequest,
+        *,
+        subject: str | None = None,
+        target: str | None = None,
+        method: str = "rome",
+    ) -> EditForecast:
+        """Forecast of one edit before it is made.
+
+        Args:
+            prompt: with ``{}`` for the subject; or a whole request.
+            subject: the entity.
+            target: the object to be written.
+            method: a name of ``METHODS``.
+
+        Raises:
+            EditCollapseError: the model cannot take the edit, or C is not to be had.
+        """
+        request = _asked(prompt, subject, target)
+        method_of(method)
+        return EditForecast.of(self.forecast_report(request), method)
+
+    def forecast_report(self, request: EditRequest) -> ForecastReport:
+        """Forecast of one edit by every method.
+
+        Raises:
+            EditCollapseError: the model cannot take the edit, or C is not to be had.
+        """
+        from editcollapse.units.single import forecast_one
+
+        return forecast_one(
+            self.model, self._source, self._setup(request), self._thresholds, self._geometry
+        )
+
+    def edit(
+        self,
+        prompt: str | EditRequest,
+        *,
+        subject: str | None = None,
+        target: str | None = None,
+        method: str = "rome",
+    ) -> "Edit":
+        """Make one edit. The same fact by another method takes over its v*.
+
+        Args:
+            prompt: with ``{}`` for the subject; or a whole request.
+            subject: the entity.
+            target: the object to be written.
+            method: a name of ``METHODS``.
+
+        Raises:
+            EditCollapseError: the model cannot take the edit, or C is not to be had.
+        """
+        (made,) = self.edit_all([_asked(prompt, subject, target)], methods=(method,))
+        return made
+
+    def edit_all(
+        self, requests: Sequence[EditRequest], *, methods: Sequence[str] = ("rome",)
+    ) -> "list[Edit]":
+        """Make independent edits, every request by every method; v* of all is optimised together.
+
+        Args:
+            requests: the facts.
+            methods: names of ``METHODS``.
+
+        Returns:
+            Method by method, each in the requests' order.
+
+        Raises:
+            EditCollapseError: the model cannot take one of them, or C is not to be had.
+        """
+        rules = [method_of(name) for name in methods]
+        if not requests:
+            return []
+        from editcollapse.rome.updates import rank_one_updates
+
+        solver, weight = self.solver, self.model.weight(self.layer)
+        values = self._target_values(tuple(requests))
+        made = []
+        for rule in rules:
+            updates, diagnostics = rank_one_updates(
+                values, rule, solver, weight, self._values.clamp_factor
+            )
+            # As a study stores them: in the type that v* was optimised in.
+            stored = updates.to(updates.left.device, values.delta.dtype)
+            made += [
+                Edit(self, request, rule.name, stored.rows(slice(b, b + 1)), diagnostics, values, b)
+                for b, request in enumerate(requests)
+            ]
+        return made
+
+    def perplexity(self, texts: Texts) -> float:
+        """Perplexity of the unedited model: arithmetic mean over texts.
+
+        Raises:
+            DatasetError: no text can be scored.
+        """
+        given = _read(texts)
+        if given not in self._perplexities:
+            from editcollapse.units.single import perplexity_of
+
+            self._perplexities[given] = perplexity_of(self.model, self.layer, given, None).mean
+        return self._perplexities[given]
+
+    def generate(self, prompt: str, n_tokens: int = 20) -> str:
+        """What the unedited model adds to a prompt, always the likeliest token.
+
+        Args:
+            prompt: the text to go on from.
+            n_tokens: tokens at most.
+        """
+        return _continued(self, prompt, n_tokens, None)
+
+    def probability(self, prompt: str, target: str) -> float:
+        """Probability that the unedited model gives a target after a prompt.
+
+        Raises:
+            ModelError: the tokenizer or the model's length does not take the text.
+        """
+        from editcollapse.units.single import probability_of
+
+        return probability_of(self.model, self.layer, prompt, target, None)
+
+    @cached_property
+    def _order(self) -> ModelOrder:
+        return ModelOrder(
+            spec=self._spec,
+            model_id=self.model.model_id,
+            layer=self.layer,
+            layer_source=self.layer_source,
+            values=self._values,
+        )
+
+    @cached_property
+    def _geometry(self) -> "LayerGeometry":
+        from editcollapse.forecast.bounds import LayerGeometry
+        from editcollapse.forward.hooked_layer import EditSite
+
+        return LayerGeometry.of(EditSite(self.model, self.layer), self.solver)
+
+    def _batch(self, requests: tuple[EditRequest, ...]) -> EditOrder:
+        from editcollapse.fingerprints import digest
+        from editcollapse.units.single import single_batch
+
+        covariance_id = digest("unstored covariance", self._covariance.spec)
+        return single_batch("", self._order, self.templates, covariance_id, requests)
+
+    def _setup(self, request: EditRequest) -> "EditSetup":
+        from editcollapse.units.single import EditSetup
+
+        summary = (
+            f"layer {self.layer} ({self.layer_source}), {self._covariance}, "
+            f"{len(self.templates)} templates, clamp factor {self._values.clamp_factor:g}"
+        )
+        return EditSetup(self._batch((request,)), self.solver, summary)
+
+    def _target_values(self, requests: tuple[EditRequest, ...]) -> "TargetValues":
+        """Return v* of some requests; those of the last call are kept."""
+        if self._last is None or self._last[0] != requests:
+            from editcollapse.units.single import target_values
+
+            self._last = requests, target_values(self.model, self._batch(requests))
+        return self._last[1]
+
+
+class Edit:
+    """One edit of one model: its update, and what the edited model does.
+
+    Made by ``Editor.edit``. The edited model is computed beside the unedited one, whose weights
+    stay as they are; any number of edits of one editor can be kept and asked in any order.
+    """
+
+    def __init__(
+        self,
+        editor: Editor,
+        request: EditRequest,
+        method: str,
+        update: "RankOneUpdates",
+        diagnostics: "UpdateDiagnostics",
+        values: "TargetValues",
+        row: int,
+    ) -> None:
+        self.editor = editor
+        self.request = request
+        self.method = method
+        self.update = update
+        """The update, a batch of one: ``update.matrix(0)`` is what is added to W, (D, K)."""
+        self.denominator = float(diagnostics.denominator[row])
+        """a · u, signed; the update is divided by it."""
+        self.rho = float(diagnostics.rho[row])
+        """(k0 · u) / (kbar · u): near 0 where ROME's update explodes."""
+        self.update_norm = float(diagnostics.update_norm[row])
+        """Frobenius norm of the update."""
+        self.relative_update_norm = float(diagnostics.relative_update_norm[row])
+        """The same over ‖W‖."""
+        self.delta: Tensor = values.delta[row]
+        """(D,): v* less the bare prompt's value, on the model's device."""
+        self.n_steps = int(values.n_steps[row])
+        """Adam steps taken for v*."""
+        self.target_probability = float(values.loss.target_probability[row])
+        """Of the target under v*, at the last pass of the optimisation."""
+
+    def __repr__(self) -> str:
+        return (
+            f"Edit({self.request.filled_prompt!r} -> {self.request.target_new!r}, {self.method}, "
+            f"layer {self.editor.layer}: denominator {self.denominator:.3g}, update norm "
+            f"{self.update_norm:.3g}, {self.relative_update_norm:.3g} times that of W)"
+        )
+
+    @cached_property
+    def forecast(self) -> EditForecast:
+        """What was known before the edit was made: verdict, bound and thresholds."""
+        return EditForecast.of(self.editor.forecast_report(self.request), self.method)
+
+    def perplexity(self, texts: Texts) -> float:
+        """Perplexity of the edited model: arithmetic mean over texts; inf and nan as measured.
+
+        Raises:
+            DatasetError: no text can be scored.
+        """
+        from editcollapse.units.single import perplexity_of
+
+        return perplexity_of(self.editor.model, self.editor.layer, _read(texts), self.update).mean
+
+    def perplexity_ratio(self, texts: Texts) -> float:
+        """Perplexity of the edited model over the unedited one's; a collapse is far above 1.
+
+        Raises:
+            DatasetError: no text can be scored.
+        """
+        given = _read(texts)
+        return self.perplexity(given) / self.editor.perplexity(given)
+
+    def generate(self, prompt: str, n_tokens: int = 20) -> str:
+        """What the edited model adds to a prompt, always the likeliest token.
+
+        Args:
+            prompt: the text to go on from.
+            n_tokens: tokens at most.
+        """
+        return _continued(self.editor, prompt, n_tokens, self.update)
+
+    def probability(self, prompt: str, target: str) -> float:
+        """Probability that the edited model gives a target after a prompt.
+
+        Raises:
+            ModelError: the tokenizer or the model's length does not take the text.
+        """
+        from editcollapse.units.single import probability_of
+
+        return probability_of(self.editor.model, self.editor.layer, prompt, target, self.update)
+
+    @cached_property
+    def scores(self) -> ProbeScores:
+        """Efficacy, and generalization and locality where the request has probes for them."""
+        from editcollapse.units.single import probe_scores
+
+        editor = self.editor
+        return probe_scores(
+            editor.model, editor.layer, editor.templates, self.request, self.update, editor.seed
+        )
+
+    def applied(self, model: "nn.Module | None" = None) -> "AbstractContextManager[nn.Module]":
+        """Put the edit into the forward pass of a torch model for as long as a block runs.
+
+        ::
+
+            with edit.applied(model):
+                logits = model(ids).logits
+
+        Args:
+            model: the same model, loaded by transformers; the editor's own where left out. Its
+                weights are not touched.
+
+        Raises:
+            ModelError: it is another model.
+        """
+        from editcollapse.units.single import added_to_forward
+
+        return added_to_forward(self.editor.model, self.editor.layer, self.update, model)
+
+
+def forecast_edit(
+    model: "str | Path | LoadedModel",
+    prompt: str | EditRequest,
+    *,
+    covariance: str | Path,
+    subject: str | None = None,
+    target: str | None = None,
+    method: str = "rome",
+    layer: int | None = None,
+) -> EditForecast:
+    """Forecast of one edit of a model, in one call; an ``Editor`` is faster for several.
+
+    Args:
+        model: as ``Editor`` takes it.
+        prompt: with ``{}`` for the subject; or a whole request.
+        covariance: where C comes from.
+        subject: the entity.
+        target: the object to be written.
+        method: a name of ``METHODS``.
+        layer: zero-based block; the model's published one where left out.
+
+    Raises:
+        EditCollapseError: the model cannot take the edit, or C is not to be had.
+    """
+    editor = Editor(model, covariance=covariance, layer=layer)
+    return editor.forecast(prompt, subject=subject, target=target, method=method)
+
+
+def _asked(prompt: str | EditRequest, subject: str | None, target: str | None) -> EditRequest:
+    """Return the request that is meant."""
+    if isinstance(prompt, EditRequest):
+        if subject is not None or target is not None:
+            raise StudyError(
+                "a whole request was given, and `subject` or `target` with it; leave them out."
+            )
+        return prompt
+    if subject is None or target is None:
+        missing = "`subject`" if subject is None else "`target`"
+        raise StudyError(f"{missing} is missing: an edit has a prompt, a subject and a target.")
+    return edit_request(prompt, subject=subject, target=target)
+
+
+def _continued(editor: Editor, prompt: str, n_tokens: int, update: "RankOneUpdates | None") -> str:
+    from editcollapse.runtime.precision import float32_products
+    from editcollapse.units.generate import Continuer
+
+    if n_tokens < 1:
+        raise StudyError(f"`n_tokens` {n_tokens}: give at least 1.")
+    with float32_products():
+        return Continuer(editor.model, editor.layer, n_tokens).text(prompt, update)
+
+
+def _read(texts: Texts) -> tuple[str, ...]:
+    """Return texts, read from a file where a path is given."""
+    return read_texts(Path(texts)).texts if isinstance(texts, (str, Path)) else tuple(texts)
+
+
+def _checked_templates(templates: str | Sequence[str]) -> str | tuple[str, ...]:
+    """Return a kind of templates, or templates with the bare one first."""
+    if isinstance(templates, str):
+        if templates not in {"five_words", "start_token"}:
+            raise StudyError(
+                f"`templates` {templates!r}: give five_words, start_token, or a list of templates."
+            )
+        return templates
+    for template in templates:
+        if template.count(SLOT) != 1 or not template.endswith(SLOT):
+            raise StudyError(f"`templates`: {template!r} needs exactly one {SLOT}, at its end.")
+    return (SLOT, *dict.fromkeys(template for template in templates if template != SLOT))
+
+
+def _model_spec(
+    name: str, source: str | Path, revision: str | None, dtype: str, start_token: str
+) -> ModelSpec:
+    """Return a model as a study would name it. Raises StudyError where a value is not known."""
+    try:
+        return ModelSpec.model_validate(
+            {
+                "name": name,
+                "source": str(source),
+                "revision": revision,
+                "dtype": str(dtype).removeprefix("torch."),
+                "start_token": start_token,
+            }
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise StudyError(f"`{first['loc'][0]}` {first['input']!r}: {first['msg']}.") from error

@@ -1,0 +1,72 @@
+"""The terminal: console, JSON, and a progress bar.
+
+Texts of models and files are untrusted: nothing in them is taken for markup, and control
+characters are written out.
+"""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from pydantic_core import to_json
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+from editcollapse.runtime.environment import listening
+from editcollapse.visible import visible_lines
+
+_NO_WIDTH = 1000
+"""Columns of output that goes to a file: nothing is cut."""
+
+
+class Screen(Console):
+    """A console that writes control characters out instead of sending them to the terminal."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Return a text as Rich does, without anything that a terminal obeys."""
+        return super().render_str(visible_lines(text), **options)
+
+
+def console(*, to_stderr: bool = False) -> Screen:
+    """Console of standard output, or of standard error."""
+    found = Screen(stderr=to_stderr, highlight=False)
+    if not found.is_terminal:
+        found.width = _NO_WIDTH
+    return found
+
+
+def print_line(line: str) -> None:
+    """Print a line as it is: no markup, no wrapping."""
+    console().print(line, markup=False, soft_wrap=True)
+
+
+def print_json(report: object) -> None:
+    """Print a report as JSON; inf and nan are the texts ``Infinity`` and ``NaN``.
+
+    Args:
+        report: a dataclass.
+    """
+    text = to_json(report, indent=2, inf_nan_mode="strings").decode() + "\n"
+    sys.stdout.write(visible_lines(text) if sys.stdout.isatty() else text)
+
+
+@contextmanager
+def progress_bar() -> Iterator[None]:
+    """Show on a terminal's standard error how far the computation in the block is."""
+    screen = console(to_stderr=True)
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as bars:
+        bar = bars.add_task("loading", total=None)
+
+        def show(what: str, done: int, total: int) -> None:
+            bars.update(bar, description=what, completed=done, total=total)
+
+        with listening(show):
+            yield

@@ -1,0 +1,190 @@
+"""The command ``edit``: make one edit in this process, and measure what it does to the model."""
+
+import dataclasses
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from editcollapse.cli import options
+from editcollapse.cli.options import examples
+
+if TYPE_CHECKING:
+    from editcollapse.api import Edit
+
+_TEXTS = "texts.jsonl"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class EditReport:
+    """One edit that was made: its forecast, its update, and what it does to the model."""
+
+    model: str
+    layer: int
+    method: str
+    subject: str
+    prompt: str
+    target_new: str
+    verdict: str
+    text_change_bound: float
+    at_risk_at: float
+    collapse_at: float
+    why: str
+    denominator: float
+    rho: float
+    update_norm: float
+    relative_update_norm: float
+    perplexity_before: float
+    perplexity: float
+    perplexity_ratio: float
+    efficacy: float
+    efficacy_prefix_mean: float | None
+    text_before: str | None
+    """What the unedited model adds to the prompt; None where nobody asked."""
+    text_after: str | None
+
+
+def add_edit(app: typer.Typer) -> None:
+    """Add the command to an app."""
+    app.command(
+        "edit",
+        epilog=examples(
+            'editcollapse edit --model demo/models/gpt2-induced --prompt "{} was born in" '
+            "--subject Pugis --target Jorvale --covariance demo/corpus.txt --tokens 20000",
+            'editcollapse edit --model openai-community/gpt2-xl --prompt "{} plays" --subject Pele '
+            "--target tennis --method c_rome --covariance statistics.npz --texts texts.jsonl",
+            "Exit status: 0 the edit was made, 2 a mistake.",
+        ),
+    )(edit)
+
+
+def edit(
+    *,
+    model: options.Model,
+    prompt: options.Prompt,
+    subject: options.Subject,
+    target: options.Target,
+    covariance: options.Covariance,
+    method: options.Method = "rome",
+    layer: options.Layer = None,
+    texts: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Perplexity texts: JSON, JSONL or plain text, one a line; where left out, "
+            "texts.jsonl beside the folder models that the model lies in.",
+        ),
+    ] = None,
+    new_tokens: Annotated[
+        int,
+        typer.Option(
+            metavar="N", min=0, help="So many tokens that the model adds to the prompt are shown."
+        ),
+    ] = 0,
+    tokens: options.Tokens = 100_000,
+    damping: options.Damping = 0.0,
+    revision: options.Revision = None,
+    dtype: options.Dtype = "float32",
+    start_token: options.StartToken = "tokenizer",
+    as_json: options.AsJson = False,
+) -> None:
+    """Make one edit and measure what it does to the model; nothing is stored."""
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    from editcollapse.api import Editor, edit_request
+    from editcollapse.cli.console import print_json, print_line, progress_bar
+    from editcollapse.data.texts import read_texts
+
+    request = edit_request(prompt, subject=subject, target=target)
+    editor = Editor(
+        model,
+        covariance=covariance,
+        layer=layer,
+        tokens=tokens,
+        damping=damping,
+        revision=revision,
+        dtype=dtype,
+        start_token=start_token,
+    )
+    on_texts = read_texts(_texts_beside(model) if texts is None else texts).texts
+    with progress_bar():
+        report = _report(editor.edit(request, method=method), on_texts, new_tokens)
+    if as_json:
+        print_json(report)
+        return
+    for line in _lines(report):
+        print_line(line)
+
+
+def _report(made: "Edit", texts: tuple[str, ...], new_tokens: int) -> EditReport:
+    """Return what an edit does."""
+    editor, request, forecast = made.editor, made.request, made.forecast
+    prompt = request.filled_prompt
+    return EditReport(
+        model=editor.model.source,
+        layer=editor.layer,
+        method=made.method,
+        subject=request.subject,
+        prompt=request.prompt,
+        target_new=request.target_new,
+        verdict=forecast.verdict,
+        text_change_bound=forecast.change_bound,
+        at_risk_at=forecast.at_risk_at,
+        collapse_at=forecast.collapse_at,
+        why=forecast.why,
+        denominator=made.denominator,
+        rho=made.rho,
+        update_norm=made.update_norm,
+        relative_update_norm=made.relative_update_norm,
+        perplexity_before=editor.perplexity(texts),
+        perplexity=made.perplexity(texts),
+        perplexity_ratio=made.perplexity_ratio(texts),
+        efficacy=made.scores.efficacy,
+        efficacy_prefix_mean=made.scores.efficacy_prefix_mean,
+        text_before=editor.generate(prompt, new_tokens) if new_tokens else None,
+        text_after=made.generate(prompt, new_tokens) if new_tokens else None,
+    )
+
+
+def _lines(report: EditReport) -> Iterator[str]:
+    """Yield what an edit does, a line each."""
+    from editcollapse.visible import visible
+
+    prompt = visible(report.prompt.replace("{}", report.subject))
+    yield (
+        f"edit:       {prompt} -> {visible(report.target_new)}, of {report.model}, layer "
+        f"{report.layer}, by {report.method}"
+    )
+    yield (
+        f"forecast:   {report.verdict}; change bound {report.text_change_bound:.3g}, at risk from "
+        f"{report.at_risk_at:.3g} on, will collapse from {report.collapse_at:.3g}"
+    )
+    yield (
+        f"update:     denominator {report.denominator:.3g} (rho {report.rho:.3g}), norm "
+        f"{report.update_norm:.3g}, {report.relative_update_norm:.3g} times that of W"
+    )
+    yield (
+        f"perplexity: {report.perplexity_before:.4g} before, {report.perplexity:.4g} after, "
+        f"{report.perplexity_ratio:.4g} times as large"
+    )
+    with_text = report.efficacy_prefix_mean
+    mean = "" if with_text is None else f", {with_text:.3g} with one (mean)"
+    yield f"efficacy:   {report.efficacy:.3g} without a text before the prompt{mean}"
+    if report.text_before is not None and report.text_after is not None:
+        yield f"before:     {prompt}{visible(report.text_before)}"
+        yield f"after:      {prompt}{visible(report.text_after)}"
+
+
+def _texts_beside(model: str) -> Path:
+    """Return the perplexity texts that lie beside a model's folder ``models``."""
+    from editcollapse.errors import StudyError
+
+    folder = Path(model).expanduser().resolve()
+    found = folder.parent.parent / _TEXTS
+    if folder.parent.name == "models" and found.is_file():
+        return found
+    raise StudyError(
+        f"no texts to measure perplexity on: `texts` was not given, and {model} has none beside "
+        "it. Give a JSON, JSONL or plain text file."
+    )

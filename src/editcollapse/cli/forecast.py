@@ -1,0 +1,117 @@
+"""The command ``forecast`` of one edit: its verdict by every method, before it is made."""
+
+import os
+from typing import TYPE_CHECKING
+
+import typer
+
+from editcollapse.cli import options
+from editcollapse.cli.options import examples
+
+if TYPE_CHECKING:
+    from editcollapse.forecast.verdicts import ForecastReport
+
+_COLUMNS = (
+    "method",
+    "verdict",
+    "change bound",
+    "norm bound",
+    "over ‖W‖",
+    "k0 . u",
+    "kbar . u",
+    "rho",
+)
+POSITIONS = {
+    "first_token": "first token",
+    "first_several": "first, several tokens",
+    "inside": "inside",
+}
+"""Places of the subject, as rows have them and as people read them."""
+
+
+def add_forecast(app: typer.Typer) -> None:
+    """Add the command to an app."""
+    app.command(
+        "forecast",
+        epilog=examples(
+            'editcollapse forecast --model demo/models/gpt2-induced --prompt "{} was born in" '
+            "--subject Pugis --target Jorvale --covariance demo/corpus.txt --tokens 20000",
+            'editcollapse forecast --model openai-community/gpt2-xl --prompt "{} plays" '
+            "--subject Pele --target tennis --covariance statistics.npz",
+        ),
+    )(forecast)
+
+
+def forecast(
+    *,
+    model: options.Model,
+    prompt: options.Prompt,
+    subject: options.Subject,
+    target: options.Target,
+    covariance: options.Covariance,
+    layer: options.Layer = None,
+    tokens: options.Tokens = 100_000,
+    damping: options.Damping = 0.0,
+    revision: options.Revision = None,
+    dtype: options.Dtype = "float32",
+    start_token: options.StartToken = "tokenizer",
+    as_json: options.AsJson = False,
+) -> None:
+    """Say whether one edit would collapse a model, by every method, before it is made."""
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    from editcollapse.api import Editor, edit_request
+    from editcollapse.cli.console import print_json, progress_bar
+
+    request = edit_request(prompt, subject=subject, target=target)
+    editor = Editor(
+        model,
+        covariance=covariance,
+        layer=layer,
+        tokens=tokens,
+        damping=damping,
+        revision=revision,
+        dtype=dtype,
+        start_token=start_token,
+    )
+    with progress_bar():
+        report = editor.forecast_report(request)
+    if as_json:
+        print_json(report)
+    else:
+        show_forecast(report)
+
+
+def show_forecast(report: "ForecastReport") -> None:
+    """Print the forecast of one edit: where the subject stands, then each method's verdict."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from editcollapse.cli.console import console, print_line
+    from editcollapse.visible import visible
+
+    (one,) = report.requests
+    place = one.position
+    print_line(f"{visible(one.prompt.replace('{}', one.subject))} -> {visible(one.target_new)}")
+    print_line(
+        f"subject: {POSITIONS.get(place.subject_position, place.subject_position)}; tokens "
+        f"{place.subject_first_index} to {place.subject_last_index} of the input, the last "
+        f"{place.subject_last_token!r}"
+    )
+    table = Table(title=Text(visible(f"forecast for {one.model}, layer {one.layer}")))
+    for name in _COLUMNS:
+        table.add_column(name, justify="left" if name in {"method", "verdict"} else "right")
+    for each in one.methods:
+        row = each.forecast
+        numbers = (
+            row.text_change_bound,
+            row.certified_bound,
+            row.relative_bound,
+            row.bare_key_dot,
+            row.prefixed_key_dot,
+            row.rho,
+        )
+        table.add_row(row.method, each.verdict, *(f"{number:.4g}" for number in numbers))
+    console().print(table)
+    for each in one.methods:
+        print_line(f"{each.forecast.method}: {each.verdict}. {each.why}")
+    print_line(report.basis[0].basis)

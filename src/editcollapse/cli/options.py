@@ -1,0 +1,95 @@
+"""Options that several commands have: which model, which edit, where C comes from."""
+
+from typing import Annotated, Literal
+
+import typer
+
+DtypeChoice = Literal["float32", "float64", "bfloat16", "float16"]
+StartTokenChoice = Literal["tokenizer", "never", "always"]
+MethodChoice = Literal["rome", "c_rome", "r_rome", "p_rome", "v_relative"]
+"""The names of ``METHODS``; a test compares them."""
+
+_MODEL, _EDIT, _C = "Model", "Edit", "Second moment C"
+
+Model = Annotated[
+    str,
+    typer.Option(
+        metavar="PATH_OR_ID",
+        help="Local folder or Hugging Face hub id.",
+        rich_help_panel=_MODEL,
+        show_default=False,
+    ),
+]
+Revision = Annotated[
+    str | None,
+    typer.Option(metavar="TEXT", help="Branch, tag or commit on the hub.", rich_help_panel=_MODEL),
+]
+Dtype = Annotated[
+    DtypeChoice, typer.Option(help="Type of the weights as loaded.", rich_help_panel=_MODEL)
+]
+StartToken = Annotated[
+    StartTokenChoice,
+    typer.Option(
+        help="Whether a start token (BOS) opens prompts: as the tokenizer does, never, or always.",
+        rich_help_panel=_MODEL,
+    ),
+]
+Prompt = Annotated[
+    str,
+    typer.Option(
+        metavar="TEXT",
+        help="Rewrite prompt with {} for the subject.",
+        rich_help_panel=_EDIT,
+        show_default=False,
+    ),
+]
+Subject = Annotated[
+    str,
+    typer.Option(
+        metavar="TEXT",
+        help="The entity whose fact is edited.",
+        rich_help_panel=_EDIT,
+        show_default=False,
+    ),
+]
+Target = Annotated[
+    str,
+    typer.Option(
+        metavar="TEXT",
+        help="The object to be written.",
+        rich_help_panel=_EDIT,
+        show_default=False,
+    ),
+]
+Layer = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="Zero-based block to edit; the model's published one where left out.",
+        rich_help_panel=_EDIT,
+    ),
+]
+Method = Annotated[MethodChoice, typer.Option(help="Who makes it.", rich_help_panel=_EDIT)]
+Covariance = Annotated[
+    str,
+    typer.Option(
+        metavar="SOURCE",
+        help="Where C comes from: a corpus (a text file or a hub dataset id), statistics (.npz or "
+        ".safetensors), or identity.",
+        rich_help_panel=_C,
+        show_default=False,
+    ),
+]
+Tokens = Annotated[int, typer.Option(metavar="N", help="Of a corpus, at most.", rich_help_panel=_C)]
+Damping = Annotated[
+    float,
+    typer.Option(
+        metavar="X", help="Added to C's diagonal, in units of its mean.", rich_help_panel=_C
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+
+
+def examples(*lines: str) -> str:
+    """Return the epilog that shows how a command is called, a line each."""
+    return "\n\n".join(("Examples:", *lines))
