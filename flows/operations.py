@@ -13,16 +13,16 @@ from editcollapse.config.study_file import read_study
 from editcollapse.errors import StudyError
 from editcollapse.study.plan import plan_study
 from editcollapse.study.results_folder import place_of
-from flows import surroundings
+from flows.observe import environment
+from flows.observe.command_run import run_watched
 from flows.terminal import STOPPED, console, incidence_table, shown
-from flows.watched import run_watched
 
 
 def covariance(options: argparse.Namespace) -> int:
     """Measure the second moments of a study's models."""
     study, place = read_study(options.study), place_of(options.results)
     plan_study(study, place.name)  # a mistake in the study is told before a server starts
-    server = surroundings.prepare(place.here)
+    server = environment.prepare(place.here)
     console().print(
         f"covariance of {study.name} with {server}; results in {shown(place.name)}", markup=False
     )
@@ -51,7 +51,7 @@ def reevaluate(options: argparse.Namespace) -> int:
         raise StudyError(
             f"--max-texts {options.max_texts}: it has to be at least 1; leave it out for all texts."
         ) from error
-    server = surroundings.prepare(place.here)
+    server = environment.prepare(place.here)
     from flows.reevaluation import plan_reevaluation
     from flows.reevaluation import reevaluate as measure_again
 
@@ -75,7 +75,7 @@ def deploy(options: argparse.Namespace) -> int:
     from flows.deployment_files import read_deployment_file
 
     wanted = read_deployment_file(options.on)
-    if surroundings.prepare_for_server() is None:
+    if environment.prepare_for_server() is None:
         from flows.operation_options import LOOPBACK, PORT
 
         os.environ["PREFECT_API_URL"] = f"http://{LOOPBACK}:{PORT}/api"

@@ -13,10 +13,10 @@ from threading import Event
 from types import FrameType
 
 from editcollapse.errors import ResultsError
-from flows import surroundings
 from flows.addresses import PASSWORD, ServeError, check_host, check_port, reachable
 from flows.child_processes import ChildProcess, Program
 from flows.deployment_files import ROOT, read_deployment_file
+from flows.observe import environment
 from flows.operation_options import LOOPBACK
 from flows.terminal import console, shown
 
@@ -119,7 +119,7 @@ def _make(home: Path, reports: Path) -> None:
 
 def _environment(home: Path, api: str, pages: str) -> dict[str, str]:
     """Return what the processes are started with; what the user has set stays."""
-    surroundings.prepare_for_server()
+    environment.prepare_for_server()
     own = {
         "PREFECT_HOME": str(home),
         "PREFECT_API_URL": api,

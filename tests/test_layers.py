@@ -46,11 +46,11 @@ TORCH_FREE = (
     "checkpoints",
     "artifacts",
     "runtime",
+    "runtime_settings",
+    "running_studies",
     "budgets",
     "once",
-    "running_studies",
     "turns",
-    "deadlines",
     "retrying",
     "places",
     "leases",
@@ -215,14 +215,17 @@ def test_importing_the_science_has_no_effect():
 
 
 def test_flow_files_hide_no_module():
-    """Prefect puts ``flows/`` first on the path, so a stem must be no module's name."""
-    stems = {path.stem for path in (ROOT / "flows").glob("*.py")} - {"__init__", "__main__"}
-    hidden = {
-        stem
-        for stem in stems
-        if stem in sys.stdlib_module_names or importlib.util.find_spec(stem) is not None
-    }
+    """Prefect puts ``flows/`` first on the path, so no file or folder has a module's name there."""
+    paths = [*(ROOT / "flows").glob("*.py"), *(path.parent for path in ROOT.glob("flows/*/*.py"))]
+    stems = {path.stem for path in paths} - {"__init__", "__main__"}
+    hidden = {stem for stem in stems if stem in sys.stdlib_module_names or _is_module(stem)}
     assert not hidden, f"flows/ hides the modules {sorted(hidden)}: rename the files"
+
+
+def _is_module(name):
+    """Return whether a name can be imported; a folder without Python files is no module."""
+    found = importlib.util.find_spec(name)
+    return found is not None and found.origin is not None
 
 
 def test_project_packages_are_those_of_the_rules():
