@@ -47,7 +47,6 @@ TORCH_FREE = (
     "artifacts",
     "runtime",
     "runtime_settings",
-    "running_studies",
     "budgets",
     "once",
     "turns",
