@@ -3,11 +3,18 @@
 
 PYTHON ?= python3
 RESULTS ?= results
+PORT ?= 4200
 BENCH ?=
 SOAK ?=
 GPU ?=
 VENV := .venv
 BIN := $(VENV)/bin
+LOCAL = http://127.0.0.1:$(PORT)
+REPORTS_PORT = $(shell expr $(PORT) + 1)
+# What the processes of Procfile are started with; Prefect's settings are in pyproject.toml.
+SERVER = env PATH="$(abspath $(BIN)):$$PATH" RESULTS='$(abspath $(RESULTS))' PREFECT_HOME='$(abspath $(RESULTS))/server' \
+	PREFECT_API_URL=$(LOCAL)/api PREFECT_SERVER_API_PORT=$(PORT) REPORTS_PORT=$(REPORTS_PORT) \
+	EDITCOLLAPSE_REPORTS_URL=http://127.0.0.1:$(REPORTS_PORT) DO_NOT_TRACK=1 PYTHONUNBUFFERED=1
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -24,10 +31,11 @@ demo: setup ## run the embedded study and print what it found
 	$(BIN)/python -m flows run studies/demo.toml --results $(RESULTS)
 
 server: setup ## run a Prefect server, one worker and the reports' pages until Ctrl-C
-	@exec $(BIN)/python -m flows serve --results $(RESULTS)
+	@mkdir -p '$(RESULTS)/server' '$(RESULTS)/reports'
+	@exec $(SERVER) $(BIN)/honcho start
 
 deploy: setup ## register the deployments of prefect.yaml; again after editing studies/scheduled.toml
-	$(BIN)/python -m flows deploy --results $(RESULTS)
+	$(if $(filter 4200,$(PORT)),,PREFECT_API_URL=$(LOCAL)/api )$(BIN)/python -m flows deploy --results $(RESULTS)
 
 test: setup ## run the tests, in two processes of one thread
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile

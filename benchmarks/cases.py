@@ -29,7 +29,7 @@ from editcollapse.models.loading import LoadedModel
 from editcollapse.models.tokenization import Encoder
 from editcollapse.rome.templates import generate_templates
 from editcollapse.runtime.devices import best_device
-from editcollapse.runtime.environment import asked_device
+from editcollapse.runtime.settings import settings
 from editcollapse.study.artifacts import ArtifactRef, ArtifactStore
 from editcollapse.study.jobs import ModelOrder
 from editcollapse.units.prepare import load
@@ -154,7 +154,7 @@ def _order(name: str, asked: Asked) -> ModelOrder:
 def _plain(order: ModelOrder) -> LoadedModel:
     """Return the model as transformers loads it, without any change of ours."""
     files = locate_model(order.spec.source)
-    device = best_device(asked_device())
+    device = best_device(settings().device)
     model = AutoModelForCausalLM.from_pretrained(
         files.folder, dtype=torch.float32, local_files_only=True
     )

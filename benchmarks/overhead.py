@@ -130,7 +130,7 @@ def _study(case: Case, folder: Path, n_edits: int) -> StudySpec:
 @contextlib.contextmanager
 def _server(home: Path) -> Iterator[None]:
     """Run a Prefect server of its own on 127.0.0.1; this process is pointed at it and back."""
-    from flows import surroundings
+    from flows.observe import environment
 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -139,7 +139,7 @@ def _server(home: Path) -> Iterator[None]:
     os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{port}/api"
     os.environ["PREFECT_HOME"] = str(home)
     home.mkdir(parents=True, exist_ok=True)
-    surroundings.prepare(home)
+    environment.prepare(home)
     log = home / "server.log"
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1"]
     with log.open("w") as stream:

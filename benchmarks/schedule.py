@@ -9,7 +9,7 @@ from benchmarks.cases import Case, check_models, open_case
 from benchmarks.choices import DEFAULT_MODELS, DEMO_MODEL, WORKS, Asked
 from benchmarks.results import Results
 from editcollapse.runtime.devices import best_device
-from editcollapse.runtime.environment import asked_device
+from editcollapse.runtime.settings import settings
 
 _N_TEXTS = 50
 _DEMO_EDITS, _OTHER_EDITS = 64, 16
@@ -82,7 +82,7 @@ def run(order: Order, command: str) -> Results:
         EditCollapseError: a model is unknown, or a tokenizer does not fit.
     """
     check_models(order.chosen_models)
-    found = Results(machine.describe(best_device(asked_device())), command)
+    found = Results(machine.describe(best_device(settings().device)), command)
     for model in order.chosen_models:
         _say(f"{model}: preparing")
         case = open_case(model, order.asked(model))

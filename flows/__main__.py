@@ -15,11 +15,13 @@ from editcollapse.config.spec import StudySpec
 from editcollapse.config.study_file import read_study
 from editcollapse.errors import EditCollapseError, ResultsError, nearest_first
 from editcollapse.study.results_folder import place_name, place_of
-from flows import surroundings, upkeep
+from flows import upkeep
 from flows.anatomy_command import anatomy
 from flows.edit_command import EDITS
 from flows.edit_options import REFUSED
 from flows.forecast_command import FORECASTS
+from flows.observe import environment
+from flows.observe.command_run import run_watched
 from flows.operations import OPERATIONS
 from flows.options import build_parser
 from flows.plan_text import plan_lines, survey_lines
@@ -33,7 +35,6 @@ from flows.terminal import (
     shown,
     write_out,
 )
-from flows.watched import run_watched
 
 USER_ERROR = 2
 
@@ -57,7 +58,7 @@ def run(options: argparse.Namespace) -> int:
     from flows.run.guard_steps import plan_guarded
 
     plan_guarded(study, place.name)  # a mistake in the study is told before a server starts
-    server = surroundings.prepare(place.here)
+    server = environment.prepare(place.here)
     screen = console()
     screen.print(f"study {study.name} with {server}; results in {shown(place.name)}", markup=False)
     study_id = run_watched(server, _collapse_study, study, place.name)
@@ -151,7 +152,7 @@ def check_model(options: argparse.Namespace) -> int:
     from editcollapse.config.spec import ModelSpec
     from editcollapse.models.loading import load_model
     from editcollapse.rome.check import check_model as verify
-    from editcollapse.runtime.environment import asked_device
+    from editcollapse.runtime.settings import settings
 
     spec = ModelSpec(
         name="checked",
@@ -160,7 +161,7 @@ def check_model(options: argparse.Namespace) -> int:
         dtype=options.dtype,
         start_token=options.start_token,
     )
-    found = verify(load_model(spec, asked_device()), options.layer)
+    found = verify(load_model(spec, settings().device), options.layer)
     for line in found.lines():
         console().print(line, markup=False, soft_wrap=True)
     return 0 if found.passed else 1
@@ -202,7 +203,7 @@ def rebuild(options: argparse.Namespace) -> int:
 def pretrain(options: argparse.Namespace) -> int:
     """Train the demo models again."""
     output = options.output.resolve()
-    surroundings.prepare(output)
+    environment.prepare(output)
     with progress_bar():
         from demo.train.flow import pretrain_demo_models
 

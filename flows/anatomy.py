@@ -7,7 +7,6 @@ nothing of them is computed again, and a study finds them.
 from pathlib import Path
 
 from prefect import flow
-from prefect.client.schemas.objects import State
 
 from editcollapse.anatomy.encoders import absolute_source, encoder_id
 from editcollapse.config.spec import StudySpec
@@ -130,7 +129,7 @@ def collapse_anatomy(
     encoders: tuple[str, ...] = (),
     threshold: float = 1000.0,
     ratio: float = 10.0,
-) -> str | State[str]:
+) -> str:
     """Run a study, look for the root cause of its collapses, and return its id.
 
     Args:
@@ -142,7 +141,7 @@ def collapse_anatomy(
         ratio: or above so many times the unedited model's.
 
     Returns:
-        The study's id; state Cancelled where the run was cancelled meanwhile.
+        The study's id.
 
     Raises:
         EditCollapseError: an input is missing or unusable.

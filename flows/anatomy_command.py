@@ -13,10 +13,10 @@ from editcollapse.anatomy.encoders import absolute_source
 from editcollapse.config.study_file import read_study
 from editcollapse.rows.collapse_rule import CollapseRule
 from editcollapse.study.results_folder import place_of
-from flows import surroundings
+from flows.observe import environment
+from flows.observe.command_run import run_watched
 from flows.option_parts import add_command, add_results, add_rule
 from flows.terminal import STOPPED, console, plain, print_json, shown
-from flows.watched import run_watched
 from storage.anatomies import AnatomyFinding, anatomy_findings
 
 
@@ -61,7 +61,7 @@ def anatomy(options: argparse.Namespace) -> int:
     study, place = read_study(options.study), place_of(options.results)
     rule = CollapseRule(threshold=options.threshold, ratio=options.ratio)
     encoders = tuple(absolute_source(source) for source in options.encoder)
-    server = surroundings.prepare(place.here)
+    server = environment.prepare(place.here)
     from flows.anatomy import plan_anatomy
 
     plan_anatomy(study, place.name, encoders)  # a mistake is told before the work begins

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from editcollapse.errors import ModelError
 from editcollapse.study.results_folder import place_of
-from flows import surroundings
 from flows.edit_options import REFUSED
+from flows.observe import environment
+from flows.observe.command_run import run_watched
 from flows.terminal import STOPPED, console, print_json, shown
-from flows.watched import run_watched
 from reports.text import number
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def edit(options: argparse.Namespace) -> int:
         from flows.run.guard_steps import plan_guarded
 
         plan_guarded(asked.study, place.name)  # a mistake is told before a server starts
-        server = surroundings.prepare(place.here)
+        server = environment.prepare(place.here)
         if not options.json:
             where = shown(place.name)
             console().print(f"one edit with {server}; results in {where}", markup=False)

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 
 from prefect import flow
-from prefect.client.schemas.objects import State
 
 from editcollapse.config.spec import StudySpec
 from editcollapse.study.jobs import EditOrder, ForecastOrder, KnownSetup, Manifest
@@ -56,9 +55,7 @@ class SingleEditRun(StudyRun):
     task_runner=one_at_a_time(),
     result_serializer="json",
 )
-def collapse_edit(
-    study: StudySpec, known: KnownSetup | None, results: str = "results"
-) -> str | State[str]:
+def collapse_edit(study: StudySpec, known: KnownSetup | None, results: str = "results") -> str:
     """Make the only edit of a study and return the study's id.
 
     Args:

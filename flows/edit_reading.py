@@ -13,7 +13,7 @@ from editcollapse.data.requests import EditRequest
 from editcollapse.errors import MomentError, StudyError
 from editcollapse.forecast.verdicts import ForecastReport
 from editcollapse.models.files import ModelFiles, digest_model, locate_model
-from editcollapse.runtime.environment import asked_device
+from editcollapse.runtime.settings import settings
 from editcollapse.study.jobs import KnownSetup, ModelOrder
 from editcollapse.study.results_folder import place_of
 from editcollapse.study.sweep import SWEPT
@@ -45,7 +45,7 @@ def edit_report(options: argparse.Namespace) -> ForecastReport:
     from editcollapse.models.loading import load_model
     from editcollapse.units.single import forecast_one, known_edit, new_edit
 
-    loaded = load_model(spec, asked_device())
+    loaded = load_model(spec, settings().device)
     if known is not None:
         setup = known_edit(place.name, order, known, request)
     else:

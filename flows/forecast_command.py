@@ -12,10 +12,10 @@ from editcollapse.forecast.verdicts import ForecastReport
 from editcollapse.rows.study import ForecastCalibrationRow
 from editcollapse.study.artifacts import ArtifactStore
 from editcollapse.study.results_folder import Place, place_of
-from flows import surroundings
 from flows.forecast_text import show_calibration, show_one, show_study
+from flows.observe import environment
+from flows.observe.command_run import run_watched
 from flows.terminal import STOPPED, console, print_json, shown
-from flows.watched import run_watched
 
 _OF_ONE = ("model", "prompt", "subject", "target")
 
@@ -55,7 +55,7 @@ def _of_study(options: argparse.Namespace) -> int:
 
     study, place = read_study(options.study), place_of(options.results)
     plan = plan_study(study, place.name)  # a mistake in the study is told before a server starts
-    server = surroundings.prepare(place.here)
+    server = environment.prepare(place.here)
     if not options.json:
         where = shown(place.name)
         console().print(f"forecast of {study.name} with {server}; results in {where}", markup=False)

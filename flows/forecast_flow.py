@@ -7,7 +7,6 @@ computes them, and a study finds them.
 from pathlib import Path
 
 from prefect import flow
-from prefect.client.schemas.objects import State
 
 from editcollapse.config.spec import StudySpec
 from editcollapse.config.study_file import with_absolute_paths
@@ -29,7 +28,7 @@ DESCRIBING = {"datasets", "requests", "rejections", "value_settings"}
     task_runner=one_at_a_time(),
     result_serializer="json",
 )
-def collapse_forecast(study: StudySpec, results: str = "results") -> int | State[int]:
+def collapse_forecast(study: StudySpec, results: str = "results") -> int:
     """Forecast every edit of a study, by every method; return how many requests were looked at.
 
     Args:
@@ -38,7 +37,7 @@ def collapse_forecast(study: StudySpec, results: str = "results") -> int | State
         results: folder or URL that everything is written to.
 
     Returns:
-        Requests times models; state Cancelled where the run was cancelled meanwhile.
+        Requests times models.
 
     Raises:
         EditCollapseError: an input is missing or unusable.
@@ -50,9 +49,7 @@ def collapse_forecast(study: StudySpec, results: str = "results") -> int | State
     run.expect(-1 - len(plan.models) * left_out)
     rows = [each for each in study_rows(plan) if each[0] in DESCRIBING]
     run.rows.add([run.store.put_rows(table, those) for table, those in rows])
-    stopped = do_and_publish(run, "forecast", lambda model: _forecast(run, model))
-    if stopped is not None:
-        return stopped
+    do_and_publish(run, "forecast", lambda model: _forecast(run, model))
     return len(plan.models) * len(plan.requests.records)
 
 

@@ -1,17 +1,15 @@
-"""The command line's words for scheduled operation: server, deployments, and their flows."""
+"""The command line's words for scheduled operation: deployments and their flows."""
 
 import argparse
 from pathlib import Path
 
 from flows.option_parts import add_command, add_results
 
-LOOPBACK = "127.0.0.1"
-PORT = 4200
 _STUDY = "study file, such as studies/scheduled.toml"
 
 
 def add_operations(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the commands ``covariance``, ``reevaluate``, ``deploy`` and ``serve``."""
+    """Add the commands ``covariance``, ``reevaluate`` and ``deploy``."""
     covariance = add_command(
         commands,
         "covariance",
@@ -57,23 +55,3 @@ def add_operations(commands: "argparse._SubParsersAction[argparse.ArgumentParser
         help="results folder, or URL, of the deployments (default: results; in containers "
         "/data/results)",
     )
-
-    serve = add_command(
-        commands,
-        "serve",
-        "run a Prefect server, one worker and the reports' pages until Ctrl-C",
-        "python -m flows serve\n  python -m flows serve --port 4300 --results /data/results",
-    )
-    serve.add_argument(
-        "--host",
-        default=LOOPBACK,
-        metavar="ADDRESS",
-        help=f"where the server listens (default: {LOOPBACK}); another one needs a password",
-    )
-    serve.add_argument(
-        "--port",
-        type=int,
-        default=PORT,
-        help=f"the server's port (default: {PORT}); the reports take the next one",
-    )
-    add_results(serve)

@@ -13,16 +13,19 @@ from editcollapse.config.study_file import read_study
 from editcollapse.errors import StudyError
 from editcollapse.study.plan import plan_study
 from editcollapse.study.results_folder import place_of
-from flows import surroundings
+from flows.observe import environment
+from flows.observe.command_run import run_watched
 from flows.terminal import STOPPED, console, incidence_table, shown
-from flows.watched import run_watched
+
+_LOCAL = "http://127.0.0.1:4200/api"
+"""The server of make server."""
 
 
 def covariance(options: argparse.Namespace) -> int:
     """Measure the second moments of a study's models."""
     study, place = read_study(options.study), place_of(options.results)
     plan_study(study, place.name)  # a mistake in the study is told before a server starts
-    server = surroundings.prepare(place.here)
+    server = environment.prepare(place.here)
     console().print(
         f"covariance of {study.name} with {server}; results in {shown(place.name)}", markup=False
     )
@@ -51,7 +54,7 @@ def reevaluate(options: argparse.Namespace) -> int:
         raise StudyError(
             f"--max-texts {options.max_texts}: it has to be at least 1; leave it out for all texts."
         ) from error
-    server = surroundings.prepare(place.here)
+    server = environment.prepare(place.here)
     from flows.reevaluation import plan_reevaluation
     from flows.reevaluation import reevaluate as measure_again
 
@@ -71,32 +74,19 @@ def reevaluate(options: argparse.Namespace) -> int:
 
 
 def deploy(options: argparse.Namespace) -> int:
-    """Register the deployments, their pool and the rule for dead runs; say what there is now."""
-    from flows.deployment_files import read_deployment_file
-
-    wanted = read_deployment_file(options.on)
-    if surroundings.prepare_for_server() is None:
-        from flows.operation_options import LOOPBACK, PORT
-
-        os.environ["PREFECT_API_URL"] = f"http://{LOOPBACK}:{PORT}/api"
-    from flows.deploying import deploy_all
+    """Register the deployments, their pool and automations; say what there is now."""
+    if environment.prepare_for_server() is None:
+        os.environ["PREFECT_API_URL"] = _LOCAL
+    from flows.deploy.register import deploy_all, read_deployment_file
 
     screen = console()
-    for line in deploy_all(wanted, options.results):
+    for line in deploy_all(read_deployment_file(options.on), options.results):
         screen.print(line, markup=False, soft_wrap=True)
     return 0
-
-
-def serve(options: argparse.Namespace) -> int:
-    """Run server, worker and the reports' pages until a signal comes."""
-    from flows.serving import serve_until_stopped
-
-    return serve_until_stopped(options.host, options.port, place_of(options.results).here)
 
 
 OPERATIONS: dict[str, Callable[[argparse.Namespace], int]] = {
     "covariance": covariance,
     "reevaluate": reevaluate,
     "deploy": deploy,
-    "serve": serve,
 }

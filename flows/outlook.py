@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Iterable
 
-from editcollapse.runtime.environment import asked_tokens, free_host_bytes, host_bytes
+from editcollapse.runtime.environment import free_host_bytes, host_bytes
 from editcollapse.runtime.memory import (
     ModelSize,
     Work,
@@ -12,6 +12,7 @@ from editcollapse.runtime.memory import (
     loaded_bytes,
     packed_bytes,
 )
+from editcollapse.runtime.settings import settings
 from editcollapse.study.artifacts import ArtifactStore
 from editcollapse.study.generation_jobs import MostDamaging
 from editcollapse.study.guarded import known_orders
@@ -193,7 +194,8 @@ def _forwards(
     size: ModelSize, works: tuple[Work, ...], device: str, free: int | None
 ) -> tuple[ForwardOutlook, ...]:
     """Return the forwards of each kind of work at the size that they would have."""
-    sizes = [asked_tokens() or default_tokens(size, work, device, free) for work in works]
+    asked = settings().tokens_per_forward
+    sizes = [asked or default_tokens(size, work, device, free) for work in works]
     return tuple(
         ForwardOutlook(work, n_tokens, forward_bytes(size, work, n_tokens))
         for work, n_tokens in zip(works, sizes, strict=True)

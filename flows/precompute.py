@@ -6,7 +6,6 @@ The units are those of the study, with the same keys: it finds them, and starts 
 from pathlib import Path
 
 from prefect import flow
-from prefect.client.schemas.objects import State
 
 from editcollapse.config.spec import StudySpec
 from editcollapse.config.study_file import with_absolute_paths
@@ -22,9 +21,7 @@ from flows.run.submit import one_at_a_time
     task_runner=one_at_a_time(),
     result_serializer="json",
 )
-def precompute_covariance(
-    study: StudySpec, results: str = "results"
-) -> list[str] | State[list[str]]:
+def precompute_covariance(study: StudySpec, results: str = "results") -> list[str]:
     """Measure the second moment of each model and layer; return their ids.
 
     Args:
@@ -40,7 +37,5 @@ def precompute_covariance(
     # Neither edits, nor evaluations, nor unedited models, nor texts of the worst, nor a report.
     left_out = 1 + UNITS_PER_BATCH * plan.n_batches + continuation_units(plan)
     run.expect(-1 - len(plan.models) * left_out)
-    stopped = do_and_publish(run, "covariance", run.prepare)
-    if stopped is not None:
-        return stopped
+    do_and_publish(run, "covariance", run.prepare)
     return [model.moment.covariance_id for model in plan.models]

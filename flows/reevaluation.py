@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from prefect import Task, flow
-from prefect.client.schemas.objects import State
 
 from editcollapse.config.spec import EvaluationSpec, StudySpec
 from editcollapse.config.study_file import with_absolute_paths
@@ -57,9 +56,7 @@ class StoredEditsRun(StudyRun):
     task_runner=one_at_a_time(),
     result_serializer="json",
 )
-def reevaluate(
-    study: StudySpec, evaluation: EvaluationSpec, results: str = "results"
-) -> str | State[str]:
+def reevaluate(study: StudySpec, evaluation: EvaluationSpec, results: str = "results") -> str:
     """Measure a study's stored edits anew and return the id that the measurements have as a study.
 
     Args:

@@ -9,7 +9,7 @@ from prefect.runtime import flow_run
 
 from editcollapse.errors import StudyError
 from editcollapse.study.results_folder import place_of
-from flows.run_page import STUDY_LABEL, show_findings
+from flows.observe.run_page import STUDY_LABEL, show_findings
 from reports.page import write_report
 from storage.findings import find_study
 from storage.sharing import folder_to_read

@@ -7,7 +7,6 @@ it stopped; a run of the same study elsewhere has the same ids.
 from pathlib import Path
 
 from prefect import flow
-from prefect.client.schemas.objects import State
 
 from editcollapse.config.spec import StudySpec
 from editcollapse.config.study_file import with_absolute_paths
@@ -23,7 +22,7 @@ from flows.run.submit import one_at_a_time
     task_runner=one_at_a_time(),
     result_serializer="json",
 )
-def collapse_study(study: StudySpec, results: str = "results") -> str | State[str]:
+def collapse_study(study: StudySpec, results: str = "results") -> str:
     """Run a study and return its id.
 
     Args:
@@ -32,7 +31,7 @@ def collapse_study(study: StudySpec, results: str = "results") -> str | State[st
         results: folder, or URL that fsspec knows, that everything is written to.
 
     Returns:
-        The study's id; state Cancelled where the run was cancelled meanwhile.
+        The study's id.
 
     Raises:
         EditCollapseError: an input is missing or unusable.

@@ -7,11 +7,11 @@ from typing import Any
 from editcollapse.config.study_file import read_study
 from editcollapse.study.results_folder import place_of
 from editcollapse.study.sweep import check_layers
-from flows import surroundings
 from flows.forecast_command import is_of_study
+from flows.observe import environment
+from flows.observe.command_run import run_watched
 from flows.sweep_text import show_one_sweep, show_sweep
 from flows.terminal import STOPPED, console, print_json, shown
-from flows.watched import run_watched
 
 
 def sweep(options: argparse.Namespace) -> int:
@@ -28,7 +28,7 @@ def _of_study(options: argparse.Namespace) -> int:
     study, place = read_study(options.study), place_of(options.results)
     # A mistake in the study is told before a server starts.
     plan = plan_sweep(plan_study(study, place.name), options.layers)
-    server = surroundings.prepare(place.here)
+    server = environment.prepare(place.here)
     if not options.json:
         where = shown(place.name)
         console().print(f"sweep of {study.name} with {server}; results in {where}", markup=False)

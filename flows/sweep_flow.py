@@ -7,7 +7,6 @@ sweep has measured of a layer, a study that edits there finds.
 from pathlib import Path
 
 from prefect import flow
-from prefect.client.schemas.objects import State
 
 from editcollapse.config.spec import StudySpec
 from editcollapse.config.study_file import with_absolute_paths
@@ -29,7 +28,7 @@ from tasks.preparing import context_templates
     task_runner=one_at_a_time(),
     result_serializer="json",
 )
-def layer_sweep(study: StudySpec, layers: str = ALL, results: str = "results") -> int | State[int]:
+def layer_sweep(study: StudySpec, layers: str = ALL, results: str = "results") -> int:
     """Forecast every edit of a study at each layer, by every method.
 
     Args:
@@ -39,7 +38,7 @@ def layer_sweep(study: StudySpec, layers: str = ALL, results: str = "results") -
         results: folder or URL that everything is written to.
 
     Returns:
-        Layers of all models together; state Cancelled where the run was cancelled meanwhile.
+        Layers of all models together.
 
     Raises:
         EditCollapseError: an input is missing or unusable, or a model has no such layer.
@@ -50,13 +49,13 @@ def layer_sweep(study: StudySpec, layers: str = ALL, results: str = "results") -
     run.expect(-1)  # no report
     rows = [each for each in study_rows(plan) if each[0] in DESCRIBING]
     run.rows.add([run.store.put_rows(table, those) for table, those in rows])
-    stopped = do_and_publish(
+    do_and_publish(
         run,
         "sweep",
         lambda model: _sweep(run, model, sweep.of(model)),
         where=f"layers {layers}",
     )
-    return sum(len(each.layers) for each in sweep.models) if stopped is None else stopped
+    return sum(len(each.layers) for each in sweep.models)
 
 
 def _sweep(run: StudyRun, model: ModelPlan, sweep: ModelSweep) -> None:

@@ -14,7 +14,7 @@ from editcollapse.forecast.verdicts import (
     safe_layers,
 )
 from editcollapse.models.files import digest_model, locate_model
-from editcollapse.runtime.environment import asked_device
+from editcollapse.runtime.settings import settings
 from editcollapse.study.jobs import KnownSetup
 from editcollapse.study.locks import left_behind
 from editcollapse.study.results_folder import place_of
@@ -108,7 +108,7 @@ def edit_sweep_report(options: argparse.Namespace) -> ForecastReport:
     from editcollapse.models.loading import load_model
     from editcollapse.units.single import known_edit, new_edits, sweep_one
 
-    loaded = load_model(spec, asked_device())
+    loaded = load_model(spec, settings().device)
     if covariance is not None:
         setups = new_edits(loaded, orders, covariance, TemplateSpec(), 0, request)
     else:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from editcollapse.running_studies import is_free
+
 from editcollapse.study.results_folder import LOCKS
 from storage.database import NEW, REBUILT, SNAPSHOT, STORE
 from storage.references import ARTIFACTS, plain_files

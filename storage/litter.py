@@ -12,9 +12,9 @@ from pathlib import Path
 
 import duckdb
 import filelock
+from editcollapse.running_studies import oldest_running
 
 from editcollapse.errors import ResultsError
-from editcollapse.running_studies import oldest_running
 from storage.database import STORE, WAIT_S, open_store
 from storage.leftovers import drafts, free_locks
 from storage.references import (

@@ -10,7 +10,7 @@ from prefect.cache_policies import NO_CACHE
 from demo.train.recipes import DEMO_RECIPES, PretrainRecipe
 from editcollapse.errors import StudyError, nearest_first
 from editcollapse.runtime.environment import OVERALL, reporter
-from flows.progress_page import shown_progress
+from flows.observe.run_page import shown_progress
 from flows.run.submit import one_at_a_time
 
 logger = logging.getLogger(__name__)

@@ -10,12 +10,10 @@ from contextvars import ContextVar
 from typing import Any, Protocol
 
 from prefect import Flow, Task, flow, tags
-from prefect.client.schemas.objects import State
 
 from editcollapse.data.requests import RequestRecord
 from editcollapse.errors import EditCollapseError
 from editcollapse.rows.study import RejectionRow, StudyEditRow
-from editcollapse.running_studies import running_study
 from editcollapse.runtime.environment import OVERALL, reporter
 from editcollapse.study.artifacts import ArtifactRef, ArtifactStore
 from editcollapse.study.generation_jobs import MostDamaging
@@ -23,14 +21,12 @@ from editcollapse.study.jobs import EditOrder, Manifest, Order, RecordOrder, Rep
 from editcollapse.study.plan import ModelPlan, MomentPass, StudyPlan
 from editcollapse.study.results_folder import place_of
 from editcollapse.study.study_rows import study_rows
-from flows.cancelling import CancellationWatch, RunCancelled, cancelled_state
-from flows.progress_page import shown_progress
+from flows.observe.run_page import name_the_study, show_findings, shown_progress
 from flows.records import has_record, records_folder, remove_foreign_record
 from flows.run.covariance_steps import RunsJobs, measured_moment, units_at_most
 from flows.run.guard_steps import guarded_orders
 from flows.run.row_buffer import RowsToRecord
-from flows.run.submit import Result, Runner, is_unit, started, tag_study, task_runner_of
-from flows.run_page import name_the_study, show_findings
+from flows.run.submit import Result, Runner, started, tag_study, task_runner_of
 from storage.database import StoreBusyError
 from storage.writer import snapshot_is_current
 from tasks.editing import apply_edits
@@ -113,7 +109,6 @@ class StudyRun:
         plan.store_texts(self.store)
         self.rows = RowsToRecord(plan.results, self._call)
         self._records = records_folder(plan.results)
-        self._cancellation = CancellationWatch()
         self._done = 0
         self._report_progress = reporter(OVERALL)
         self._total = 1 + sum(units_of(plan, model) for model in plan.models)
@@ -193,15 +188,14 @@ class StudyRun:
     @contextlib.contextmanager
     def recording(self) -> Iterator[None]:
         """Enter what is computed also where the study ends with an error."""
-        with running_study(self.store.here):
-            try:
-                yield
-            except StoreBusyError:
-                raise  # it has been waited for
-            except BaseException:
-                with contextlib.suppress(EditCollapseError):  # the first error is the one to tell
-                    self.rows.enter()
-                raise
+        try:
+            yield
+        except StoreBusyError:
+            raise  # it has been waited for
+        except BaseException:
+            with contextlib.suppress(EditCollapseError):  # the first error is the one to tell
+                self.rows.enter()
+            raise
 
     def compute(self, task: Task[[Any], Manifest], order: Order) -> Manifest:
         """Return a unit's manifest, computed or cached; a damaged file makes it compute again."""
@@ -281,12 +275,7 @@ class StudyRun:
         """Give one task to the task runner; return what waits for its result.
 
         The task's record lies below the results folder.
-
-        Raises:
-            RunCancelled: the run has been cancelled.
         """
-        if is_unit(task):
-            self._cancellation.check()
         if task.persist_result:
             remove_foreign_record(self._records, order)
         own = task.with_options(result_storage=self._records, refresh_cache=refresh_cache)
@@ -380,7 +369,7 @@ def _edit_model_flow(runner: Runner) -> Flow[[str, str, str], None]:
     return edit_model
 
 
-def edit_and_report(run: StudyRun, kind: str) -> str | State[Any]:
+def edit_and_report(run: StudyRun, kind: str) -> str:
     """Edit and measure every model of a study, publish it and show its findings.
 
     Args:
@@ -388,25 +377,20 @@ def edit_and_report(run: StudyRun, kind: str) -> str | State[Any]:
         kind: what the work is, for its progress: ``study``.
 
     Returns:
-        The study's id; state Cancelled where the run was cancelled meanwhile.
+        The study's id.
     """
     plan = run.plan
     tag_study(plan)
     name_the_study(plan.study_id)
-    try:
-        with shown_progress(kind, plan.study.name), run.recording():
-            run.rows.add(run.study_rows())
-            for_each_model(run, run.edit, ", ".join(plan.study.methods))
-            run.report()
-    except RunCancelled:
-        return cancelled_state()
+    with shown_progress(kind, plan.study.name), run.recording():
+        run.rows.add(run.study_rows())
+        for_each_model(run, run.edit, ", ".join(plan.study.methods))
+        run.report()
     show_findings(plan.results, plan.study_id)
     return plan.study_id
 
 
-def do_and_publish(
-    run: StudyRun, kind: str, work: Work, where: str | None = None
-) -> State[Any] | None:
+def do_and_publish(run: StudyRun, kind: str, work: Work, where: str | None = None) -> None:
     """Do a part of a study for each of its models, and publish the rows; no report is made.
 
     Args:
@@ -414,9 +398,6 @@ def do_and_publish(
         kind: what the part is, for its progress and the names of sub-flows: ``covariance``.
         work: called with each model.
         where: layers that it is about; each model's own where left out.
-
-    Returns:
-        None; state Cancelled where the run was cancelled meanwhile.
     """
     plan = run.plan
     tag_study(plan)
@@ -425,11 +406,7 @@ def do_and_publish(
         work(model)
         run.rows.enter()
 
-    try:
-        with shown_progress(kind, plan.study.name), run.recording():
-            for_each_model(run, work_and_enter, kind, where)
-    except RunCancelled:
-        return cancelled_state()
+    with shown_progress(kind, plan.study.name), run.recording():
+        for_each_model(run, work_and_enter, kind, where)
     if not snapshot_is_current(place_of(plan.results).here):
         started(record_rows, RecordOrder(results=plan.results, rows=(), publish=True))()
-    return None

@@ -9,6 +9,7 @@ Letters used for shapes in every docstring:
     D d_model · K d_key · V vocabulary
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -46,9 +47,7 @@ def __getattr__(name: str) -> Any:
     """Import a public name when it is first used (PEP 562)."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from editcollapse import api
-
-    globals()[name] = found = getattr(api, name)
+    globals()[name] = found = getattr(import_module("editcollapse.api"), name)
     return found
 
 

@@ -35,7 +35,7 @@ from editcollapse.forecast.verdicts import (
 )
 from editcollapse.models.files import locate_model
 from editcollapse.rows.study import ProbeScores
-from editcollapse.runtime.environment import asked_device
+from editcollapse.runtime.settings import settings
 from editcollapse.study.jobs import EditOrder, ModelOrder
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def load_model(
     from editcollapse.models.loading import load_model as load
 
     spec = _model_spec("loaded", source, revision, dtype, start_token)
-    return load(spec, asked_device() if device is None else device)
+    return load(spec, settings().device if device is None else device)
 
 
 def read_requests(path: str | Path) -> RequestFile:
@@ -198,7 +198,7 @@ class Editor:
             return self._loaded
         from editcollapse.models.loading import load_model as load
 
-        return load(self._spec, asked_device() if self._device is None else self._device)
+        return load(self._spec, settings().device if self._device is None else self._device)
 
     @cached_property
     def templates(self) -> tuple[str, ...]:

@@ -42,10 +42,6 @@ class DeviceMemoryError(EditCollapseError, MemoryError):
     may_pass = True
 
 
-class UnitTimeoutError(EditCollapseError, RuntimeError):
-    """A unit of work took longer than its limit. No TimeoutError: it would be tried again."""
-
-
 class ResultsError(EditCollapseError, RuntimeError):
     """The results folder or database cannot be read or written."""
 

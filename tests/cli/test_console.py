@@ -5,7 +5,8 @@ import logging
 import polars as pl
 import pytest
 
-from flows.terminal import _made_visible, console, incidence_table, print_frame
+from flows.observe.command_run import _on_its_lines
+from flows.terminal import console, incidence_table, print_frame
 
 HOSTILE = "\x1b]0;owned\x07\x1b[2J[red]x[/red][link=http://evil.example]y[/link]\u202e"
 SHOWN = r"\x1b]0;owned\x07\x1b[2J[red]x[/red][link=http://evil.example]y[/link]\u202e"
@@ -56,7 +57,7 @@ def test_log_shows_messages():
     record = logging.LogRecord(
         "editcollapse.x", logging.WARNING, "", 0, "%s: bad", (HOSTILE,), None
     )
-    assert _made_visible(record)
+    assert _on_its_lines(record)
     assert record.getMessage() == f"{SHOWN}: bad"
 
 

@@ -32,7 +32,7 @@ def edit(backend, study, monkeypatch):
     """Return a function that calls the command in this process; it returns the exit status."""
     from flows import edit_command
 
-    monkeypatch.setattr(edit_command.surroundings, "prepare", lambda _: "the tests' server")
+    monkeypatch.setattr(edit_command.environment, "prepare", lambda _: "the tests' server")
     model = read_study(study).models[0].source
     texts = str(study.parent / "texts.json")
 

@@ -26,7 +26,7 @@ DOCUMENTS = (
 _NEEDS_RESULTS = {"sql", "tables", "report", "gc", "rebuild"}
 _RUN_BY_CI = {"run", "pretrain"}
 """Commands that take minutes: .ci/run runs the study by ``make demo``."""
-_RUN_BY_SOAK = {"serve", "deploy", "covariance", "reevaluate", "forecast", "calibrate", "anatomy"}
+_RUN_BY_SOAK = {"deploy", "covariance", "reevaluate", "forecast", "calibrate", "anatomy"}
 """Commands that need a server, or a study that has run: tests/slow runs them, but the
 forecast of one edit is run here."""
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from flows.surroundings import stop_orphans
+from flows.observe.environment import stop_orphans
 from tests.support.flow_runs import REPOSITORY, assert_equal_tables, environment, run_command
 from tests.support.small_study import METHODS, NOTE
 

@@ -1,5 +1,6 @@
 """prefect.yaml: every deployment's parameters fit its flow and can be run as they stand."""
 
+import dataclasses
 import importlib
 import json
 import re
@@ -7,6 +8,7 @@ from importlib import resources
 
 import jsonschema
 import pytest
+import yaml
 from prefect.utilities.callables import parameter_schema
 from prefect.utilities.schema_tools import ValidationError, validate
 from prefect.utilities.templating import apply_values
@@ -16,8 +18,17 @@ from editcollapse.config.study_file import read_study, with_absolute_paths
 from editcollapse.errors import StudyError
 from editcollapse.study.plan import plan_study
 from flows.__main__ import USER_ERROR
-from flows.deployment_files import OVERRIDES, ROOT, read_deployment_file
-from flows.deployment_inputs import study_inputs
+from flows.deploy.register import (
+    AUTOMATIONS,
+    OVERRIDES,
+    ROOT,
+    ServerError,
+    deploy_all,
+    read_deployment_file,
+    register_automations,
+    register_pool,
+    study_inputs,
+)
 from tests.support.small_study import write_toml
 
 NAMES = (
@@ -29,6 +40,7 @@ NAMES = (
     "report",
 )
 CONTAINERS = ("docker", "kubernetes")
+TERMINAL = ("COMPLETED", "FAILED", "CANCELLED", "CRASHED")
 
 
 @pytest.fixture(scope="module")
@@ -123,10 +135,8 @@ def _table_of(field, tables):
 
 def test_wrong_study_is_told_before_anything_is_registered(study):
     """Deploy reads the study first: a mistake is told whether or not a server answers."""
-    from flows.deploying import deploy_all
-
     wrong = write_toml(study.with_name("wrong.toml"), batch_sise=2)
-    file = read_deployment_file().model_copy(update={"study": wrong})
+    file = dataclasses.replace(read_deployment_file(), study=wrong)
     with pytest.raises(StudyError, match="unknown field `batch_sise`"):
         list(deploy_all(file))
 
@@ -147,8 +157,6 @@ def test_pool_is_made_once_and_corrected(backend):
     from prefect import get_client
     from prefect.client.schemas.actions import WorkPoolUpdate
 
-    from flows.deploying import ServerError, register_pool
-
     pool = read_deployment_file().pool
     with get_client(sync_client=True) as client:
         register_pool(client, pool)
@@ -162,31 +170,45 @@ def test_pool_is_made_once_and_corrected(backend):
             register_pool(client, pool.model_copy(update={"type": "docker"}))
 
 
-def test_rules_for_dead_runs_are_made_once(backend):
-    """Registered twice each is one automation; somebody's switch stays off."""
+def test_automations_are_made_once(backend):
+    """Registered twice each is one; what somebody changed is set right, a switch stays off."""
     from prefect import get_client
+    from prefect.events.schemas.automations import AutomationCore
 
-    from flows.zombies import register_zombie_rules
-
-    pool = read_deployment_file().pool
     with get_client(sync_client=True) as client:
-        names = list(register_zombie_rules(client, pool))
-        assert len(set(names)) == 2
+        names = list(register_automations(client))
+        assert len(set(names)) == 3
         for name in names:
             (made,) = client.read_automations_by_name(name)
-            client.pause_automation(made.id)
-            assert list(register_zombie_rules(client, pool)) == names
+            changed = AutomationCore.model_validate(
+                made.model_dump(exclude={"id", "owner_resource"})
+            )
+            changed.description, changed.enabled = "something else", False
+            client.update_automation(made.id, changed)
+            assert list(register_automations(client)) == names
             (found,) = client.read_automations_by_name(name)
-            assert found.id == made.id
+            assert (found.id, found.description) == (made.id, made.description)
             assert not found.enabled
+
+
+def test_automations_know_every_pool_and_every_state():
+    """Each pool has one rule for runs that do not start; each state of Prefect's is looked at."""
+    rules = yaml.safe_load(AUTOMATIONS.read_text(encoding="utf-8"))["automations"]
+    silent, *unstarted = (rule["trigger"] for rule in rules)
+    pools = [rule["match_related"]["prefect.resource.name"] for rule in unstarted]
+    named = [name for each in pools for name in ([each] if isinstance(each, str) else each)]
+    assert named == [read_deployment_file(on).pool.name for on in ("process", *CONTAINERS)]
+    ends = {event for event in silent["expect"] if not event.endswith("heartbeat")}
+    assert {f"prefect.flow-run.{state.capitalize()}" for state in TERMINAL} <= ends
+    for rule in unstarted:
+        assert ends <= set(rule["expect"])
+        assert not set(rule["after"]) & set(rule["expect"])
 
 
 @pytest.mark.parametrize("on", CONTAINERS)
 def test_job_variables_fit_the_pool(on, backend):
     """Each variable is one that the pool's template knows, of its type; a server takes the pool."""
     from prefect import get_client
-
-    from flows.deploying import register_pool
 
     file = read_deployment_file(on)
     template = json.loads((OVERRIDES / file.pool.base_job_template).read_text(encoding="utf-8"))
@@ -250,3 +272,14 @@ def _shipped():
 
     path = "server/api/collections_data/views/aggregate-worker-metadata.json"
     return json.loads((resources.files(prefect) / path).read_text(encoding="utf-8"))
+
+
+def test_compose_opens_no_port_to_others():
+    """Ports of compose.yaml are of this machine alone; its services are those of the Procfile."""
+    services = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))["services"]
+    ports = [port for each in services.values() for port in each.get("ports", [])]
+    assert ports
+    assert all(port.startswith("127.0.0.1:") for port in ports)
+    assert services.keys() == {"server", "worker", "reports"}
+    own = [line.split(":")[0] for line in (ROOT / "Procfile").read_text("utf-8").splitlines()]
+    assert own == list(services)

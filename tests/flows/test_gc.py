@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 
 import pytest
-
 from editcollapse.running_studies import running_study
+
 from flows.__main__ import USER_ERROR, main
 from tests.support.flow_runs import assert_equal_tables
 from tests.support.small_study import N_BATCHES

@@ -7,15 +7,15 @@ from uuid import UUID
 import pytest
 
 from editcollapse.runtime.environment import OVERALL, reporter
-from flows import progress_page
-from flows.progress_page import shown_progress
+from flows.observe import run_page
+from flows.observe.run_page import shown_progress
 from tests.support.flow_runs import artifact
 
 
 @pytest.fixture
 def often(monkeypatch):
     """Bring artifacts up to date at once instead of every five seconds."""
-    monkeypatch.setattr(progress_page, "EVERY_S", 0.02)
+    monkeypatch.setattr(run_page, "EVERY_S", 0.02)
 
 
 def wait_for(run_id, key, percent, words=""):

@@ -10,8 +10,8 @@ import pytest
 from editcollapse.errors import StudyError
 from editcollapse.study.results_folder import place_of
 from flows.__main__ import USER_ERROR, main
+from flows.observe.run_page import report_link
 from flows.report_flow import report
-from flows.run_page import REPORTS_URL, report_link
 from reports.page import has_report
 from storage.queries import ask
 from tests.support.flow_runs import artifact
@@ -207,7 +207,7 @@ def test_run_page_has_table_text_and_link(first_run, page, monkeypatch):
     assert NOTE in artifacts["findings"].data
     file = first_run.results / "reports/small.html"
     assert artifacts["report"].data.endswith(f"]({file.as_uri()})")
-    monkeypatch.setenv(REPORTS_URL, "http://127.0.0.1:8001/")
+    monkeypatch.setenv("EDITCOLLAPSE_REPORTS_URL", "http://127.0.0.1:8001/")
     link = report_link(str(first_run.results), "a b(c)")
     assert link == "http://127.0.0.1:8001/a%20b%28c%29.html"
 

@@ -15,10 +15,10 @@ _PROGRAM = """
 import json, sys, time
 import torch
 from editcollapse.devices import best_device
-from editcollapse.runtime import asked_device
+from editcollapse.runtime_settings import settings
 from editcollapse.turns import device_turn
 
-device = best_device(asked_device())
+device = best_device(settings().device)
 torch.ones(8, device=device)  # the start-up of the device is no turn
 print("ready", flush=True)
 sys.stdin.readline()

@@ -1,4 +1,4 @@
-"""Start ``python -m flows serve`` as a user does, and ask its server."""
+"""Start ``make server`` as a user does, and ask its server."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -20,10 +21,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.support.flow_runs import REPOSITORY, command, environment
 
 COLLAPSE_STUDY = "collapse-study"
+WORKER_STARTED = "started!"
+"""The last word of a worker's first line."""
 _WAIT_S = 180.0
 
 
@@ -116,13 +120,14 @@ def served(folder: Path, *, behind_shell: bool = False, password: str = "") -> I
 
     Args:
         folder: for results, home and what is printed.
-        behind_shell: start it with & from a shell that nobody types into: it then ignores SIGINT.
+        behind_shell: start it where SIGINT is ignored, as by a script's &.
         password: user:password of the server.
     """
     port = _free_ports()
     results, home, said = folder / "results", folder / "home", folder / "said"
     home.mkdir(parents=True)
-    line = command("serve", "--port", str(port), "--results", results)
+    line = ["make", "-s", "-o", "setup", "server", f"BIN={Path(sys.executable).parent}"]
+    line += [f"PORT={port}", f"RESULTS={results}"]
     more = {"PREFECT_SERVER_API_AUTH_STRING": password} if password else {}
     if behind_shell:
         script = 'trap "" INT; exec "$@"'
@@ -138,13 +143,13 @@ def served(folder: Path, *, behind_shell: bool = False, password: str = "") -> I
         )
     found = Served(port, results, home, process, said, password)
     try:
-        found.wait_for("worker:")
+        found.wait_for(WORKER_STARTED)
         yield found
     finally:
         stop(found)
 
 
-def register(found: Served, study: Path, *schedules: dict[str, Any]) -> None:
+def register_study(found: Served, study: Path, *schedules: dict[str, Any]) -> None:
     """Register the study's deployment alone, as ``python -m flows deploy`` does.
 
     Args:
@@ -154,29 +159,33 @@ def register(found: Served, study: Path, *schedules: dict[str, Any]) -> None:
     """
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
-    from flows.deploying import deploy_all
-    from flows.deployment_files import read_deployment_file
+    from flows.deploy import register
 
-    file = read_deployment_file()
+    file = register.read_deployment_file()
     content = copy.deepcopy(file.content)
     (own,) = [each for each in content["deployments"] if each["name"] == COLLAPSE_STUDY]
     own["schedules"] = list(schedules)
     content["deployments"] = [own]
     (step,) = content["build"][0].values()
     step["study"] = str(study)
-    pool = file.pool.model_copy(update={"start_within_s": 30})
-    wanted = file.model_copy(update={"content": content, "study": study, "pool": pool})
+    wanted = dataclasses.replace(file, content=content, study=study)
+    rules = yaml.safe_load(register.AUTOMATIONS.read_text(encoding="utf-8"))
+    for rule in rules["automations"]:
+        if "starts (gpu)" in rule["name"]:
+            rule["trigger"]["within"] = 30
+    sooner = found.home / "automations.yaml"
+    sooner.write_text(yaml.safe_dump({"automations": rules["automations"]}), encoding="utf-8")
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("PREFECT_API_URL", found.api)
         environment.setenv("PREFECT_HOME", str(found.home))
         with temporary_settings({PREFECT_API_URL: found.api}):
-            list(deploy_all(wanted, str(found.results)))
+            list(register.deploy_all(wanted, str(found.results), sooner))
 
 
 def stop(found: Served, number: signal.Signals = signal.SIGTERM) -> int:
-    """Send a signal and wait for the end; return the exit status."""
+    """Send a signal to the command and what it runs in the foreground, as a terminal does; wait."""
     if found.process.poll() is None:
-        os.kill(found.process.pid, number)
+        os.killpg(found.process.pid, number)
     try:
         return found.process.wait(90)
     except subprocess.TimeoutExpired:
@@ -184,15 +193,31 @@ def stop(found: Served, number: signal.Signals = signal.SIGTERM) -> int:
         raise
 
 
-def children(pid: int) -> dict[int, str]:
-    """Return process id and command line of the processes that a process has started."""
-    found = {}
+def descendants(pid: int) -> dict[int, str]:
+    """Return process id and command line of all that a process and its children have started."""
+    parents, lines = {}, {}
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             status = (entry / "stat").read_text().rpartition(")")[2].split()
-            if int(status[1]) == pid and status[0] != "Z":
-                found[int(entry.name)] = (entry / "cmdline").read_text().replace("\0", " ")
-    return found
+            if status[0] != "Z":
+                parents[int(entry.name)] = int(status[1])
+                lines[int(entry.name)] = (entry / "cmdline").read_text().replace("\0", " ")
+    found, new = set(), {pid}
+    while new:
+        new = {child for child, parent in parents.items() if parent in new}
+        found |= new
+    return {child: lines[child] for child in sorted(found)}
+
+
+def worker_of(found: Served) -> int:
+    """Wait for the worker, which is started again where it was killed; return its process id."""
+    deadline = time.monotonic() + _WAIT_S
+    while time.monotonic() < deadline:
+        for pid, line in descendants(found.process.pid).items():
+            if "/prefect worker start" in line:
+                return pid
+        time.sleep(0.5)
+    raise AssertionError(found.words())
 
 
 def listening(port: int) -> set[str]:

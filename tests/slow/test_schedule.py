@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from tests.slow.served import COLLAPSE_STUDY, register, served
+from tests.slow.served import COLLAPSE_STUDY, register_study, served
 from tests.support.flow_runs import records, tables, units_computed
 from tests.support.small_study import N_EDITS, write_study
 
@@ -29,7 +29,7 @@ def schedule(tmp_path_factory):
     folder = tmp_path_factory.mktemp("schedule")
     study = write_study(folder / "inputs")
     with served(folder / "served") as found:
-        register(found, study, _SCHEDULE)
+        register_study(found, study, _SCHEDULE)
         after = []
         for number in range(1, _N_RUNS + 1):
             run = found.finished(_NAME, number)[-1]
@@ -102,7 +102,7 @@ def test_coming_runs_have_the_edited_study(schedule):
     """
     found, after = schedule
     study = write_study(found.home / "edited", name="edited")
-    register(found, study, _SCHEDULE)
+    register_study(found, study, _SCHEDULE)
     registered_at = datetime.now(UTC).isoformat()
     deadline = time.monotonic() + 180
     while not (ended := [run for run in found.runs(_NAME) if run["name"] == "edited"]):

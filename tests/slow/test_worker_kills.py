@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from editcollapse.study.locks import MANIFESTS
-from tests.slow.served import COLLAPSE_STUDY, Served, children, register, served
+from tests.slow.served import COLLAPSE_STUDY, Served, register_study, served, worker_of
 from tests.support.flow_runs import assert_equal_tables, units_computed
 from tests.support.small_study import write_study
 
@@ -50,7 +50,7 @@ def serving(tmp_path_factory):
     changes = {"name": "killed", "value.steps": 60, "batch_size": 1}
     study = write_study(folder / "inputs", **changes)
     with served(folder / "served") as found:
-        register(found, study)
+        register_study(found, study)
         yield found
 
 
@@ -76,17 +76,6 @@ def _ended(found: Served, run_id: str) -> dict[str, Any]:
         time.sleep(0.5)
 
 
-def _worker(found: Served) -> int:
-    """Return the process of the worker that runs now, waiting for it where one was killed."""
-    deadline = time.monotonic() + _WAIT_S
-    while time.monotonic() < deadline:
-        for pid, line in children(found.process.pid).items():
-            if "worker start" in line:
-                return pid
-        time.sleep(0.5)
-    raise AssertionError(found.words())
-
-
 def _trial(found: Served, results: Any, moment_s: float | None) -> Trial:
     """Ask for a run, kill the worker at a moment, ask for the same again.
 
@@ -102,7 +91,7 @@ def _trial(found: Served, results: Any, moment_s: float | None) -> Trial:
         state = found.ask(f"flow_runs/{first}")["state_name"]
     moment_s = time.monotonic() - start
     state = found.ask(f"flow_runs/{first}")["state_name"]
-    os.kill(_worker(found), signal.SIGKILL)
+    os.kill(worker_of(found), signal.SIGKILL)
     done = len(list((results / MANIFESTS).glob("[!.]*"))) if results.is_dir() else 0
     second = _asked_for(found, str(results))
     end, again = _ended(found, first), _ended(found, second)

@@ -15,7 +15,8 @@ from editcollapse.fingerprints import canonical, digest, unit_key
 from editcollapse.forward.rewrites import build_rewrites
 from editcollapse.rows.frames import frame_of, rows_of, schema_of
 from editcollapse.rows.study import ROW_TYPES, TemplateRow
-from editcollapse.runtime.environment import ProvenanceClock, asked_device
+from editcollapse.runtime.environment import ProvenanceClock
+from editcollapse.runtime.settings import settings
 
 
 def test_digest_is_of_content():
@@ -99,9 +100,9 @@ def test_rows_and_frames():
 def test_environment(monkeypatch):
     """The device comes from the environment; without it, the best one is taken."""
     monkeypatch.delenv("EDITCOLLAPSE_DEVICE", raising=False)
-    assert asked_device() == "auto"
+    assert settings().device == "auto"
     monkeypatch.setenv("EDITCOLLAPSE_DEVICE", "cpu")
-    assert asked_device() == "cpu"
+    assert settings().device == "cpu"
 
 
 def test_provenance_says_how_and_when():

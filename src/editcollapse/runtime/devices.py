@@ -5,8 +5,9 @@ import gc
 import torch
 
 from editcollapse.errors import DeviceMemoryError, StudyError
-from editcollapse.runtime.environment import asked_tokens, free_host_bytes
+from editcollapse.runtime.environment import free_host_bytes
 from editcollapse.runtime.memory import ModelSize, Work, default_tokens
+from editcollapse.runtime.settings import settings
 
 _FULL = (
     "out of memory",
@@ -104,7 +105,7 @@ def tokens_per_forward(device: torch.device, size: ModelSize, work: Work) -> int
     Raises:
         StudyError: the variable holds no positive whole number.
     """
-    asked = asked_tokens()
+    asked = settings().tokens_per_forward
     return asked or default_tokens(size, work, device.type, free_bytes(device))
 
 

@@ -1,17 +1,11 @@
-"""Facts of this process and machine: settings from the environment, and provenance of a unit.
-
-Nothing here enters a key or an id.
-"""
+"""Progress inside a unit of work, for whoever listens in the same process; silent elsewhere."""
 
 import contextlib
 import faulthandler
-import logging
-import math
 import os
 import platform
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,69 +15,62 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from editcollapse import NUMERICS, __version__
-from editcollapse.errors import StudyError, UnitTimeoutError
 from editcollapse.rows.study import ProvenanceRow
+from editcollapse.runtime.settings import settings
 
-logger = logging.getLogger(__name__)
+Listener = Callable[[str, int, int], None]
+"""Called with what is going on, how much is done, and all there is to do."""
+
+OVERALL = "study"
+"""The name under which a flow reports how far it is as a whole."""
+
+_listeners: list[Listener] = []
+
+
+@contextmanager
+def listening(listener: Listener) -> Iterator[None]:
+    """Send the progress of units to a listener for as long as the block runs."""
+    _listeners.append(listener)
+    try:
+        yield
+    finally:
+        _listeners.remove(listener)
+
+
+def reporter(what: str) -> Callable[[int, int], None]:
+    """Return a callback that tells the listeners how far ``what`` is."""
+
+    def report(done: int, total: int) -> None:
+        for listener in _listeners:
+            listener(what, done, total)
+
+    return report
 
 
 _MEMINFO = Path("/proc/meminfo")
 _CGROUP = Path("/sys/fs/cgroup")
 
 
-def asked_device() -> str:
-    """Return the device that EDITCOLLAPSE_DEVICE names; ``auto`` where it names none."""
-    return os.environ.get("EDITCOLLAPSE_DEVICE", "auto")
+@contextlib.contextmanager
+def time_limit() -> Iterator[None]:
+    """End this process if the block takes longer than EDITCOLLAPSE_UNIT_TIMEOUT_S allows.
 
-
-def asked_tokens() -> int | None:
-    """Return the padded tokens that EDITCOLLAPSE_TOKENS_PER_FORWARD allows; None where unset.
-
-    Numbers do not depend on it beyond rounding.
-
-    Raises:
-        StudyError: the variable holds no positive whole number.
-    """
-    text = os.environ.get("EDITCOLLAPSE_TOKENS_PER_FORWARD")
-    if text is None:
-        return None
-    if not text.isdecimal() or int(text) == 0:
-        raise StudyError(
-            f"EDITCOLLAPSE_TOKENS_PER_FORWARD is {text!r}; it must be a positive whole number."
-        )
-    return int(text)
-
-
-def asked_tf32() -> bool:
-    """Return whether EDITCOLLAPSE_TF32 asks for TF32 products; it does not where it is unset.
-
-    Raises:
-        StudyError: the variable holds neither 0 nor 1.
-    """
-    text = os.environ.get("EDITCOLLAPSE_TF32", "0")
-    if text not in {"0", "1"}:
-        raise StudyError(f"EDITCOLLAPSE_TF32 is {text!r}; it must be 0 or 1.")
-    return text == "1"
-
-
-def asked_timeout() -> float | None:
-    """Return the seconds that one unit may take, from EDITCOLLAPSE_UNIT_TIMEOUT_S; None if unset.
+    It prints where every thread stands and leaves with status 1, also where no Python runs, as with
+    a GPU that answers no more: Prefect's task timeouts cannot stop what runs in a worker's thread.
+    A process has one such limit at a time.
 
     Raises:
         StudyError: the variable holds no positive number.
     """
-    text = os.environ.get("EDITCOLLAPSE_UNIT_TIMEOUT_S")
-    if text is None:
-        return None
+    limit_s = settings().unit_timeout_s
+    if limit_s is None:
+        yield
+        return
+    faulthandler.dump_traceback_later(limit_s, exit=True, file=sys.__stderr__ or sys.stderr)
     try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not 0 < seconds < math.inf:
-        raise StudyError(
-            f"EDITCOLLAPSE_UNIT_TIMEOUT_S is {text!r}; it must be a positive number of seconds."
-        )
-    return seconds
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 def free_host_bytes() -> int | None:
@@ -197,97 +184,3 @@ def git_commit() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return found.stdout.strip() or None
-
-
-GRACE_S = 60.0
-"""Seconds that a unit has, after its limit, to notice it."""
-HUNG = 75
-"""Exit status of a process that was ended: EX_TEMPFAIL."""
-
-_current = threading.local()
-
-
-@contextlib.contextmanager
-def time_limit(what: str, grace_s: float = GRACE_S) -> Iterator[None]:
-    """Limit the time of the block, which runs on this thread.
-
-    Args:
-        what: the unit, for messages.
-        grace_s: seconds after the limit at which the process is ended.
-
-    Raises:
-        UnitTimeoutError: from ``check_time``, called in the block.
-        StudyError: EDITCOLLAPSE_UNIT_TIMEOUT_S is no positive number.
-    """
-    limit_s = asked_timeout()
-    if limit_s is None:
-        yield
-        return
-    watchdog = threading.Timer(limit_s + grace_s, _end_process, args=(what, limit_s))
-    watchdog.daemon = True
-    watchdog.start()
-    _current.limit = (what, limit_s, time.monotonic() + limit_s)
-    try:
-        yield
-    finally:
-        watchdog.cancel()
-        _current.limit = None
-
-
-def check_time() -> None:
-    """Raise UnitTimeoutError if the unit of this thread has had its time."""
-    limit = getattr(_current, "limit", None)
-    if limit is None:
-        return
-    what, limit_s, end = limit
-    if time.monotonic() > end:
-        raise UnitTimeoutError(
-            f"{what} took longer than {limit_s:g} s (EDITCOLLAPSE_UNIT_TIMEOUT_S). Raise the "
-            "limit, or make `batch_size` smaller; finished work is kept."
-        )
-
-
-def _end_process(what: str, limit_s: float) -> None:
-    """End this process, after saying where it hangs."""
-    logger.critical(
-        "%s hangs: its limit of %g s has passed and it does not answer. Ending the process; run "
-        "the study again, it goes on from there.",
-        what,
-        limit_s,
-    )
-    if sys.__stderr__ is not None:
-        faulthandler.dump_traceback(sys.__stderr__)
-    os._exit(HUNG)
-
-
-Listener = Callable[[str, int, int], None]
-"""Called with what is going on, how much is done, and all there is to do."""
-
-OVERALL = "study"
-"""The name under which a flow reports how far it is as a whole."""
-
-_listeners: list[Listener] = []
-
-
-@contextmanager
-def listening(listener: Listener) -> Iterator[None]:
-    """Send the progress of units to a listener for as long as the block runs."""
-    _listeners.append(listener)
-    try:
-        yield
-    finally:
-        _listeners.remove(listener)
-
-
-def reporter(what: str) -> Callable[[int, int], None]:
-    """Return a callback that tells the listeners how far ``what`` is.
-
-    It raises UnitTimeoutError where the unit at work has had its time.
-    """
-
-    def report(done: int, total: int) -> None:
-        check_time()
-        for listener in _listeners:
-            listener(what, done, total)
-
-    return report

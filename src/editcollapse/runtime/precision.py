@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from editcollapse.runtime.environment import asked_tf32
+from editcollapse.runtime.settings import settings
 
 _lock = threading.Lock()
 _saved: list[Any] = []
@@ -31,7 +31,7 @@ def float32_products() -> Iterator[None]:
         StudyError: EDITCOLLAPSE_TF32 holds neither 0 nor 1.
     """
     global _depth  # noqa: PLW0603  the switches are global too
-    wanted = asked_tf32()
+    wanted = settings().tf32
     with _lock:
         if _depth == 0:
             _saved.extend(_read())

@@ -7,14 +7,14 @@ needs no turns, unless EDITCOLLAPSE_TURNS=always says so.
 
 import contextlib
 import logging
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import filelock
 
-from editcollapse.errors import ResultsError, StudyError
+from editcollapse.errors import ResultsError
 from editcollapse.runtime.environment import time_limit
+from editcollapse.runtime.settings import settings
 from editcollapse.study.artifacts import ArtifactStore, put_text, unwritable
 from editcollapse.study.jobs import Manifest, Order
 
@@ -60,7 +60,7 @@ def device_turn(device: str | None = None) -> Iterator[None]:
 
 def _folder() -> Path:
     """Return the folder of the locks: one for all processes of this user, or the one asked for."""
-    asked = os.environ.get("EDITCOLLAPSE_TURNS_FOLDER")
+    asked = settings().turns_folder
     if asked:
         return Path(asked) / "devices"
     import platformdirs
@@ -70,14 +70,11 @@ def _folder() -> Path:
 
 def _shared_device() -> str | None:
     """Return the name of the device asked for; None where its users need no turns."""
-    asked = os.environ.get("EDITCOLLAPSE_TURNS", "auto")
-    if asked not in {"auto", "always"}:
-        raise StudyError(f"EDITCOLLAPSE_TURNS is {asked!r}; it must be auto or always.")
     from editcollapse.runtime.devices import best_device, physical_name
-    from editcollapse.runtime.environment import asked_device
 
-    device = best_device(asked_device())
-    return physical_name(device) if device.type != "cpu" or asked == "always" else None
+    asked = settings()
+    device = best_device(asked.device)
+    return physical_name(device) if device.type != "cpu" or asked.turns == "always" else None
 
 
 MANIFESTS = "artifacts/manifests"
@@ -107,7 +104,7 @@ def computed_once(order: Order, compute: Callable[[], Manifest]) -> Manifest:
             raise unwritable(store.place.name, error) from error
         manifest = _whole(store, order)
         if manifest is None:
-            with device_turn(), time_limit(order.key):
+            with device_turn(), time_limit():
                 manifest = compute()
             put_text(store.place, _path(order), manifest.model_dump_json())
     return manifest

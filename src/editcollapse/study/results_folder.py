@@ -17,6 +17,7 @@ import platformdirs
 
 from editcollapse.errors import ArtifactError, ResultsError
 from editcollapse.fingerprints import digest
+from editcollapse.runtime.settings import settings
 
 logger = logging.getLogger(__name__)
 
@@ -296,7 +297,7 @@ class RemotePlace:
     def __init__(self, url: str) -> None:
         self.name = url
         self._fs, self._root = _file_system(url)
-        cache = os.environ.get("EDITCOLLAPSE_CACHE") or platformdirs.user_cache_dir("editcollapse")
+        cache = settings().cache or platformdirs.user_cache_dir("editcollapse")
         self.here = Path(cache) / "mirrors" / digest("mirror", url)
 
     def fetch(self, path: str, *, again: bool = False) -> Path:

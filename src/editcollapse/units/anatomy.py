@@ -24,8 +24,9 @@ from editcollapse.forward.hooked_layer import EditSite
 from editcollapse.forward.rewrites import build_rewrites
 from editcollapse.rows.other import AnatomyFindingRow, AnatomyRow, KeyPointRow
 from editcollapse.runtime.devices import tokens_per_forward
-from editcollapse.runtime.environment import ProvenanceClock, asked_device
+from editcollapse.runtime.environment import ProvenanceClock
 from editcollapse.runtime.precision import float32_products
+from editcollapse.runtime.settings import settings
 from editcollapse.study.anatomy_jobs import (
     N_TEXTS,
     N_TOKENS,
@@ -68,7 +69,7 @@ def profile_encoder(order: EncoderProfilesOrder) -> Manifest:
         DatasetError: fewer than two texts have two tokens.
     """
     clock = ProvenanceClock(order.key, "encoder-profiles")
-    encoder = load_encoder(order.source, order.encoder_id, asked_device())
+    encoder = load_encoder(order.source, order.encoder_id, settings().device)
     texts = ArtifactStore(order.results).json(order.texts)[:N_TEXTS]
     rows = [encoder.encode(text, N_TOKENS) for text in texts]
     return _profiled(order, clock, encoder.stack, rows, order.encoder_id, encoder.source)

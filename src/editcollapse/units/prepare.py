@@ -11,7 +11,8 @@ from editcollapse.rome.templates import TemplateSet, generate_templates
 from editcollapse.rome.updates import no_update
 from editcollapse.rows.study import BasePerplexityRow, ModelRow, TemplateRow
 from editcollapse.runtime.devices import tokens_per_forward
-from editcollapse.runtime.environment import ProvenanceClock, asked_device
+from editcollapse.runtime.environment import ProvenanceClock
+from editcollapse.runtime.settings import settings
 from editcollapse.study.artifacts import ArtifactStore
 from editcollapse.study.jobs import (
     Manifest,
@@ -34,7 +35,7 @@ def load(order: ModelOrder) -> LoadedModel:
     Raises:
         ModelError: it cannot be loaded, or is no longer the one that the study was planned with.
     """
-    return resident_model(order.spec, order.model_id, asked_device())
+    return resident_model(order.spec, order.model_id, settings().device)
 
 
 def prepare_templates(order: TemplatesOrder) -> Manifest:

@@ -10,9 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from editcollapse.errors import ModelError
-from flows import surroundings
-from flows.terminal import _is_news
+from flows.observe import environment
 
 _LINUX = pytest.mark.skipif(sys.platform != "linux", reason="processes are looked up in /proc")
 _SLEEP = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(60)"]
@@ -64,16 +62,16 @@ def test_server_of_a_killed_run_is_stopped(stand_in, tmp_path):
         gone.wait()
     for owner in (f"{gone.pid}-0", f"{gone.pid}-12345", f"{os.getpid()}-12345"):
         orphan = stand_in(owner if owner.endswith("5") else f"{gone.pid}-1")
-        assert surroundings.stop_orphans(tmp_path) == 1
+        assert environment.stop_orphans(tmp_path) == 1
         assert orphan.wait(timeout=10) == -signal.SIGTERM
 
 
 @_LINUX
 def test_server_of_a_living_run_is_left(stand_in, tmp_path):
     """Servers of a run that goes on, or of another results folder, are left alone."""
-    living = stand_in(surroundings._identity(os.getpid()))
+    living = stand_in(environment._identity(os.getpid()))
     other = stand_in("1-1", tmp_path / "other")
-    assert surroundings.stop_orphans(tmp_path) == 0
+    assert environment.stop_orphans(tmp_path) == 0
     time.sleep(0.1)
     assert living.poll() is None
     assert other.poll() is None
@@ -82,7 +80,7 @@ def test_server_of_a_living_run_is_left(stand_in, tmp_path):
 def test_home_lies_in_the_results_folder(plain, tmp_path, monkeypatch):
     """Without a server, Prefect's home is below the results folder."""
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    assert "temporary" in surroundings.prepare(tmp_path / "results")
+    assert "temporary" in environment.prepare(tmp_path / "results")
     assert os.environ["PREFECT_HOME"] == str(tmp_path / "results/prefect")
 
 
@@ -92,43 +90,41 @@ def test_configured_server_is_left_as_it_is(plain, tmp_path, monkeypatch):
     (tmp_path / "profiles.toml").write_text(
         'active = "lab"\n[profiles.lab]\nPREFECT_API_URL = "http://lab/api"\n'
     )
-    assert surroundings.prepare(tmp_path / "results") == "Prefect server at http://lab/api"
+    assert environment.prepare(tmp_path / "results") == "Prefect server at http://lab/api"
     monkeypatch.setenv("PREFECT_API_URL", "http://here/api")
-    assert surroundings.prepare(tmp_path / "results") == "Prefect server at http://here/api"
+    assert environment.prepare(tmp_path / "results") == "Prefect server at http://here/api"
     assert not (tmp_path / "results").exists()
 
 
 def test_what_the_user_has_set_stays(plain, tmp_path, monkeypatch):
     """A variable that is set is not overridden."""
     monkeypatch.setenv("PREFECT_LOGGING_ROOT_LEVEL", "DEBUG")
-    surroundings.prepare(tmp_path)
+    environment.prepare(tmp_path)
     assert os.environ["PREFECT_LOGGING_ROOT_LEVEL"] == "DEBUG"
 
 
 def test_logging_level_is_a_name():
     """Prefect drops its whole logging configuration where a level is no name."""
-    level = surroundings._DEFAULTS["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"]
+    level = environment._TERMINAL["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"]
     assert level in logging.getLevelNamesMapping()
 
 
-@pytest.mark.parametrize(
-    ("logger", "message", "error", "news"),
-    [
-        ("prefect.task_runs", "Task run failed", ModelError("no layer"), False),
-        ("prefect.task_runs", "Finished in state Failed('...')", None, False),
-        (
-            "prefect.flow_runs",
-            "Crash detected! Execution was aborted by an interrupt signal.",
-            None,
-            False,
-        ),
-        ("prefect.task_runs", "Task run failed", KeyError("ours"), True),
-        ("prefect.task_runs", "Retrying", None, True),
-        ("flows.run.study_run", "computing again", None, True),
-    ],
-)
-def test_terminal_leaves_out_what_the_last_line_says(logger, message, error, news):
-    """Only Prefect's account of a user's mistake is left out; a fault of ours is not."""
-    info = None if error is None else (type(error), error, None)
-    record = logging.LogRecord(logger, logging.ERROR, "", 0, message, (), info)
-    assert _is_news(record) is news
+def test_settings_of_pyproject_hold_wherever_a_command_is_started(plain, tmp_path):
+    """A process that starts elsewhere has the settings that Prefect reads in this folder."""
+    ask = (
+        "from prefect.settings import get_current_settings as now; s = now().server.services; "
+        "print(s.task_run_recorder.batch_size, s.event_persister.batch_size, "
+        "now().flows.heartbeat_frequency, now().results.persist_by_default)"
+    )
+    told = []
+    for folder, own in ((environment.ROOT, {}), (tmp_path, dict(environment.project_settings()))):
+        done = subprocess.run(
+            [sys.executable, "-c", ask],
+            cwd=folder,
+            env=os.environ | {"HOME": str(tmp_path)} | own,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        told.append(done.stdout)
+    assert told == ["200 500 30 True\n"] * 2

@@ -1,4 +1,4 @@
-"""What a run from the command line needs around it, arranged before Prefect is imported.
+"""Prefect's settings for a run from the command line, arranged before Prefect is imported.
 
 Without a configured server, Prefect starts a temporary one; its home then lies in the results
 folder, so that everything a study writes lies there. A configured server is left as it is.
@@ -8,37 +8,31 @@ import contextlib
 import os
 import signal
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from editcollapse.errors import ResultsError
+from editcollapse.runtime.settings import variable_name
 
-_DEFAULTS = {
+ROOT = Path(__file__).resolve().parents[2]
+"""The checkout."""
+_TERMINAL = {
     "DO_NOT_TRACK": "1",
-    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    # One SQLite transaction per task event (the default, 1) stalls studies and loses history.
-    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "200",
-    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1.0",
-    # Events are written when they reach this number, which is when a task begins: the server then
-    # refuses the request for its concurrency slots, and the client waits two seconds.
-    "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_BATCH_SIZE": "500",
-    # Seconds; where they stop, a server that knows the rule of flows/zombies.py ends the run.
-    "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
-    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",
-    "PREFECT_LOGGING_EXTRA_LOGGERS": "editcollapse,flows",
-    # The terminal shows a progress bar and warnings; the run page has the whole log. A level has
-    # to be a name: with a number Prefect configures no logging at all and does not say so.
+    # Not settings but words of Prefect's logging.yml, which no file of settings can hold. The
+    # terminal shows a progress bar and warnings; the run page has the whole log. A level has to be
+    # a name: with a number Prefect configures no logging at all and does not say so.
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "WARNING",
     "PREFECT_LOGGING_ROOT_LEVEL": "INFO",
     # A line "Finished in state Cached" for every task would hide what the tasks themselves say.
     "PREFECT_LOGGING_LOGGERS_PREFECT_TASK_RUNS_LEVEL": "WARNING",
-    "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
     "TOKENIZERS_PARALLELISM": "false",
     "TRANSFORMERS_VERBOSITY": "error",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "TQDM_DISABLE": "1",
 }
 _HOME = "prefect"
-_OWNER = "EDITCOLLAPSE_RUN"
+_OWNER = variable_name("run")
 """Variable that tells which run a temporary server belongs to."""
 _STARTED = 19
 """Place of a process's start time in /proc/PID/stat, counted behind its name."""
@@ -74,9 +68,26 @@ def prepare(results: Path) -> str:
 
 def prepare_for_server() -> str | None:
     """Set what has defaults; return the API URL of the server that the user has configured."""
-    for name, value in _DEFAULTS.items():
+    for name, value in [*project_settings(), *_TERMINAL.items()]:
         os.environ.setdefault(name, value)
     return os.environ.get("PREFECT_API_URL") or _profile_url()
+
+
+def project_settings() -> Iterator[tuple[str, str]]:
+    """Yield the Prefect settings of pyproject.toml as variables of the environment.
+
+    Prefect reads that file in the working directory alone, and a command may be started elsewhere.
+    """
+    content = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    yield from _variables("PREFECT", content["tool"]["prefect"])
+
+
+def _variables(name: str, value: Any) -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _variables(f"{name}_{key.upper()}", inner)
+    else:
+        yield name, str(value)
 
 
 def _profile_url() -> str | None:
