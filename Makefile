@@ -40,10 +40,7 @@ check: setup ## lint, types, generated docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m storage.schema_docs --check
-	$(BIN)/python -m storage.cookbook --check
-	$(BIN)/python -m editcollapse.study_docs --check
-	$(BIN)/python -m reports.pictures --check
+	$(BIN)/python -m scripts.docs --check
 
 bench: setup ## measure against the published procedure, prints tables
 	$(BIN)/python -m benchmarks $(BENCH)

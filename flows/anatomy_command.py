@@ -17,7 +17,7 @@ from flows import surroundings
 from flows.option_parts import add_command, add_results, add_rule
 from flows.terminal import STOPPED, console, plain, print_json, shown
 from flows.watched import run_watched
-from storage.anatomies import AnatomyFinding, anatomy_findings
+from storage.readers import AnatomyFinding, anatomy_findings
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -6,8 +6,7 @@ from typing import Any
 
 from reports.sections import Section, Table
 from reports.text import count, number, percent
-from storage.figures import StudyFigures
-from storage.findings import StudyFindings
+from storage.ask import StudyFigures, StudyFindings
 
 _FIGURES = ("pairs", "before", "after", "change", "95 % interval")
 _SHARES = {"collapsed", "efficacy", "locality"}

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from reports.text import POSITIONS, RULE, count, interval, listed, number, percent
-from storage.findings import StudyFindings
+from storage.ask import StudyFindings
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -144,7 +144,7 @@ def test_reports_are_words_about_results():
             return name == "editcollapse" or name.split(".")[1] in TORCH_FREE
         return top(name) not in HEAVY | {"prefect", "duckdb", "tasks", "flows"}
 
-    assert not broken("reports", allowed, "reports use storage.findings only")
+    assert not broken("reports", allowed, "reports use storage.ask only")
 
 
 def test_tasks_travel_to_workers():

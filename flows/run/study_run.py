@@ -31,8 +31,7 @@ from flows.run.guard_steps import guarded_orders
 from flows.run.row_buffer import RowsToRecord
 from flows.run.submit import Result, Runner, is_unit, started, tag_study, task_runner_of
 from flows.run_page import name_the_study, show_findings
-from storage.database import StoreBusyError
-from storage.writer import snapshot_is_current
+from storage.publish import snapshot_is_current
 from tasks.editing import apply_edits
 from tasks.evaluation import continue_edits, evaluate_edits
 from tasks.preparing import context_templates, unedited_model
@@ -152,7 +151,6 @@ class StudyRun:
         for measured in measuring:
             self._enter(model, measured, worst)
         continue_worst(self, self.rows, self.plan, model, worst)
-        self.rows.enter()
 
     def orders(
         self, model: ModelPlan, templates: Manifest, moment: Manifest
@@ -192,15 +190,13 @@ class StudyRun:
 
     @contextlib.contextmanager
     def recording(self) -> Iterator[None]:
-        """Enter what is computed also where the study ends with an error."""
+        """Publish what is computed also where the study ends with an error."""
         with running_study(self.store.here):
             try:
                 yield
-            except StoreBusyError:
-                raise  # it has been waited for
             except BaseException:
                 with contextlib.suppress(EditCollapseError):  # the first error is the one to tell
-                    self.rows.enter()
+                    self.rows.publish()
                 raise
 
     def compute(self, task: Task[[Any], Manifest], order: Order) -> Manifest:
@@ -421,15 +417,11 @@ def do_and_publish(
     plan = run.plan
     tag_study(plan)
 
-    def work_and_enter(model: ModelPlan) -> None:
-        work(model)
-        run.rows.enter()
-
     try:
         with shown_progress(kind, plan.study.name), run.recording():
-            for_each_model(run, work_and_enter, kind, where)
+            for_each_model(run, work, kind, where)
     except RunCancelled:
         return cancelled_state()
-    if not snapshot_is_current(place_of(plan.results).here):
-        started(record_rows, RecordOrder(results=plan.results, rows=(), publish=True))()
+    if not snapshot_is_current(place_of(plan.results)):
+        started(record_rows, RecordOrder(results=plan.results, rows=()))()
     return None

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from storage.queries import ask
+from storage.ask import ask
 from tests.support.flow_runs import REPOSITORY, Run
 
 DOCUMENTS = (
@@ -72,10 +72,10 @@ def test_command_works(
         )
         assert words[1] in targets
         return
-    if words[:3] == ["python", "-m", "storage.demo_rows"]:
-        return  # tests/storage/test_cookbook.py runs it
-    if words[:3] == ["python", "-m", "reports.pictures"]:
-        return  # tests/reports/test_pictures.py runs it
+    if words[:3] == ["python", "-m", "scripts.demo_rows"]:
+        return  # tests/storage/test_docs.py runs it
+    if words[:3] == ["python", "-m", "scripts.docs"]:
+        return  # tests/storage/test_docs.py runs it
     if words[:3] != ["python", "-m", "flows"]:
         assert words[0] in {"prefect", "bash", "source"}, f"nobody tests {command!r}"
         return
