@@ -50,10 +50,7 @@ check: setup ## lint, types, who imports whom, generated docs
 	$(BIN)/codespell
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
-	$(BIN)/python -m storage.schema_docs --check
-	$(BIN)/python -m storage.cookbook --check
-	$(BIN)/python -m editcollapse.study_docs --check
-	$(BIN)/python -m reports.pictures --check
+	$(BIN)/python -m scripts.docs --check
 
 bench: setup ## measure against the published procedure, prints tables
 	$(BIN)/python -m benchmarks $(BENCH)

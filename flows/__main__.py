@@ -64,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
     study_id = run_watched(server, _collapse_study, study, place.name)
     if study_id is None:
         return STOPPED
-    from storage.queries import incidence
+    from storage.ask import incidence
 
     screen.print(incidence_table(incidence(place.here, study_id)))
     _print_epilogue(study, place.name)
@@ -117,8 +117,8 @@ def plan(options: argparse.Namespace) -> int:
 
 def sql(options: argparse.Namespace) -> int:
     """Answer a query of the published results."""
-    from storage.queries import ask
-    from storage.sharing import folder_to_read
+    from storage.ask import ask
+    from storage.publish import folder_to_read
 
     frame = ask(folder_to_read(place_of(options.results)), options.query)
     if options.csv:
@@ -130,8 +130,8 @@ def sql(options: argparse.Namespace) -> int:
 
 def tables(options: argparse.Namespace) -> int:
     """List what can be asked."""
-    from storage.queries import describe_tables
-    from storage.sharing import folder_to_read
+    from storage.ask import describe_tables
+    from storage.publish import folder_to_read
 
     frame = describe_tables(folder_to_read(place_of(options.results)))
     if options.table is not None:
@@ -170,8 +170,8 @@ def check_model(options: argparse.Namespace) -> int:
 def report(options: argparse.Namespace) -> int:
     """Write a study's HTML report."""
     from reports.page import write_report
-    from storage.findings import find_study
-    from storage.sharing import folder_to_read
+    from storage.ask import find_study
+    from storage.publish import folder_to_read
 
     place = place_of(options.results)
     path = write_report(place, find_study(folder_to_read(place), options.study))
@@ -181,18 +181,17 @@ def report(options: argparse.Namespace) -> int:
 
 def rebuild(options: argparse.Namespace) -> int:
     """Make the database again from the row files."""
-    from storage.database import STORE
-    from storage.rows import ROWS_FOLDER
-    from storage.sharing import rebuild_from
+    from storage.ingest import ROWS_FOLDER
+    from storage.publish import rebuild as build
 
     place = place_of(options.results)
     rows = place.here / ROWS_FOLDER
-    if not place.list(ROWS_FOLDER.as_posix()) and not (place.here / STORE).is_file():
+    if not place.list(ROWS_FOLDER.as_posix()):
         raise ResultsError(
             f"nothing to rebuild from: there is no {rows}. Name the folder that a study wrote to "
             "with --results."
         )
-    report = rebuild_from(place)
+    report = build(place)
     screen = console()
     for skipped in report.skipped:
         screen.print(f"skipped {skipped.path}: {skipped.reason}", markup=False, soft_wrap=True)

@@ -19,7 +19,7 @@ from editcollapse.study.plan import ModelPlan, StudyPlan
 from flows.run.guard_steps import plan_guarded
 from flows.run.study_run import StudyRun, edit_and_report
 from flows.run.submit import one_at_a_time
-from storage.anatomies import rome_outcomes
+from storage.readers import rome_outcomes
 from tasks.anatomy import compare_keys, encoder_profiles, position_profiles
 
 _ROME = "rome"
@@ -53,19 +53,18 @@ class AnatomyRun(StudyRun):
     def edit(self, model: ModelPlan) -> None:
         """Edit and measure one model as its study does; then compare its keys, and profile it."""
         super().edit(model)
+        self.rows.publish()  # the comparison reads what became of the edits
         compared = self.compute(compare_keys, self._anatomy_order(model))
         profile = self.compute(
             position_profiles,
             ProfilesOrder(results=self.plan.results, model=model.order, texts=self.plan.texts_ref),
         )
         self.rows.add([*compared.rows, *profile.rows])
-        self.rows.enter()
 
     def report(self) -> None:
         """Profile the encoders, which belong to no model of the study; then report."""
         for done in self.compute_all(encoder_profiles, self._encoders):
             self.rows.add(done.rows)
-        self.rows.enter()
         super().report()
 
     def _anatomy_order(self, model: ModelPlan) -> AnatomyOrder:

@@ -17,7 +17,7 @@ from flows.observe import environment
 from flows.observe.command_run import run_watched
 from flows.option_parts import add_command, add_results, add_rule
 from flows.terminal import STOPPED, console, plain, print_json, shown
-from storage.anatomies import AnatomyFinding, anatomy_findings
+from storage.readers import AnatomyFinding, anatomy_findings
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from flows.terminal import STOPPED, console, print_json, shown
 from reports.text import number
 
 if TYPE_CHECKING:
-    from storage.single_edits import ToldEdit
+    from storage.readers import ToldEdit
 
 
 def edit(options: argparse.Namespace) -> int:
@@ -32,7 +32,7 @@ def edit(options: argparse.Namespace) -> int:
         study_id = run_watched(server, _collapse_edit, asked.study, asked.known, place.name)
     if study_id is None:
         return STOPPED
-    from storage.single_edits import rejection_of, told_edit
+    from storage.readers import rejection_of, told_edit
 
     told = told_edit(place.here, study_id)
     if told is None:

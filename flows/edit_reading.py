@@ -19,7 +19,7 @@ from editcollapse.study.results_folder import place_of
 from editcollapse.study.sweep import SWEPT
 from flows.forecast_options import FROM_RESULTS, IDENTITY
 from flows.run.guard_steps import present_thresholds, published_folder
-from storage.forecasts import known_setups
+from storage.readers import known_setups
 
 
 def edit_report(options: argparse.Namespace) -> ForecastReport:

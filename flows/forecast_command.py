@@ -3,7 +3,6 @@
 import argparse
 import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from editcollapse.config.study_file import read_study
@@ -92,10 +91,10 @@ def _of_edit(options: argparse.Namespace) -> int:
 
 def calibrate(options: argparse.Namespace) -> int:
     """Take thresholds from what was measured, store them, and say what they do."""
-    from storage.calibration import Wanted
-    from storage.calibration import calibrate as measure
-    from storage.queries import ask
-    from storage.sharing import folder_to_read
+    from storage.ask import ask
+    from storage.publish import folder_to_read
+    from storage.readers import Wanted
+    from storage.readers import calibrate as measure
 
     place = place_of(options.results)
     wanted = Wanted(options.recall, options.precision, options.threshold, options.ratio)
@@ -106,17 +105,13 @@ def calibrate(options: argparse.Namespace) -> int:
 
 
 def _record(place: Place, rows: Sequence[ForecastCalibrationRow]) -> None:
-    """Enter calibrations and publish them."""
-    from storage.rows import RowsFile
-    from storage.sharing import publish, take_in
+    """Write calibrations to a row file and publish it."""
+    from storage.publish import publish, snapshot_is_current
 
-    ref = ArtifactStore(place.name).put_rows("forecast_calibrations", rows)
-    taken = take_in(place, [RowsFile("forecast_calibrations", Path(ref.path), ref.digest)])
-    if taken.n_rows != len(rows):
-        raise ResultsError(
-            f"the calibration was not entered into {place.name}. Run the command again."
-        )
+    ArtifactStore(place.name).put_rows("forecast_calibrations", rows)
     publish(place)
+    if not snapshot_is_current(place):
+        raise ResultsError(f"the calibration was not published in {place.name}. Run this again.")
 
 
 FORECASTS: dict[str, Callable[[argparse.Namespace], int]] = {

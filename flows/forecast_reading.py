@@ -12,9 +12,8 @@ from editcollapse.forecast.verdicts import (
 from editcollapse.study.locks import left_behind
 from editcollapse.study.plan import ModelPlan, StudyPlan
 from editcollapse.study.results_folder import place_of
-from storage.calibration import thresholds
-from storage.forecasts import forecast_rows, position_rows
-from storage.sharing import folder_to_read
+from storage.publish import folder_to_read
+from storage.readers import forecast_rows, position_rows, thresholds
 
 
 def study_report(plan: StudyPlan) -> ForecastReport:

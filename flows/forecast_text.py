@@ -15,7 +15,7 @@ from editcollapse.forecast.verdicts import (
 )
 from flows.terminal import console, plain, print_frame
 from reports.text import POSITIONS
-from storage.calibration import Calibration
+from storage.readers import Calibration
 
 _SHOWN = 20
 """Requests that are listed; the database has all."""

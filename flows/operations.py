@@ -66,7 +66,7 @@ def reevaluate(options: argparse.Namespace) -> int:
     study_id = run_watched(server, lambda: measure_again, study, evaluation, place.name)
     if study_id is None:
         return STOPPED
-    from storage.queries import incidence
+    from storage.ask import incidence
 
     screen.print(incidence_table(incidence(place.here, study_id)))
     screen.print(f"recorded as study_id {study_id}", soft_wrap=True)

@@ -11,8 +11,8 @@ from editcollapse.errors import StudyError
 from editcollapse.study.results_folder import place_of
 from flows.observe.run_page import STUDY_LABEL, show_findings
 from reports.page import write_report
-from storage.findings import find_study
-from storage.sharing import folder_to_read
+from storage.ask import find_study
+from storage.publish import folder_to_read
 
 _DEFAULT_RESULTS = "results"
 

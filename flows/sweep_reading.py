@@ -29,9 +29,8 @@ from flows.edit_reading import (
 )
 from flows.forecast_options import FROM_RESULTS
 from flows.run.guard_steps import present_thresholds, published_folder
-from storage.calibration import thresholds
-from storage.sharing import folder_to_read
-from storage.sweeps import sweep_rows
+from storage.publish import folder_to_read
+from storage.readers import sweep_rows, thresholds
 
 _INSTEAD = (
     "Sweep a study with this model first (python -m flows sweep STUDY.toml), or say where C comes "

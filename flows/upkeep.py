@@ -13,45 +13,34 @@ from editcollapse.study.results_folder import is_url, place_of
 from flows.terminal import console, shown
 
 if TYPE_CHECKING:
-    from storage.litter import Litter
+    from storage.garbage import Garbage
 
-_HOUR_S = 3600.0
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 _STEP = 1000
 
 
 def gc(options: argparse.Namespace) -> int:
-    """List what nothing refers to; with ``--remove`` remove it."""
-    from storage.litter import litter_of, remove_litter
+    """List tensors and drafts by kind and age; with ``--remove`` remove them."""
+    from storage.garbage import KINDS, find_garbage, remove_garbage
 
     results = _folder(options)
     screen = console()
-    with litter_of(
-        results, older_than_s=options.older_than * _HOUR_S, unrecorded=options.unrecorded
-    ) as found:
-        gone = remove_litter(results, found.litter) if options.remove else found.litter
-    if gone:
-        screen.print(_table(gone, "removed" if options.remove else "nothing refers to these"))
-    else:
+    kinds = tuple(options.kind or KINDS)
+    found = find_garbage(results, kinds, older_than_s=options.older_than)
+    gone = remove_garbage(results, found) if options.remove else found
+    if not gone:
         screen.print(f"nothing to remove from {shown(results)}")
-    if found.n_fresh:
-        screen.print(
-            f"left: {found.n_fresh} files that may belong to a run: they changed in the last "
-            f"{options.older_than:g} hours, or since the oldest study that runs began"
-        )
-    if found.unrecorded:
-        screen.print(
-            f"left: {_sum(found.unrecorded)} of units without a row in the database: shards and "
-            "sums of second moments, or what a killed study needs to go on (--unrecorded)"
-        )
-    if gone and not options.remove:
+        return 0
+    screen.print(_table(gone, "removed" if options.remove else "written and last used before then"))
+    if not options.remove:
         screen.print("remove them with: python -m flows gc --remove, and the same options")
+        screen.print("what a study needs of them it computes again")
     return 0
 
 
 def backup(options: argparse.Namespace) -> int:
     """Write a backup; exit status 1 where files had to be left out."""
-    from storage.backup import back_up
+    from storage.archive import back_up
 
     report = back_up(_folder(options), options.target, tensors=options.tensors)
     screen = console()
@@ -68,7 +57,7 @@ def backup(options: argparse.Namespace) -> int:
 
 def restore(options: argparse.Namespace) -> int:
     """Bring a backup back; exit status 1 where row files are lacking."""
-    from storage.backup import restore as bring_back
+    from storage.archive import restore as bring_back
 
     results = _folder(options)
     report = bring_back(options.source, results)
@@ -94,29 +83,20 @@ def _folder(options: argparse.Namespace) -> Path:
     return place.here
 
 
-def _table(litter: "Sequence[Litter]", title: str) -> Table:
-    """Return files by kind and reason, with a total."""
-    groups: dict[tuple[str, str], list[Litter]] = defaultdict(list)
-    for each in litter:
-        groups[each.kind, each.reason].append(each)
+def _table(garbage: "Sequence[Garbage]", title: str) -> Table:
+    """Return files by kind, with a total."""
+    groups: dict[str, list[Garbage]] = defaultdict(list)
+    for each in garbage:
+        groups[each.kind].append(each)
     table = Table(title=title)
     table.add_column("kind")
     table.add_column("files", justify="right")
     table.add_column("size", justify="right")
-    table.add_column("why")
-    for (kind, reason), group in sorted(groups.items()):
-        table.add_row(kind, str(len(group)), _size(_bytes(group)), reason)
+    for kind, group in sorted(groups.items()):
+        table.add_row(kind, str(len(group)), _size(sum(each.n_bytes for each in group)))
     table.add_section()
-    table.add_row("total", str(len(litter)), _size(_bytes(litter)), "")
+    table.add_row("total", str(len(garbage)), _size(sum(each.n_bytes for each in garbage)))
     return table
-
-
-def _sum(litter: "Sequence[Litter]") -> str:
-    return f"{len(litter)} files, {_size(_bytes(litter))},"
-
-
-def _bytes(litter: "Sequence[Litter]") -> int:
-    return sum(each.n_bytes for each in litter)
 
 
 def _size(n_bytes: float) -> str:

@@ -1,9 +1,13 @@
 """The command line's words for the commands that keep a results folder in order."""
 
 import argparse
+import re
 from pathlib import Path
 
 from flows.option_parts import add_command, add_results
+
+_AGE = re.compile(r"(\d+(?:\.\d+)?)([dh])")
+_SECONDS = {"d": 86_400.0, "h": 3_600.0}
 
 
 def add_upkeep(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -11,29 +15,30 @@ def add_upkeep(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     gc = add_command(
         commands,
         "gc",
-        "list, or remove, files of a results folder that nothing refers to",
-        "python -m flows gc\n  python -m flows gc --remove --older-than 168",
+        "list, or remove, tensors of a results folder that nobody has used for some time",
+        "python -m flows gc\n  python -m flows gc --kind sums --older-than 7d --remove",
     )
     gc.add_argument("--remove", action="store_true", help="remove what is listed")
     gc.add_argument(
-        "--older-than",
-        type=_hours,
-        default=24.0,
-        metavar="HOURS",
-        help="leave files that changed in the last HOURS (default: 24)",
+        "--kind",
+        action="append",
+        metavar="KIND",
+        help="corpora, directions, moments, probes, sums or updates (computed again where they are "
+        "missing), or drafts (half written by killed runs); may be repeated (default: all)",
     )
     gc.add_argument(
-        "--unrecorded",
-        action="store_true",
-        help="also units without a row in the database: shards and sums of second moments that "
-        "are merged, and whatever a killed study would go on from",
+        "--older-than",
+        type=_age,
+        default="1d",
+        metavar="AGE",
+        help="leave what was written or used in this time, such as 7d or 36h (default: 1d)",
     )
     add_results(gc)
 
     backup = add_command(
         commands,
         "backup",
-        "write the database, rows and records to one tar file, while studies run",
+        "write rows and records to one tar file, while studies run",
         "python -m flows backup /backups/rome.tar --results results",
     )
     backup.add_argument("target", type=Path, metavar="TARGET.tar", help="a new file")
@@ -54,12 +59,9 @@ def add_upkeep(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     add_results(restore)
 
 
-def _hours(text: str) -> float:
-    """Return a number of hours that is not negative."""
-    try:
-        hours = float(text)
-    except ValueError:
-        hours = -1.0
-    if not hours >= 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of hours")
-    return hours
+def _age(text: str) -> float:
+    """Return an age in seconds, given in days or hours."""
+    found = _AGE.fullmatch(text)
+    if found is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no age: write 7d or 36h")
+    return float(found[1]) * _SECONDS[found[2]]

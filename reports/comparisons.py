@@ -5,8 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from reports.text import Section, Table, count, number, percent
-from storage.figures import StudyFigures
-from storage.findings import StudyFindings
+from storage.ask import StudyFigures, StudyFindings
 
 _FIGURES = ("pairs", "before", "after", "change", "95 % interval")
 _SHARES = {"collapsed", "efficacy", "locality"}

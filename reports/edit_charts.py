@@ -26,8 +26,7 @@ from reports.figures import (
     reach_of,
 )
 from reports.text import count
-from storage.figures import StudyFigures
-from storage.findings import StudyFindings
+from storage.ask import StudyFigures, StudyFindings
 
 _PERCENT = ".0%"
 _QUANTITIES = (

@@ -17,7 +17,7 @@ from reports.figures import (
     reach_of,
 )
 from reports.text import count, percent
-from storage.figures import StudyFigures
+from storage.ask import StudyFigures
 
 _VERDICTS = {
     "n_will_collapse": "will collapse",

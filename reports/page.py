@@ -45,8 +45,7 @@ from reports.text import (
     number,
     percent,
 )
-from storage.figures import StudyFigures, study_figures
-from storage.findings import StudyFindings, findings
+from storage.ask import StudyFigures, StudyFindings, findings, study_figures
 
 _OWN = Path(__file__).with_name("figures.js")
 _NOTICE = (

@@ -22,7 +22,7 @@ from reports.text import (
     number,
     percent,
 )
-from storage.findings import StudyFindings
+from storage.ask import StudyFindings
 
 
 def report_sections(found: StudyFindings) -> tuple[Section, ...]:

@@ -1,6 +1,5 @@
-"""The results database: row files in, one DuckDB store, a published snapshot that anyone may read.
+"""The results database: row files are the store, ``results.duckdb`` is built from them for readers.
 
-Doors: ``writer.ingest``, ``database.publish_snapshot``, ``rebuild.rebuild`` to write;
-``queries.ask``, ``queries.describe_tables``, ``queries.incidence`` to read. Nothing here imports
-torch, transformers or Prefect.
+``publish`` builds it, ``ask`` and ``readers`` read it, ``archive`` and ``garbage`` keep a results
+folder in order; SQL stands in ``sql/``. Nothing here imports torch, transformers or Prefect.
 """

@@ -1,24 +1,19 @@
 """The tasks of the flow's own process: rows into the results database, and the report."""
 
-from pathlib import Path
-
 from prefect import task
 from prefect.cache_policies import NO_CACHE, CacheKeyFnPolicy
 
 from editcollapse.runtime.retry import DELAYS_S, RETRIES, may_pass
-from editcollapse.study.artifacts import ArtifactRef
 from editcollapse.study.jobs import RecordOrder, ReportOrder, order_key
 from editcollapse.study.results_folder import place_of
 from reports.page import has_report, write_report
-from storage.rows import RowsFile
-from storage.sharing import publish, take_in
-from storage.writer import snapshot_is_current, unrecorded
+from storage.publish import publish, snapshot_is_current
 
 
 @task(
     name="record",
     task_run_name="record {order.label}",
-    description="Enter rows into the results database; files that it has already are passed over.",
+    description="Publish row files; those that results.duckdb has already are passed over.",
     cache_policy=NO_CACHE,
     persist_result=False,
     retries=RETRIES,
@@ -26,22 +21,13 @@ from storage.writer import snapshot_is_current, unrecorded
     retry_condition_fn=may_pass,
 )
 def record_rows(order: RecordOrder) -> int:
-    """Return the number of rows entered."""
-    place = place_of(order.results)
-    n_rows = take_in(place, [_rows_file(ref) for ref in order.rows]).n_rows
-    if order.publish:
-        publish(place)
-    return n_rows
+    """Return the number of rows published."""
+    return publish(place_of(order.results)).n_rows
 
 
 def is_recorded(order: RecordOrder) -> bool:
-    """Return whether the database holds every row file of the order."""
-    here = place_of(order.results).here
-    return not unrecorded(here, [_rows_file(ref) for ref in order.rows])
-
-
-def _rows_file(ref: ArtifactRef) -> RowsFile:
-    return RowsFile(str(ref.table), Path(ref.path), ref.digest)
+    """Return whether readers see every row file of the results folder."""
+    return snapshot_is_current(place_of(order.results))
 
 
 @task(
@@ -60,7 +46,7 @@ def publish_report(order: ReportOrder) -> str:
 
 
 def is_published(order: ReportOrder) -> bool:
-    """Return whether snapshot and report are there, whole, and hold all that is recorded."""
+    """Return whether snapshot and report are there, whole, and have all row files."""
     place = place_of(order.results)
     has_page = has_report(place, order.study_name, order.study_id)
-    return has_page and snapshot_is_current(place.here)
+    return has_page and snapshot_is_current(place)

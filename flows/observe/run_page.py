@@ -31,7 +31,7 @@ from editcollapse.study.results_folder import is_url, place_name, place_of
 from reports.page import report_markdown, report_path, table_cells
 from reports.sections import incidence_table
 from reports.text import artifact_key, markdown_text
-from storage.findings import findings
+from storage.ask import findings
 
 logger = logging.getLogger(__name__)
 

@@ -22,9 +22,9 @@ from editcollapse.study.guarded import (
 from editcollapse.study.jobs import EditOrder, ForecastOrder, Manifest
 from editcollapse.study.plan import ModelPlan, StudyPlan, plan_study
 from editcollapse.study.results_folder import Place, place_of
-from storage.calibration import thresholds
 from storage.database import SNAPSHOT
-from storage.sharing import folder_to_read
+from storage.publish import folder_to_read
+from storage.readers import thresholds
 from tasks.forecasting import forecast_edits
 
 if TYPE_CHECKING:

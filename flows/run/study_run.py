@@ -27,8 +27,7 @@ from flows.run.covariance_steps import RunsJobs, measured_moment, units_at_most
 from flows.run.guard_steps import guarded_orders
 from flows.run.row_buffer import RowsToRecord
 from flows.run.submit import Result, Runner, started, tag_study, task_runner_of
-from storage.database import StoreBusyError
-from storage.writer import snapshot_is_current
+from storage.publish import snapshot_is_current
 from tasks.editing import apply_edits
 from tasks.evaluation import continue_edits, evaluate_edits
 from tasks.preparing import context_templates, unedited_model
@@ -147,7 +146,6 @@ class StudyRun:
         for measured in measuring:
             self._enter(model, measured, worst)
         continue_worst(self, self.rows, self.plan, model, worst)
-        self.rows.enter()
 
     def orders(
         self, model: ModelPlan, templates: Manifest, moment: Manifest
@@ -187,14 +185,12 @@ class StudyRun:
 
     @contextlib.contextmanager
     def recording(self) -> Iterator[None]:
-        """Enter what is computed also where the study ends with an error."""
+        """Publish what is computed also where the study ends with an error."""
         try:
             yield
-        except StoreBusyError:
-            raise  # it has been waited for
         except BaseException:
             with contextlib.suppress(EditCollapseError):  # the first error is the one to tell
-                self.rows.enter()
+                self.rows.publish()
             raise
 
     def compute(self, task: Task[[Any], Manifest], order: Order) -> Manifest:
@@ -402,11 +398,7 @@ def do_and_publish(run: StudyRun, kind: str, work: Work, where: str | None = Non
     plan = run.plan
     tag_study(plan)
 
-    def work_and_enter(model: ModelPlan) -> None:
-        work(model)
-        run.rows.enter()
-
     with shown_progress(kind, plan.study.name), run.recording():
-        for_each_model(run, work_and_enter, kind, where)
-    if not snapshot_is_current(place_of(plan.results).here):
-        started(record_rows, RecordOrder(results=plan.results, rows=(), publish=True))()
+        for_each_model(run, work, kind, where)
+    if not snapshot_is_current(place_of(plan.results)):
+        started(record_rows, RecordOrder(results=plan.results, rows=()))()

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from pathlib import Path
 
 import pytest
 
@@ -11,9 +10,8 @@ from editcollapse.study.artifacts import ArtifactStore
 from editcollapse.study.results_folder import place_of
 from flows.__main__ import USER_ERROR, main
 from flows.edit_options import REFUSED
-from storage.queries import ask
-from storage.rows import RowsFile
-from storage.sharing import publish, take_in
+from storage.ask import ask
+from storage.publish import publish
 from tests.storage.conftest import make_row
 from tests.support.flow_runs import records, units_computed
 
@@ -95,8 +93,7 @@ def calibrate(results):
         at_risk_at=1e-9,
         collapse_at=1e9,
     )
-    ref = ArtifactStore(results).put_rows("forecast_calibrations", [row])
-    take_in(place_of(results), [RowsFile("forecast_calibrations", Path(ref.path), ref.digest)])
+    ArtifactStore(results).put_rows("forecast_calibrations", [row])
     publish(place_of(results))
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from editcollapse.errors import DatasetError, ModelError, MomentError
 from flows.__main__ import USER_ERROR, main
-from storage.queries import ask
+from storage.ask import ask
 from tests.support.flow_runs import records, run_command
 from tests.support.small_study import fact, write_model, write_toml
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from storage.queries import ask
+from storage.ask import ask
 from tests.support.flow_runs import REPOSITORY, Run
 
 DOCUMENTS = (
@@ -30,8 +30,8 @@ _RUN_BY_SOAK = {"deploy", "covariance", "reevaluate", "forecast", "calibrate", "
 """Commands that need a server, or a study that has run: tests/slow runs them, but the
 forecast of one edit is run here."""
 
-_RUN_ELSEWHERE = {"storage.demo_rows", "reports.pictures"}
-"""Modules that tests/storage/test_cookbook.py and tests/reports/test_pictures.py run."""
+_RUN_ELSEWHERE = {"scripts.demo_rows", "scripts.docs"}
+"""Modules that tests/storage/test_docs.py runs."""
 
 
 def _blocks(name: str, language: str) -> list[str]:

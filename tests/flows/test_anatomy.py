@@ -11,8 +11,8 @@ import pytest
 from editcollapse.config.study_file import read_study
 from editcollapse.rows.collapse_rule import CollapseRule
 from flows.__main__ import USER_ERROR, main
-from storage.anatomies import anatomy_findings
-from storage.queries import ask
+from storage.ask import ask
+from storage.readers import anatomy_findings
 from tests.support.flow_runs import units_computed
 from tests.support.small_study import fact, write_study, write_toml
 

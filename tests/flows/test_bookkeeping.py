@@ -1,4 +1,4 @@
-"""Rows reach the database in groups, at an error too, and are shown to readers now and then."""
+"""Rows are published in groups, about once a minute, and at an error too."""
 
 import pytest
 
@@ -32,30 +32,30 @@ def clock(monkeypatch):
     return clock
 
 
-def entered(orders):
-    """Return the digests of each order, and whether it is shown."""
-    return [([one.digest for one in order.rows], order.publish) for order in orders]
+def published(orders):
+    """Return the digests of each order."""
+    return [[one.digest for one in order.rows] for order in orders]
 
 
 def test_rows_wait_for_each_other(clock, tmp_path):
-    """What comes within half a minute is entered together, and all is entered when asked."""
+    """What comes within a minute is published together, and all is published when asked."""
     orders = []
     rows = RowsToRecord(str(tmp_path), lambda _, order: orders.append(order))
-    for seconds, name in ((1, "a"), (20, "b"), (10, "c"), (5, "d")):
+    for seconds, name in ((1, "a"), (40, "b"), (20, "c"), (5, "d")):
         clock.now += seconds
         rows.add([ref(name)])
-    assert entered(orders) == [(["a", "b", "c"], False)]
+    assert published(orders) == [["a", "b", "c"]]
     clock.now += 30
-    rows.enter()
-    rows.enter()
-    assert entered(orders)[1:] == [(["d"], True)]
-    clock.now += 31
+    rows.publish()
+    rows.publish()
+    assert published(orders)[1:] == [["d"]]
+    clock.now += 61
     rows.add([ref("e")])
-    assert entered(orders)[2:] == [(["e"], False)]
+    assert published(orders)[2:] == [["e"]]
 
 
-def test_rows_that_cannot_be_entered_wait_on(clock, tmp_path):
-    """After an error of the database the next entry has them again."""
+def test_rows_that_cannot_be_published_wait_on(clock, tmp_path):
+    """After an error of the database the next publication has them again."""
     orders = []
 
     def refuse(_, order):
@@ -66,18 +66,18 @@ def test_rows_that_cannot_be_entered_wait_on(clock, tmp_path):
     rows = RowsToRecord(str(tmp_path), refuse)
     rows.add([ref("a")])
     with pytest.raises(ResultsError):
-        rows.enter()
+        rows.publish()
     rows.add([ref("b")])
-    rows.enter()
-    assert entered(orders) == [(["a"], False), (["a", "b"], False)]
+    rows.publish()
+    assert published(orders) == [["a"], ["a", "b"]]
 
 
 def test_rows_that_the_database_has_start_no_task(clock, tmp_path, monkeypatch):
-    """A cached study enters nothing."""
+    """A cached study publishes nothing."""
     monkeypatch.setattr(row_buffer, "is_recorded", lambda _: True)
     rows = RowsToRecord(str(tmp_path), lambda *_: pytest.fail("entered"))
     rows.add([ref("a")])
-    rows.enter()
+    rows.publish()
 
 
 def test_digest_is_of_the_rows_alone(clock, tmp_path):
@@ -85,7 +85,7 @@ def test_digest_is_of_the_rows_alone(clock, tmp_path):
     one, two, other = (RowsToRecord(str(tmp_path), lambda *_: None) for _ in range(3))
     one.add([ref("a"), ref("b")])
     two.add([ref("b")])
-    two.enter()
+    two.publish()
     two.add([ref("a")])
     other.add([ref("a")])
     assert one.digest == two.digest != other.digest

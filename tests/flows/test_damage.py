@@ -4,9 +4,8 @@ import shutil
 
 import pytest
 
-from editcollapse.errors import ResultsError
 from flows.__main__ import main
-from tests.support.flow_runs import assert_equal_tables, records, units_computed
+from tests.support.flow_runs import assert_equal_tables, units_computed
 from tests.support.small_study import N_BATCHES
 
 
@@ -68,18 +67,6 @@ def test_damaged_records_are_computed_again(study, run_study, results, first_run
     assert_equal_tables(results, first_run.results)
 
 
-def test_deleted_store_is_filled_from_artifacts(study, run_study, results, first_run):
-    """Without the store, rows are recorded again and no unit is computed."""
-    shutil.rmtree(results / "store")
-    (results / "results.duckdb").unlink()
-    before = records(results, "e")
-    again = run_study(study, results)
-    assert again.computed() == again.computed("record ") + again.computed("report ")
-    assert again.computed("record ") >= 1
-    assert records(results, "e") == before
-    assert_equal_tables(results, first_run.results)
-
-
 @pytest.mark.parametrize("damage", [_delete, _scribble])
 def test_lost_snapshot_is_published_again(study, run_study, results, first_run, damage):
     """Without a readable results.duckdb only the report runs."""
@@ -89,20 +76,8 @@ def test_lost_snapshot_is_published_again(study, run_study, results, first_run, 
     assert_equal_tables(results, first_run.results)
 
 
-def test_garbled_store_is_rebuilt(study, run_study, results, first_run, capsys):
-    """A store that is no database stops a run with a sentence that names the way out."""
-    _scribble(results / "store/editcollapse.duckdb")
-    with pytest.raises(ResultsError, match="python -m flows rebuild"):
-        run_study(study, results)
-    assert main(["rebuild", "--results", str(results)]) == 0
-    assert "rebuilt from" in capsys.readouterr().out
-    assert_equal_tables(results, first_run.results)
-    assert run_study(study, results).computed("edit ") == 0
-
-
 def test_rebuild_equals_what_was_recorded(results, first_run, capsys):
     """The row files alone give the tables that the study recorded, row by row."""
-    shutil.rmtree(results / "store")
     (results / "results.duckdb").unlink()
     shutil.rmtree(results / "records")
     (results / "artifacts/rows/edits/.killed.parquet").write_bytes(b"half of a f")

@@ -11,7 +11,7 @@ from editcollapse.config.study_file import read_study
 from editcollapse.forecast.guard import MAX_TRIED
 from editcollapse.study.plan import plan_study
 from flows.__main__ import main
-from storage.queries import ask
+from storage.ask import ask
 from tests.support.flow_runs import records, units_computed
 from tests.support.small_study import N_REQUESTS, write_toml
 
@@ -177,7 +177,7 @@ def test_prefixed_edits_are_made_behind_a_text(prefixed, limit):
 def test_report_says_what_the_guard_did(prefixed, first_run):
     """The guard's part is there with its counts; a study without a guard has none."""
     from reports.sections import report_sections
-    from storage.findings import findings
+    from storage.ask import findings
 
     study_id, results, _ = prefixed
     found = findings(results, study_id)

@@ -8,8 +8,7 @@ from markdown_it import MarkdownIt
 
 from flows.__main__ import main
 from reports.page import report_html, report_markdown
-from storage.figures import study_figures
-from storage.findings import findings
+from storage.ask import findings, study_figures
 from tests.flows.test_report import Page, page_of
 from tests.support.hostile import ADDRESS, ATTACKS, N_UNUSABLE, write_hostile
 from tests.support.small_study import N_REQUESTS

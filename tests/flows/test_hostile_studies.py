@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from flows.__main__ import main
-from storage.queries import ask
+from storage.ask import ask
 from tests.support.small_study import fact, write_toml
 
 TEXTS = [

@@ -7,7 +7,7 @@ import pytest
 
 from editcollapse.config.study_file import read_study
 from editcollapse.study.plan import plan_study
-from storage.queries import ask
+from storage.ask import ask
 from tests.support.flow_runs import assert_equal_tables
 from tests.support.small_study import write_study
 

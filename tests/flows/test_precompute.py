@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from editcollapse.config.study_file import read_study
-from storage.queries import ask
+from storage.ask import ask
 from tests.support.flow_runs import records, units_computed
 from tests.support.small_study import N_SHARDS
 

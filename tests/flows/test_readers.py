@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from storage.queries import ask
+from storage.ask import ask
 from tests.support.small_study import METHODS, N_EDITS, write_toml
 
 _READER = """

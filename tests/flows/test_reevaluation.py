@@ -9,7 +9,7 @@ from editcollapse.config.study_file import read_study
 from editcollapse.errors import ResultsError
 from editcollapse.study.locks import MANIFESTS, left_behind
 from flows.__main__ import USER_ERROR, main
-from storage.queries import ask
+from storage.ask import ask
 from tests.support.flow_runs import records, tables, units_computed
 from tests.support.small_study import N_BATCHES, N_EDITS, write_toml
 

@@ -13,7 +13,7 @@ from flows.__main__ import USER_ERROR, main
 from flows.observe.run_page import report_link
 from flows.report_flow import report
 from reports.page import has_report
-from storage.queries import ask
+from storage.ask import ask
 from tests.support.flow_runs import artifact
 from tests.support.small_study import N_EDITS, N_REQUESTS, NOTE
 

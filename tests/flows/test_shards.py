@@ -16,7 +16,7 @@ from editcollapse.study.results_folder import LOCKS
 from editcollapse.units.covariance import cut_corpus
 from flows.__main__ import main
 from flows.study import collapse_study
-from storage.queries import ask
+from storage.ask import ask
 from tests.support.flow_runs import assert_equal_tables, units_computed
 from tests.support.small_study import N_REQUESTS, N_SHARDS, write_toml
 

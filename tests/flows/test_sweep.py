@@ -8,7 +8,7 @@ import pytest
 
 from editcollapse.config.study_file import read_study
 from flows.__main__ import USER_ERROR, main
-from storage.queries import ask, query_text
+from storage.ask import ask, query_text
 from tests.support.flow_runs import records, units_computed
 from tests.support.small_study import METHODS, N_BATCHES, N_REQUESTS, N_SHARDS
 

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from storage.queries import ask
+from storage.ask import ask
 from tests.support.flow_runs import (
     REPOSITORY,
     assert_equal_tables,

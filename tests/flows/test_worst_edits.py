@@ -10,8 +10,7 @@ from editcollapse.study.artifacts import ArtifactRef, ArtifactStore
 from editcollapse.study.generation_jobs import N_NEW_TOKENS, MostDamaging
 from editcollapse.units.edit import stored_updates
 from flows.__main__ import main
-from storage.findings import findings
-from storage.queries import ask
+from storage.ask import ask, findings
 from tests.support.flow_runs import records
 from tests.support.small_study import START
 

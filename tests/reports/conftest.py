@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from storage.figures import StudyFigures, study_figures
-from storage.findings import StudyFindings, find_study, findings
+from storage.ask import StudyFigures, StudyFindings, find_study, findings, study_figures
 from tests.reports.whole_study import unpack_edits, write_whole_study
 
 

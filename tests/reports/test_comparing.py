@@ -5,9 +5,8 @@ import pytest
 
 from reports.page import report_html, report_markdown
 from reports.sections import report_sections
-from storage.demo_rows import ROWS, unpack
-from storage.findings import find_study, findings
-from storage.queries import ask
+from scripts.demo_rows import ROWS, unpack
+from storage.ask import ask, find_study, findings
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +74,7 @@ def test_one_method_on_one_model_has_no_part(results, tmp_path, monkeypatch):
             model = frame["model_id"][0]
             frame = frame.filter(pl.col("method") == "rome", pl.col("model_id") == model)
         frame.write_parquet(tmp_path / path.name)
-    monkeypatch.setattr("storage.demo_rows.ROWS", tmp_path)
+    monkeypatch.setattr("scripts.demo_rows.ROWS", tmp_path)
     unpack(tmp_path / "results")
     found = findings(tmp_path / "results", find_study(tmp_path / "results"))
     assert found.comparison.frame.is_empty()

@@ -8,7 +8,7 @@ import pytest
 
 from reports import sections
 from reports.text import interval, number, percent
-from storage.findings import Answer, StudyFindings
+from storage.ask import Answer, StudyFindings
 
 _EMPTY = Answer("select 1", pl.DataFrame())
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from storage.demo_rows import ROWS, unpack
-from storage.queries import ask
+from scripts.demo_rows import ROWS, unpack
+from storage.ask import ask
 from tests.storage.conftest import Folder, make_row
 
 ATTACK = "<script>fetch('http://evil.example')</script> </script>\u202e {{x}} datum.y"
@@ -34,7 +34,7 @@ def unpack_edits(results: Path) -> None:
         for path in ROWS.glob("*.parquet"):
             if path.stem not in _BEYOND_EDITS:
                 shutil.copy(path, folder)
-        patch.setattr("storage.demo_rows.ROWS", Path(folder))
+        patch.setattr("scripts.demo_rows.ROWS", Path(folder))
         unpack(results)
 
 
@@ -45,7 +45,7 @@ def write_whole_study(results: Path) -> str:
     study_id = ask(results, "select study_id from studies").item()
     models = ask(results, "select model_id from study_models order by name")["model_id"].to_list()
     edits = ask(results, "select edit_id, model_id, method, request_id, denominator from edits")
-    folder.add(
+    folder.write(
         "forecasts",
         *(
             make_row(
@@ -60,7 +60,7 @@ def write_whole_study(results: Path) -> str:
         ),
     )
     worst = ask(results, "select edit_id from edit_outcomes order by perplexity_ratio desc limit 1")
-    folder.add(
+    folder.write(
         "continuations",
         make_row(
             "continuations",
@@ -71,7 +71,9 @@ def write_whole_study(results: Path) -> str:
             text_after=f"after {ATTACK}\nsecond line",
         ),
     )
-    folder.add("models", make_row("models", model_id=models[0], source="openai-community/gpt2-xl"))
+    folder.write(
+        "models", make_row("models", model_id=models[0], source="openai-community/gpt2-xl")
+    )
     _add_anatomy(folder, study_id, models[1])
     _add_profiles(folder, models[1])
     folder.publish()
@@ -79,11 +81,11 @@ def write_whole_study(results: Path) -> str:
 
 
 def _add_anatomy(folder: Folder, study_id: str, model_id: str) -> None:
-    folder.add(
+    folder.write(
         "anatomies",
         make_row("anatomies", anatomy_id="a", study_id=study_id, model_id=model_id, n_requests=30),
     )
-    folder.add(
+    folder.write(
         "key_points",
         *(
             make_row(
@@ -102,7 +104,7 @@ def _add_anatomy(folder: Folder, study_id: str, model_id: str) -> None:
             for place, kind in enumerate(KINDS)
         ),
     )
-    folder.add(
+    folder.write(
         "anatomy_findings",
         *(
             make_row(
@@ -122,7 +124,7 @@ def _add_anatomy(folder: Folder, study_id: str, model_id: str) -> None:
 
 
 def _add_profiles(folder: Folder, model_id: str) -> None:
-    folder.add(
+    folder.write(
         "position_profiles",
         *(
             make_row(

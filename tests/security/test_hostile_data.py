@@ -15,7 +15,7 @@ from editcollapse.errors import DatasetError, EditCollapseError, ResultsError, S
 from editcollapse.fingerprints import digest_file
 from flows.__main__ import USER_ERROR, main
 from storage import rows as module
-from storage.rows import RowsFile, read_rows
+from storage.ingest import RowsFile, read_rows
 from tests.support.small_study import fact, write_toml
 
 _NESTED = b"[" * 200_000

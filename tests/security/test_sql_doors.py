@@ -3,7 +3,7 @@
 import pytest
 
 from flows.__main__ import USER_ERROR, main
-from storage.queries import ask
+from storage.ask import ask
 
 DOORS = [
     "from read_text('/etc/passwd')",

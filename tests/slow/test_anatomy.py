@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from editcollapse.config.study_file import read_study
-from storage.queries import ask
+from storage.ask import ask
 from tests.support.flow_runs import REPOSITORY
 
 pytestmark = [pytest.mark.slow, pytest.mark.server]

@@ -3,7 +3,6 @@
 import contextlib
 import re
 import subprocess
-import sys
 
 import pytest
 
@@ -14,18 +13,11 @@ from tests.support.flow_runs import assert_equal_tables, run_command
 
 pytestmark = [pytest.mark.slow, pytest.mark.server]
 
-_HOLD = """
-import duckdb, sys
-held = duckdb.connect(sys.argv[1])
-print(1, flush=True)
-sys.stdin.read()
-"""
 FULL = {
     "artifacts/texts": "cannot write below .*No space left on device.*finished work is kept",
     "artifacts/updates": "cannot write below .*No space left on device.*finished work is kept",
     "artifacts/rows/edits": "cannot write below .*Free space.*finished work is kept",
     "artifacts/manifests": "cannot write below .*No space left on device.*finished work is kept",
-    "store": "cannot write .*No space left on device.*finished work is kept",
 }
 """Folder that is full, and what the user is told."""
 
@@ -47,13 +39,13 @@ def test_full_folder_stops_a_study_that_goes_on_later(
 
 
 def test_snapshot_without_space_is_told_and_published_later(study, run_study, first_run, tmp_path):
-    """All rows are in the store; with space the report alone runs again."""
+    """All rows are in their files; with space the report alone runs again."""
     results = tmp_path / "results"
     with contextlib.ExitStack() as mounted:
         mounted.enter_context(disk(results, "2m"))
-        for folder in ("artifacts", "records", "store", "locks"):
+        for folder in ("artifacts", "records", "locks"):
             mounted.enter_context(disk(results / folder))
-        with pytest.raises(EditCollapseError, match=r"could not publish.*The store has all rows"):
+        with pytest.raises(EditCollapseError, match=r"could not publish.*rows are safe"):
             run_study(study, results)
         resize(results)
         again = run_study(study, results)
@@ -94,35 +86,15 @@ def test_read_only_results_are_told(study, server, tmp_path, with_server):
     assert list(results.iterdir()) == []
 
 
-@pytest.mark.parametrize("folder", ["artifacts", "store", "locks"])
+@pytest.mark.parametrize("folder", ["artifacts", "locks"])
 def test_read_only_folder_is_told_and_the_study_goes_on_later(
     study, run_study, first_run, results, folder
 ):
     """A folder that cannot be written stops a study that needs it; then it ends as any."""
-    for path in (results / "store", results / "results.duckdb", *(results / "records").iterdir()):
+    for path in (results / "results.duckdb", *(results / "records").iterdir()):
         subprocess.run(["rm", "-r", str(path)], check=True)
     (results / folder).mkdir(exist_ok=True)
     with read_only(results / folder), pytest.raises(EditCollapseError, match="Read-only"):
         run_study(study, results)
     run_study(study, results)
-    assert_equal_tables(results, first_run.results)
-
-
-def test_store_open_in_another_program_is_told(study, run_study, first_run, results):
-    """A DuckDB client in the store: after a minute its PID is told; then the study goes on."""
-    store = str(results / "store/editcollapse.duckdb")
-    holder = subprocess.Popen(
-        [sys.executable, "-c", _HOLD, store],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
-    try:
-        assert holder.stdout.readline() == b"1\n"
-        with pytest.raises(
-            EditCollapseError, match=rf"is open in another program.*PID {holder.pid}"
-        ):
-            run_study(study, results)
-    finally:
-        holder.communicate()
-    assert run_study(study, results).computed("edit ") == 0
     assert_equal_tables(results, first_run.results)

@@ -6,7 +6,7 @@ import pytest
 
 from editcollapse.config.study_file import read_study
 from flows.__main__ import main
-from storage.queries import ask
+from storage.ask import ask
 from tests.support.flow_runs import REPOSITORY
 
 pytestmark = [pytest.mark.slow, pytest.mark.server]

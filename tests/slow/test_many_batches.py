@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from storage.queries import ask
+from storage.ask import ask
 from tests.slow.processes import memory_mib, server_process
 from tests.support.flow_runs import REPOSITORY, command, environment
 from tests.support.small_study import fact, write_study

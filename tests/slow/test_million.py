@@ -1,4 +1,4 @@
-"""A million measurements, taken in by the real writer: how long answers take."""
+"""A million measurements, taken in by the real builder: how long answers take."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ import pytest
 from editcollapse.catalog.methods import METHODS
 from editcollapse.fingerprints import digest, digest_file
 from editcollapse.rows.frames import frame_of, schema_of
-from storage.database import open_snapshot, publish_snapshot
-from storage.rows import ROWS_FOLDER, RowsFile
-from storage.writer import ingest
+from editcollapse.study.results_folder import place_of
+from storage.database import open_snapshot
+from storage.ingest import ROWS_FOLDER, RowsFile
+from storage.publish import publish
 from tests.storage.conftest import make_row
 
 pytestmark = pytest.mark.slow
@@ -122,8 +123,7 @@ def write_many(results: Path, n_models: int, n_requests: int) -> list[str]:
                 filled("measurements", len(part), edit_id=part["edit_id"], perplexity=measured),
             ),
         ]
-    ingest(results, files)
-    publish_snapshot(results)
+    assert publish(place_of(results)).n_files == len(files)
     return edits["edit_id"].to_list()
 
 

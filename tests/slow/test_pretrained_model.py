@@ -13,8 +13,8 @@ from transformers import AutoTokenizer
 
 from editcollapse.config.study_file import read_study
 from editcollapse.forecast.verdicts import DEFAULT_THRESHOLDS
-from storage.cookbook import RECIPES
-from storage.queries import ask
+from scripts.docs import RECIPES
+from storage.ask import ask
 
 SHARED = Path(os.environ.get("EDITCOLLAPSE_SHARED", "."))
 MODEL = SHARED / "models" / "stories260K-llama"

@@ -11,8 +11,8 @@ import pytest
 
 from editcollapse.study.results_folder import place_of
 from reports.page import write_report
-from storage.demo_rows import unpack
-from storage.findings import find_study
+from scripts.demo_rows import unpack
+from storage.ask import find_study
 from tests.reports.whole_study import write_whole_study
 
 pytestmark = pytest.mark.slow

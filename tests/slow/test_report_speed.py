@@ -9,11 +9,9 @@ import time
 import numpy as np
 import pytest
 
-from storage.database import publish_snapshot
-from storage.figures import study_figures
-from storage.findings import find_study
-from storage.queries import ask
-from storage.writer import ingest
+from editcollapse.study.results_folder import place_of
+from storage.ask import ask, find_study, study_figures
+from storage.publish import publish
 from tests.slow.test_million import filled, write, write_many
 
 pytestmark = pytest.mark.slow
@@ -29,12 +27,11 @@ def test_report_of_a_hundred_thousand_edits(tmp_path):
     results = tmp_path / "results"
     edits = write_many(results, N_MODELS, N_REQUESTS)
     assert len(edits) == N_EDITS
-    publish_snapshot(results)
     known = ask(results, "select edit_id, model_id from edits").to_dict(as_series=False)
     bounds = np.random.default_rng(1).lognormal(size=N_EDITS)
     forecasts = filled("forecasts", N_EDITS, **known, text_change_bound=bounds)
-    ingest(results, [write(results, "forecasts", forecasts)])
-    publish_snapshot(results)
+    write(results, "forecasts", forecasts)
+    publish(place_of(results))
     command = [sys.executable, "-m", "flows", "report", "--results", str(results)]
     for _ in range(N_RUNS):
         start = time.perf_counter()

@@ -10,7 +10,7 @@ import urllib.request
 
 import pytest
 
-from storage.queries import ask
+from storage.ask import ask
 from tests.slow.served import WORKER_STARTED, descendants, listening, served, stop, worker_of
 from tests.support.flow_runs import units_computed
 from tests.support.small_study import N_EDITS, write_study

@@ -1,7 +1,9 @@
 """Small real rows, real Parquet files and real DuckDB files in a temporary folder."""
 
 import dataclasses
+import os
 import shutil
+import time
 import types
 import typing
 from pathlib import Path
@@ -11,10 +13,10 @@ import pytest
 from editcollapse.fingerprints import digest_file
 from editcollapse.rows.frames import frame_of
 from editcollapse.rows.study import ROW_TYPES
-from storage.backup import back_up
-from storage.database import publish_snapshot
-from storage.rows import ROWS_FOLDER, RowsFile
-from storage.writer import ingest
+from editcollapse.study.results_folder import place_of
+from storage.archive import back_up
+from storage.ingest import ROWS_FOLDER, RowsFile
+from storage.publish import publish, rebuild
 
 _DEFAULTS = {str: "x", int: 1, float: 0.5, bool: False, list[int]: [1, 2]}
 _IDS = {
@@ -55,14 +57,10 @@ class Folder:
         draft = folder / "draft"
         frame_of(table, rows).write_parquet(draft)
         found = digest_file(draft)
+        now = time.time_ns()  # the file system's own times are coarser
+        os.utime(draft, ns=(now, now))
         draft.rename(folder / f"{found}.parquet")
         return RowsFile(table, ROWS_FOLDER / table / f"{found}.parquet", found)
-
-    def add(self, table, *rows) -> RowsFile:
-        """Write rows to a row file and take it in."""
-        file = self.write(table, *rows)
-        ingest(self.results, [file])
-        return file
 
     def add_study(self, *, methods=("rome", "c_rome"), perplexities=(5.0,), before=5.0, **scores):
         """Publish a study: an edit for each method and perplexity, None where not measured."""
@@ -78,57 +76,46 @@ class Folder:
             for request, perplexity in zip(requests, perplexities, strict=True)
             if perplexity is not None
         ]
-        files = [
-            self.write("studies", make_row("studies", name="small")),
-            self.write("models", make_row("models")),
-            self.write("study_models", make_row("study_models", name="tiny")),
-            self.write("datasets", make_row("datasets", name="facts")),
-            self.write("covariances", make_row("covariances", kind="identity")),
-            self.write("edits", *edits),
-            self.write("study_edits", *(make_row("study_edits", edit_id=e.edit_id) for e in edits)),
-            self.write(
-                "requests",
-                *(
-                    make_row("requests", request_id=request, record_index=index)
-                    for index, request in enumerate(requests)
-                ),
-            ),
-            self.write(
-                "positions",
-                *(
-                    make_row("positions", request_id=request, subject_position="inside")
-                    for request in requests
-                ),
-            ),
-            self.write("measurements", *measured),
-            self.write("base_perplexities", make_row("base_perplexities", perplexity=before)),
-            self.write(
-                "base_measurements",
-                *(
-                    make_row("base_measurements", request_id=request, **scores)
-                    for request in requests
-                ),
-            ),
-        ]
-        ingest(self.results, files)
+        named = [make_row("requests", request_id=r, record_index=i) for i, r in enumerate(requests)]
+        placed = [make_row("positions", request_id=r, subject_position="inside") for r in requests]
+        base = [make_row("base_measurements", request_id=r, **scores) for r in requests]
+        for table, rows in (
+            ("studies", [make_row("studies", name="small")]),
+            ("models", [make_row("models")]),
+            ("study_models", [make_row("study_models", name="tiny")]),
+            ("datasets", [make_row("datasets", name="facts")]),
+            ("covariances", [make_row("covariances", kind="identity")]),
+            ("edits", edits),
+            ("study_edits", [make_row("study_edits", edit_id=edit.edit_id) for edit in edits]),
+            ("requests", named),
+            ("positions", placed),
+            ("measurements", measured),
+            ("base_perplexities", [make_row("base_perplexities", perplexity=before)]),
+            ("base_measurements", base),
+        ):
+            self.write(table, *rows)
         self.publish()
 
     def publish(self):
-        """Let readers see what was taken in."""
-        publish_snapshot(self.results)
+        """Let readers see what was written; return what was added."""
+        return publish(place_of(self.results))
+
+    def rebuild(self, files=None):
+        """Build the database anew; return what was taken in."""
+        return rebuild(place_of(self.results), files)
 
 
 @pytest.fixture(scope="session")
 def empty_results(tmp_path_factory):
-    """Return a results folder whose store has its tables and views and no rows: made once."""
+    """Return a results folder with a published database without rows: made once."""
     results = tmp_path_factory.mktemp("empty") / "results"
-    ingest(results, [])
+    publish(place_of(results))
     return results
 
 
 @pytest.fixture(scope="session")
 def folder_at(empty_results):
-    """Return a maker of results folders with an empty store."""
+    """Return a maker of results folders with an empty database."""
 
     def make(parent):
         shutil.copytree(empty_results, parent / "results")
@@ -139,7 +126,7 @@ def folder_at(empty_results):
 
 @pytest.fixture
 def folder(tmp_path, folder_at):
-    """Return a results folder with an empty store."""
+    """Return a results folder with an empty database."""
     return folder_at(tmp_path)
 
 
@@ -148,10 +135,8 @@ def original(tmp_path_factory, folder_at):
     """Return a results folder with a study, rows recorded twice, a manifest, a record, tensors."""
     folder = folder_at(tmp_path_factory.mktemp("original"))
     folder.add_study(perplexities=(5.0, float("inf")))
-    ingest(
-        folder.results,
-        [folder.write("models", make_row("models", source=name)) for name in ("a", "b", "c", "d")],
-    )
+    for name in ("a", "b", "c", "d"):
+        folder.write("models", make_row("models", source=name))
     folder.publish()
     results = folder.results
     tensors = results / "artifacts/updates/x.safetensors"

@@ -10,7 +10,7 @@ from pathlib import Path
 import nbclient
 import nbformat
 
-from storage.demo_rows import unpack
+from scripts.demo_rows import unpack
 
 NOTEBOOK = Path(__file__).parents[2] / "docs" / "explore.ipynb"
 _TIMEOUT_S = 120

@@ -4,9 +4,7 @@ from editcollapse.catalog.presets import ValueSettings
 from editcollapse.config.spec import ModelSpec
 from editcollapse.rows.collapse_rule import CollapseRule
 from editcollapse.study.jobs import ModelOrder
-from storage.anatomies import anatomy_findings, rome_outcomes
-from storage.database import open_store
-from storage.references import vector_paths
+from storage.readers import anatomy_findings, rome_outcomes
 
 _MODEL = ModelOrder(
     spec=ModelSpec(name="tiny", source="tiny"),
@@ -37,7 +35,7 @@ def test_findings_are_those_of_study_and_rule(folder, make_row):
     """Another rule's are left out; places first, then outcomes, in the order of a table."""
     folder.add_study(perplexities=(5.0,))
     for anatomy_id, ratio in (("a", 10.0), ("b", 3.0)):
-        folder.add(
+        folder.write(
             "anatomies",
             make_row(
                 "anatomies",
@@ -46,7 +44,7 @@ def test_findings_are_those_of_study_and_rule(folder, make_row):
                 collapse_ratio=ratio,
             ),
         )
-    folder.add(
+    folder.write(
         "anatomy_findings",
         *(
             make_row(
@@ -69,19 +67,3 @@ def test_findings_are_those_of_study_and_rule(folder, make_row):
         ("tiny", "collapsed", "bare_silhouette"),
     ]
     assert anatomy_findings(folder.results, "study-1", CollapseRule(ratio=5)) == ()
-
-
-def test_rows_name_vectors_and_nothing_else(folder, make_row):
-    """A row that names a file elsewhere is not believed: a backup would carry it away."""
-    own = f"artifacts/vectors/{'0' * 32}.parquet"
-    paths = (
-        own,
-        "artifacts/vectors/../../../etc/passwd",
-        "/etc/passwd",
-        "artifacts/rows/x.parquet",
-    )
-    for index, path in enumerate(paths):
-        row = make_row("anatomies", anatomy_id=str(index), vectors_path=path)
-        folder.add("anatomies", row)
-    with open_store(folder.results) as store:
-        assert vector_paths(store) == {own}

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from storage.queries import ask
+from storage.ask import ask
 
 _INF = float("inf")
 _T_975 = {1: 12.7062, 2: 4.30265, 4: 2.77645, 5: 2.57058, 10: 2.22814, 30: 2.04227, 1000: 1.96234}
@@ -15,7 +15,7 @@ def add_edits(folder, make_row):
     """Return a function that records a study's edits of one side: values by request."""
 
     def add(method, values, *, study="s", model="m", layer=1, evaluation="e", numerics=1, tag=""):
-        folder.add(
+        folder.write(
             "studies",
             make_row(
                 "studies",
@@ -26,8 +26,8 @@ def add_edits(folder, make_row):
             ),
         )
         name = make_row("study_models", study_id=study, model_id=model, layer=layer, name=model)
-        folder.add("study_models", name)
-        folder.add(
+        folder.write("study_models", name)
+        folder.write(
             "base_perplexities",
             make_row(
                 "base_perplexities", model_id=model, evaluation_id=evaluation, perplexity=10.0
@@ -45,9 +45,9 @@ def add_edits(folder, make_row):
             )
             for request, edit_id in ids.items()
         ]
-        folder.add("edits", *edits)
+        folder.write("edits", *edits)
         members = [make_row("study_edits", study_id=study, edit_id=one) for one in ids.values()]
-        folder.add("study_edits", *members)
+        folder.write("study_edits", *members)
         measured = [
             make_row(
                 "measurements",
@@ -59,7 +59,7 @@ def add_edits(folder, make_row):
             for request, (perplexity, efficacy) in values.items()
             if perplexity is not None
         ]
-        folder.add("measurements", *measured)
+        folder.write("measurements", *measured)
         folder.publish()
 
     return add

@@ -4,10 +4,8 @@ import itertools
 
 import pytest
 
+from storage.ask import answer_for, ask, find_study, study_figures
 from storage.database import open_snapshot
-from storage.figures import study_figures
-from storage.findings import answer_for, find_study
-from storage.queries import ask
 
 N_NORMAL, N_COLLAPSED = 1550, 550
 
@@ -19,7 +17,7 @@ def shown_of(folder):
 
 def foresee(folder, make_row, bounds, *, layer=1, prefix=""):
     """Record a forecast for each edit of rome, with its bound."""
-    folder.add(
+    folder.write(
         "forecasts",
         *(
             make_row(
@@ -105,7 +103,7 @@ def test_layers_are_shown_where_there_are_several(folder, make_row):
 def test_longest_continuation_stands_with_its_edit(folder, make_row):
     """Of two texts of one edit the longer is shown; an edit without text has none."""
     folder.add_study(methods=("rome",), perplexities=(500.0, 5.0))
-    folder.add(
+    folder.write(
         "continuations",
         *(
             make_row(
@@ -124,9 +122,9 @@ def test_root_cause_study_of_most_requests_counts(folder, make_row):
     """Two of one layer: the larger one's points and findings are shown, the other's are not."""
     folder.add_study(perplexities=(5.0,))
     for name, n_requests in (("small", 3), ("large", 9)):
-        folder.add("anatomies", make_row("anatomies", anatomy_id=name, n_requests=n_requests))
-        folder.add("key_points", make_row("key_points", anatomy_id=name, request_id=name))
-        folder.add(
+        folder.write("anatomies", make_row("anatomies", anatomy_id=name, n_requests=n_requests))
+        folder.write("key_points", make_row("key_points", anatomy_id=name, request_id=name))
+        folder.write(
             "anatomy_findings", make_row("anatomy_findings", anatomy_id=name, observation=name)
         )
     folder.publish()
@@ -140,12 +138,12 @@ def test_profiles_are_those_of_the_studys_models_and_encoders(folder, make_row):
     """Another decoder's profiles are not shown, an encoder's are, beside one of the study's."""
     folder.add_study(perplexities=(5.0,))
     for model, stack in (("other", "decoder"), ("bert", "encoder")):
-        folder.add(
+        folder.write(
             "position_profiles",
             make_row("position_profiles", model_id=model, stack=stack, model_source=model),
         )
     folder.publish()
     assert shown_of(folder).profiles.frame.is_empty()
-    folder.add("position_profiles", make_row("position_profiles", stack="decoder"))
+    folder.write("position_profiles", make_row("position_profiles", stack="decoder"))
     folder.publish()
     assert shown_of(folder).profiles.frame["model"].to_list() == ["tiny", "bert"]

@@ -3,16 +3,15 @@
 import pytest
 
 from editcollapse.errors import ResultsError, StudyError
+from storage.ask import find_study, findings, query_text
 from storage.database import open_snapshot
-from storage.findings import find_study, findings
-from storage.queries import query_text
 
 
 @pytest.fixture
 def two_of_a_name(folder, make_row):
     """Return results with two studies of one name and one of another."""
     for study_id, name in (("s1", "small"), ("s2", "small"), ("s3", "large")):
-        folder.add("studies", make_row("studies", study_id=study_id, name=name))
+        folder.write("studies", make_row("studies", study_id=study_id, name=name))
     folder.publish()
     return folder.results
 
@@ -48,17 +47,17 @@ def test_no_study_is_told(folder):
 
 def test_worst_edits_carry_their_texts(folder, make_row):
     """An edit whose texts were kept has the longest ones; any other has NULL, and one row."""
-    folder.add("studies", make_row("studies"))
-    folder.add("study_models", make_row("study_models"))
-    folder.add("base_perplexities", make_row("base_perplexities", perplexity=1.0))
+    folder.write("studies", make_row("studies"))
+    folder.write("study_models", make_row("study_models"))
+    folder.write("base_perplexities", make_row("base_perplexities", perplexity=1.0))
     for edit_id, perplexity in (("e1", float("inf")), ("e2", 5.0), ("e3", float("inf"))):
-        folder.add("edits", make_row("edits", edit_id=edit_id))
-        folder.add("study_edits", make_row("study_edits", edit_id=edit_id))
+        folder.write("edits", make_row("edits", edit_id=edit_id))
+        folder.write("study_edits", make_row("study_edits", edit_id=edit_id))
         measured = make_row("measurements", edit_id=edit_id, perplexity=perplexity)
-        folder.add("measurements", measured)
+        folder.write("measurements", measured)
     for n_new_tokens, text in ((30, "thirty"), (5, "five")):
         row = make_row("continuations", edit_id="e3", n_new_tokens=n_new_tokens, text_after=text)
-        folder.add("continuations", row)
+        folder.write("continuations", row)
     folder.publish()
     with open_snapshot(folder.results) as connection:
         worst = connection.sql(query_text("worst_edits"), params={"study_id": "study-1"}).pl()

@@ -9,10 +9,9 @@ import pytest
 
 from editcollapse.errors import ResultsError
 from editcollapse.forecast.verdicts import DEFAULT_THRESHOLDS, Thresholds, verdict_of
-from storage.calibration import Wanted, calibrate, thresholds
-from storage.forecasts import known_setups
-from storage.migrate import migrate
-from storage.queries import ask
+from storage.ask import ask
+from storage.readers import Wanted, calibrate, known_setups, thresholds
+from storage.schema import make_schema
 
 _HIGH, _LOW = 500.0, 5.0
 """Perplexities of edits that collapse and that do not; the unedited model has 5."""
@@ -31,7 +30,7 @@ def foreseen(folder, make_row, scores, perplexities, method="rome"):
         )
         for index, score in enumerate(scores)
     ]
-    folder.add("forecasts", *rows)
+    folder.write("forecasts", *rows)
     folder.publish()
     return folder.results
 
@@ -130,7 +129,7 @@ def test_newest_calibration_counts(folder, make_row):
     of_several = dataclasses.replace(
         new, calibration_id="c", calibrated_at="2026-01-03", model_id=None
     )
-    folder.add("forecast_calibrations", new, older, of_several)
+    folder.write("forecast_calibrations", new, older, of_several)
     folder.publish()
     own = Thresholds(3.0, 7.0, "b", 10, 4, is_default=False)
     assert thresholds(folder.results, "model-1") == own
@@ -139,13 +138,13 @@ def test_newest_calibration_counts(folder, make_row):
 
 def test_thresholds_are_a_model_s_own(folder, make_row):
     """A calibrated model's verdicts use its thresholds; another one's the default."""
-    folder.add("forecasts", make_row("forecasts", text_change_bound=9.0))
+    folder.write("forecasts", make_row("forecasts", text_change_bound=9.0))
     other = make_row("forecasts", edit_id="of another", model_id="another", text_change_bound=9.0)
-    folder.add("forecasts", other)
+    folder.write("forecasts", other)
     calibration = make_row(
         "forecast_calibrations", model_id="model-1", at_risk_at=1.0, collapse_at=8.0
     )
-    folder.add("forecast_calibrations", calibration)
+    folder.write("forecast_calibrations", calibration)
     folder.publish()
     query = "select model_id, verdict from forecast_verdicts order by all"
     assert ask(folder.results, query).rows() == [
@@ -159,7 +158,7 @@ def test_sql_and_python_judge_alike():
     limits = Thresholds(2.0, 20.0, "c", 1, 1, is_default=False)
     bounds = (0.0, 1.99, 2.0, 19.9, 20.0, math.inf, math.nan)
     with duckdb.connect(":memory:") as connection:
-        migrate(connection)
+        make_schema(connection)
         for bound in bounds:
             query = "select forecast_verdict(?::double, 2.0, 20.0)"
             (found,) = connection.execute(query, [bound]).fetchall()
@@ -193,9 +192,9 @@ def test_skill_takes_models_and_methods_together(folder, make_row):
             make_row("forecasts", edit_id=f"{method}-request-{i}", text_change_bound=bound)
             for i, bound in enumerate(bounds)
         ]
-        folder.add("forecasts", *rows)
+        folder.write("forecasts", *rows)
     calm = make_row("measurements", edit_id="c_rome-request-1", perplexity=_LOW)
-    folder.add("measurements", calm)
+    folder.write("measurements", calm)
     folder.publish()
     query = "select model, method, n_edits, n_collapsed, auc from forecast_skill order by all"
     assert ask(folder.results, query).rows() == [
@@ -212,9 +211,9 @@ def test_skill_takes_models_and_methods_together(folder, make_row):
 
 def test_verdicts_are_listed_with_their_requests(folder, make_row):
     """A forecast needs no edit: its request, its place and its verdict are there."""
-    folder.add("requests", make_row("requests", subject="Lumo"))
-    folder.add("positions", make_row("positions", subject_position="first_token"))
-    folder.add("forecasts", make_row("forecasts", text_change_bound=9.0))
+    folder.write("requests", make_row("requests", subject="Lumo"))
+    folder.write("positions", make_row("positions", subject_position="first_token"))
+    folder.write("forecasts", make_row("forecasts", text_change_bound=9.0))
     folder.publish()
     (row,) = ask(folder.results, "from forecast_verdicts").rows(named=True)
     assert (row["subject"], row["subject_position"]) == ("Lumo", "first_token")
@@ -223,14 +222,14 @@ def test_verdicts_are_listed_with_their_requests(folder, make_row):
 
 def test_set_ups_of_a_model_are_found(folder, make_row):
     """Edits or forecasts tell how a model is edited here; another model has none."""
-    folder.add("forecasts", make_row("forecasts"))
-    folder.add("covariances", make_row("covariances", n_tokens=500, artifact_digest="d"))
-    folder.add("value_settings", make_row("value_settings", clamp_factor=16.0))
+    folder.write("forecasts", make_row("forecasts"))
+    folder.write("covariances", make_row("covariances", n_tokens=500, artifact_digest="d"))
+    folder.write("value_settings", make_row("value_settings", clamp_factor=16.0))
     templates = [
         make_row("templates", template_index=index, template=text)
         for index, text in enumerate(("{}", "It was. {}"))
     ]
-    folder.add("templates", *reversed(templates))
+    folder.write("templates", *reversed(templates))
     folder.publish()
     (found,) = known_setups(folder.results, "model-1")
     assert (found.templates, found.moment_digest) == (("{}", "It was. {}"), "d")

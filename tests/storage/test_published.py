@@ -1,6 +1,6 @@
 """Table published and the view that lays ours beside it."""
 
-from storage.queries import ask
+from storage.ask import ask
 
 _EXAMPLE = "collapse_example"
 _NORMAL = "easyedit_391"
@@ -14,9 +14,9 @@ def _figures(folder, where):
 def _record(folder, make_row, source, *, method="rome", kind="identity", denominators=(-2.0,)):
     """Record edits of one model; each is told by its denominator."""
     model = f"{source}-{kind}"
-    folder.add("studies", make_row("studies"))
-    folder.add("models", make_row("models", model_id=model, source=source))
-    folder.add(
+    folder.write("studies", make_row("studies"))
+    folder.write("models", make_row("models", model_id=model, source=source))
+    folder.write(
         "covariances", make_row("covariances", covariance_id=model, model_id=model, kind=kind)
     )
     edits = [
@@ -30,8 +30,8 @@ def _record(folder, make_row, source, *, method="rome", kind="identity", denomin
         )
         for denominator in denominators
     ]
-    folder.add("edits", *edits)
-    folder.add("study_edits", *(make_row("study_edits", edit_id=one.edit_id) for one in edits))
+    folder.write("edits", *edits)
+    folder.write("study_edits", *(make_row("study_edits", edit_id=one.edit_id) for one in edits))
     folder.publish()
 
 
@@ -87,7 +87,5 @@ def test_other_methods_and_moments_are_told_apart(folder, make_row):
 
 def test_rebuilt_store_has_the_figures(folder):
     """The figures come with the schema: no file of a results folder holds them."""
-    from storage.rebuild import rebuild
-
-    rebuild(folder.results)
+    folder.rebuild()
     assert ask(folder.results, "select count(*) from published").item() == 30

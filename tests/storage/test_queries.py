@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 
 from editcollapse.errors import ResultsError
-from storage.queries import ask, describe_tables, incidence
+from storage.ask import ask, describe_tables, incidence
 
 
 @pytest.fixture(scope="module")
@@ -21,10 +21,10 @@ def test_ask_returns_a_frame(published):
     assert frame.rows() == [("c_rome", 5.0), ("rome", 5.0)]
 
 
-def test_ask_without_results_says_how_to_get_some(folder):
+def test_ask_without_results_says_how_to_get_some(tmp_path):
     """Before the first study there is no table to ask, and the message says so."""
     with pytest.raises(ResultsError, match=r"no results in .* yet: run a study first: python -m"):
-        ask(folder.results, "select 1")
+        ask(tmp_path, "select 1")
 
 
 @pytest.mark.parametrize(
@@ -108,8 +108,8 @@ def test_describe_tables_has_everything_with_comments(folder):
 def test_incidence_of_one_study(folder, make_row):
     """The named query gives all studies, or the one that was asked for."""
     folder.add_study(methods=("rome",), perplexities=(5.0, 5e5))
-    folder.add("studies", make_row("studies", study_id="b", name="other"))
-    folder.add("study_edits", make_row("study_edits", study_id="b", edit_id="rome-request-1"))
+    folder.write("studies", make_row("studies", study_id="b", name="other"))
+    folder.write("study_edits", make_row("study_edits", study_id="b", edit_id="rome-request-1"))
     folder.publish()
     assert incidence(folder.results)["study"].to_list() == ["other", "small"]
     one = incidence(folder.results, "b")

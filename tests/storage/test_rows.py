@@ -2,15 +2,15 @@
 
 from pathlib import Path
 
+import duckdb
 import polars as pl
 import pytest
 
 from editcollapse.errors import ArtifactError, ResultsError
 from editcollapse.fingerprints import digest_file
 from editcollapse.rows.frames import frame_of
-from storage.database import open_store
-from storage.rebuild import rebuild
-from storage.rows import RowsFile, check_frame, find_row_files, read_rows
+from storage.database import SNAPSHOT
+from storage.ingest import RowsFile, check_frame, find_row_files, read_rows
 
 
 def _stored(folder, table, frame):
@@ -77,25 +77,21 @@ def test_path_that_leads_out_is_refused(folder, make_row, name):
         read_rows(folder.results, RowsFile("studies", path, file.digest))
 
 
-@pytest.mark.parametrize("digest", ["../../../outside", "x'; drop table ledger; --", "", "A" * 32])
-def test_digest_of_a_hostile_ledger_is_refused(folder, digest):
-    """A digest is hexadecimal digits; path characters and SQL in a ledger open nothing."""
-    with open_store(folder.results) as connection:
-        connection.execute(
-            "insert into ledger values ('studies', ?, 1, 1, now()::timestamp)", [digest]
-        )
-    (skipped,) = rebuild(folder.results).skipped
+@pytest.mark.parametrize("digest", ["../../../outside", "x'; drop table edits; --", "", "A" * 32])
+def test_digest_of_a_hostile_database_is_refused(folder, digest):
+    """A digest is hexadecimal digits; path characters and SQL in a database open nothing."""
+    with duckdb.connect(folder.results / SNAPSHOT) as connection:
+        connection.execute("insert into row_files values ('studies', ?, 1, 1)", [digest])
+    (skipped,) = folder.rebuild().skipped
     assert "has no digest's name" in skipped.reason
 
 
-@pytest.mark.parametrize("table", ["../../../etc", "edits; drop table edits", "ledger", ""])
-def test_table_of_a_hostile_ledger_is_refused(folder, table):
-    """Only the tables that there are name folders, and never the ledger itself."""
-    with open_store(folder.results) as connection:
-        connection.execute(
-            "insert into ledger values (?, ?, 1, 1, now()::timestamp)", [table, "0" * 32]
-        )
-    (skipped,) = rebuild(folder.results).skipped
+@pytest.mark.parametrize("table", ["../../../etc", "edits; drop table edits", "row_files", ""])
+def test_table_of_a_hostile_database_is_refused(folder, table):
+    """Only the tables that there are name folders, and never row_files itself."""
+    with duckdb.connect(folder.results / SNAPSHOT) as connection:
+        connection.execute("insert into row_files values (?, ?, 1, 1)", [table, "0" * 32])
+    (skipped,) = folder.rebuild().skipped
     assert "which there is not" in skipped.reason
 
 

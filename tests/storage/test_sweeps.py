@@ -7,8 +7,8 @@ import pytest
 
 from editcollapse.forecast.verdicts import LayerVerdicts, safe_layers
 from editcollapse.study.jobs import template_set_id_of
-from storage.queries import ask, query_text
-from storage.sweeps import sweep_rows
+from storage.ask import ask, query_text
+from storage.readers import sweep_rows
 
 _BOUNDS = {0: (1.0, 2.0, 6.0), 1: (30.0, math.inf, 2.0)}
 """Layer to the bounds of three requests; at risk from 2.5 on, will collapse from 17 on."""
@@ -18,11 +18,11 @@ _TEMPLATES = ("{}",)
 @pytest.fixture
 def results(folder, make_row):
     """Publish two layers of a model: two first-token requests and one inside."""
-    folder.add("models", make_row("models", source="model"))
+    folder.write("models", make_row("models", source="model"))
     positions = ("first_token", "first_token", "inside")
     for index, position in enumerate(positions):
         where = {"request_id": f"request-{index}", "subject_position": position}
-        folder.add("positions", make_row("positions", **where))
+        folder.write("positions", make_row("positions", **where))
     for layer, bounds in _BOUNDS.items():
         rows = [
             make_row(
@@ -38,7 +38,7 @@ def results(folder, make_row):
             )
             for index, bound in enumerate(bounds)
         ]
-        folder.add("forecasts", *rows)
+        folder.write("forecasts", *rows)
     folder.publish()
     return folder.results
 
@@ -98,7 +98,7 @@ def test_sweep_reads_its_own_requests_and_set_ups(results, folder, make_row):
         template_set_id=template_set_id_of("model-1", _TEMPLATES),
         settings_id="settings-2",
     )
-    folder.add("forecasts", other)
+    folder.write("forecasts", other)
     folder.publish()
     rows = sweep_rows(results, sweep_of([0], requests=2), _TEMPLATES)
     assert rows == [
@@ -110,7 +110,7 @@ def test_sweep_reads_its_own_requests_and_set_ups(results, folder, make_row):
 
 def test_layers_of_a_study_have_its_names(results, folder, make_row):
     """A model that a study edits at two layers is told once."""
-    folder.add(
+    folder.write(
         "study_models",
         make_row("study_models", layer=0, name="early"),
         make_row("study_models", layer=1, name="late"),

@@ -5,8 +5,8 @@ import math
 import duckdb
 import pytest
 
-from storage.migrate import migrate
-from storage.queries import ask
+from storage.ask import ask
+from storage.schema import make_schema
 
 _INF, _NAN = math.inf, math.nan
 
@@ -15,7 +15,7 @@ _INF, _NAN = math.inf, math.nan
 def macros():
     """Return a database with the macros."""
     with duckdb.connect(":memory:") as connection:
-        migrate(connection)
+        make_schema(connection)
         yield connection
 
 
@@ -107,7 +107,7 @@ def test_incidence_takes_another_rule(folder):
 def test_outcomes_have_one_row_an_edit(folder, make_row):
     """Every edit of a study has one row, also if its request stands twice in the file."""
     folder.add_study(perplexities=(5.0, 20.0, None), efficacy=0.25)
-    folder.add("requests", make_row("requests", request_id="request-0", record_index=9))
+    folder.write("requests", make_row("requests", request_id="request-0", record_index=9))
     folder.publish()
     frame = ask(folder.results, "from edit_outcomes order by method, request_id")
     assert frame["edit_id"].to_list() == [
@@ -123,12 +123,12 @@ def test_outcomes_have_one_row_an_edit(folder, make_row):
 def test_edit_of_two_studies_is_measured_by_each_studys_evaluation(folder, make_row):
     """One edit in two studies has two rows, each with the perplexity of its study's texts."""
     folder.add_study(methods=("rome",), perplexities=(5.0,))
-    folder.add("studies", make_row("studies", study_id="b", name="other", evaluation_id="e-2"))
-    folder.add("study_edits", make_row("study_edits", study_id="b", edit_id="rome-request-0"))
+    folder.write("studies", make_row("studies", study_id="b", name="other", evaluation_id="e-2"))
+    folder.write("study_edits", make_row("study_edits", study_id="b", edit_id="rome-request-0"))
     row = make_row(
         "measurements", edit_id="rome-request-0", evaluation_id="e-2", perplexity=math.inf
     )
-    folder.add("measurements", row)
+    folder.write("measurements", row)
     folder.publish()
     frame = ask(folder.results, "select study, perplexity from edit_outcomes order by study")
     assert frame.rows() == [("other", math.inf), ("small", 5.0)]
@@ -175,7 +175,7 @@ def test_denominators_are_absolute_and_quartiles_interpolated(folder, make_row):
         )
         for index, denominator in enumerate((-1.0, 2.0, -3.0, 4.0, 5.0))
     ]
-    folder.add("edits", *edits)
+    folder.write("edits", *edits)
     folder.publish()
     frame = ask(
         folder.results,
@@ -226,7 +226,7 @@ def test_harmonic_mean_of_nothing(folder, es, expected):
 )
 def test_tokens_that_a_moment_needed(folder, make_row, tolerance, changes, expected):
     """Settled is from where on no change is larger, whatever came before."""
-    folder.add("covariances", make_row("covariances", n_tokens=400))
+    folder.write("covariances", make_row("covariances", n_tokens=400))
     rows = [
         make_row(
             "covariance_convergence",
@@ -237,7 +237,7 @@ def test_tokens_that_a_moment_needed(folder, make_row, tolerance, changes, expec
         )
         for index, change in enumerate(changes, start=1)
     ]
-    folder.add("covariance_convergence", *rows)
+    folder.write("covariance_convergence", *rows)
     folder.publish()
     found = ask(folder.results, f"from covariance_tokens(tolerance := {tolerance})")
     columns = ["tokens_needed", "needed_per_d_key", "last_change", "n_tokens", "tokens_per_d_key"]
@@ -256,8 +256,10 @@ def test_what_incidence_counts_is_filled_anew_by_each_publication(folder, make_r
     folder.add_study(perplexities=(5.0, None, 6.0))
     folder.publish()
     assert ask(folder.results, "select sum(n_edits)::int from collapse_incidence").item() == 4
-    folder.add("measurements", make_row("measurements", edit_id="rome-request-0", perplexity=_INF))
-    folder.add("measurements", make_row("measurements", edit_id="rome-request-1", perplexity=5.0))
+    folder.write(
+        "measurements", make_row("measurements", edit_id="rome-request-0", perplexity=_INF)
+    )
+    folder.write("measurements", make_row("measurements", edit_id="rome-request-1", perplexity=5.0))
     folder.publish()
     counts = ask(folder.results, "select method, n_edits, n_collapsed from collapse_incidence")
     assert counts.rows() == [("c_rome", 2, 0), ("rome", 3, 1)]

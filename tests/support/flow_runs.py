@@ -123,7 +123,7 @@ def _task_states(flow_run_id: object, n_units: int) -> tuple[tuple[str, str], ..
 
 def tables(results: Path) -> dict[str, pl.DataFrame]:
     """Return every published table whose rows do not say when and where, in order of its keys."""
-    from storage.queries import ask
+    from storage.ask import ask
 
     return {
         table: ask(results, f"from {table} order by {', '.join(keys)}")

@@ -50,7 +50,7 @@ class Thresholds:
 
 
 DEFAULT_THRESHOLDS = Thresholds(2.5, 17.0, "default", 0, 0, is_default=True)
-"""As in ``storage/views/40_forecast_verdicts.sql``."""
+"""As in ``storage/sql/views/40_forecast_verdicts.sql``."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """The rule that calls an edit a collapse: one type, one default, one sentence.
 
-The same rule as the database's macro ``collapsed`` (``storage/views/10_collapsed.sql``).
+The same rule as the database's macro ``collapsed`` (``storage/sql/views/10_collapsed.sql``).
 """
 
 import dataclasses

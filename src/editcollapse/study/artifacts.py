@@ -152,13 +152,17 @@ class ArtifactStore:
         """Return where a whole file lies on this machine; None where it is missing or changed."""
         try:
             path = self.place.fetch(ref.path)
-            if _has_bytes(path, ref):
-                return path
-            # A mirror's copy may be the damaged one; a folder of this machine gives the same file.
-            path = self.place.fetch(ref.path, again=True)
-            return path if _has_bytes(path, ref) else None
+            if not _has_bytes(path, ref):
+                # A mirror's copy may be damaged; a folder of this machine gives the same file.
+                path = self.place.fetch(ref.path, again=True)
+            if not _has_bytes(path, ref):
+                return None
         except OSError:
             return None
+        if ref.table is None:  # rows count in the order of their times
+            with contextlib.suppress(OSError):
+                os.utime(path)  # what is used is no garbage (storage.garbage)
+        return path
 
     def _whole(self, ref: ArtifactRef) -> Path:
         path = self._found(ref)

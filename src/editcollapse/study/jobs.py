@@ -165,11 +165,9 @@ class EvaluateOrder(Order):
 
 
 class RecordOrder(Order):
-    """Enter row files into the results database, which knows them afterwards: no unit of work."""
+    """Publish row files: no unit of work."""
 
     rows: tuple[ArtifactRef, ...]
-    publish: bool = False
-    """Whether readers are to see them at once."""
 
     @property
     def label(self) -> str:

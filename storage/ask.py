@@ -1,0 +1,314 @@
+"""Ask the published results: anyone's SQL, what there is to ask, and what a study has found."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any, cast
+
+import duckdb
+import polars as pl
+
+from editcollapse.errors import ResultsError, StudyError, nearest_first
+from editcollapse.rows.collapse_rule import DEFAULT_RULE, CollapseRule
+from storage.database import literal, message_of, open_snapshot
+from storage.schema import SQL
+
+QUERIES = SQL / "queries"
+
+
+def ask(results: Path, sql: str) -> pl.DataFrame:
+    """Return the answer to a query of the published results; empty for SQL without an answer.
+
+    Nothing can be written: the snapshot is open read-only and no other file can be reached.
+
+    Raises:
+        ResultsError: there are no results yet, or DuckDB refuses the query.
+    """
+    with open_snapshot(results) as connection:
+        return _frame(connection, sql)
+
+
+def incidence(
+    results: Path, study_id: str | None = None, rule: CollapseRule = DEFAULT_RULE
+) -> pl.DataFrame:
+    """Return the collapse incidence of one study, or of all.
+
+    Args:
+        results: the results folder.
+        study_id: an id of table ``studies``; all studies where left out.
+        rule: when an edit counts as a collapse.
+
+    Returns:
+        The columns of view ``collapse_incidence``.
+
+    Raises:
+        ResultsError: there are no results yet.
+    """
+    with open_snapshot(results) as connection:
+        frame: pl.DataFrame = connection.sql(
+            query_text("incidence"), params={"study_id": study_id} | dataclasses.asdict(rule)
+        ).pl()
+        return frame
+
+
+def describe_tables(results: Path) -> pl.DataFrame:
+    """Return what can be asked: tables, views and macros, and the columns of each.
+
+    Returns:
+        Columns kind (table, view or macro), name, column, type, comment and n_rows. A relation has
+        a row of its own, with ``column`` null and for tables ``n_rows``, then one for each column.
+        A macro's ``type`` lists its arguments.
+
+    Raises:
+        ResultsError: there are no results yet.
+    """
+    with open_snapshot(results) as connection:
+        return describe(connection)
+
+
+def describe(connection: duckdb.DuckDBPyConnection) -> pl.DataFrame:
+    """Return what ``describe_tables`` does, for an open database."""
+    relations: pl.DataFrame = connection.sql(query_text("relations")).pl()
+    whole = relations.filter((pl.col("kind") == "table") & pl.col("column").is_null())
+    counts = [
+        connection.execute(f'select count(*) from "{name}"').fetchall()[0][0]  # noqa: S608 - ours
+        for name in whole["name"]
+    ]
+    sizes = pl.DataFrame(
+        {"name": whole["name"], "n_rows": counts},
+        schema={"name": pl.String, "n_rows": pl.Int64},
+    )
+    own = pl.col("column").is_null() & (pl.col("kind") == "table")
+    return relations.join(sizes, on="name", how="left", maintain_order="left").with_columns(
+        pl.when(own).then("n_rows").alias("n_rows")
+    )
+
+
+def _frame(connection: duckdb.DuckDBPyConnection, sql: str) -> pl.DataFrame:
+    """Return a query's answer. Raises ResultsError with DuckDB's own words."""
+    try:
+        # Procedures change the process (logging to files, checkpoints); one ends it where the file
+        # may not be written. Functions are asked with from.
+        if any(each.type == duckdb.StatementType.CALL for each in duckdb.extract_statements(sql)):
+            raise ResultsError(
+                "CALL runs a procedure, and here questions are answered: results are read-only. "
+                "Ask with select or from; python -m flows tables lists what can be asked."
+            )
+        # DuckDB gives None for SQL without an answer, which its type hints do not say.
+        relation = cast("duckdb.DuckDBPyRelation | None", connection.sql(sql))
+        frame: pl.DataFrame = pl.DataFrame() if relation is None else relation.pl()
+    except duckdb.Error as error:
+        raise ResultsError(
+            f"DuckDB refuses this query: {message_of(error)}\n"
+            "python -m flows tables lists what can be asked; results are read-only."
+        ) from error
+    except pl.exceptions.PolarsError as error:
+        raise ResultsError(
+            f"the answer has a column of a type that has no place in a frame: {error}. "
+            "Cast it in the query, for instance to varchar."
+        ) from error
+    return frame
+
+
+def query_text(name: str) -> str:
+    """Return the SQL of a named query."""
+    return (QUERIES / f"{name}.sql").read_text(encoding="utf-8")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Answer:
+    """A query of one study and what it gave."""
+
+    sql: str
+    """Runs as it stands: the study's id and the rule of collapse are written out."""
+    frame: pl.DataFrame
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class StudyFindings:
+    """One study as it is published. All texts are as the study and its files gave them."""
+
+    study_id: str
+    name: str
+    description: str
+    note: str
+    methods: tuple[str, ...]
+    templates: str
+    """Kind of the context templates."""
+    seed: int
+    numerics: int
+    dataset: str
+    schema: str
+    n_records: int
+    n_rejected: int
+    text_set: str
+    n_texts: int
+    n_requests: int
+    """Requests with at least one edit."""
+    n_edits: int
+    n_measured: int
+    settings: Answer
+    """Query ``study``."""
+    models: Answer
+    """Query ``study_models``."""
+    incidence: Answer
+    """Query ``incidence_by_method``."""
+    positions: Answer
+    """Query ``incidence_by_position``."""
+    denominators: Answer
+    """Query ``denominators_by_outcome``."""
+    worst: Answer
+    """Query ``study_run``."""
+    comparison: Answer
+    """Query ``compare_in_study``; empty with one method and one model."""
+    guard: Answer
+    """Query ``guard_in_study``; empty where the study has no guard."""
+
+
+def findings(results: Path, study_id: str, rule: CollapseRule = DEFAULT_RULE) -> StudyFindings:
+    """Return what a study has found, as last published.
+
+    Args:
+        results: the results folder.
+        study_id: an id of table ``studies``.
+        rule: when an edit counts as a collapse.
+
+    Raises:
+        ResultsError: there are no results yet, or they do not hold this study.
+    """
+    with open_snapshot(results) as connection:
+        study = answer_for(connection, "study", study_id, rule)
+        if study.frame.is_empty():
+            raise ResultsError(
+                f"{results} holds no study with the id {study_id}. "
+                'python -m flows sql "from studies" lists them.'
+            )
+        row = study.frame.row(0, named=True)
+        settings: dict[str, Any] = json.loads(row["settings"])
+        return StudyFindings(
+            study_id=study_id,
+            name=row["name"],
+            description=row["description"],
+            note=settings["note"],
+            methods=tuple(settings["methods"]),
+            templates=settings["templates"]["kind"],
+            seed=row["seed"],
+            numerics=row["numerics"],
+            dataset=row["dataset"],
+            schema=row["schema_name"],
+            n_records=row["n_records"],
+            n_rejected=row["n_rejected"],
+            text_set=row["text_set"],
+            n_texts=row["n_texts"],
+            n_requests=row["n_requests"],
+            n_edits=row["n_edits"],
+            n_measured=row["n_measured"],
+            settings=study,
+            models=answer_for(connection, "study_models", study_id, rule),
+            incidence=answer_for(connection, "incidence_by_method", study_id, rule),
+            positions=answer_for(connection, "incidence_by_position", study_id, rule),
+            denominators=answer_for(connection, "denominators_by_outcome", study_id, rule),
+            worst=answer_for(connection, "worst_edits", study_id, rule),
+            comparison=answer_for(connection, "compare_in_study", study_id, rule),
+            guard=answer_for(connection, "guard_in_study", study_id, rule),
+        )
+
+
+def find_study(results: Path, wanted: str = "") -> str:
+    """Return the id of a study that is named by name or id; left out, the only one there is.
+
+    Raises:
+        ResultsError: there are no results yet, or no study in them.
+        StudyError: no study has such a name or id, or several have.
+    """
+    with open_snapshot(results) as connection:
+        known: pl.DataFrame = connection.sql(query_text("studies")).pl()
+    if known.is_empty():
+        raise ResultsError(f"no study is recorded in {results} yet. Run one: python -m flows run")
+    is_asked = (pl.col("name") == wanted) | (pl.col("study_id") == wanted)
+    found = known.filter(is_asked) if wanted else known
+    if found.is_empty():
+        names = nearest_first(wanted, known["name"].unique().to_list())
+        raise StudyError(f"no study {wanted!r} in {results}. Known: {names}.")
+    if found.height > 1:
+        listed = ", ".join(
+            f"{row['name']} {row['study_id']} ({row['n_edits']} edits)"
+            for row in found.iter_rows(named=True)
+        )
+        asked = f"{wanted!r} names {found.height} studies" if wanted else "which study?"
+        raise StudyError(f"{asked} in {results}: {listed}. Give an id.")
+    return str(found["study_id"].item())
+
+
+def answer_for(
+    connection: duckdb.DuckDBPyConnection,
+    name: str,
+    study_id: str,
+    rule: CollapseRule = DEFAULT_RULE,
+) -> Answer:
+    """Return a named query's answer for one study, by a rule of collapse where it asks for one."""
+    text = query_text(name)
+    known: dict[str, Any] = {"study_id": study_id} | dataclasses.asdict(rule)
+    asked = {each: value for each, value in known.items() if f"${each}" in text}
+    frame: pl.DataFrame = connection.sql(text, params=asked).pl()
+    for each, value in asked.items():
+        text = text.replace(f"${each}", _written(value))
+    return Answer(text.strip(), frame)
+
+
+def _written(value: str | float | None) -> str:
+    """Return a parameter as SQL."""
+    if value is None:
+        return "null"
+    if isinstance(value, str):
+        return literal(value)
+    return str(int(value)) if float(value).is_integer() else repr(value)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class StudyFigures:
+    """Answers about one study; where a study has nothing to one, its frame is empty."""
+
+    edits: Answer
+    """Query ``figure_edits``: an edit a row, of a large study a sample."""
+    perplexities: Answer
+    """Query ``perplexity_by_method``."""
+    skill: Answer
+    """Query ``figure_skill``: precision and recall of the forecast."""
+    roc: Answer
+    """Query ``figure_roc``."""
+    layers: Answer
+    """Query ``figure_layers``: verdicts by layer, where several were foreseen."""
+    keys: Answer
+    """Query ``figure_keys``: keys in two dimensions."""
+    anatomy: Answer
+    """Query ``figure_anatomy``: findings of the root-cause study."""
+    profiles: Answer
+    """Query ``figure_profiles``: norms and attention by position and layer."""
+    published: Answer
+    """Query ``published_in_study``."""
+
+
+def study_figures(results: Path, study_id: str, rule: CollapseRule = DEFAULT_RULE) -> StudyFigures:
+    """Return what a study's figures are drawn from, as last published.
+
+    Args:
+        results: the results folder.
+        study_id: an id of table ``studies``.
+        rule: when an edit counts as a collapse.
+
+    Raises:
+        ResultsError: there are no results yet.
+    """
+    with open_snapshot(results) as connection:
+        return StudyFigures(
+            edits=answer_for(connection, "figure_edits", study_id, rule),
+            perplexities=answer_for(connection, "perplexity_by_method", study_id, rule),
+            skill=answer_for(connection, "figure_skill", study_id, rule),
+            roc=answer_for(connection, "figure_roc", study_id, rule),
+            layers=answer_for(connection, "figure_layers", study_id, rule),
+            keys=answer_for(connection, "figure_keys", study_id, rule),
+            anatomy=answer_for(connection, "figure_anatomy", study_id, rule),
+            profiles=answer_for(connection, "figure_profiles", study_id, rule),
+            published=answer_for(connection, "published_in_study", study_id, rule),
+        )

@@ -1,0 +1,257 @@
+"""Build ``results.duckdb`` from row files, whole or not at all, and put it where readers find it.
+
+The row files of a results folder are the store. A build copies what is published, adds the files
+that it lacks, and takes its place at once; where nothing is published, or another version built it,
+it is made of all files. One process builds at a time, also of those on other machines; readers
+never wait. Of two rows with one key that of the file that was written later counts.
+"""
+
+import logging
+import shutil
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePosixPath
+
+import duckdb
+
+from editcollapse.errors import ArtifactError, EditCollapseError, ResultsError
+from editcollapse.study.artifacts import unwritable
+from editcollapse.study.results_folder import Place, is_url
+from storage.ask import query_text
+from storage.database import (
+    DRAFT,
+    SNAPSHOT,
+    message_of,
+    open_draft,
+    open_snapshot,
+    remove_database,
+    replace_database,
+    transaction,
+)
+from storage.ingest import ROWS_FOLDER, IngestReport, RowsFile, find_row_files, ingest
+from storage.schema import make_schema, schema_digest
+
+logger = logging.getLogger(__name__)
+
+_LOCK = "publish"
+_Key = tuple[str, str]
+"""Table and digest of a row file."""
+_OF_THE_DISK = ("No space left on device", "Read-only file system", "Permission denied")
+"""What DuckDB says of a file that it cannot write; the file itself may be well."""
+
+
+def publish(place: Place) -> IngestReport:
+    """Let readers see all row files of a results folder; nothing is written where they do.
+
+    Returns:
+        What was added. A file that cannot be used is left out, told to the log, and tried again by
+        the next call.
+
+    Raises:
+        ResultsError: the folder cannot be read or written; what was published then stays.
+    """
+    return _build(place, None, anew=False)
+
+
+def rebuild(place: Place, files: Iterable[RowsFile] | None = None) -> IngestReport:
+    """Build ``results.duckdb`` from row files alone, whatever is published.
+
+    Files count in the order of what is published, as far as that can be read; the others follow by
+    the time when they were written, then by table and digest.
+
+    Args:
+        place: the results folder.
+        files: these and no others, in this order; all of the folder where left out.
+
+    Returns:
+        What was taken in. ``skipped`` names each file that is damaged, does not fit its table, or
+        is missing although it was published.
+
+    Raises:
+        ResultsError: the folder cannot be read or written; what was published then stays.
+    """
+    return _build(place, None if files is None else list(files), anew=True)
+
+
+def snapshot_is_current(place: Place) -> bool:
+    """Return whether what is published can be read and has every row file of the results folder."""
+    try:
+        here = folder_to_read(place)
+    except ResultsError:
+        return False
+    included = _included(here, of_this_version=True)
+    return included is not None and set(_row_files(place)) <= set(included)
+
+
+def folder_to_read(place: Place) -> Path:
+    """Return the folder of this machine with what is published now.
+
+    Raises:
+        ResultsError: nothing has been published there, or it cannot be reached.
+    """
+    if is_url(place.name):
+        try:
+            place.fetch(SNAPSHOT.as_posix())
+        except FileNotFoundError as error:
+            raise ResultsError(
+                f"no results yet at {place.name}. Run a study there first: python -m flows run "
+                f"STUDY.toml --results {place.name}"
+            ) from error
+        except OSError as error:
+            raise ResultsError(
+                f"cannot read {place.name}: {error.strerror}. Check the URL and your credentials."
+            ) from error
+    return place.here
+
+
+def published_files(results: Path) -> list[RowsFile]:
+    """Return the row files that a folder's ``results.duckdb`` is made of, in their order."""
+    return [_expected(key) for key in _included(results) or ()]
+
+
+def _build(place: Place, asked: Sequence[RowsFile] | None, *, anew: bool) -> IngestReport:
+    """Build and publish, alone; return what was taken in."""
+    try:
+        with place.alone(_LOCK, lambda: logger.info("another process publishes; waiting")):
+            _refresh(place)
+            report = _made(place, asked, anew=anew)
+    except OSError as error:
+        raise unwritable(place.name, error) from error
+    for skipped in report.skipped:
+        logger.warning("left out of %s: %s", SNAPSHOT, skipped.reason)
+    return report
+
+
+def _refresh(place: Place) -> None:
+    """Fetch what other machines have published; where nothing is, a mirror's own copy goes too."""
+    if is_url(place.name):
+        try:
+            place.fetch(SNAPSHOT.as_posix())
+        except FileNotFoundError:
+            remove_database(place.here / SNAPSHOT)
+
+
+def _made(place: Place, asked: Sequence[RowsFile] | None, *, anew: bool) -> IngestReport:
+    """Build on what is published where that can be, else from all files."""
+    if asked is not None:
+        return _from_all(place, asked)
+    present = _row_files(place)
+    base = None if anew else _included(place.here, of_this_version=True)
+    if base is not None:
+        fresh = _by_time(place, [present[key] for key in present.keys() - set(base)])
+        if not fresh:
+            return IngestReport(0, 0, ())
+        try:
+            return _written(place, fresh, base=place.here / SNAPSHOT)
+        except duckdb.Error as error:
+            if any(reason in str(error) for reason in _OF_THE_DISK):
+                raise _unpublished(place, error) from error
+            logger.warning("%s is damaged and is built anew: %s", SNAPSHOT, message_of(error))
+    before = _included(place.here) or []
+    others = _by_time(place, [present[key] for key in present.keys() - set(before)])
+    return _from_all(
+        place, [*(_fetched(place, present.get(key, _expected(key))) for key in before), *others]
+    )
+
+
+def _from_all(place: Place, files: Sequence[RowsFile]) -> IngestReport:
+    """Build from these files and no others."""
+    try:
+        return _written(place, files, base=None)
+    except duckdb.Error as error:
+        raise _unpublished(place, error) from error
+
+
+def _written(place: Place, files: Sequence[RowsFile], base: Path | None) -> IngestReport:
+    """Write a draft of these files on top of a database, and put it in the snapshot's place.
+
+    Raises:
+        duckdb.Error: the database is damaged, or the draft cannot be written.
+        ResultsError: the draft cannot take its place.
+    """
+    draft = place.here / DRAFT
+    try:
+        remove_database(draft)
+        if base is not None:
+            shutil.copyfile(base, draft)
+        with open_draft(draft) as connection, transaction(connection):
+            if base is None:
+                make_schema(connection)
+            report = ingest(connection, place.here, files)
+            connection.execute("delete from measured_edits")
+            connection.execute(query_text("measured_edits"))
+        replace_database(draft, place.here / SNAPSHOT)
+        place.share(SNAPSHOT.as_posix())
+    except OSError as error:
+        raise _unpublished(place, error) from error
+    finally:
+        remove_database(draft)
+    return report
+
+
+def _unpublished(place: Place, error: Exception) -> ResultsError:
+    return ResultsError(
+        f"could not publish {place.name}/{SNAPSHOT}: {message_of(error).rstrip('.!')}. What was "
+        "published stays, and all rows are safe in their files: free space or mend the cause, then "
+        f"publish them: python -m flows rebuild --results {place.name}"
+    )
+
+
+def _included(results: Path, *, of_this_version: bool = False) -> list[_Key] | None:
+    """Return table and digest of the files that a database is made of, in their order.
+
+    None where there is none that can be read, or, if so asked, one of another schema.
+    """
+    try:
+        with open_snapshot(results) as snapshot:
+            versions = snapshot.execute("select digest from schema_version").fetchall()
+            if of_this_version and versions != [(schema_digest(),)]:
+                return None
+            keys = snapshot.execute(query_text("row_files")).fetchall()
+    except (EditCollapseError, duckdb.Error):
+        return None
+    return [(str(table), str(digest)) for table, digest in keys]
+
+
+def _row_files(place: Place) -> dict[_Key, RowsFile]:
+    """Return the row files of a results folder; what is half written has a name with a dot."""
+    if not is_url(place.name):
+        files = find_row_files(place.here)
+    else:
+        paths = [PurePosixPath(path) for path in place.list(ROWS_FOLDER.as_posix())]
+        files = tuple(
+            RowsFile(path.parent.name, Path(path), path.stem)
+            for path in paths
+            if path.suffix == ".parquet" and not path.name.startswith(".")
+        )
+    return {(file.table, file.digest): file for file in files}
+
+
+def _by_time(place: Place, files: Iterable[RowsFile]) -> list[RowsFile]:
+    """Return row files that lie on this machine, by the time when they were written there."""
+    here = [_fetched(place, file) for file in sorted(files, key=lambda each: each.path)]
+    return sorted(here, key=lambda file: (_changed_at(place.here / file.path), file.path))
+
+
+def _changed_at(path: Path) -> int:
+    """Return when a file was written, in nanoseconds; one that has gone is told by who reads it."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def _fetched(place: Place, file: RowsFile) -> RowsFile:
+    """Return a row file that lies on this machine; a missing one is told by who reads it."""
+    if not is_url(place.name):
+        return file
+    try:
+        place.fetch(file.path.as_posix())
+    except (FileNotFoundError, ArtifactError):
+        logger.warning("%s is missing at %s", file.path, place.name)
+    return file
+
+
+def _expected(key: _Key) -> RowsFile:
+    """Return the row file where it should lie."""
+    table, digest = key
+    return RowsFile(table, ROWS_FOLDER / table / f"{digest}.parquet", digest)

@@ -1,5 +1,0 @@
--- How often do edits collapse the model, in one study ($study_id) or, with null, in all of them?
-select *
-from collapse_incidence
-where $study_id::varchar is null or study_id = $study_id::varchar
-order by study, study_id, model, method, dataset, subject_position

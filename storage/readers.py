@@ -1,0 +1,320 @@
+"""What flows and commands read back: forecasts, sweeps, calibrations, single edits, root causes."""
+
+import dataclasses
+import math
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from editcollapse import NUMERICS
+from editcollapse.errors import ResultsError
+from editcollapse.fingerprints import digest
+from editcollapse.forecast.verdicts import LayerVerdicts, Thresholds
+from editcollapse.rows.collapse_rule import DEFAULT_RULE, CollapseRule
+from editcollapse.rows.frames import rows_of, schema_of
+from editcollapse.rows.study import ForecastCalibrationRow, ForecastRow, PositionRow
+from editcollapse.study.anatomy_jobs import RomeOutcome
+from editcollapse.study.jobs import EditOrder, KnownSetup, ModelOrder, template_set_id_of
+from editcollapse.study.sweep import ModelSweep
+from storage.ask import query_text
+from storage.database import open_snapshot
+
+
+def forecast_rows(results: Path, edits: EditOrder) -> list[ForecastRow]:
+    """Return the published forecasts of a batch's requests, by request and method.
+
+    Args:
+        results: the results folder.
+        edits: the batch, or one of all a study's requests of a model.
+
+    Raises:
+        ResultsError: there are no results yet.
+    """
+    asked = {
+        "model_id": edits.model.model_id,
+        "layer": edits.model.layer,
+        "covariance_id": edits.covariance_id,
+        "template_set_id": edits.template_set_id,
+        "settings_id": edits.model.settings_id,
+    }
+    found = _frame(results, "forecast_rows", asked)
+    wanted = [request.request_id for request in edits.requests]
+    frame = found.filter(pl.col("request_id").is_in(wanted))
+    return list(rows_of("forecasts", frame.select(list(schema_of("forecasts")))))
+
+
+def position_rows(results: Path, model_id: str) -> dict[str, PositionRow]:
+    """Return request id to where its subject stands under a model's tokenizer.
+
+    Raises:
+        ResultsError: there are no results yet.
+    """
+    frame = _frame(results, "position_rows", {"model_id": model_id})
+    rows: list[PositionRow] = list(rows_of("positions", frame.select(list(schema_of("positions")))))
+    return {row.request_id: row for row in rows}
+
+
+def known_setups(results: Path, model_id: str) -> list[KnownSetup]:
+    """Return how the studies of a results folder edit a model; the largest C first.
+
+    Raises:
+        ResultsError: there are no results yet.
+    """
+    frame = _frame(results, "known_setups", {"model_id": model_id})
+    return [
+        KnownSetup(**{**row, "templates": tuple(row["templates"])})
+        for row in frame.iter_rows(named=True)
+    ]
+
+
+def _frame(results: Path, query: str, asked: dict[str, Any]) -> pl.DataFrame:
+    """Return the answer to a named query."""
+    with open_snapshot(results) as snapshot:
+        frame: pl.DataFrame = snapshot.sql(query_text(query), params=asked).pl()
+    return frame
+
+
+def sweep_rows(results: Path, sweep: ModelSweep, templates: tuple[str, ...]) -> list[LayerVerdicts]:
+    """Return what is published of one model's sweep, by layer, method and position.
+
+    Args:
+        results: the results folder.
+        sweep: the model and its layers.
+        templates: its context templates.
+
+    Raises:
+        ResultsError: there are no results yet.
+    """
+    order = sweep.layers[0].order
+    records = sweep.study.requests.records
+    asked = {
+        "request_ids": [record.request.request_id for record in records],
+        "model_id": order.model_id,
+        "template_set_id": template_set_id_of(order.model_id, templates),
+        "set_ups": [
+            f"{each.moment.covariance_id} {each.order.settings_id}" for each in sweep.layers
+        ],
+    }
+    with open_snapshot(results) as snapshot:
+        frame: pl.DataFrame = snapshot.sql(query_text("sweep"), params=asked).pl()
+    return [LayerVerdicts(order.spec.name, **row) for row in frame.iter_rows(named=True)]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a calibration has to reach, and by which rule an edit has collapsed."""
+
+    recall: float = 0.99
+    """Share of the collapsed edits that are at risk or worse."""
+    precision: float = 0.95
+    """Share of those that will collapse, which did."""
+    threshold: float | None = DEFAULT_RULE.threshold
+    """Collapsed: perplexity above this."""
+    ratio: float | None = DEFAULT_RULE.ratio
+    """Collapsed: perplexity above so many times the unedited model's."""
+
+    def __post_init__(self) -> None:
+        for name, share in (("recall", self.recall), ("precision", self.precision)):
+            if not 0 < share <= 1:
+                raise ResultsError(
+                    f"--{name} {share:g}: it has to be a share above 0 and at most 1, such as 0.99."
+                )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Calibration:
+    """What a calibration found."""
+
+    rows: tuple[tuple[str, ForecastCalibrationRow], ...]
+    """Model by model, with what its studies call it."""
+    left_out: tuple[str, ...]
+    """A sentence for each model whose edits give no thresholds."""
+
+
+def calibrate(results: Path, wanted: Wanted) -> Calibration:
+    """Return each model's thresholds, from its published edits with forecast and measurement.
+
+    Args:
+        results: the results folder.
+        wanted: what the thresholds have to reach.
+
+    Raises:
+        ResultsError: there are no results yet, or no model has enough to tell the two kinds of
+            edits apart.
+    """
+    rows, left_out = [], []
+    with open_snapshot(results) as snapshot:
+        for model_id, name in snapshot.execute(query_text("calibrated_models")).fetchall():
+            answer = snapshot.sql(
+                query_text("calibration"),
+                params=dataclasses.asdict(wanted) | {"model_id": model_id},
+            )
+            values: dict[str, Any] = answer.pl().row(0, named=True)
+            lacking = _lacking(values)
+            if lacking:
+                left_out.append(f"{name}: {lacking}")
+            else:
+                rows.append((name, _row(model_id, values, wanted)))
+    if not rows:
+        found = "; ".join(left_out) or "no edit has a forecast and a measurement"
+        raise ResultsError(
+            f"cannot calibrate the forecast from {results}: {found}. Forecast a study that has run "
+            "and in which some edits collapse: python -m flows forecast STUDY.toml"
+        )
+    return Calibration(tuple(rows), tuple(left_out))
+
+
+def _lacking(values: dict[str, Any]) -> str:
+    """Return what keeps a model's edits from giving thresholds; empty where nothing does."""
+    n_edits, n_collapsed = values["n_edits"], values["n_collapsed"]
+    if not 0 < n_collapsed < n_edits:
+        return (
+            f"of {n_edits} edits with a forecast and a measurement {n_collapsed} collapsed, and "
+            "both kinds are needed"
+        )
+    if not math.isfinite(values["at_risk_at"]):
+        return "the edits that collapsed have no finite bound"
+    return ""
+
+
+def _row(model_id: str, values: dict[str, Any], wanted: Wanted) -> ForecastCalibrationRow:
+    return ForecastCalibrationRow(
+        calibration_id=digest("calibration", NUMERICS, model_id, values["data_digest"], wanted),
+        model_id=model_id,
+        calibrated_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        collapse_threshold=wanted.threshold,
+        collapse_ratio=wanted.ratio,
+        wanted_recall=wanted.recall,
+        wanted_precision=wanted.precision,
+        numerics=NUMERICS,
+        **values,
+    )
+
+
+def thresholds(results: Path, model_id: str) -> Thresholds:
+    """Return the thresholds that verdicts on a model's edits use: its own, or the default.
+
+    Raises:
+        ResultsError: there are no results yet.
+    """
+    with open_snapshot(results) as snapshot:
+        (found, *_) = snapshot.execute(query_text("thresholds"), {"model_id": model_id}).fetchall()
+    return Thresholds(*found)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ToldEdit:
+    """One edit: its forecast, what was decided, and what the edit that was made did."""
+
+    study: str
+    study_id: str
+    model: str
+    layer: int
+    method: str
+    subject: str
+    prompt: str
+    target_new: str
+    verdict: str
+    """On the edit as asked."""
+    text_change_bound: float
+    at_risk_at: float
+    collapse_at: float
+    calibration_id: str
+    policy: str | None
+    """None without a guard."""
+    decision: str
+    reason: str
+    edit_id: str | None
+    """None where it was refused, as all that follows."""
+    made_method: str | None
+    made_prompt: str | None
+    perplexity_before: float | None
+    perplexity: float | None
+    perplexity_ratio: float | None
+    efficacy: float | None
+    efficacy_prefix_mean: float | None
+
+
+def told_edit(results: Path, study_id: str) -> ToldEdit | None:
+    """Return what became of a study's only edit; None where its model cannot take the request.
+
+    Raises:
+        ResultsError: there are no results.
+    """
+    with open_snapshot(results) as snapshot:
+        found = snapshot.sql(query_text("told_edit"), params={"study_id": study_id}).pl()
+    return ToldEdit(**found.row(0, named=True)) if found.height else None
+
+
+def rejection_of(results: Path, study_id: str) -> str:
+    """Return why the model of such a study cannot take its request.
+
+    Raises:
+        ResultsError: there are no results.
+    """
+    with open_snapshot(results) as snapshot:
+        found = snapshot.sql(query_text("told_rejection"), params={"study_id": study_id}).pl()
+    return str(found["reason"].item())
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class AnatomyFinding:
+    """One observation on one model of a study."""
+
+    model: str
+    """Its name in the study."""
+    layer: int
+    grouping: str
+    observation: str
+    value: float
+    low: float
+    high: float
+    n_group: int
+    n_others: int
+    interval: str
+    statement: str
+
+
+def rome_outcomes(
+    results: Path, study_id: str, model: ModelOrder, rule: CollapseRule
+) -> tuple[RomeOutcome, ...]:
+    """Return what became of ROME's edits of one model, as last published.
+
+    Args:
+        results: the results folder.
+        study_id: the study.
+        model: the model as the study uses it.
+        rule: when an edit counts as a collapse.
+
+    Raises:
+        ResultsError: there are no results yet.
+    """
+    asked = {"study_id": study_id, "model_id": model.model_id, "layer": model.layer}
+    with open_snapshot(results) as snapshot:
+        frame: pl.DataFrame = snapshot.sql(
+            query_text("rome_outcomes"), params=asked | dataclasses.asdict(rule)
+        ).pl()
+    return tuple(RomeOutcome(**row) for row in frame.iter_rows(named=True))
+
+
+def anatomy_findings(
+    results: Path, study_id: str, rule: CollapseRule
+) -> tuple[AnatomyFinding, ...]:
+    """Return what was observed in a study, as last published, model by model.
+
+    Args:
+        results: the results folder.
+        study_id: the study.
+        rule: when an edit counted as a collapse.
+
+    Raises:
+        ResultsError: there are no results yet.
+    """
+    with open_snapshot(results) as snapshot:
+        frame: pl.DataFrame = snapshot.sql(
+            query_text("anatomy_findings"), params={"study_id": study_id} | dataclasses.asdict(rule)
+        ).pl()
+    names = [field.name for field in dataclasses.fields(AnatomyFinding)]
+    return tuple(AnatomyFinding(**row) for row in frame.select(names).iter_rows(named=True))

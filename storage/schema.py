@@ -1,0 +1,70 @@
+"""The schema of ``results.duckdb``: tables, views and macros of ``sql/``, with column comments."""
+
+import dataclasses
+import functools
+from pathlib import Path
+from string import Template
+
+import duckdb
+
+from editcollapse.fingerprints import digest
+from editcollapse.rows.collapse_rule import DEFAULT_RULE, CollapseRule
+from storage.database import literal
+
+SQL = Path(__file__).parent / "sql"
+TABLES = SQL / "schema"
+"""Files that make the tables."""
+VIEWS = SQL / "views"
+"""Views and macros; the numbers before their names are the order of dependency."""
+
+
+_DEFINES_RULE = "10_collapsed.sql"
+"""Macro ``collapse_rule`` is written from ``collapse_rule.DEFAULT_RULE``."""
+_OTHERS = (
+    "published",
+    "measured_edits",
+    "guard_decisions",
+    "continuations",
+    "anatomies",
+    "key_points",
+    "anatomy_findings",
+    "position_profiles",
+    "row_files",
+    "schema_version",
+)
+"""Tables whose comments no view takes over: their columns share names with others of ours."""
+
+
+def make_schema(connection: duckdb.DuckDBPyConnection, rule: CollapseRule = DEFAULT_RULE) -> None:
+    """Make all tables, views and macros in an empty database.
+
+    Args:
+        connection: to the database.
+        rule: what macro ``collapse_rule`` gives.
+    """
+    for text in _texts(rule):
+        connection.execute(text)
+    inherited = (SQL / "queries" / "inherited_comments.sql").read_text(encoding="utf-8")
+    comments = connection.execute(inherited, {"others": list(_OTHERS)}).fetchall()
+    for view, column, comment in comments:
+        connection.execute(f'comment on column "{view}"."{column}" is {literal(comment)}')
+    connection.execute("insert into schema_version values ($digest)", {"digest": schema_digest()})
+
+
+@functools.cache
+def schema_digest() -> str:
+    """Return what tells this version's schema from another: a digest of all its SQL."""
+    return digest("schema", *_texts(DEFAULT_RULE))
+
+
+def _texts(rule: CollapseRule) -> list[str]:
+    """Return the SQL of tables, then of views, in order."""
+    bounds = {
+        name: "null" if bound is None else repr(float(bound))
+        for name, bound in dataclasses.asdict(rule).items()
+    }
+    files = [*sorted(TABLES.glob("*.sql")), *sorted(VIEWS.glob("*.sql"))]
+    texts = ((file.name, file.read_text(encoding="utf-8")) for file in files)
+    return [
+        Template(text).substitute(bounds) if name == _DEFINES_RULE else text for name, text in texts
+    ]

@@ -1,0 +1,16 @@
+-- How small are the denominators of the edits that collapse, and those of the others?
+select
+    model,
+    method,
+    case
+        when collapsed(perplexity, perplexity_before, $threshold, $ratio) then 'collapsed' else 'normal'
+    end as outcome,
+    count(*) as n_edits,
+    min(abs(denominator)) as minimum,
+    median(abs(denominator)) as median,
+    max(abs(denominator)) as maximum,
+    median(relative_update_norm) as median_relative_update_norm
+from edit_outcomes
+where study_id = $study_id and perplexity is not null
+group by all
+order by model, method, outcome

@@ -1,0 +1,26 @@
+-- How many of the flagged edits collapsed, and how many of the collapsed were flagged?
+select
+    model,
+    method,
+    n_edits,
+    n_collapsed,
+    auc,
+    at_risk_at,
+    n_flagged,
+    precision,
+    precision_low,
+    precision_high,
+    recall,
+    recall_low,
+    recall_high,
+    collapse_at,
+    n_certain,
+    certain_precision,
+    certain_precision_low,
+    certain_precision_high,
+    certain_recall,
+    certain_recall_low,
+    certain_recall_high
+from forecast_skill(threshold := $threshold, ratio := $ratio)
+where study_id = $study_id and method <> '(all)'
+order by model = '(all)', model, method

@@ -1,0 +1,125 @@
+-- Will this edit collapse the model, by its forecast and the newest calibration?
+create macro forecast_verdict(bound, at_risk_at, collapse_at) as
+    case
+        when bound is null then null
+        when bound >= collapse_at or isnan(bound::double) then 'will collapse'
+        when bound >= at_risk_at then 'at risk'
+        else 'safe'
+    end;
+
+-- The default stands until there is a calibration of the very model: edits of the embedded demo
+-- models collapsed from 17 on, those of a small pretrained Llama from 3.4 on; no edit that was seen
+-- to stay below 2.5 collapsed its model (docs/forecast.md).
+create view forecast_thresholds as
+with newest as (
+    select distinct on (model_id) *
+    from main.forecast_calibrations
+    where model_id is not null
+    order by model_id, calibrated_at desc, calibration_id
+),
+known_models as (
+    select model_id from main.forecasts
+    union
+    select model_id from newest
+    union all
+    select null
+)
+select
+    known_models.model_id,
+    coalesce(newest.calibration_id, 'default') as calibration_id,
+    newest.calibrated_at,
+    coalesce(newest.at_risk_at, 2.5) as at_risk_at,
+    coalesce(newest.collapse_at, 17.0) as collapse_at,
+    coalesce(newest.n_edits, 0) as n_edits,
+    coalesce(newest.n_collapsed, 0) as n_collapsed,
+    newest.calibration_id is null as is_default
+from known_models
+left join newest on newest.model_id = known_models.model_id;
+
+-- One folder may stand in a study twice, with and without its start token: its source is no name.
+create view model_names as
+with named as (
+    select model_id, string_agg(distinct name, ', ' order by name) as name
+    from main.study_models
+    group by model_id
+)
+select
+    model_id,
+    coalesce(
+        named.name, models.source || coalesce(' with start token ' || models.start_token, '')
+    ) as model
+from main.models
+full join named using (model_id);
+
+create view forecast_verdicts as
+with known_requests as (
+    select distinct on (request_id) *
+    from main.requests
+    order by request_id, dataset_id, record_index
+)
+select
+    model_names.model,
+    models.source as model_source,
+    forecasts.model_id,
+    forecasts.layer,
+    forecasts.method,
+    forecasts.edit_id,
+    forecasts.request_id,
+    known_requests.case_id,
+    known_requests.subject,
+    known_requests.prompt,
+    known_requests.target_new,
+    positions.subject_position,
+    positions.is_first_token,
+    positions.subject_last_token,
+    forecasts.denominator,
+    forecasts.rho,
+    forecasts.bare_key_dot,
+    forecasts.certified_bound,
+    forecasts.relative_bound,
+    forecasts.text_change_bound,
+    main.forecast_verdict(
+        forecasts.text_change_bound, thresholds.at_risk_at, thresholds.collapse_at
+    ) as verdict,
+    thresholds.calibration_id
+from main.forecasts
+inner join main.forecast_thresholds as thresholds on thresholds.model_id = forecasts.model_id
+left join main.models on models.model_id = forecasts.model_id
+left join main.model_names on model_names.model_id = forecasts.model_id
+left join known_requests on known_requests.request_id = forecasts.request_id
+left join main.positions
+    on positions.model_id = forecasts.model_id and positions.request_id = forecasts.request_id
+order by forecasts.model_id, forecasts.layer, forecasts.method, forecasts.text_change_bound desc;
+
+comment on macro forecast_verdict is
+    'will collapse, at risk or safe, of a bound and two thresholds; nan will collapse, NULL gives NULL.';
+comment on view forecast_thresholds is
+    'The thresholds that verdicts use: a model''s newest of forecast_calibrations, or the default where it has none. One row a model, and one for models that are not known yet.';
+comment on column forecast_thresholds.model_id is
+    'Model: models.model_id. NULL = any model that has neither forecast nor calibration.';
+comment on column forecast_thresholds.calibration_id is
+    'Calibration: forecast_calibrations.calibration_id, or the word default.';
+comment on column forecast_thresholds.is_default is
+    'Whether the model has no calibration: the thresholds are a default. Boolean.';
+comment on column forecast_thresholds.n_edits is
+    'Measured edits with a forecast that the calibration was taken from; 0 with the default. Count.';
+comment on column forecast_thresholds.n_collapsed is 'Of these, edits that collapsed. Count.';
+comment on view model_names is
+    'What a model is called: its name in the studies, one or several; where no study is recorded, its source and start token.';
+comment on column model_names.model_id is 'Model: models.model_id.';
+comment on column model_names.model is
+    'Name of the model in the studies, joined by commas where they differ. Text.';
+comment on view forecast_verdicts is
+    'Every forecast with its request and its verdict; one row an edit that was foreseen, made or not.';
+comment on column forecast_verdicts.model is
+    'Name of the model: model_names.model. Text. NULL = neither the model nor a study of it is recorded.';
+comment on column forecast_verdicts.model_source is
+    'Hub id or folder name of the model. Text. NULL = the model''s row is not recorded.';
+comment on column forecast_verdicts.model_id is 'Model: models.model_id.';
+comment on column forecast_verdicts.layer is 'Edited block. Index from 0.';
+comment on column forecast_verdicts.edit_id is 'Edit: edits.edit_id.';
+comment on column forecast_verdicts.case_id is
+    'The dataset''s own name of the record. Text. NULL = it gives none.';
+comment on column forecast_verdicts.verdict is 'will collapse, at risk or safe. Text.';
+comment on column forecast_verdicts.calibration_id is
+    'Whose thresholds the verdict uses: forecast_thresholds.calibration_id.';
