@@ -75,7 +75,7 @@ def train(
     Args:
         recipe: what to train.
         n_words: size of the vocabulary.
-        stream: int64 (n,) token ids; windows of ``recipe.positions`` start at random places.
+        stream: int64 (n,) token ids; windows of the recipe's ``positions`` start at random.
         on_step: see ``OnStep``.
     """
     model = new_model(recipe, n_words).train()

@@ -30,6 +30,7 @@ SUFFIXES = {
     "lock",
     "db",
     "log",
+    "cff",
 }
 
 
@@ -45,6 +46,7 @@ def definitions() -> dict[str, set[str]]:
             )
             names |= _names(tree.body)
             known.setdefault(path.parent.name, set()).add(path.stem)
+            known.setdefault(path.parent.parent.name, set()).add(path.parent.name)
             for node in ast.walk(tree):
                 if isinstance(node, ast.ClassDef):
                     known.setdefault(node.name, set()).update(_names(node.body))

@@ -22,10 +22,10 @@ _WAIT_S = 60.0
 _WORKER = """
 import sys
 from pathlib import Path
-from editcollapse.once import computed_once
-from editcollapse.planning import plan_study
-from editcollapse.covariance_units import cut_corpus, sum_shard
-from editcollapse.passes import MomentPass
+from editcollapse.study.locks import computed_once
+from editcollapse.study.plan import plan_study
+from editcollapse.units.covariance import cut_corpus, sum_shard
+from editcollapse.study.plan import MomentPass
 from editcollapse.config.study_file import read_study
 plan = plan_study(read_study(Path(sys.argv[1])), Path(sys.argv[2]))
 moments = MomentPass.of(plan, plan.models[0])
@@ -38,8 +38,8 @@ for order in moments.shard_orders(corpus):
 _HOLDER = """
 import sys, time
 from pathlib import Path
-from editcollapse.once import computed_once
-from editcollapse.planning import plan_study
+from editcollapse.study.locks import computed_once
+from editcollapse.study.plan import plan_study
 from editcollapse.config.study_file import read_study
 (model,) = plan_study(read_study(Path(sys.argv[1])), Path(sys.argv[2])).models
 def compute():

@@ -14,9 +14,9 @@ _WAIT_S = 120
 _PROGRAM = """
 import json, sys, time
 import torch
-from editcollapse.devices import best_device
+from editcollapse.runtime.devices import best_device
 from editcollapse.runtime_settings import settings
-from editcollapse.turns import device_turn
+from editcollapse.study.locks import device_turn
 
 device = best_device(settings().device)
 torch.ones(8, device=device)  # the start-up of the device is no turn

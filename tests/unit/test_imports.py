@@ -63,6 +63,12 @@ def test_importing_the_science_has_no_effect():
     )
 
 
+def is_module(name: str) -> bool:
+    """Return whether a name can be imported; a folder without ``__init__`` hides nothing."""
+    spec = importlib.util.find_spec(name)
+    return spec is not None and spec.origin is not None
+
+
 def test_flow_files_hide_no_module():
     """Prefect puts ``flows/`` first on the path: a name in it must be no module's name."""
     names = {
@@ -73,7 +79,7 @@ def test_flow_files_hide_no_module():
     hidden = {
         name
         for name in names - {"__init__", "__main__"}
-        if name in sys.stdlib_module_names or importlib.util.find_spec(name) is not None
+        if name in sys.stdlib_module_names or is_module(name)
     }
     assert not hidden, f"flows/ hides the modules {sorted(hidden)}: rename the files"
 

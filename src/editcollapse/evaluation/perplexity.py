@@ -154,7 +154,7 @@ def text_nll(
         on_group: called with texts done and all texts.
 
     Returns:
-        (E, N) float64 on the CPU, nats, texts in the order of ``texts.rows``.
+        (E, N) float64 on the CPU, nats, texts in their order.
 
     Raises:
         DeviceMemoryError: one text under one model does not fit on the device.

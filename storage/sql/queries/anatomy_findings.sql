@@ -2,6 +2,6 @@
 select *
 from anatomy
 where study_id = $study_id
-    and collapse_threshold = $threshold
-    and collapse_ratio = $ratio
+    and collapse_threshold = coalesce($threshold, 'inf'::double)
+    and collapse_ratio = coalesce($ratio, 'inf'::double)
 order by model, layer, grouping desc, observation_order

@@ -68,7 +68,7 @@ def test_wrong_orientation_is_found(tiny_model, variant):
     row = dataclasses.replace(loaded.architecture, transposed=not loaded.architecture.transposed)
     check = check_model(dataclasses.replace(loaded, architecture=row))
     assert failed(check) == {"orientation", "rank-one update"}
-    assert check.lines()[-1].startswith("2 of 8 checks failed: the row in src/editcollapse")
+    assert check.lines()[-1].startswith("2 of 8 checks failed: the row in catalog/architectures.py")
 
 
 @pytest.mark.parametrize("variant", ["gpt2_untied_square", "llama_square"])

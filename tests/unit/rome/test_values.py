@@ -32,13 +32,13 @@ _ON_TWO_THREADS = """
 import hashlib, sys
 from pathlib import Path
 import torch
-from editcollapse.datasets import read_requests
-from editcollapse.models import load_model
-from editcollapse.presets import ValueSettings
-from editcollapse.rewrites import build_rewrites
-from editcollapse.sites import EditSite
-from editcollapse.specs import ModelSpec
-from editcollapse.values import optimise_values
+from editcollapse.data.datasets import read_requests
+from editcollapse.models.loading import load_model
+from editcollapse.catalog.presets import ValueSettings
+from editcollapse.forward.rewrites import build_rewrites
+from editcollapse.forward.hooked_layer import EditSite
+from editcollapse.config.spec import ModelSpec
+from editcollapse.rome.values import optimise_values
 
 demo = Path(sys.argv[1])
 torch.set_num_threads(2)

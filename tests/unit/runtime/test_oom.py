@@ -170,14 +170,13 @@ LIMITED = textwrap.dedent("""
     import logging, resource, sys
     from pathlib import Path
     import torch
-    from editcollapse.applying import _optimise
-    from editcollapse.models import load_model
-    from editcollapse.orders import EditOrder, ModelOrder
-    from editcollapse.presets import ValueSettings
-    from editcollapse.rewrites import build_rewrites
-    from editcollapse.sites import EditSite
+    from editcollapse.units.edit import optimise_in_groups
+    from editcollapse.models.loading import load_model
+    from editcollapse.catalog.presets import ValueSettings
+    from editcollapse.forward.rewrites import build_rewrites
+    from editcollapse.forward.hooked_layer import EditSite
     from editcollapse.config.spec import ModelSpec
-    from tests.science.cases import REQUESTS, TEMPLATES
+    from tests.support.cases import REQUESTS, TEMPLATES
 
     class Count(logging.Handler):
         n = 0
@@ -191,21 +190,14 @@ LIMITED = textwrap.dedent("""
     loaded = load_model(spec, "cpu")
     site = EditSite(loaded, 0)
     values = ValueSettings(steps=2)
-    model = ModelOrder(
-        spec=spec, model_id="", layer=0, layer_source="", values=values
-    )
-    order = EditOrder(
-        results="", model=model, methods=(), templates=TEMPLATES, template_set_id="",
-        covariance_id="", damping=0, moment=None, requests=(), batch_index=0, batch_label="",
-    )
     rewrites, _ = build_rewrites(loaded.encoder, TEMPLATES, [REQUESTS[0]] * 96)
-    _optimise(site, rewrites[:1], order, None)
+    optimise_in_groups(site, rewrites[:1], values, None)
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + (12 << 20), resource.RLIM_INFINITY))
-    halved = _optimise(site, rewrites, order, None)
+    halved = optimise_in_groups(site, rewrites, values, None)
     n_halvings = Count.n
     resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-    whole = _optimise(site, rewrites, order, None)
+    whole = optimise_in_groups(site, rewrites, values, None)
     assert n_halvings >= 1, "the limit was never met"
     assert Count.n == n_halvings, "the whole batch was halved too"
     for name in ("delta", "prompt_keys"):

@@ -20,7 +20,7 @@ from editcollapse.runtime.retry import is_passing, may_pass
 from editcollapse.study.locks import device_turn
 
 _HOLDER = """
-from editcollapse.turns import device_turn
+from editcollapse.study.locks import device_turn
 import sys, time
 with device_turn(sys.argv[1]):
     print("holding", flush=True)
@@ -28,7 +28,7 @@ with device_turn(sys.argv[1]):
 """
 _HANGS = """
 import time
-from editcollapse.runtime import time_limit
+from editcollapse.runtime.environment import time_limit
 with time_limit():
     pass
 time.sleep(0.5)
