@@ -11,7 +11,7 @@ from editcollapse.errors import ResultsError, StudyError
 from editcollapse.forecast.verdicts import ForecastReport
 from editcollapse.rows.study import ForecastCalibrationRow
 from editcollapse.study.artifacts import ArtifactStore
-from editcollapse.study.results_folder import Place, place_of
+from editcollapse.study.results_folder import ResultsFolder, place_of
 from flows import surroundings
 from flows.forecast_text import show_calibration, show_one, show_study
 from flows.terminal import STOPPED, console, print_json, shown
@@ -105,7 +105,7 @@ def calibrate(options: argparse.Namespace) -> int:
     return 0
 
 
-def _record(place: Place, rows: Sequence[ForecastCalibrationRow]) -> None:
+def _record(place: ResultsFolder, rows: Sequence[ForecastCalibrationRow]) -> None:
     """Enter calibrations and publish them."""
     from storage.rows import RowsFile
     from storage.sharing import publish, take_in

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from editcollapse.errors import ArtifactError, ResultsError
 from editcollapse.study.artifacts import unwritable
-from editcollapse.study.results_folder import Place, is_url
+from editcollapse.study.results_folder import ResultsFolder, is_url
 from storage.database import SNAPSHOT, publish_snapshot
 from storage.rebuild import RebuildReport, rebuild
 from storage.rows import ROWS_FOLDER, RowsFile
@@ -20,14 +20,17 @@ from storage.writer import IngestReport, ingest, unrecorded
 logger = logging.getLogger(__name__)
 
 
-def take_in(place: Place, files: Iterable[RowsFile]) -> IngestReport:
+def take_in(place: ResultsFolder, files: Iterable[RowsFile]) -> IngestReport:
     """Enter row files into the store of this machine; as ``writer.ingest``."""
     here = [_fetched(place, file) for file in files]
     return ingest(place.here, here)
 
 
-def publish(place: Place) -> None:
+def publish(place: ResultsFolder) -> None:
     """Publish the store; of a remote place, with what other machines have written.
+
+    Machines that publish at the same time hold no lock: who finds, after its upload, row files that
+    its snapshot lacks publishes again. So the last upload has all rows.
 
     Raises:
         ResultsError: the place cannot be read or written.
@@ -36,15 +39,20 @@ def publish(place: Place) -> None:
         publish_snapshot(place.here)
         return
     try:
-        with place.alone("publish", lambda: logger.info("another machine publishes; waiting")):
-            take_in(place, unrecorded(place.here, _row_files(place)))
-            publish_snapshot(place.here)
-            place.share(SNAPSHOT.as_posix())
+        with place.alone("publish", lambda: logger.info("another process publishes; waiting")):
+            files = _row_files(place)
+            while True:
+                take_in(place, unrecorded(place.here, files))
+                publish_snapshot(place.here)
+                place.share(SNAPSHOT.as_posix())
+                published, files = set(files), _row_files(place)
+                if published.issuperset(files):
+                    return
     except OSError as error:
         raise unwritable(place.name, error) from error
 
 
-def rebuild_from(place: Place) -> RebuildReport:
+def rebuild_from(place: ResultsFolder) -> RebuildReport:
     """Make the store anew from the place's row files, and publish it; as ``rebuild.rebuild``."""
     if not is_url(place.name):
         return rebuild(place.here)
@@ -54,7 +62,7 @@ def rebuild_from(place: Place) -> RebuildReport:
     return report
 
 
-def folder_to_read(place: Place) -> Path:
+def folder_to_read(place: ResultsFolder) -> Path:
     """Return the folder of this machine with the place's present snapshot.
 
     Raises:
@@ -75,7 +83,7 @@ def folder_to_read(place: Place) -> Path:
     return place.here
 
 
-def _row_files(place: Place) -> list[RowsFile]:
+def _row_files(place: ResultsFolder) -> list[RowsFile]:
     """Return the row files of a place; what is half written has a name that starts with a dot."""
     paths = [PurePosixPath(path) for path in place.list(ROWS_FOLDER.as_posix())]
     return [
@@ -85,7 +93,7 @@ def _row_files(place: Place) -> list[RowsFile]:
     ]
 
 
-def _fetched(place: Place, file: RowsFile) -> RowsFile:
+def _fetched(place: ResultsFolder, file: RowsFile) -> RowsFile:
     """Return a row file that lies on this machine; a missing one is told by who reads it."""
     if not is_url(place.name):
         return file

@@ -21,7 +21,7 @@ from editcollapse.study.guarded import (
 )
 from editcollapse.study.jobs import EditOrder, ForecastOrder, Manifest
 from editcollapse.study.plan import ModelPlan, StudyPlan, plan_study
-from editcollapse.study.results_folder import Place, place_of
+from editcollapse.study.results_folder import ResultsFolder, place_of
 from storage.calibration import thresholds
 from storage.database import SNAPSHOT
 from storage.sharing import folder_to_read
@@ -44,7 +44,7 @@ def plan_guarded(study: StudySpec, results: str) -> StudyPlan:
     return plan_study(study, results, partial(present_thresholds, place_of(results)))
 
 
-def present_thresholds(place: Place, model_id: str) -> Thresholds:
+def present_thresholds(place: ResultsFolder, model_id: str) -> Thresholds:
     """Return a model's thresholds in a results folder; the default where nothing was published.
 
     Raises:
@@ -54,7 +54,7 @@ def present_thresholds(place: Place, model_id: str) -> Thresholds:
     return DEFAULT_THRESHOLDS if published is None else thresholds(published, model_id)
 
 
-def published_folder(place: Place) -> Path | None:
+def published_folder(place: ResultsFolder) -> Path | None:
     """Return the folder of the place's present snapshot; None where nothing was published."""
     try:
         place.fetch(SNAPSHOT.as_posix())

@@ -1,7 +1,7 @@
 """Which studies run in a results folder, for those who tidy it up.
 
 A running study holds a lock file of its own, named after the time when it began. The lock ends
-with its process, however that ends; the file system must have real locks (as in ``once``).
+with its process, however that ends; the file system must have real locks (as in ``locks``).
 """
 
 import contextlib

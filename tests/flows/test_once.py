@@ -22,7 +22,7 @@ _WAIT_S = 60.0
 _WORKER = """
 import sys
 from pathlib import Path
-from editcollapse.once import computed_once
+from editcollapse.study.locks import computed_once
 from editcollapse.planning import plan_study
 from editcollapse.covariance_units import cut_corpus, sum_shard
 from editcollapse.passes import MomentPass
@@ -38,7 +38,7 @@ for order in moments.shard_orders(corpus):
 _HOLDER = """
 import sys, time
 from pathlib import Path
-from editcollapse.once import computed_once
+from editcollapse.study.locks import computed_once
 from editcollapse.planning import plan_study
 from editcollapse.study_files import read_study
 (model,) = plan_study(read_study(Path(sys.argv[1])), Path(sys.argv[2])).models

@@ -16,7 +16,7 @@ import json, sys, time
 import torch
 from editcollapse.devices import best_device
 from editcollapse.runtime import asked_device
-from editcollapse.turns import device_turn
+from editcollapse.study.locks import device_turn
 
 device = best_device(asked_device())
 torch.ones(8, device=device)  # the start-up of the device is no turn

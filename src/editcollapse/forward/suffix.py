@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from editcollapse.forward.batching import length_batches
 from editcollapse.forward.hooked_layer import EditSite, LeftContext, overwrite
@@ -274,7 +275,9 @@ class LiveTokens:
             delta: added to the value at the subjects of each edit of the batch, (B, D).
         """
         places = self.places
-        change = delta[places.owner]
+        # An index's gradient would add up an edit's rows in whatever order threads come to them;
+        # an embedding's adds them in the order of the rows.
+        change = functional.embedding(places.owner, delta)
         moved = self.site.add_to_value(self.subject_residual, self.subject_value, change)
         residual = overwrite(self.residual, moved, places.subject)
         if not self.site.n_above:

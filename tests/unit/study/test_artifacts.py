@@ -99,7 +99,7 @@ def test_failed_write_leaves_nothing(store):
 
 _FULL_DISK = """
 import pathlib, resource, sys, torch
-from editcollapse.artifacts import ArtifactStore
+from editcollapse.study.artifacts import ArtifactStore
 from editcollapse.errors import ResultsError
 from editcollapse.outcomes import StudyEditRow
 store = ArtifactStore(pathlib.Path(sys.argv[1]))

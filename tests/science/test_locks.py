@@ -22,7 +22,7 @@ from editcollapse.runtime.retry import is_passing, may_pass
 from editcollapse.study.locks import device_turn
 
 _HOLDER = """
-from editcollapse.turns import device_turn
+from editcollapse.study.locks import device_turn
 import sys, time
 with device_turn(sys.argv[1]):
     print("holding", flush=True)
