@@ -25,7 +25,6 @@ from editcollapse.study.results_folder import place_of
 from editcollapse.study.study_rows import study_rows
 from flows.cancelling import CancellationWatch, RunCancelled, cancelled_state
 from flows.progress_page import shown_progress
-from flows.records import has_record, records_folder, remove_foreign_record
 from flows.run.covariance_steps import RunsJobs, measured_moment, units_at_most
 from flows.run.guard_steps import guarded_orders
 from flows.run.row_buffer import RowsToRecord
@@ -36,7 +35,7 @@ from storage.writer import snapshot_is_current
 from tasks.editing import apply_edits
 from tasks.evaluation import continue_edits, evaluate_edits
 from tasks.preparing import context_templates, unedited_model
-from tasks.results import is_published, publish_report, record_rows
+from tasks.results import publish_report, record_rows
 
 logger = logging.getLogger(__name__)
 
@@ -112,7 +111,6 @@ class StudyRun:
         self.store = ArtifactStore(plan.results)
         plan.store_texts(self.store)
         self.rows = RowsToRecord(plan.results, self._call)
-        self._records = records_folder(plan.results)
         self._cancellation = CancellationWatch()
         self._done = 0
         self._report_progress = reporter(OVERALL)
@@ -204,7 +202,7 @@ class StudyRun:
                 raise
 
     def compute(self, task: Task[[Any], Manifest], order: Order) -> Manifest:
-        """Return a unit's manifest, computed or cached; a damaged file makes it compute again."""
+        """Return a unit's manifest, computed or cached."""
         (manifest,) = self.compute_all(task, [order])
         return manifest
 
@@ -216,7 +214,14 @@ class StudyRun:
     def start(self, task: Task[[Any], Manifest], order: Order) -> Wait:
         """Give one unit to the task runner; return what waits for its manifest."""
         result = self._started(task, order)
-        return lambda: self._checked(task, order, result())
+
+        def wait() -> Manifest:
+            manifest = result()
+            logger.info("%s", manifest.summary)
+            self._advance()
+            return manifest
+
+        return wait
 
     def in_order(
         self, task: Task[[Any], Manifest], pairs: Iterable[tuple[EditOrder, Order]]
@@ -255,42 +260,22 @@ class StudyRun:
             note=study.note,
             recorded=self.rows.digest,
         )
-        again = has_record(order) and not is_published(order)
-        self._call(publish_report, order, refresh_cache=again)
+        self._call(publish_report, order)
         self._advance()
 
-    def _checked(self, task: Task[[Any], Manifest], order: Order, manifest: Manifest) -> Manifest:
-        """Return a unit's manifest; where a file of it is not whole, that of a new computation."""
-        damaged = [ref.path for ref in manifest.refs if not self.store.is_whole(ref)]
-        if damaged:
-            logger.warning("computing again, damaged or missing: %s", ", ".join(damaged))
-            manifest = self._call(task, order, refresh_cache=True)
-        logger.info("%s", manifest.summary)
-        self._advance()
-        return manifest
-
-    def _call(
-        self, task: Task[[Any], Result], order: Order, *, refresh_cache: bool = False
-    ) -> Result:
+    def _call(self, task: Task[[Any], Result], order: Order) -> Result:
         """Run one task to its end."""
-        return self._started(task, order, refresh_cache=refresh_cache)()
+        return self._started(task, order)()
 
-    def _started(
-        self, task: Task[[Any], Result], order: Order, *, refresh_cache: bool = False
-    ) -> Callable[[], Result]:
+    def _started(self, task: Task[[Any], Result], order: Order) -> Callable[[], Result]:
         """Give one task to the task runner; return what waits for its result.
-
-        The task's record lies below the results folder.
 
         Raises:
             RunCancelled: the run has been cancelled.
         """
         if is_unit(task):
             self._cancellation.check()
-        if task.persist_result:
-            remove_foreign_record(self._records, order)
-        own = task.with_options(result_storage=self._records, refresh_cache=refresh_cache)
-        return started(own, order)
+        return started(task, order)
 
     def _advance(self) -> None:
         self._done += 1

@@ -15,7 +15,7 @@ from storage.queries import ask
 from storage.rows import RowsFile
 from storage.sharing import publish, take_in
 from tests.storage.conftest import make_row
-from tests.support.flow_runs import records, units_computed
+from tests.support.flow_runs import manifests, units_computed
 
 _OSLO = ("--prompt", "{} likes the colour", "--subject", "Oslo", "--target", "blue")
 
@@ -76,12 +76,12 @@ def test_refusal_has_its_exit_status_and_reason(edit, results, capsys):
     assert "perplexity" not in out
     assert ask(results, "select count(*) from edits").item() == edits
     assert ask(results, "select decision from guard_decisions").rows() == [("refused",)]
-    before = records(results, "forecast-")
+    before = manifests(results, "forecast-")
     assert edit(results, *_OSLO, "--guard", "refuse", "--json") == REFUSED
     told = json.loads(capsys.readouterr().out)
     assert (told["decision"], told["edit_id"], told["perplexity"]) == ("refused", None, None)
     assert told["calibration_id"] == "low"
-    assert records(results, "forecast-") == before
+    assert manifests(results, "forecast-") == before
 
 
 def calibrate(results):

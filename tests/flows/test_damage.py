@@ -5,8 +5,9 @@ import shutil
 import pytest
 
 from editcollapse.errors import ResultsError
+from editcollapse.study.locks import MANIFESTS
 from flows.__main__ import main
-from tests.support.flow_runs import assert_equal_tables, records, units_computed
+from tests.support.flow_runs import assert_equal_tables, manifests, units_computed
 from tests.support.small_study import N_BATCHES
 
 
@@ -57,9 +58,9 @@ def test_damaged_artifacts_are_computed_again(study, run_study, results, first_r
     assert run_study(study, results).computed() == 0
 
 
-def test_damaged_records_are_computed_again(study, run_study, results, first_run):
-    """A record that is deleted, cut, empty or garbage costs its own unit and no other."""
-    found = sorted((results / "records").glob("edits-*"))
+def test_damaged_manifests_are_computed_again(study, run_study, results, first_run):
+    """A manifest that is deleted, cut, empty or garbage costs its own unit and no other."""
+    found = sorted((results / MANIFESTS).glob("edits-*"))
     for path, how in zip(found, [_delete, _truncate, _empty, _scribble], strict=True):
         how(path)
     again = run_study(study, results)
@@ -72,11 +73,11 @@ def test_deleted_store_is_filled_from_artifacts(study, run_study, results, first
     """Without the store, rows are recorded again and no unit is computed."""
     shutil.rmtree(results / "store")
     (results / "results.duckdb").unlink()
-    before = records(results, "e")
+    before = manifests(results, "e")
     again = run_study(study, results)
     assert again.computed() == again.computed("record ") + again.computed("report ")
     assert again.computed("record ") >= 1
-    assert records(results, "e") == before
+    assert manifests(results, "e") == before
     assert_equal_tables(results, first_run.results)
 
 
@@ -104,7 +105,6 @@ def test_rebuild_equals_what_was_recorded(results, first_run, capsys):
     """The row files alone give the tables that the study recorded, row by row."""
     shutil.rmtree(results / "store")
     (results / "results.duckdb").unlink()
-    shutil.rmtree(results / "records")
     (results / "artifacts/rows/edits/.killed.parquet").write_bytes(b"half of a f")
     assert main(["rebuild", "--results", str(results)]) == 0
     assert capsys.readouterr().out.startswith("rebuilt from")
