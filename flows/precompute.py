@@ -11,8 +11,9 @@ from prefect.client.schemas.objects import State
 from editcollapse.config.spec import StudySpec
 from editcollapse.config.study_file import with_absolute_paths
 from editcollapse.study.plan import plan_study
-from flows.run.study_run import UNITS_PER_BATCH, StudyRun, continuation_units, do_and_publish
+from flows.run.study_run import StudyRun, do_and_publish
 from flows.run.submit import one_at_a_time
+from flows.steps import PREPARE
 
 
 @flow(
@@ -36,10 +37,7 @@ def precompute_covariance(
         EditCollapseError: an input is missing or unusable.
     """
     plan = plan_study(with_absolute_paths(study, Path.cwd()), results)
-    run = StudyRun(plan)
-    # Neither edits, nor evaluations, nor unedited models, nor texts of the worst, nor a report.
-    left_out = 1 + UNITS_PER_BATCH * plan.n_batches + continuation_units(plan)
-    run.expect(-1 - len(plan.models) * left_out)
+    run = StudyRun(plan, PREPARE, n_last=0)
     stopped = do_and_publish(run, "covariance", run.prepare)
     if stopped is not None:
         return stopped

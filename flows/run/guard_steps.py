@@ -79,7 +79,6 @@ def guarded_orders(
         templates: what its templates unit returned.
         moment: what its covariance unit returned.
     """
-    run.expect(run.plan.n_batches)
     batches = run.plan.edit_orders(model, templates, moment)
     asked = ((batch, ForecastOrder.of(batch)) for batch in batches)
     for batch, done in run.in_order(forecast_edits, asked):
@@ -94,7 +93,7 @@ def _orders(
     run.add_foreseen(model, batch, done)
     tried = requests_to_try(guard, batch, foreseen)
     if tried:
-        run.expect(1)
+        run.listed.add(1)
         found = run.compute(forecast_edits, order_to_try(batch, tried))
         behind = read_foreseen(run.store, found)
         rows = [
@@ -109,5 +108,5 @@ def _orders(
     made = decision_rows(run.plan, guard, decisions)
     run.rows.add([run.store.put_rows("guard_decisions", made)])
     orders = orders_of(batch, decisions)
-    run.expect(run.units_per_batch * (len(orders) - 1))
+    run.list_batches(len(orders))
     return orders

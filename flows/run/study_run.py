@@ -16,7 +16,6 @@ from editcollapse.data.requests import RequestRecord
 from editcollapse.errors import EditCollapseError
 from editcollapse.rows.study import RejectionRow, StudyEditRow
 from editcollapse.running_studies import running_study
-from editcollapse.runtime.environment import OVERALL, reporter
 from editcollapse.study.artifacts import ArtifactRef, ArtifactStore
 from editcollapse.study.generation_jobs import MostDamaging
 from editcollapse.study.jobs import EditOrder, Manifest, Order, RecordOrder, ReportOrder
@@ -25,11 +24,12 @@ from editcollapse.study.results_folder import place_of
 from editcollapse.study.study_rows import study_rows
 from flows.cancelling import CancellationWatch, RunCancelled, cancelled_state
 from flows.progress_page import shown_progress
-from flows.run.covariance_steps import RunsJobs, measured_moment, units_at_most
+from flows.run.covariance_steps import RunsJobs, measured_moment
 from flows.run.guard_steps import guarded_orders
 from flows.run.row_buffer import RowsToRecord
 from flows.run.submit import Result, Runner, is_unit, started, tag_study, task_runner_of
 from flows.run_page import name_the_study, show_findings
+from flows.steps import STUDY, JobList, Step
 from storage.database import StoreBusyError
 from storage.writer import snapshot_is_current
 from tasks.editing import apply_edits
@@ -58,15 +58,9 @@ def continue_worst(
     """Let a model go on from the prompts of its worst edits; hand the rows to the database."""
     order = worst.order(plan.results, model.order)
     if order is None:
-        run.expect(-continuation_units(plan))
         return
+    run.listed.add(1)
     rows.add(run.compute(continue_edits, order).rows)
-
-
-UNITS_PER_MODEL = 3
-"""Templates, covariance, unedited model."""
-UNITS_PER_BATCH = 2
-"""Edits, evaluation."""
 
 
 Wait = Callable[[], Manifest]
@@ -90,31 +84,32 @@ class _Measured:
     wait: Wait
 
 
-def units_of(plan: StudyPlan, model: ModelPlan) -> int:
-    """Return how many units one model has, if none of them is skipped."""
-    units = UNITS_PER_MODEL + UNITS_PER_BATCH * plan.n_batches + continuation_units(plan)
-    return units + units_at_most(MomentPass.of(plan, model))
-
-
 class StudyRun:
     """One pass through a plan.
 
     Args:
         plan: the study with its inputs identified.
+        steps: what is done for each model.
+        n_last: jobs that belong to no model: the report.
     """
 
-    units_per_batch = UNITS_PER_BATCH
-    """Units that a batch is computed in."""
-
-    def __init__(self, plan: StudyPlan) -> None:
+    def __init__(self, plan: StudyPlan, steps: Sequence[Step] = STUDY, *, n_last: int = 1) -> None:
         self.plan = plan
         self.store = ArtifactStore(plan.results)
         plan.store_texts(self.store)
         self.rows = RowsToRecord(plan.results, self._call)
         self._cancellation = CancellationWatch()
-        self._done = 0
-        self._report_progress = reporter(OVERALL)
-        self._total = 1 + sum(units_of(plan, model) for model in plan.models)
+        self._steps = tuple(steps)
+        self.listed = JobList()
+        self.listed.add(n_last + sum(self.n_listed(model) for model in plan.models))
+
+    def n_listed(self, model: ModelPlan) -> int:
+        """Return how many jobs of a model are known before any of them runs."""
+        return sum(step.listed(self.plan, model) for step in self._steps)
+
+    def list_batches(self, n_batches: int) -> None:
+        """List the jobs of batches that a guard lets be made."""
+        self.listed.add(n_batches * sum(step.per_batch for step in self._steps))
 
     def study_rows(self) -> list[ArtifactRef]:
         """Return the rows that describe the study itself, written."""
@@ -218,7 +213,7 @@ class StudyRun:
         def wait() -> Manifest:
             manifest = result()
             logger.info("%s", manifest.summary)
-            self._advance()
+            self.listed.finish_one()
             return manifest
 
         return wait
@@ -246,10 +241,6 @@ class StudyRun:
         rejected = self.rejections(model, batch, dict(done.unusable))
         self.rows.add([*done.rows, self.store.put_rows("rejections", rejected)])
 
-    def expect(self, units: int) -> None:
-        """Change how many units there are to run."""
-        self._total += units
-
     def report(self) -> None:
         """Publish the snapshot and the study's tables."""
         study = self.plan.study
@@ -261,7 +252,7 @@ class StudyRun:
             recorded=self.rows.digest,
         )
         self._call(publish_report, order)
-        self._advance()
+        self.listed.finish_one()
 
     def _call(self, task: Task[[Any], Result], order: Order) -> Result:
         """Run one task to its end."""
@@ -276,10 +267,6 @@ class StudyRun:
         if is_unit(task):
             self._cancellation.check()
         return started(task, order)
-
-    def _advance(self) -> None:
-        self._done += 1
-        self._report_progress(self._done, self._total)
 
     def rejections(
         self, model: ModelPlan, order: EditOrder, unusable: dict[str, str]
@@ -333,7 +320,7 @@ def for_each_model(run: StudyRun, work: Work, label: str, where: str | None = No
 
 def _with_progress(run: StudyRun, work: Work, model: ModelPlan) -> None:
     about = f"{run.plan.study.name} {model.order.spec.name}"
-    with shown_progress("model", about, units=units_of(run.plan, model)):
+    with shown_progress("model", about, jobs=run.n_listed(model)):
         work(model)
 
 

@@ -147,7 +147,8 @@ def started(task: Task[[Any], Result], order: Order) -> Callable[[], Result]:
     def run() -> Result:
         with _no_tags():
             # A task that found its work done returns a state, of which the result is wanted.
-            return task(order, return_state=True).result(_sync=True)
+            state: Any = task(order, return_state=True)
+            return cast("Result", state.result(_sync=True))
 
     return run
 

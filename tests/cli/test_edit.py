@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from editcollapse.config.study_file import read_study
+from editcollapse.study import plan
 from editcollapse.study.artifacts import ArtifactStore
 from editcollapse.study.results_folder import place_of
 from flows.__main__ import USER_ERROR, main
@@ -42,6 +43,23 @@ def edit(backend, study, monkeypatch):
         )
 
     return call
+
+
+def test_command_plans_its_study_once(edit, first_run, monkeypatch, tmp_path):
+    """What is checked before a server starts is what the flow runs: no input is read twice."""
+    results = shutil.copytree(first_run.results, tmp_path / "results")
+    planned = []
+    plan = plan._plan
+
+    def counted(study, place, thresholds_of):
+        planned.append(study.name)
+        return plan(study, place, thresholds_of)
+
+    monkeypatch.setattr(plan, "_plan", counted)
+    assert edit(results, *_OSLO) == 0
+    assert len(planned) == 1
+    assert edit(results, *_OSLO) == 0
+    assert len(planned) == 2
 
 
 def test_edit_is_set_up_as_the_study(edit, results, study, capsys):
