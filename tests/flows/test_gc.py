@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from editcollapse.running_studies import running_study
+from editcollapse.study.locks import MANIFESTS
 from flows.__main__ import USER_ERROR, main
 from tests.support.flow_runs import assert_equal_tables
 from tests.support.small_study import N_BATCHES
@@ -44,8 +45,8 @@ def littered(results: Path) -> tuple[Path, set[str]]:
         artifacts / "rows/edits" / f"{'1' * 32}.parquet": b"no parquet",
         artifacts / "rows/edits" / ".tmpcd34.parquet": b"",
         artifacts / "texts" / f"{'2' * 32}.json": b'["of no study"]',
-        results / "records" / "edits-of-another-time": b'{"result": "artifacts/updates/gone.bin"}',
-        results / "records" / "edits-cut": b'{"result": "artif',
+        results / MANIFESTS / "edits-of-old.json": b'"artifacts/updates/gone.bin"',
+        results / MANIFESTS / "edits-cut.json": b'{"tensors": "artif',
         results / "locks" / f"{int(_DAYS_AGO)}-1-a.lock": b"",
         results / "results.duckdb.tmp": b"half a copy",
         results / "store" / "editcollapse.rebuild.duckdb": b"half a store",
@@ -66,7 +67,7 @@ def test_listing_removes_nothing(littered, capsys):
     assert _gc(results) == 0
     assert _files(results) == before
     out = capsys.readouterr().out
-    for line in ("rows/edits", "updates", "texts", "records", "locks", "database", "total"):
+    for line in ("rows/edits", "updates", "texts", "manifests", "locks", "database", "total"):
         assert line in out
     assert "half written when its run was killed" in out
     assert "no row, manifest or record names it" in out
@@ -127,7 +128,7 @@ def test_unrecorded_units_go_only_when_asked_for(results, study, run_study, firs
     assert list(sums.iterdir())
     assert _gc(results, "--remove", "--unrecorded") == 0
     assert not list(sums.iterdir())
-    assert not list((results / "records").glob("shard-*"))
+    assert not list((results / MANIFESTS).glob("shard-*"))
     assert run_study(study, results).computed() == 0
     assert_equal_tables(results, first_run.results)
 
@@ -166,7 +167,7 @@ def test_links_are_not_followed(littered, tmp_path):
     _age(precious)
     (results / "artifacts/linked").symlink_to(outside)
     (results / "artifacts/updates" / f"{'4' * 32}.safetensors").symlink_to(precious)
-    (results / "records/linked").symlink_to(precious)
+    (results / MANIFESTS / "linked.json").symlink_to(precious)
     assert _gc(results, "--remove", "--older-than", "0") == 0
     assert precious.read_bytes() == b"precious"
     assert (results / "artifacts/updates" / f"{'4' * 32}.safetensors").is_symlink()
