@@ -14,6 +14,7 @@ from typing import Any
 from editcollapse.config.spec import StudySpec
 from editcollapse.config.study_file import read_study
 from editcollapse.errors import EditCollapseError, ResultsError, nearest_first
+from editcollapse.study.plan import planned_once
 from editcollapse.study.results_folder import place_name, place_of
 from flows import upkeep
 from flows.anatomy_command import anatomy
@@ -43,7 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return the exit status."""
     options = build_parser().parse_args(arguments)
     try:
-        return _COMMANDS[options.command](options)
+        with planned_once():
+            return _COMMANDS[options.command](options)
     except EditCollapseError as error:
         console(to_stderr=True).print(f"error: {error}", markup=False, soft_wrap=True)
         return USER_ERROR

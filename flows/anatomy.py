@@ -17,13 +17,14 @@ from editcollapse.study.anatomy_jobs import AnatomyOrder, EncoderProfilesOrder, 
 from editcollapse.study.locks import left_behind
 from editcollapse.study.plan import ModelPlan, StudyPlan
 from flows.run.guard_steps import plan_guarded
+from flows.run.steps import STUDY, Step
 from flows.run.study_run import StudyRun, edit_and_report
 from flows.run.submit import one_at_a_time
 from storage.readers import rome_outcomes
 from tasks.anatomy import compare_keys, encoder_profiles, position_profiles
 
 _ROME = "rome"
-_UNITS_PER_MODEL = 2
+_ANATOMY = Step(lambda _plan, _model: 2)
 """Keys compared, profile."""
 
 
@@ -37,7 +38,7 @@ class AnatomyRun(StudyRun):
     """
 
     def __init__(self, plan: StudyPlan, encoders: tuple[str, ...], rule: CollapseRule) -> None:
-        super().__init__(plan)
+        super().__init__(plan, (*STUDY, _ANATOMY), n_last=1 + len(encoders))
         self._encoders = [
             EncoderProfilesOrder(
                 results=plan.results,
@@ -48,7 +49,6 @@ class AnatomyRun(StudyRun):
             for source in encoders
         ]
         self._rule = rule
-        self.expect(_UNITS_PER_MODEL * len(plan.models) + len(encoders))
 
     def edit(self, model: ModelPlan) -> None:
         """Edit and measure one model as its study does; then compare its keys, and profile it."""

@@ -9,12 +9,10 @@ from editcollapse.study.jobs import EditOrder, ForecastOrder, KnownSetup, Manife
 from editcollapse.study.known_setup import known_manifests, with_known_setup
 from editcollapse.study.plan import ModelPlan, StudyPlan
 from flows.run.guard_steps import plan_guarded
+from flows.run.steps import EDIT, EVALUATE, FORECAST, GUARD, PREPARE, UNEDITED
 from flows.run.study_run import StudyRun, edit_and_report
 from flows.run.submit import one_at_a_time
 from tasks.forecasting import forecast_edits
-
-_KNOWN_UNITS = 2
-"""Templates, covariance."""
 
 
 class SingleEditRun(StudyRun):
@@ -26,10 +24,10 @@ class SingleEditRun(StudyRun):
     """
 
     def __init__(self, plan: StudyPlan, known: KnownSetup | None) -> None:
-        super().__init__(plan)
+        prepared = PREPARE if known is None else ()
+        foreseen = GUARD if plan.study.guard is not None else FORECAST
+        super().__init__(plan, (*prepared, UNEDITED, foreseen, EDIT, EVALUATE))
         self._known = known
-        if known is not None:
-            self.expect(-_KNOWN_UNITS)
 
     def prepare(self, model: ModelPlan) -> tuple[Manifest, Manifest]:
         """Return templates and second moment: what is known, else as for any study."""
@@ -43,7 +41,6 @@ class SingleEditRun(StudyRun):
         """Yield the orders of the edits that are made, which are foreseen first."""
         if model.guard is None:
             for batch in self.plan.edit_orders(model, templates, moment):
-                self.expect(1)
                 self.rows.add(self.compute(forecast_edits, ForecastOrder.of(batch)).rows)
         yield from super().orders(model, templates, moment)
 

@@ -10,7 +10,7 @@ from editcollapse.errors import ResultsError, StudyError
 from editcollapse.forecast.verdicts import ForecastReport
 from editcollapse.rows.study import ForecastCalibrationRow
 from editcollapse.study.artifacts import ArtifactStore
-from editcollapse.study.results_folder import Place, place_of
+from editcollapse.study.results_folder import ResultsFolder, place_of
 from flows.forecast_text import show_calibration, show_one, show_study
 from flows.observe import environment
 from flows.observe.command_run import run_watched
@@ -104,7 +104,7 @@ def calibrate(options: argparse.Namespace) -> int:
     return 0
 
 
-def _record(place: Place, rows: Sequence[ForecastCalibrationRow]) -> None:
+def _record(place: ResultsFolder, rows: Sequence[ForecastCalibrationRow]) -> None:
     """Write calibrations to a row file and publish it."""
     from storage.publish import publish, snapshot_is_current
 

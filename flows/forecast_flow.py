@@ -13,7 +13,8 @@ from editcollapse.config.study_file import with_absolute_paths
 from editcollapse.study.jobs import ForecastOrder
 from editcollapse.study.plan import ModelPlan, plan_study
 from editcollapse.study.study_rows import study_rows
-from flows.run.study_run import UNITS_PER_BATCH, StudyRun, continuation_units, do_and_publish
+from flows.run.steps import FORECAST, PREPARE
+from flows.run.study_run import StudyRun, do_and_publish
 from flows.run.submit import one_at_a_time
 from tasks.forecasting import forecast_edits
 
@@ -43,10 +44,7 @@ def collapse_forecast(study: StudySpec, results: str = "results") -> int:
         EditCollapseError: an input is missing or unusable.
     """
     plan = plan_study(with_absolute_paths(study, Path.cwd()), results)
-    run = StudyRun(plan)
-    # Forecasts in place of edits; neither evaluations, unedited models, texts nor a report.
-    left_out = 1 + (UNITS_PER_BATCH - 1) * plan.n_batches + continuation_units(plan)
-    run.expect(-1 - len(plan.models) * left_out)
+    run = StudyRun(plan, (*PREPARE, FORECAST), n_last=0)
     rows = [each for each in study_rows(plan) if each[0] in DESCRIBING]
     run.rows.add([run.store.put_rows(table, those) for table, those in rows])
     do_and_publish(run, "forecast", lambda model: _forecast(run, model))

@@ -10,7 +10,8 @@ from prefect import flow
 from editcollapse.config.spec import StudySpec
 from editcollapse.config.study_file import with_absolute_paths
 from editcollapse.study.plan import plan_study
-from flows.run.study_run import UNITS_PER_BATCH, StudyRun, continuation_units, do_and_publish
+from flows.run.steps import PREPARE
+from flows.run.study_run import StudyRun, do_and_publish
 from flows.run.submit import one_at_a_time
 
 
@@ -33,9 +34,6 @@ def precompute_covariance(study: StudySpec, results: str = "results") -> list[st
         EditCollapseError: an input is missing or unusable.
     """
     plan = plan_study(with_absolute_paths(study, Path.cwd()), results)
-    run = StudyRun(plan)
-    # Neither edits, nor evaluations, nor unedited models, nor texts of the worst, nor a report.
-    left_out = 1 + UNITS_PER_BATCH * plan.n_batches + continuation_units(plan)
-    run.expect(-1 - len(plan.models) * left_out)
+    run = StudyRun(plan, PREPARE, n_last=0)
     do_and_publish(run, "covariance", run.prepare)
     return [model.moment.covariance_id for model in plan.models]

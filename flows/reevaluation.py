@@ -18,7 +18,8 @@ from editcollapse.study.jobs import EditOrder, Manifest, Order
 from editcollapse.study.locks import left_behind
 from editcollapse.study.plan import ModelPlan, StudyPlan
 from flows.run.guard_steps import plan_guarded
-from flows.run.study_run import UNITS_PER_BATCH, StudyRun, Wait, edit_and_report
+from flows.run.steps import EVALUATE, GUARD, PREPARE, UNEDITED
+from flows.run.study_run import StudyRun, Wait, edit_and_report
 from flows.run.submit import one_at_a_time
 
 
@@ -29,11 +30,8 @@ class StoredEditsRun(StudyRun):
         plan: the study, with what is to be measured now.
     """
 
-    units_per_batch = UNITS_PER_BATCH - 1
-
     def __init__(self, plan: StudyPlan) -> None:
-        super().__init__(plan)
-        self.expect(-plan.n_batches * len(plan.models))
+        super().__init__(plan, (*PREPARE, UNEDITED, GUARD, EVALUATE))
 
     def start(self, task: Task[[Any], Manifest], order: Order) -> Wait:
         """Start a unit; a batch of edits is taken as it is stored.

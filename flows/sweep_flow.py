@@ -15,7 +15,8 @@ from editcollapse.study.study_rows import study_rows
 from editcollapse.study.sweep import ALL, ModelSweep, plan_sweep
 from flows.forecast_flow import DESCRIBING
 from flows.run.covariance_steps import measured_moments
-from flows.run.study_run import UNITS_PER_BATCH, StudyRun, do_and_publish
+from flows.run.steps import FORECAST, TEMPLATES, Step
+from flows.run.study_run import StudyRun, do_and_publish
 from flows.run.submit import one_at_a_time
 from tasks.forecasting import sweep_layers
 from tasks.preparing import context_templates
@@ -45,8 +46,8 @@ def layer_sweep(study: StudySpec, layers: str = ALL, results: str = "results") -
     """
     plan = plan_study(with_absolute_paths(study, Path.cwd()), results)
     sweep = plan_sweep(plan, layers)
-    run = StudyRun(sweep.study)
-    run.expect(-1)  # no report
+    moments = Step(lambda _plan, model: len(sweep.of(model).layers))
+    run = StudyRun(sweep.study, (TEMPLATES, moments, FORECAST), n_last=0)
     rows = [each for each in study_rows(plan) if each[0] in DESCRIBING]
     run.rows.add([run.store.put_rows(table, those) for table, those in rows])
     do_and_publish(
@@ -61,9 +62,6 @@ def layer_sweep(study: StudySpec, layers: str = ALL, results: str = "results") -
 def _sweep(run: StudyRun, model: ModelPlan, sweep: ModelSweep) -> None:
     """Measure C of every layer of one model, then forecast it batch by batch."""
     templates = run.compute(context_templates, model.templates)
-    # A covariance for each layer, sweeps in place of edits; neither evaluations, nor an unedited
-    # model.
-    run.expect(len(sweep.layers) - 2 - (UNITS_PER_BATCH - 1) * run.plan.n_batches)
     moments = measured_moments(run, sweep.passes(), templates)
     run.rows.add([*templates.rows, *(ref for moment in moments for ref in moment.rows)])
     asked = ((order.layers[0], order) for order in sweep.orders(templates, moments))

@@ -87,7 +87,7 @@ def progress_bar() -> Iterator[None]:
             else:
                 bars.update(unit, description=what, completed=done, total=total)
             if not screen.is_terminal and what == OVERALL:
-                screen.print(f"study: {done} of {total} units")
+                screen.print(f"study: {done} of {total} jobs")
 
         with listening(show):
             yield

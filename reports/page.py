@@ -22,7 +22,7 @@ from markupsafe import Markup
 
 from editcollapse import __version__
 from editcollapse.study.artifacts import put_text
-from editcollapse.study.results_folder import Place
+from editcollapse.study.results_folder import ResultsFolder
 from editcollapse.visible import visible, visible_lines
 from reports.comparisons import published
 from reports.edit_charts import (
@@ -352,7 +352,7 @@ _TEMPLATE = "page.html.j2"
 _END = "</html>"
 
 
-def write_report(place: Place, study_id: str) -> str:
+def write_report(place: ResultsFolder, study_id: str) -> str:
     """Write a study's report from what is published, whole or not at all.
 
     Args:
@@ -394,7 +394,7 @@ def report_path(study_name: str) -> str:
     return f"{REPORTS}/{study_name}.html"
 
 
-def has_report(place: Place, study_name: str, study_id: str) -> bool:
+def has_report(place: ResultsFolder, study_name: str, study_id: str) -> bool:
     """Return whether there is a whole report of this very study, not of another of its name."""
     try:
         text = place.fetch(report_path(study_name)).read_text(encoding="utf-8")

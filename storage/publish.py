@@ -15,7 +15,7 @@ import duckdb
 
 from editcollapse.errors import ArtifactError, EditCollapseError, ResultsError
 from editcollapse.study.artifacts import unwritable
-from editcollapse.study.results_folder import Place, is_url
+from editcollapse.study.results_folder import ResultsFolder, is_url
 from storage.ask import query_text
 from storage.database import (
     DRAFT,
@@ -39,7 +39,7 @@ _OF_THE_DISK = ("No space left on device", "Read-only file system", "Permission 
 """What DuckDB says of a file that it cannot write; the file itself may be well."""
 
 
-def publish(place: Place) -> IngestReport:
+def publish(place: ResultsFolder) -> IngestReport:
     """Let readers see all row files of a results folder; nothing is written where they do.
 
     Returns:
@@ -52,7 +52,7 @@ def publish(place: Place) -> IngestReport:
     return _build(place, None, anew=False)
 
 
-def rebuild(place: Place, files: Iterable[RowsFile] | None = None) -> IngestReport:
+def rebuild(place: ResultsFolder, files: Iterable[RowsFile] | None = None) -> IngestReport:
     """Build ``results.duckdb`` from row files alone, whatever is published.
 
     Files count in the order of what is published, as far as that can be read; the others follow by
@@ -72,7 +72,7 @@ def rebuild(place: Place, files: Iterable[RowsFile] | None = None) -> IngestRepo
     return _build(place, None if files is None else list(files), anew=True)
 
 
-def snapshot_is_current(place: Place) -> bool:
+def snapshot_is_current(place: ResultsFolder) -> bool:
     """Return whether what is published can be read and has every row file of the results folder."""
     try:
         here = folder_to_read(place)
@@ -82,7 +82,7 @@ def snapshot_is_current(place: Place) -> bool:
     return included is not None and set(_row_files(place)) <= set(included)
 
 
-def folder_to_read(place: Place) -> Path:
+def folder_to_read(place: ResultsFolder) -> Path:
     """Return the folder of this machine with what is published now.
 
     Raises:
@@ -108,12 +108,11 @@ def published_files(results: Path) -> list[RowsFile]:
     return [_expected(key) for key in _included(results) or ()]
 
 
-def _build(place: Place, asked: Sequence[RowsFile] | None, *, anew: bool) -> IngestReport:
+def _build(place: ResultsFolder, asked: Sequence[RowsFile] | None, *, anew: bool) -> IngestReport:
     """Build and publish, alone; return what was taken in."""
     try:
         with place.alone(_LOCK, lambda: logger.info("another process publishes; waiting")):
-            _refresh(place)
-            report = _made(place, asked, anew=anew)
+            report = _shared(place, asked, anew=anew)
     except OSError as error:
         raise unwritable(place.name, error) from error
     for skipped in report.skipped:
@@ -121,7 +120,26 @@ def _build(place: Place, asked: Sequence[RowsFile] | None, *, anew: bool) -> Ing
     return report
 
 
-def _refresh(place: Place) -> None:
+def _shared(place: ResultsFolder, asked: Sequence[RowsFile] | None, *, anew: bool) -> IngestReport:
+    """Build and publish until no row file of a remote folder is missing from what readers get.
+
+    The lock is this machine's: of machines that publish at the same time, who finds after its
+    upload a row file that what is published lacks publishes again. So the last upload has all.
+    """
+    _refresh(place)
+    report = _made(place, asked, anew=anew)
+    while is_url(place.name) and asked is None and not report.skipped:
+        _refresh(place)
+        again = _made(place, None, anew=False)
+        if not again.n_files:
+            break
+        report = IngestReport(
+            report.n_files + again.n_files, report.n_rows + again.n_rows, again.skipped
+        )
+    return report
+
+
+def _refresh(place: ResultsFolder) -> None:
     """Fetch what other machines have published; where nothing is, a mirror's own copy goes too."""
     if is_url(place.name):
         try:
@@ -130,7 +148,7 @@ def _refresh(place: Place) -> None:
             remove_database(place.here / SNAPSHOT)
 
 
-def _made(place: Place, asked: Sequence[RowsFile] | None, *, anew: bool) -> IngestReport:
+def _made(place: ResultsFolder, asked: Sequence[RowsFile] | None, *, anew: bool) -> IngestReport:
     """Build on what is published where that can be, else from all files."""
     if asked is not None:
         return _from_all(place, asked)
@@ -153,7 +171,7 @@ def _made(place: Place, asked: Sequence[RowsFile] | None, *, anew: bool) -> Inge
     )
 
 
-def _from_all(place: Place, files: Sequence[RowsFile]) -> IngestReport:
+def _from_all(place: ResultsFolder, files: Sequence[RowsFile]) -> IngestReport:
     """Build from these files and no others."""
     try:
         return _written(place, files, base=None)
@@ -161,7 +179,7 @@ def _from_all(place: Place, files: Sequence[RowsFile]) -> IngestReport:
         raise _unpublished(place, error) from error
 
 
-def _written(place: Place, files: Sequence[RowsFile], base: Path | None) -> IngestReport:
+def _written(place: ResultsFolder, files: Sequence[RowsFile], base: Path | None) -> IngestReport:
     """Write a draft of these files on top of a database, and put it in the snapshot's place.
 
     Raises:
@@ -188,7 +206,7 @@ def _written(place: Place, files: Sequence[RowsFile], base: Path | None) -> Inge
     return report
 
 
-def _unpublished(place: Place, error: Exception) -> ResultsError:
+def _unpublished(place: ResultsFolder, error: Exception) -> ResultsError:
     return ResultsError(
         f"could not publish {place.name}/{SNAPSHOT}: {message_of(error).rstrip('.!')}. What was "
         "published stays, and all rows are safe in their files: free space or mend the cause, then "
@@ -212,7 +230,7 @@ def _included(results: Path, *, of_this_version: bool = False) -> list[_Key] | N
     return [(str(table), str(digest)) for table, digest in keys]
 
 
-def _row_files(place: Place) -> dict[_Key, RowsFile]:
+def _row_files(place: ResultsFolder) -> dict[_Key, RowsFile]:
     """Return the row files of a results folder; what is half written has a name with a dot."""
     if not is_url(place.name):
         files = find_row_files(place.here)
@@ -226,7 +244,7 @@ def _row_files(place: Place) -> dict[_Key, RowsFile]:
     return {(file.table, file.digest): file for file in files}
 
 
-def _by_time(place: Place, files: Iterable[RowsFile]) -> list[RowsFile]:
+def _by_time(place: ResultsFolder, files: Iterable[RowsFile]) -> list[RowsFile]:
     """Return row files that lie on this machine, by the time when they were written there."""
     here = [_fetched(place, file) for file in sorted(files, key=lambda each: each.path)]
     return sorted(here, key=lambda file: (_changed_at(place.here / file.path), file.path))
@@ -240,7 +258,7 @@ def _changed_at(path: Path) -> int:
         return 0
 
 
-def _fetched(place: Place, file: RowsFile) -> RowsFile:
+def _fetched(place: ResultsFolder, file: RowsFile) -> RowsFile:
     """Return a row file that lies on this machine; a missing one is told by who reads it."""
     if not is_url(place.name):
         return file

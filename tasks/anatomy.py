@@ -12,10 +12,9 @@ from tasks.units import unit_task
 )
 def compare_keys(order: AnatomyOrder) -> Manifest:
     """Return findings, points and vectors of a layer as a manifest."""
-    from editcollapse.study.locks import computed_once
     from editcollapse.units.anatomy import study_anatomy
 
-    return computed_once(order, lambda: study_anatomy(order))
+    return study_anatomy(order)
 
 
 @unit_task(
@@ -25,10 +24,9 @@ def compare_keys(order: AnatomyOrder) -> Manifest:
 )
 def position_profiles(order: ProfilesOrder) -> Manifest:
     """Return a model's profiles as a manifest."""
-    from editcollapse.study.locks import computed_once
     from editcollapse.units.anatomy import profile_model
 
-    return computed_once(order, lambda: profile_model(order))
+    return profile_model(order)
 
 
 @unit_task(
@@ -38,7 +36,6 @@ def position_profiles(order: ProfilesOrder) -> Manifest:
 )
 def encoder_profiles(order: EncoderProfilesOrder) -> Manifest:
     """Return an encoder's profiles as a manifest."""
-    from editcollapse.study.locks import computed_once
     from editcollapse.units.anatomy import profile_encoder
 
-    return computed_once(order, lambda: profile_encoder(order))
+    return profile_encoder(order)

@@ -22,11 +22,10 @@ from tasks.units import unit_task
 )
 def corpus_shards(order: CorpusOrder) -> Manifest:
     """Return the shards of a corpus as a manifest."""
-    from editcollapse.study.locks import computed_once
     from editcollapse.units.covariance import cut_corpus
 
     what = f"corpus {order.model.spec.name}"
-    return computed_once(order, lambda: cut_corpus(order, reporter(what)))
+    return cut_corpus(order, reporter(what))
 
 
 @unit_task(
@@ -36,11 +35,10 @@ def corpus_shards(order: CorpusOrder) -> Manifest:
 )
 def shard_sums(order: ShardOrder) -> Manifest:
     """Return the sums of one shard as a manifest."""
-    from editcollapse.study.locks import computed_once
     from editcollapse.units.covariance import sum_shard
 
     what = f"covariance {order.model.spec.name}, shard {order.label}"
-    return computed_once(order, lambda: sum_shard(order, reporter(what)))
+    return sum_shard(order, reporter(what))
 
 
 @unit_task(
@@ -50,10 +48,9 @@ def shard_sums(order: ShardOrder) -> Manifest:
 )
 def probe_keys(order: ProbesOrder) -> Manifest:
     """Return probe keys as a manifest."""
-    from editcollapse.study.locks import computed_once
     from editcollapse.units.covariance import read_probes
 
-    return computed_once(order, lambda: read_probes(order))
+    return read_probes(order)
 
 
 @unit_task(
@@ -63,10 +60,9 @@ def probe_keys(order: ProbesOrder) -> Manifest:
 )
 def covariance_checkpoint(order: CheckpointOrder) -> Manifest:
     """Return a checkpoint as a manifest."""
-    from editcollapse.study.locks import computed_once
     from editcollapse.units.covariance import read_checkpoint
 
-    return computed_once(order, lambda: read_checkpoint(order))
+    return read_checkpoint(order)
 
 
 @unit_task(
@@ -76,7 +72,6 @@ def covariance_checkpoint(order: CheckpointOrder) -> Manifest:
 )
 def second_moment(order: MomentOrder) -> Manifest:
     """Return a second moment as a manifest; one process computes it, others wait for it."""
-    from editcollapse.study.locks import computed_once
     from editcollapse.units.covariance import prepare_moment
 
-    return computed_once(order, lambda: prepare_moment(order))
+    return prepare_moment(order)

@@ -12,8 +12,7 @@ from tasks.units import unit_task
 )
 def apply_edits(order: EditOrder) -> Manifest:
     """Return a batch of updates as a manifest."""
-    from editcollapse.study.locks import computed_once
     from editcollapse.units.edit import edit_batch
 
     what = f"edit {order.model.spec.name}, batch {order.batch_label}"
-    return computed_once(order, lambda: edit_batch(order, reporter(what)))
+    return edit_batch(order, reporter(what))

@@ -13,12 +13,11 @@ from tasks.units import unit_task
 )
 def evaluate_edits(order: EvaluateOrder) -> Manifest:
     """Return a batch of measurements as a manifest."""
-    from editcollapse.study.locks import computed_once
     from editcollapse.units.evaluate import evaluate_batch
 
     edits = order.edits
     what = f"evaluate {edits.model.spec.name}, batch {edits.batch_label}"
-    return computed_once(order, lambda: evaluate_batch(order, reporter(what)))
+    return evaluate_batch(order, reporter(what))
 
 
 @unit_task(
@@ -28,8 +27,7 @@ def evaluate_edits(order: EvaluateOrder) -> Manifest:
 )
 def continue_edits(order: ContinuationOrder) -> Manifest:
     """Return the texts before and after some edits as a manifest."""
-    from editcollapse.study.locks import computed_once
     from editcollapse.units.generate import continue_texts
 
     what = f"continue {order.label}"
-    return computed_once(order, lambda: continue_texts(order, reporter(what)))
+    return continue_texts(order, reporter(what))

@@ -12,10 +12,9 @@ from tasks.units import unit_task
 )
 def forecast_edits(order: ForecastOrder) -> Manifest:
     """Return a batch of forecasts as a manifest."""
-    from editcollapse.study.locks import computed_once
     from editcollapse.units.forecast import forecast_batch
 
-    return computed_once(order, lambda: forecast_batch(order))
+    return forecast_batch(order)
 
 
 @unit_task(
@@ -25,7 +24,6 @@ def forecast_edits(order: ForecastOrder) -> Manifest:
 )
 def sweep_layers(order: SweepOrder) -> Manifest:
     """Return a batch of forecasts at every layer as a manifest."""
-    from editcollapse.study.locks import computed_once
     from editcollapse.units.sweep import sweep_batch
 
-    return computed_once(order, lambda: sweep_batch(order))
+    return sweep_batch(order)

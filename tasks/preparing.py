@@ -12,10 +12,9 @@ from tasks.units import unit_task
 )
 def context_templates(order: TemplatesOrder) -> Manifest:
     """Return a template set as a manifest."""
-    from editcollapse.study.locks import computed_once
     from editcollapse.units.prepare import prepare_templates
 
-    return computed_once(order, lambda: prepare_templates(order))
+    return prepare_templates(order)
 
 
 @unit_task(
@@ -25,8 +24,7 @@ def context_templates(order: TemplatesOrder) -> Manifest:
 )
 def unedited_model(order: UneditedOrder) -> Manifest:
     """Return the unedited model's perplexity as a manifest."""
-    from editcollapse.study.locks import computed_once
     from editcollapse.units.prepare import measure_unedited
 
     what = f"unedited {order.model.spec.name}"
-    return computed_once(order, lambda: measure_unedited(order, reporter(what)))
+    return measure_unedited(order, reporter(what))

@@ -1,10 +1,14 @@
 """The tasks of the flow's own process: rows into the results database, and the report."""
 
+from typing import Any
+
 from prefect import task
-from prefect.cache_policies import NO_CACHE, CacheKeyFnPolicy
+from prefect.cache_policies import NO_CACHE
+from prefect.states import Completed
 
 from editcollapse.runtime.retry import DELAYS_S, RETRIES, may_pass
-from editcollapse.study.jobs import RecordOrder, ReportOrder, order_key
+from editcollapse.study.jobs import Manifest, RecordOrder, ReportOrder
+from editcollapse.study.locks import leave_manifest, left_behind
 from editcollapse.study.results_folder import place_of
 from reports.page import has_report, write_report
 from storage.publish import publish, snapshot_is_current
@@ -34,15 +38,23 @@ def is_recorded(order: RecordOrder) -> bool:
     name="report",
     task_run_name="report {order.study_name}",
     description="Publish results.duckdb and write the study's HTML report.",
-    cache_policy=CacheKeyFnPolicy(cache_key_fn=order_key),
-    persist_result=True,
-    result_serializer="json",
+    cache_policy=NO_CACHE,
+    persist_result=False,
 )
-def publish_report(order: ReportOrder) -> str:
-    """Return the report's path below the results folder."""
+def publish_report(order: ReportOrder) -> Any:
+    """Publish, and return the report's path below the results folder; Cached where it is current.
+
+    The manifest says that a report of these rows was made once; snapshot and page can be another
+    study's since, or gone.
+    """
+    left = left_behind(order)
+    if left is not None and is_published(order):
+        return Completed(name="Cached", data=left.summary)
     place = place_of(order.results)
     publish(place)
-    return write_report(place, order.study_id)
+    path = write_report(place, order.study_id)
+    leave_manifest(order, Manifest(unit_id=order.key, summary=path))
+    return path
 
 
 def is_published(order: ReportOrder) -> bool:

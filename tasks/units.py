@@ -1,17 +1,18 @@
-"""What all units of work have in common: how Prefect caches them and when it tries them again.
+"""What all units of work have in common: the cache, and when Prefect tries them again.
 
 The decorator runs where a task is defined. A worker that gets the task never sees this module:
 what it gets refers to Prefect and to ``editcollapse`` only.
 """
 
+import functools
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 from prefect import Task, task
-from prefect.cache_policies import CacheKeyFnPolicy
+from prefect.cache_policies import NO_CACHE
 
 from editcollapse.runtime.retry import DELAYS_S, JITTER, RETRIES, may_pass
-from editcollapse.study.jobs import Manifest, Order, order_key
+from editcollapse.study.jobs import Manifest, Order
 
 Asked = TypeVar("Asked", bound=Order)
 
@@ -19,23 +20,45 @@ Asked = TypeVar("Asked", bound=Order)
 def unit_task(
     name: str, run_name: str, description: str
 ) -> Callable[[Callable[[Asked], Manifest]], Task[[Asked], Manifest]]:
-    """Return the decorator of a unit: a GPU task that is cached by its order's key.
+    """Make a function that computes a unit a GPU task, cached by the manifest that it leaves.
+
+    The results folder's manifests are the one cache: Prefect keeps no result, and reads none. A run
+    whose unit was there ends in a state named ``Cached``.
 
     Args:
         name: the task's, for the UI.
         run_name: template of its runs' names; ``order`` is the task's argument.
         description: one sentence for the UI.
     """
-    return task(
-        name=name,
-        task_run_name=run_name,
-        description=description,
-        cache_policy=CacheKeyFnPolicy(cache_key_fn=order_key),
-        persist_result=True,
-        result_serializer="json",
-        tags=["gpu"],
-        retries=RETRIES,
-        retry_delay_seconds=list(DELAYS_S),
-        retry_jitter_factor=JITTER,
-        retry_condition_fn=may_pass,
-    )
+
+    def make(compute: Callable[[Asked], Manifest]) -> Task[[Asked], Manifest]:
+        @functools.wraps(compute)
+        def unit(order: Asked) -> Any:
+            from prefect.states import Completed
+
+            from editcollapse.study.locks import computed_once
+
+            computed: list[Manifest] = []
+
+            def compute_here() -> Manifest:
+                computed.append(compute(order))
+                return computed[0]
+
+            manifest = computed_once(order, compute_here)
+            return manifest if computed else Completed(name="Cached", data=manifest)
+
+        made = task(
+            name=name,
+            task_run_name=run_name,
+            description=description,
+            cache_policy=NO_CACHE,
+            persist_result=False,
+            tags=["gpu"],
+            retries=RETRIES,
+            retry_delay_seconds=list(DELAYS_S),
+            retry_jitter_factor=JITTER,
+            retry_condition_fn=may_pass,
+        )(unit)
+        return cast("Task[[Asked], Manifest]", made)
+
+    return make

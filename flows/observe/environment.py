@@ -7,6 +7,7 @@ folder, so that everything a study writes lies there. A configured server is lef
 import contextlib
 import os
 import signal
+import tempfile
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,9 +53,8 @@ def prepare(results: Path) -> str:
     home = results / _HOME
     try:
         home.mkdir(parents=True, exist_ok=True)
-        probe = home / ".writable"
-        probe.touch()
-        probe.unlink()
+        with tempfile.TemporaryFile(dir=home):  # a name of its own: others start here as well
+            pass
     except OSError as error:
         raise ResultsError(
             f"cannot write to the results folder {results}: {error.strerror}. "

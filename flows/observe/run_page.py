@@ -95,16 +95,16 @@ def name_the_study(study_id: str) -> None:
 
 
 @contextmanager
-def shown_progress(kind: str, name: str, *, units: int | None = None) -> Iterator[None]:
+def shown_progress(kind: str, name: str, *, jobs: int | None = None) -> Iterator[None]:
     """Show the progress of the block on the page of the flow run that runs.
 
     Args:
         kind: what the work is, such as ``study`` or ``model``.
         name: of what; with ``kind`` it makes the artifact's key.
-        units: units of the block itself, where it is a part of what the flow reports as a whole;
+        jobs: jobs of the block itself, where it is a part of what the flow reports as a whole;
             left out, it is the whole.
     """
-    page = _ProgressPage(kind, name, units)
+    page = _ProgressPage(kind, name, jobs)
     context = contextvars.copy_context()  # the run and the settings that the artifact belongs to
     thread = threading.Thread(target=context.run, args=(page.keep,), name="progress", daemon=True)
     thread.start()
@@ -122,12 +122,12 @@ def shown_progress(kind: str, name: str, *, units: int | None = None) -> Iterato
 class _ProgressPage:
     """What was last reported, and the artifact that shows it."""
 
-    def __init__(self, kind: str, name: str, units: int | None) -> None:
+    def __init__(self, kind: str, name: str, jobs: int | None) -> None:
         self._key = artifact_key("progress", kind, name)
         self._about = f"Progress of {kind} {markdown_text(name)}"
-        self._units = units
+        self._jobs = jobs
         self._entered: tuple[int, int] | None = None
-        self._done, self._total = 0, units or 0
+        self._done, self._total = 0, jobs or 0
         self._part = 0.0
         self._doing = ""
         self._is_finished = False
@@ -138,13 +138,13 @@ class _ProgressPage:
         if what != OVERALL:
             self._doing, self._part = what, done / total if total else 0.0
             return
-        if self._units is None:
+        if self._jobs is None:
             self._done, self._total = done, total
         else:
             # A part of the whole: what it began with, and whatever the whole has gained since.
             self._entered = self._entered or (done - 1, total)
             self._done = done - self._entered[0]
-            self._total = self._units + total - self._entered[1]
+            self._total = self._jobs + total - self._entered[1]
         self._part = 0.0
 
     def finish(self) -> None:
@@ -198,8 +198,8 @@ class _ProgressPage:
         if self._is_finished:
             return f"{self._about}: done"
         if self._ended.is_set():
-            return f"{self._about}: stopped after {self._done} of {self._total} units"
+            return f"{self._about}: stopped after {self._done} of {self._total} jobs"
         if not self._total:
             return f"{self._about}: starting"
         now = f"; now {markdown_text(self._doing)}" if self._doing else ""
-        return f"{self._about}: {self._done} of {self._total} units{now}"
+        return f"{self._about}: {self._done} of {self._total} jobs{now}"

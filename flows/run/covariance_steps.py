@@ -12,6 +12,7 @@ from prefect import Task
 from editcollapse.study.jobs import Manifest, Order
 from editcollapse.study.locks import left_behind
 from editcollapse.study.plan import MomentPass, checkpoints, has_settled
+from flows.run.steps import JobList
 from tasks.covariance import (
     corpus_shards,
     covariance_checkpoint,
@@ -30,15 +31,9 @@ class RunsJobs(Protocol):
     def compute_all(self, task: Task[[Any], Manifest], orders: Sequence[Order]) -> list[Manifest]:
         """Return the manifests of units that may run at the same time."""
 
-    def expect(self, units: int) -> None:
-        """Change how many units there are to run."""
-
-
-def units_at_most(moments: MomentPass) -> int:
-    """Return how many units come before the merge, if none of them is skipped."""
-    if moments.moment.covariance.kind != "corpus":
-        return 0
-    return 2 + moments.n_shards_at_most
+    @property
+    def listed(self) -> JobList:
+        """The jobs that are listed."""
 
 
 def measured_moment(run: RunsJobs, moments: MomentPass, templates: Manifest) -> Manifest:
@@ -53,7 +48,7 @@ def measured_moments(
     """Return C of each layer that one pass over the corpus serves; it is made once for all.
 
     Args:
-        run: has counted the units before the merges once, as ``units_at_most``.
+        run: has listed the merges.
         layers: each layer's part in the same pass.
         templates: what the templates unit returned.
     """
@@ -61,18 +56,17 @@ def measured_moments(
     is_corpus = first.moment.covariance.kind == "corpus"
     missing = [each for each in layers if is_corpus and left_behind(each.moment) is None]
     if not missing:
-        run.expect(-units_at_most(first))
         return run.compute_all(second_moment, [each.moment for each in layers])
+    run.listed.add(2)
     corpus = run.compute(corpus_shards, first.corpus_order())
-    run.expect(len(corpus.parts) - first.n_shards_at_most)
     probes = run.compute(probe_keys, first.probes_order(templates))
     if first.moment.covariance.stop_change is None:
+        run.listed.add(len(corpus.parts))
         sums = run.compute_all(shard_sums, first.shard_orders(corpus))
         merges = [
             each.merge_order(sums, probes) if each in missing else each.moment for each in layers
         ]
         return run.compute_all(second_moment, merges)
-    run.expect((len(layers) - 1) * len(corpus.parts))  # each layer has its own end
     return [_until_settled(run, each, corpus, probes) for each in layers]
 
 
@@ -87,7 +81,7 @@ def _until_settled(
     looked_at: list[Manifest] = []
     changes: list[float | None] = []
     for n_shards in checkpoints(len(orders)):
-        run.expect(1)
+        run.listed.add(n_shards - len(sums) + 1)
         sums += run.compute_all(shard_sums, orders[len(sums) : n_shards])
         before = looked_at[-1] if looked_at else None
         found = run.compute(covariance_checkpoint, moments.checkpoint_order(sums, probes, before))
@@ -95,5 +89,4 @@ def _until_settled(
         changes.append(float(found.values[0]) if found.values else None)
         if has_settled(changes, stop_change):
             break
-    run.expect(len(sums) - len(orders))
     return run.compute(second_moment, moments.merge_order(sums, probes, looked_at))

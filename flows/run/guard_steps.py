@@ -21,7 +21,7 @@ from editcollapse.study.guarded import (
 )
 from editcollapse.study.jobs import EditOrder, ForecastOrder, Manifest
 from editcollapse.study.plan import ModelPlan, StudyPlan, plan_study
-from editcollapse.study.results_folder import Place, place_of
+from editcollapse.study.results_folder import ResultsFolder, place_of
 from storage.database import SNAPSHOT
 from storage.publish import folder_to_read
 from storage.readers import thresholds
@@ -44,7 +44,7 @@ def plan_guarded(study: StudySpec, results: str) -> StudyPlan:
     return plan_study(study, results, partial(present_thresholds, place_of(results)))
 
 
-def present_thresholds(place: Place, model_id: str) -> Thresholds:
+def present_thresholds(place: ResultsFolder, model_id: str) -> Thresholds:
     """Return a model's thresholds in a results folder; the default where nothing was published.
 
     Raises:
@@ -54,7 +54,7 @@ def present_thresholds(place: Place, model_id: str) -> Thresholds:
     return DEFAULT_THRESHOLDS if published is None else thresholds(published, model_id)
 
 
-def published_folder(place: Place) -> Path | None:
+def published_folder(place: ResultsFolder) -> Path | None:
     """Return the folder of the place's present snapshot; None where nothing was published."""
     try:
         place.fetch(SNAPSHOT.as_posix())
@@ -79,7 +79,6 @@ def guarded_orders(
         templates: what its templates unit returned.
         moment: what its covariance unit returned.
     """
-    run.expect(run.plan.n_batches)
     batches = run.plan.edit_orders(model, templates, moment)
     asked = ((batch, ForecastOrder.of(batch)) for batch in batches)
     for batch, done in run.in_order(forecast_edits, asked):
@@ -94,7 +93,7 @@ def _orders(
     run.add_foreseen(model, batch, done)
     tried = requests_to_try(guard, batch, foreseen)
     if tried:
-        run.expect(1)
+        run.listed.add(1)
         found = run.compute(forecast_edits, order_to_try(batch, tried))
         behind = read_foreseen(run.store, found)
         rows = [
@@ -109,5 +108,5 @@ def _orders(
     made = decision_rows(run.plan, guard, decisions)
     run.rows.add([run.store.put_rows("guard_decisions", made)])
     orders = orders_of(batch, decisions)
-    run.expect(run.units_per_batch * (len(orders) - 1))
+    run.list_batches(len(orders))
     return orders

@@ -14,7 +14,6 @@ from prefect import Flow, Task, flow, tags
 from editcollapse.data.requests import RequestRecord
 from editcollapse.errors import EditCollapseError
 from editcollapse.rows.study import RejectionRow, StudyEditRow
-from editcollapse.runtime.environment import OVERALL, reporter
 from editcollapse.study.artifacts import ArtifactRef, ArtifactStore
 from editcollapse.study.generation_jobs import MostDamaging
 from editcollapse.study.jobs import EditOrder, Manifest, Order, RecordOrder, ReportOrder
@@ -22,16 +21,16 @@ from editcollapse.study.plan import ModelPlan, MomentPass, StudyPlan
 from editcollapse.study.results_folder import place_of
 from editcollapse.study.study_rows import study_rows
 from flows.observe.run_page import name_the_study, show_findings, shown_progress
-from flows.records import has_record, records_folder, remove_foreign_record
-from flows.run.covariance_steps import RunsJobs, measured_moment, units_at_most
+from flows.run.covariance_steps import RunsJobs, measured_moment
 from flows.run.guard_steps import guarded_orders
 from flows.run.row_buffer import RowsToRecord
+from flows.run.steps import STUDY, JobList, Step
 from flows.run.submit import Result, Runner, started, tag_study, task_runner_of
 from storage.publish import snapshot_is_current
 from tasks.editing import apply_edits
 from tasks.evaluation import continue_edits, evaluate_edits
 from tasks.preparing import context_templates, unedited_model
-from tasks.results import is_published, publish_report, record_rows
+from tasks.results import publish_report, record_rows
 
 logger = logging.getLogger(__name__)
 
@@ -54,15 +53,9 @@ def continue_worst(
     """Let a model go on from the prompts of its worst edits; hand the rows to the database."""
     order = worst.order(plan.results, model.order)
     if order is None:
-        run.expect(-continuation_units(plan))
         return
+    run.listed.add(1)
     rows.add(run.compute(continue_edits, order).rows)
-
-
-UNITS_PER_MODEL = 3
-"""Templates, covariance, unedited model."""
-UNITS_PER_BATCH = 2
-"""Edits, evaluation."""
 
 
 Wait = Callable[[], Manifest]
@@ -86,31 +79,31 @@ class _Measured:
     wait: Wait
 
 
-def units_of(plan: StudyPlan, model: ModelPlan) -> int:
-    """Return how many units one model has, if none of them is skipped."""
-    units = UNITS_PER_MODEL + UNITS_PER_BATCH * plan.n_batches + continuation_units(plan)
-    return units + units_at_most(MomentPass.of(plan, model))
-
-
 class StudyRun:
     """One pass through a plan.
 
     Args:
         plan: the study with its inputs identified.
+        steps: what is done for each model.
+        n_last: jobs that belong to no model: the report.
     """
 
-    units_per_batch = UNITS_PER_BATCH
-    """Units that a batch is computed in."""
-
-    def __init__(self, plan: StudyPlan) -> None:
+    def __init__(self, plan: StudyPlan, steps: Sequence[Step] = STUDY, *, n_last: int = 1) -> None:
         self.plan = plan
         self.store = ArtifactStore(plan.results)
         plan.store_texts(self.store)
         self.rows = RowsToRecord(plan.results, self._call)
-        self._records = records_folder(plan.results)
-        self._done = 0
-        self._report_progress = reporter(OVERALL)
-        self._total = 1 + sum(units_of(plan, model) for model in plan.models)
+        self._steps = tuple(steps)
+        self.listed = JobList()
+        self.listed.add(n_last + sum(self.n_listed(model) for model in plan.models))
+
+    def n_listed(self, model: ModelPlan) -> int:
+        """Return how many jobs of a model are known before any of them runs."""
+        return sum(step.listed(self.plan, model) for step in self._steps)
+
+    def list_batches(self, n_batches: int) -> None:
+        """List the jobs of batches that a guard lets be made."""
+        self.listed.add(n_batches * sum(step.per_batch for step in self._steps))
 
     def study_rows(self) -> list[ArtifactRef]:
         """Return the rows that describe the study itself, written."""
@@ -194,7 +187,7 @@ class StudyRun:
             raise
 
     def compute(self, task: Task[[Any], Manifest], order: Order) -> Manifest:
-        """Return a unit's manifest, computed or cached; a damaged file makes it compute again."""
+        """Return a unit's manifest, computed or cached."""
         (manifest,) = self.compute_all(task, [order])
         return manifest
 
@@ -206,7 +199,14 @@ class StudyRun:
     def start(self, task: Task[[Any], Manifest], order: Order) -> Wait:
         """Give one unit to the task runner; return what waits for its manifest."""
         result = self._started(task, order)
-        return lambda: self._checked(task, order, result())
+
+        def wait() -> Manifest:
+            manifest = result()
+            logger.info("%s", manifest.summary)
+            self.listed.finish_one()
+            return manifest
+
+        return wait
 
     def in_order(
         self, task: Task[[Any], Manifest], pairs: Iterable[tuple[EditOrder, Order]]
@@ -231,10 +231,6 @@ class StudyRun:
         rejected = self.rejections(model, batch, dict(done.unusable))
         self.rows.add([*done.rows, self.store.put_rows("rejections", rejected)])
 
-    def expect(self, units: int) -> None:
-        """Change how many units there are to run."""
-        self._total += units
-
     def report(self) -> None:
         """Publish the snapshot and the study's tables."""
         study = self.plan.study
@@ -245,41 +241,19 @@ class StudyRun:
             note=study.note,
             recorded=self.rows.digest,
         )
-        again = has_record(order) and not is_published(order)
-        self._call(publish_report, order, refresh_cache=again)
-        self._advance()
+        self._call(publish_report, order)
+        self.listed.finish_one()
 
-    def _checked(self, task: Task[[Any], Manifest], order: Order, manifest: Manifest) -> Manifest:
-        """Return a unit's manifest; where a file of it is not whole, that of a new computation."""
-        damaged = [ref.path for ref in manifest.refs if not self.store.is_whole(ref)]
-        if damaged:
-            logger.warning("computing again, damaged or missing: %s", ", ".join(damaged))
-            manifest = self._call(task, order, refresh_cache=True)
-        logger.info("%s", manifest.summary)
-        self._advance()
-        return manifest
-
-    def _call(
-        self, task: Task[[Any], Result], order: Order, *, refresh_cache: bool = False
-    ) -> Result:
+    def _call(self, task: Task[[Any], Result], order: Order) -> Result:
         """Run one task to its end."""
-        return self._started(task, order, refresh_cache=refresh_cache)()
+        return self._started(task, order)()
 
-    def _started(
-        self, task: Task[[Any], Result], order: Order, *, refresh_cache: bool = False
-    ) -> Callable[[], Result]:
+    def _started(self, task: Task[[Any], Result], order: Order) -> Callable[[], Result]:
         """Give one task to the task runner; return what waits for its result.
 
-        The task's record lies below the results folder.
+        A job that is no unit of work runs in this process.
         """
-        if task.persist_result:
-            remove_foreign_record(self._records, order)
-        own = task.with_options(result_storage=self._records, refresh_cache=refresh_cache)
-        return started(own, order)
-
-    def _advance(self) -> None:
-        self._done += 1
-        self._report_progress(self._done, self._total)
+        return started(task, order)
 
     def rejections(
         self, model: ModelPlan, order: EditOrder, unusable: dict[str, str]
@@ -333,7 +307,7 @@ def for_each_model(run: StudyRun, work: Work, label: str, where: str | None = No
 
 def _with_progress(run: StudyRun, work: Work, model: ModelPlan) -> None:
     about = f"{run.plan.study.name} {model.order.spec.name}"
-    with shown_progress("model", about, units=units_of(run.plan, model)):
+    with shown_progress("model", about, jobs=run.n_listed(model)):
         work(model)
 
 

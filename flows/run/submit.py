@@ -146,7 +146,9 @@ def started(task: Task[[Any], Result], order: Order) -> Callable[[], Result]:
 
     def run() -> Result:
         with _no_tags():
-            return task(order)
+            # A task that found its work done returns a state, of which the result is wanted.
+            state: Any = task(order, return_state=True)
+            return cast("Result", state.result(_sync=True))
 
     return run
 

@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from editcollapse.config.study_file import read_study
+from editcollapse.study import plan
 from editcollapse.study.artifacts import ArtifactStore
 from editcollapse.study.results_folder import place_of
 from flows.__main__ import USER_ERROR, main
@@ -13,7 +14,7 @@ from flows.edit_options import REFUSED
 from storage.ask import ask
 from storage.publish import publish
 from tests.storage.conftest import make_row
-from tests.support.flow_runs import records, units_computed
+from tests.support.flow_runs import manifests, units_computed
 
 _OSLO = ("--prompt", "{} likes the colour", "--subject", "Oslo", "--target", "blue")
 
@@ -40,6 +41,23 @@ def edit(backend, study, monkeypatch):
         )
 
     return call
+
+
+def test_command_plans_its_study_once(edit, first_run, monkeypatch, tmp_path):
+    """What is checked before a server starts is what the flow runs: no input is read twice."""
+    results = shutil.copytree(first_run.results, tmp_path / "results")
+    planned = []
+    plan = plan._plan
+
+    def counted(study, place, thresholds_of):
+        planned.append(study.name)
+        return plan(study, place, thresholds_of)
+
+    monkeypatch.setattr(plan, "_plan", counted)
+    assert edit(results, *_OSLO) == 0
+    assert len(planned) == 1
+    assert edit(results, *_OSLO) == 0
+    assert len(planned) == 2
 
 
 def test_edit_is_set_up_as_the_study(edit, results, study, capsys):
@@ -74,12 +92,12 @@ def test_refusal_has_its_exit_status_and_reason(edit, results, capsys):
     assert "perplexity" not in out
     assert ask(results, "select count(*) from edits").item() == edits
     assert ask(results, "select decision from guard_decisions").rows() == [("refused",)]
-    before = records(results, "forecast-")
+    before = manifests(results, "forecast-")
     assert edit(results, *_OSLO, "--guard", "refuse", "--json") == REFUSED
     told = json.loads(capsys.readouterr().out)
     assert (told["decision"], told["edit_id"], told["perplexity"]) == ("refused", None, None)
     assert told["calibration_id"] == "low"
-    assert records(results, "forecast-") == before
+    assert manifests(results, "forecast-") == before
 
 
 def calibrate(results):

@@ -10,7 +10,7 @@ import pytest
 from editcollapse.errors import DatasetError, ModelError, MomentError
 from flows.__main__ import USER_ERROR, main
 from storage.ask import ask
-from tests.support.flow_runs import records, run_command
+from tests.support.flow_runs import manifests, run_command
 from tests.support.small_study import fact, write_model, write_toml
 
 
@@ -25,10 +25,12 @@ def test_singular_moment_is_explained(inputs, run_study, tmp_path):
     study = write_toml(inputs / "study.toml", **{"covariance.n_tokens": 10})
     with pytest.raises(MomentError, match=r"singular\. Raise `covariance.n_tokens`"):
         run_study(study, tmp_path / "results")
-    kept = records(tmp_path / "results", "covariance") | records(tmp_path / "results", "templates")
+    kept = manifests(tmp_path / "results", "covariance") | manifests(
+        tmp_path / "results", "templates"
+    )
     write_toml(inputs / "study.toml", **{"covariance.n_tokens": 10, "covariance.damping": 0.1})
     run_study(study, tmp_path / "results")
-    assert kept.items() <= records(tmp_path / "results").items()
+    assert kept.items() <= manifests(tmp_path / "results").items()
 
 
 def test_tokenizer_without_start_token_is_explained(inputs, run_study, tmp_path):

@@ -108,7 +108,7 @@ def test_vectors_outlive_gc_and_come_with_a_backup(explained, tmp_path, capsys):
     """Rows refer to them: gc leaves them, also without their unit; a backup has them."""
     results = shutil.copytree(explained, tmp_path / "results", copy_function=shutil.copy2)
     (name,) = (path.name for path in (results / "artifacts/vectors").iterdir())
-    for path in (*results.glob("records/anatomy-*"), *results.rglob("manifests/anatomy-*")):
+    for path in results.rglob("manifests/anatomy-*"):
         path.unlink()
     stray = results / "artifacts/vectors" / f"{'0' * 32}.parquet"
     stray.write_bytes(b"of no row")

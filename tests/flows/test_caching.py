@@ -1,6 +1,6 @@
 """The second run of a study computes nothing."""
 
-from tests.support.flow_runs import assert_equal_tables, records, tables, units_computed
+from tests.support.flow_runs import assert_equal_tables, manifests, tables, units_computed
 from tests.support.small_study import N_BATCHES, N_EDITS, N_SHARDS
 
 BEFORE_THE_MERGE = {
@@ -37,12 +37,12 @@ def test_second_run_is_cached(study, run_study, results, first_run):
 
     C is there: no shard is asked. The database has all rows: none is entered.
     """
-    before = records(results)
+    before = manifests(results)
     again = run_study(study, results)
     assert set(again.states.values()) == {"Cached"}
     unasked = BEFORE_THE_MERGE | recorded(first_run)
     assert again.states.keys() == first_run.states.keys() - unasked
     assert again.study_id == first_run.study_id
-    assert records(results) == before
+    assert manifests(results) == before
     assert set(units_computed(results).values()) == {1}
     assert_equal_tables(results, first_run.results)

@@ -1,9 +1,8 @@
 """Missing and corrupted files are noticed, named and made again; nothing else is."""
 
-import shutil
-
 import pytest
 
+from editcollapse.study.locks import MANIFESTS
 from flows.__main__ import main
 from tests.support.flow_runs import assert_equal_tables, units_computed
 from tests.support.small_study import N_BATCHES
@@ -56,9 +55,9 @@ def test_damaged_artifacts_are_computed_again(study, run_study, results, first_r
     assert run_study(study, results).computed() == 0
 
 
-def test_damaged_records_are_computed_again(study, run_study, results, first_run):
-    """A record that is deleted, cut, empty or garbage costs its own unit and no other."""
-    found = sorted((results / "records").glob("edits-*"))
+def test_damaged_manifests_are_computed_again(study, run_study, results, first_run):
+    """A manifest that is deleted, cut, empty or garbage costs its own unit and no other."""
+    found = sorted((results / MANIFESTS).glob("edits-*"))
     for path, how in zip(found, [_delete, _truncate, _empty, _scribble], strict=True):
         how(path)
     again = run_study(study, results)
@@ -79,7 +78,6 @@ def test_lost_snapshot_is_published_again(study, run_study, results, first_run, 
 def test_rebuild_equals_what_was_recorded(results, first_run, capsys):
     """The row files alone give the tables that the study recorded, row by row."""
     (results / "results.duckdb").unlink()
-    shutil.rmtree(results / "records")
     (results / "artifacts/rows/edits/.killed.parquet").write_bytes(b"half of a f")
     assert main(["rebuild", "--results", str(results)]) == 0
     assert capsys.readouterr().out.startswith("rebuilt from")

@@ -84,6 +84,23 @@ def test_home_lies_in_the_results_folder(plain, tmp_path, monkeypatch):
     assert os.environ["PREFECT_HOME"] == str(tmp_path / "results/prefect")
 
 
+def test_runs_that_start_at_the_same_moment_do_not_meet(plain, tmp_path):
+    """Two processes that begin in one results folder, time and again: neither is in the way."""
+    script = f"""
+from pathlib import Path
+from flows.surroundings import prepare
+for _ in range(500):
+    prepare(Path({str(tmp_path / "results")!r}))
+"""
+    starting = [
+        subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    told = [process.communicate()[1] for process in starting]
+    assert [process.returncode for process in starting] == [0, 0], told
+    assert list((tmp_path / "results/prefect").iterdir()) == []
+
+
 def test_configured_server_is_left_as_it_is(plain, tmp_path, monkeypatch):
     """A server named by the environment or the active profile is used, and nothing is written."""
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path))

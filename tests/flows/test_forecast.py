@@ -8,7 +8,7 @@ import pytest
 from editcollapse.config.study_file import read_study
 from flows.__main__ import USER_ERROR, main
 from storage.ask import ask
-from tests.support.flow_runs import records, units_computed
+from tests.support.flow_runs import manifests, units_computed
 from tests.support.small_study import METHODS, N_BATCHES, N_REQUESTS, N_SHARDS
 
 _KINDS = {
@@ -47,8 +47,8 @@ def studied(first_run, study, tmp_path_factory):
 
 def test_only_what_a_forecast_needs_is_computed(foreseen):
     """Templates, C and forecasts have records; no edit, evaluation or report has."""
-    assert {kind: len(records(foreseen, f"{kind}-")) for kind in _KINDS} == _KINDS
-    assert len(records(foreseen)) == sum(_KINDS.values())
+    assert {kind: len(manifests(foreseen, f"{kind}-")) for kind in _KINDS} == _KINDS
+    assert len(manifests(foreseen)) == sum(_KINDS.values())
 
 
 def test_forecasts_are_recorded_and_published(foreseen):

@@ -9,10 +9,11 @@ import pytest
 from editcollapse.config.spec import EvaluationSpec
 from editcollapse.config.study_file import read_study
 from editcollapse.forecast.guard import MAX_TRIED
+from editcollapse.study.locks import MANIFESTS
 from editcollapse.study.plan import plan_study
 from flows.__main__ import main
 from storage.ask import ask
-from tests.support.flow_runs import records, units_computed
+from tests.support.flow_runs import manifests, units_computed
 from tests.support.small_study import N_REQUESTS, write_toml
 
 _ROOT = Path(__file__).parents[2]
@@ -113,9 +114,9 @@ def test_refusing_makes_what_is_below_the_threshold(refused, bounds, limit):
 def test_second_run_computes_nothing(refused, prefixed, guarded, limit):
     """Run again, guarded studies find forecasts, edits and measurements: no unit is new."""
     for (study_id, results, _), policy in ((refused, "refuse"), (prefixed, "prefix")):
-        before = records(results), units_computed(results)
+        before = manifests(results), units_computed(results)
         assert guarded(policy, results)[0] == study_id
-        assert (records(results), units_computed(results)) == before
+        assert (manifests(results), units_computed(results)) == before
         assert set(units_computed(results).values()) == {1}
 
 
@@ -123,12 +124,11 @@ def test_interrupted_study_goes_on(refused, guarded, tmp_path):
     """Where a batch of edits was not finished, it alone is made; the decisions are the same."""
     study_id, results, _ = refused
     copy = shutil.copytree(results, tmp_path / "results", copy_function=shutil.copy2)
-    before = records(copy)
+    before = manifests(copy)
     lost = max((name for name in before if name.startswith("edits-")), key=before.__getitem__)
-    (copy / "records" / lost).unlink()
-    (copy / "artifacts/manifests" / f"{lost}.json").unlink()
+    (copy / MANIFESTS / f"{lost}.json").unlink()
     assert guarded("refuse", copy)[0] == study_id
-    new = {name for name, when in records(copy).items() if when != before.get(name)}
+    new = {name for name, when in manifests(copy).items() if when != before.get(name)}
     assert {name for name in new if not name.startswith("report-")} == {lost}
     assert decisions(copy, study_id) == decisions(results, study_id)
 

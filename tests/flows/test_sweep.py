@@ -9,7 +9,7 @@ import pytest
 from editcollapse.config.study_file import read_study
 from flows.__main__ import USER_ERROR, main
 from storage.ask import ask, query_text
-from tests.support.flow_runs import records, units_computed
+from tests.support.flow_runs import manifests, units_computed
 from tests.support.small_study import METHODS, N_BATCHES, N_REQUESTS, N_SHARDS
 
 _N_LAYERS = 3
@@ -38,8 +38,8 @@ def swept(backend, study, tmp_path_factory):
 
 def test_one_pass_serves_all_layers(swept):
     """The corpus is summed once, each batch runs once, and every layer has its C."""
-    assert {kind: len(records(swept, f"{kind}-")) for kind in _KINDS} == _KINDS
-    assert len(records(swept)) == sum(_KINDS.values())
+    assert {kind: len(manifests(swept, f"{kind}-")) for kind in _KINDS} == _KINDS
+    assert len(manifests(swept)) == sum(_KINDS.values())
     computed = units_computed(swept)  # their provenance
     assert set(computed.values()) == {1}
     assert Counter(unit.split("-")[0] for unit in computed) == _KINDS

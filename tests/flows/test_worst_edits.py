@@ -11,7 +11,7 @@ from editcollapse.study.generation_jobs import N_NEW_TOKENS, MostDamaging
 from editcollapse.units.edit import stored_updates
 from flows.__main__ import main
 from storage.ask import ask, findings
-from tests.support.flow_runs import records
+from tests.support.flow_runs import manifests
 from tests.support.small_study import START
 
 N_WORST = 10
@@ -20,7 +20,7 @@ LAYER = 1
 
 def test_worst_edits_of_a_model_are_continued(first_run):
     """One unit a model: the ten edits with the largest perplexity, and their prompts."""
-    assert len(records(first_run.results, "continuations-")) == 1
+    assert len(manifests(first_run.results, "continuations-")) == 1
     assert [name for name in first_run.states if name.startswith("continue ")] == [
         f"continue tiny layer 1, {N_WORST} edits"
     ]

@@ -15,7 +15,7 @@ _PROGRAM = """
 import json, sys, time
 import torch
 from editcollapse.runtime.devices import best_device
-from editcollapse.runtime_settings import settings
+from editcollapse.runtime.settings import settings
 from editcollapse.study.locks import device_turn
 
 device = best_device(settings().device)

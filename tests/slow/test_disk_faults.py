@@ -7,6 +7,7 @@ import subprocess
 import pytest
 
 from editcollapse.errors import EditCollapseError
+from editcollapse.study.locks import MANIFESTS
 from flows.__main__ import USER_ERROR
 from tests.support.disks import disk, read_only, resize
 from tests.support.flow_runs import assert_equal_tables, run_command
@@ -43,30 +44,13 @@ def test_snapshot_without_space_is_told_and_published_later(study, run_study, fi
     results = tmp_path / "results"
     with contextlib.ExitStack() as mounted:
         mounted.enter_context(disk(results, "2m"))
-        for folder in ("artifacts", "records", "locks"):
+        for folder in ("artifacts", "locks"):
             mounted.enter_context(disk(results / folder))
         with pytest.raises(EditCollapseError, match=r"could not publish.*rows are safe"):
             run_study(study, results)
         resize(results)
         again = run_study(study, results)
         assert again.computed() == again.computed("report ") == 1
-        assert_equal_tables(results, first_run.results)
-
-
-def test_records_without_space_are_told_once(study, run_study, first_run, server, tmp_path):
-    """Prefect's own records cost nothing but a look at the manifests: the study ends well."""
-    results = tmp_path / "results"
-    with disk(results), disk(results / "records", "4k"):
-        (results / "records/ballast").write_bytes(b"x" * 4096)
-        done = run_command(
-            "run", study, "--results", results, home=tmp_path, PREFECT_API_URL=server
-        )
-        assert done.returncode == 0, done.stderr
-        assert "Traceback" not in done.stderr
-        assert "No space left on device" in done.stderr
-        assert_equal_tables(results, first_run.results)
-        resize(results / "records")
-        run_study(study, results)
         assert_equal_tables(results, first_run.results)
 
 
@@ -91,7 +75,7 @@ def test_read_only_folder_is_told_and_the_study_goes_on_later(
     study, run_study, first_run, results, folder
 ):
     """A folder that cannot be written stops a study that needs it; then it ends as any."""
-    for path in (results / "results.duckdb", *(results / "records").iterdir()):
+    for path in (results / "results.duckdb", *(results / MANIFESTS).iterdir()):
         subprocess.run(["rm", "-r", str(path)], check=True)
     (results / folder).mkdir(exist_ok=True)
     with read_only(results / folder), pytest.raises(EditCollapseError, match="Read-only"):

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.slow.served import COLLAPSE_STUDY, register_study, served
-from tests.support.flow_runs import records, tables, units_computed
+from tests.support.flow_runs import manifests, tables, units_computed
 from tests.support.small_study import N_EDITS, write_study
 
 pytestmark = [pytest.mark.slow, pytest.mark.server]
@@ -33,7 +33,7 @@ def schedule(tmp_path_factory):
         after = []
         for number in range(1, _N_RUNS + 1):
             run = found.finished(_NAME, number)[-1]
-            after.append((run, tables(found.results), records(found.results)))
+            after.append((run, tables(found.results), manifests(found.results)))
         yield found, after
 
 

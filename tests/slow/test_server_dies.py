@@ -19,7 +19,7 @@ from tests.support.flow_runs import (
     command,
     environment,
     free_port,
-    records,
+    manifests,
     run_command,
 )
 
@@ -74,7 +74,7 @@ def test_server_that_dies_costs_no_finished_work(study, first_run, tmp_path):
             text=True,
         )
         deadline = time.monotonic() + _WAIT_S
-        while not records(results, "edits-"):
+        while not manifests(results, "edits-"):
             assert run.poll() is None, run.communicate()[1]
             assert time.monotonic() < deadline
             time.sleep(0.01)
@@ -86,7 +86,7 @@ def test_server_that_dies_costs_no_finished_work(study, first_run, tmp_path):
     last = err.strip().splitlines()[-1]
     assert last.startswith(f"error: Prefect server at http://127.0.0.1:{port}/api does not answer")
     assert "run the same command again" in last
-    kept = records(results)
+    kept = manifests(results)
 
     server = _server(home, port)
     try:
@@ -94,7 +94,7 @@ def test_server_that_dies_costs_no_finished_work(study, first_run, tmp_path):
     finally:
         _kill(server)
     assert done.returncode == 0, done.stderr
-    assert kept.items() <= records(results).items()
+    assert kept.items() <= manifests(results).items()
     assert_equal_tables(results, first_run.results)
 
 

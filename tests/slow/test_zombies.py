@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from editcollapse.study.locks import MANIFESTS
 from tests.slow.served import served
 from tests.support.flow_runs import REPOSITORY, command, environment
 
@@ -30,7 +31,7 @@ def test_killed_run_becomes_crashed(tmp_path):
             stderr=subprocess.DEVNULL,
         )
         deadline = time.monotonic() + 120
-        while not list((found.results / "records").glob("edits-*")):
+        while not list((found.results / MANIFESTS).glob("edits-*")):
             assert process.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.1)

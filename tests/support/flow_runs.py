@@ -16,7 +16,7 @@ import polars as pl
 
 from editcollapse.config.study_file import read_study
 from editcollapse.rows.study import NATURAL_KEYS
-from editcollapse.study.locks import left_behind
+from editcollapse.study.locks import MANIFESTS, left_behind
 from editcollapse.study.plan import ModelPlan, MomentPass, StudyPlan, plan_study
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -145,9 +145,10 @@ def units_computed(results: Path) -> Counter[str]:
     return Counter(pl.read_parquet(file)["unit_id"].item() for file in files)
 
 
-def records(results: Path, kind: str = "") -> dict[str, int]:
-    """Return the records of finished tasks with their times of change."""
-    return {path.name: path.stat().st_mtime_ns for path in (results / "records").glob(f"{kind}*")}
+def manifests(results: Path, kind: str = "") -> dict[str, int]:
+    """Return the keys of finished units with the times when their manifests changed."""
+    found = (results / MANIFESTS).glob(f"{kind}*.json")
+    return {path.stem: path.stat().st_mtime_ns for path in found}
 
 
 def free_port() -> int:

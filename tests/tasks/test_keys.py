@@ -66,11 +66,11 @@ def orders(plan: StudyPlan) -> dict:
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_task_is_cached_by_its_orders_key(here, name):
-    """What Prefect computes as the cache key is the order's own key."""
+def test_prefect_caches_no_task(name):
+    """The manifests are the one cache: Prefect keeps nothing of a task, and reads nothing."""
     task, _ = TASKS[name]
-    order = orders(here)[name]
-    assert task.cache_policy.compute_key(None, {"order": order}, {}) == order.key
+    assert task.cache_policy is NO_CACHE
+    assert task.persist_result is False
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -146,15 +146,13 @@ def test_task_is_named_after_its_work(here, there, name):
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_task_keeps_its_result_as_json(name):
-    """Results are JSON records; what needs an accelerator says so; no task has a time limit.
+def test_task_says_what_it_needs(name):
+    """What needs an accelerator says so; no task has a time limit.
 
     All have the same tag: a server is asked for the slots of a set of tags, and "no limit" is
     remembered for a while by the set.
     """
     task, _ = TASKS[name]
-    assert task.persist_result is True
-    assert task.result_serializer == "json"
     assert task.timeout_seconds is None
     assert task.tags == (set() if name == "report" else {"gpu"})
     assert task.description

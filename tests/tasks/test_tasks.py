@@ -104,11 +104,20 @@ def test_units_are_repeatable(manifests, here):
     (model,) = here.models
     first = manifests["edits"]
     batch = next(here.edit_orders(model, manifests["templates"], manifests["covariance"]))
+    (Path(here.results) / MANIFESTS / f"{batch.key}.json").unlink()
     again = apply_edits.fn(batch)
     assert again.tensors == first.tensors
     assert [ref for ref in again.rows if ref.table != "provenance"] == [
         ref for ref in first.rows if ref.table != "provenance"
     ]
+
+
+def test_unit_that_is_there_is_cached(manifests, here):
+    """A task whose unit was left behind says so by the name of its state."""
+    (model,) = here.models
+    state = context_templates.fn(model.templates)
+    assert (state.name, state.type.value) == ("Cached", "COMPLETED")
+    assert state.data == manifests["templates"]
 
 
 def test_rows_are_recorded_once(manifests, here):

@@ -1,5 +1,4 @@
-"""From a study file to jobs, keys and files; loads no torch.
+"""From a study file to jobs, cache keys and files in the results folder; loads no torch.
 
-What is to be computed, under which key, and where its files lie. Nothing is computed here:
-``units`` does that.
+What a job computes is not here (``units``), nor who runs it (``flows``) or stores its rows.
 """

@@ -2,7 +2,7 @@
 
 Everything lies below one results folder, as ``artifacts/<kind>/<digest>.<suffix>``. A reference is
 small, holds no absolute path, and is what tasks hand to each other. safetensors, Parquet and JSON
-only; nothing is ever unpickled. The folder may be anywhere that ``places`` reaches.
+only; nothing is ever unpickled. The folder may be anywhere that ``results_folder`` reaches.
 """
 
 import contextlib
@@ -21,11 +21,10 @@ from safetensors import SafetensorError
 from editcollapse.errors import ArtifactError, ResultsError
 from editcollapse.fingerprints import digest_bytes, digest_file
 from editcollapse.rows.frames import frame_of
-from editcollapse.study.results_folder import Place, place_of, safe_path
+from editcollapse.study.results_folder import ResultsFolder, place_of, safe_path
 
 if TYPE_CHECKING:
     from torch import Tensor
-
 
 _FOLDER = "artifacts"
 _WRITE_ERRORS = (OSError, SafetensorError, pl.exceptions.ComputeError)
@@ -186,25 +185,42 @@ class ArtifactStore:
         return ArtifactRef(digest=digest, path=path, n_bytes=n_bytes)
 
 
-def put_text(place: Place, path: str, text: str) -> None:
-    """Write a text to a path of a place, whole or not at all.
+def put_text(place: ResultsFolder, path: str, text: str) -> None:
+    """Write a text to a path of a results folder, whole or not at all.
 
     Raises:
-        ResultsError: the place cannot be written.
+        ResultsError: the results folder cannot be written.
     """
+    with _text(place, path, text) as temporary:
+        place.put(temporary, path)
+
+
+def create_text(place: ResultsFolder, path: str, text: str) -> bool:
+    """Write a text as ``put_text``; return False where another machine was faster.
+
+    Raises:
+        ResultsError: the results folder cannot be written.
+    """
+    with _text(place, path, text) as temporary:
+        return place.create(temporary, path)
+
+
+@contextlib.contextmanager
+def _text(place: ResultsFolder, path: str, text: str) -> Iterator[Path]:
+    """Give a new file with a text, in the folder of a path; removed unless it is moved."""
     folder, _, name = path.rpartition("/")
     with _draft(place, folder, name.rpartition(".")[2]) as temporary:
         temporary.write_text(text, encoding="utf-8")
         _sync(temporary)
-        place.put(temporary, path)
+        yield temporary
 
 
 @contextlib.contextmanager
-def _draft(place: Place, folder: str, suffix: str) -> Iterator[Path]:
-    """Give a new file in a folder of a place, and remove it unless the block has moved it.
+def _draft(place: ResultsFolder, folder: str, suffix: str) -> Iterator[Path]:
+    """Give a new file in a folder of the results, and remove it unless the block has moved it.
 
     Raises:
-        ResultsError: the place cannot be written, there or in the block.
+        ResultsError: the results folder cannot be written, there or in the block.
     """
     temporary: Path | None = None
     try:

@@ -220,12 +220,6 @@ def template_set_id_of(model_id: str, templates: tuple[str, ...]) -> str:
     return digest("templates", model_id, templates)
 
 
-def order_key(_context: Any, parameters: dict[str, Any]) -> str:
-    """Return the cache key of the task call whose parameter ``order`` says what to do."""
-    order: Order = parameters["order"]
-    return order.key
-
-
 class CorpusOrder(Order):
     """Cut a corpus into shards of token ids."""
 

@@ -1,8 +1,12 @@
-"""Turns on a device: of all processes of a user on a machine, one computes on it at a time.
+"""The cache of jobs, and the locks on jobs and devices that processes of a machine share.
 
-Two models that fit on a GPU one after the other do not fit together, whichever flow runs they
-belong to. The lock is the operating system's: it ends with its holder, however that ends. A CPU
-needs no turns, unless EDITCOLLAPSE_TURNS=always says so.
+What a job computed is named by its manifest, ``artifacts/manifests/<key>.json``: a job is done when
+that file is there and all files that it names are whole. Nothing else says so. All locks are the
+operating system's and end with their holder, however that ends: nothing is left to clean up after
+``kill -9``. The file system must have real locks (local, NFSv4, GPFS).
+
+Results at a URL are locked in this machine's mirror: machines that need one job at the same moment
+may both compute it. The first to leave its manifest counts, and the other takes that.
 """
 
 import contextlib
@@ -15,15 +19,104 @@ import filelock
 from editcollapse.errors import ResultsError
 from editcollapse.runtime.environment import time_limit
 from editcollapse.runtime.settings import settings
-from editcollapse.study.artifacts import ArtifactStore, put_text, unwritable
+from editcollapse.study.artifacts import ArtifactStore, create_text, put_text, unwritable
 from editcollapse.study.jobs import Manifest, Order
 
 logger = logging.getLogger(__name__)
 
+MANIFESTS = "artifacts/manifests"
+"""Folder below the results folder where holders leave what they computed."""
+
+
+def computed_once(order: Order, compute: Callable[[], Manifest]) -> Manifest:
+    """Return a job's manifest: what another process left if its files are whole, else computed.
+
+    The process that computes has the device to itself. Damaged and missing files are logged.
+
+    Args:
+        order: the job; its key names the lock.
+        compute: computes the job; called by one process of this machine at a time.
+
+    Raises:
+        ResultsError: the results folder cannot be written.
+    """
+    manifest = left_behind(order)
+    if manifest is not None:
+        return manifest
+    store = ArtifactStore(order.results)
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(store.place.alone(order.key, lambda: _say_waiting(order)))
+        except OSError as error:
+            raise unwritable(store.place.name, error) from error
+        left = _read(store, order)
+        damaged = [] if left is None else _damaged(store, left)
+        if left is not None and not damaged:
+            return left
+        if damaged:
+            logger.warning("computing again, damaged or missing: %s", ", ".join(damaged))
+        with device_turn(), time_limit():
+            manifest = compute()
+        return _leave(store, order, manifest)
+
+
+def left_behind(order: Order) -> Manifest | None:
+    """Return what a process left of a job, if its files are whole; computes and waits for none."""
+    store = ArtifactStore(order.results)
+    manifest = _read(store, order)
+    return manifest if manifest is not None and not _damaged(store, manifest) else None
+
+
+def leave_manifest(order: Order, manifest: Manifest) -> None:
+    """Leave what was computed of a job, in the place of what was left before.
+
+    Raises:
+        ResultsError: the results folder cannot be written.
+    """
+    put_text(ArtifactStore(order.results).place, _path(order), manifest.model_dump_json())
+
+
+def _say_waiting(order: Order) -> None:
+    logger.info("%s: another process computes it; waiting", order.key)
+
+
+def _path(order: Order) -> str:
+    return f"{MANIFESTS}/{order.key}.json"
+
+
+def _read(store: ArtifactStore, order: Order) -> Manifest | None:
+    """Return the manifest that was left, if it can be read."""
+    try:
+        text = store.place.fetch(_path(order)).read_text(encoding="utf-8")
+        manifest = Manifest.model_validate_json(text)
+    except (OSError, ValueError):
+        return None
+    return manifest if manifest.unit_id == order.key else None
+
+
+def _damaged(store: ArtifactStore, manifest: Manifest) -> list[str]:
+    """Return the files of a manifest that are not whole."""
+    return [ref.path for ref in manifest.refs if not store.is_whole(ref)]
+
+
+def _leave(store: ArtifactStore, order: Order, manifest: Manifest) -> Manifest:
+    """Leave a manifest; return it, or the whole one that another machine has left meanwhile."""
+    text = manifest.model_dump_json()
+    if create_text(store.place, _path(order), text):
+        return manifest
+    left = left_behind(order)
+    if left is not None:
+        return left
+    put_text(store.place, _path(order), text)
+    return manifest
+
 
 @contextlib.contextmanager
 def device_turn(device: str | None = None) -> Iterator[None]:
-    """Have a device to oneself for the block, waiting for whoever computes on it.
+    """Per-device lock: only one of a user's processes computes on a device at a time.
+
+    Two models that fit on a GPU one after the other do not fit together, whichever flow runs they
+    belong to. A CPU is not locked, unless EDITCOLLAPSE_TURNS=always says so.
 
     Args:
         device: its name on this machine; where left out, that of the device that
@@ -75,60 +168,3 @@ def _shared_device() -> str | None:
     asked = settings()
     device = best_device(asked.device)
     return physical_name(device) if device.type != "cpu" or asked.turns == "always" else None
-
-
-MANIFESTS = "artifacts/manifests"
-"""Folder below the results folder where holders leave what they computed."""
-
-
-def computed_once(order: Order, compute: Callable[[], Manifest]) -> Manifest:
-    """Return a unit's manifest: what another process left if its files are whole, else computed.
-
-    The process that computes has the device to itself.
-
-    Args:
-        order: the unit; its key names the lock.
-        compute: computes the unit; called by one process at a time.
-
-    Raises:
-        ResultsError: the results folder cannot be written.
-    """
-    store = ArtifactStore(order.results)
-    manifest = _whole(store, order)
-    if manifest is not None:
-        return manifest
-    with contextlib.ExitStack() as held:
-        try:
-            held.enter_context(store.place.alone(order.key, lambda: _say_waiting(order)))
-        except OSError as error:
-            raise unwritable(store.place.name, error) from error
-        manifest = _whole(store, order)
-        if manifest is None:
-            with device_turn(), time_limit():
-                manifest = compute()
-            put_text(store.place, _path(order), manifest.model_dump_json())
-    return manifest
-
-
-def _say_waiting(order: Order) -> None:
-    logger.info("%s: another process computes it; waiting", order.key)
-
-
-def left_behind(order: Order) -> Manifest | None:
-    """Return what a process left of a unit, if its files are whole; computes and waits for none."""
-    return _whole(ArtifactStore(order.results), order)
-
-
-def _path(order: Order) -> str:
-    return f"{MANIFESTS}/{order.key}.json"
-
-
-def _whole(store: ArtifactStore, order: Order) -> Manifest | None:
-    """Return the manifest that was left, if it can be read and all its files are whole."""
-    try:
-        text = store.place.fetch(_path(order)).read_text(encoding="utf-8")
-        manifest = Manifest.model_validate_json(text)
-    except (OSError, ValueError):
-        return None
-    ours = manifest.unit_id == order.key
-    return manifest if ours and all(store.is_whole(ref) for ref in manifest.refs) else None

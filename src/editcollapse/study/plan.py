@@ -4,8 +4,10 @@ Entries of a study with the same model and other layers share one pass over the 
 have the same keys, so whichever entry comes first computes them.
 """
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
 from functools import cached_property
 from pathlib import Path
 
@@ -208,12 +210,52 @@ class StudyPlan:
             )
 
 
+Calibrated = Callable[[str], Thresholds]
+"""Returns a model's thresholds, given its id."""
+
+
+def _not_calibrated(_model_id: str) -> Thresholds:
+    """Return the thresholds of a model of which nothing is known."""
+    return DEFAULT_THRESHOLDS
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Planned:
+    """A plan that was made, and what it was asked for by."""
+
+    study: StudySpec
+    results: str
+    is_calibrated: bool
+    plan: StudyPlan
+
+
+_kept: ContextVar[list[_Planned] | None] = ContextVar(
+    "plans of the command that runs", default=None
+)
+
+
+@contextlib.contextmanager
+def planned_once() -> Iterator[None]:
+    """Plan each study once in the block, however often it is asked for.
+
+    For a command: what it has checked before a server starts is what its flow runs. A process that
+    runs flow after flow reads the inputs of each anew.
+    """
+    token = _kept.set([])
+    try:
+        yield
+    finally:
+        _kept.reset(token)
+
+
 def plan_study(
     study: StudySpec,
     results: str | Path,
-    thresholds_of: Callable[[str], Thresholds] = lambda _model_id: DEFAULT_THRESHOLDS,
+    thresholds_of: Calibrated = _not_calibrated,
 ) -> StudyPlan:
     """Return the plan of a study: every input read, checked and identified by content.
+
+    In a block of ``planned_once`` that is done once for a study and a results folder.
 
     Args:
         study: with absolute paths (``study_file.read_study``).
@@ -224,7 +266,19 @@ def plan_study(
     Raises:
         EditCollapseError: an input is missing or unusable; the message names it.
     """
-    place = place_name(results)
+    place, is_calibrated = place_name(results), thresholds_of is not _not_calibrated
+    kept = _kept.get()
+    for each in kept or ():
+        if (each.study, each.results, each.is_calibrated) == (study, place, is_calibrated):
+            return each.plan
+    plan = _plan(study, place, thresholds_of)
+    if kept is not None:
+        kept.append(_Planned(study, place, is_calibrated, plan))
+    return plan
+
+
+def _plan(study: StudySpec, place: str, thresholds_of: Calibrated) -> StudyPlan:
+    """Return the plan of a study; as ``plan_study``."""
     requests = read_requests(Path(study.dataset.path))
     requests = select(requests, limit=study.dataset.limit, case_ids=study.dataset.case_ids)
     texts = read_texts(Path(study.evaluation.texts))
@@ -285,9 +339,7 @@ def _plan_model(
     return ModelPlan(order=order, files=files, templates=templates, moment=moment)
 
 
-def _guarded(
-    plan: ModelPlan, spec: GuardSpec, thresholds_of: Callable[[str], Thresholds]
-) -> ModelPlan:
+def _guarded(plan: ModelPlan, spec: GuardSpec, thresholds_of: Calibrated) -> ModelPlan:
     """Return one model's part of the plan behind the study's guard."""
     own = spec.at_risk_at is not None
     calibrated = DEFAULT_THRESHOLDS if own else thresholds_of(plan.order.model_id)

@@ -10,7 +10,7 @@ import pytest
 from editcollapse.errors import StudyError
 from editcollapse.rows.collapse_rule import DEFAULT_RULE, CollapseRule
 
-_MACRO = Path(__file__).resolve().parents[2] / "storage" / "views" / "10_collapsed.sql"
+_MACRO = Path(__file__).resolve().parents[3] / "storage" / "sql" / "views" / "10_collapsed.sql"
 
 _NUMBERS = (None, 0.5, 5.0, 50.0, 500.0, 1000.0, 1000.1, 2e4, math.inf, math.nan)
 _BOUNDS = (None, 0.5, 10.0, 1000.0)

@@ -9,7 +9,7 @@ import pytest
 from editcollapse.errors import StudyError
 from editcollapse.runtime.settings import Settings, settings, settings_table, variable_name
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_defaults_hold_where_nothing_is_set():

@@ -7,7 +7,7 @@ import pytest
 from editcollapse.config.spec import StudySpec
 from editcollapse.errors import ArtifactError, ModelError, MomentError, StudyError
 from editcollapse.study.artifacts import ArtifactRef, ArtifactStore
-from editcollapse.study.jobs import Manifest, Order, order_key
+from editcollapse.study.jobs import Manifest, Order
 from editcollapse.study.plan import plan_study
 from editcollapse.study.study_rows import study_rows
 from tests.support.study_files import write_study
@@ -161,7 +161,6 @@ def test_orders_are_plain_data(plan_of):
         again = type(order).model_validate_json(order.model_dump_json())
         assert again == order
         assert again.key == order.key
-        assert order_key(None, {"order": order, "device": "any"}) == order.key
         assert order.model_copy(update={"results": "elsewhere"}).key == order.key
     with pytest.raises(ArtifactError, match="u left no updates"):
         plan.evaluate_order(edits, Manifest(unit_id="u", summary="s"))

@@ -1,16 +1,12 @@
-"""Places: paths stay below the folder; remote files are fetched anew when they have changed."""
+"""Results folders: paths stay below; remote files are fetched anew when they have changed."""
 
-import threading
-import time
-
+import filelock
 import fsspec
 import pytest
 
 from editcollapse.errors import ArtifactError, ResultsError
-from editcollapse.study.artifacts import ArtifactRef, ArtifactStore
-from editcollapse.study.results_folder import lease, place_name, place_of, safe_path
-
-_WAIT_S = 30.0
+from editcollapse.study.artifacts import ArtifactRef, ArtifactStore, create_text
+from editcollapse.study.results_folder import LOCKS, place_name, place_of, safe_path
 
 
 @pytest.fixture
@@ -87,9 +83,6 @@ def test_store_with_folders(tmp_path, monkeypatch):
     store = ArtifactStore(f"local://{tmp_path}/far/results")
     ref = store.put_json("texts", ["a"])
     assert (tmp_path / "far/results" / ref.path).is_file()
-    with store.place.alone("unit", lambda: None):
-        assert store.place.list("locks") == ["locks/unit.1"]
-    assert store.place.list("locks") == []
     assert store.place.list("artifacts") == [ref.path]
 
 
@@ -118,67 +111,24 @@ def test_damaged_mirror_is_fetched_again(url):
     assert store.json(ref) == ["a", "b"]
 
 
-def test_lease_is_held_by_one(url):
-    """Four writers that want the same lock have it one after another."""
-    fs = fsspec.filesystem("memory")
-    inside, most, order = [], [], []
-
-    def work(name):
-        with lease(fs, f"{url}/locks/unit", lambda: None):
-            inside.append(name)
-            most.append(len(inside))
-            time.sleep(0.05)
-            inside.remove(name)
-            order.append(name)
-
-    threads = [threading.Thread(target=work, args=(name,)) for name in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(_WAIT_S)
-    assert sorted(order) == [0, 1, 2, 3]
-    assert max(most) == 1
-    assert fs.find(f"{url}/locks") == []
+def test_file_is_created_once(url, tmp_path, monkeypatch):
+    """Of two machines that leave a manifest, the first one's stays, and the second is told."""
+    assert create_text(place_of(url), "artifacts/manifests/unit.json", "first")
+    monkeypatch.setenv("EDITCOLLAPSE_CACHE", str(tmp_path / "other"))
+    other = place_of(url)
+    assert not create_text(other, "artifacts/manifests/unit.json", "second")
+    assert other.fetch("artifacts/manifests/unit.json").read_text() == "first"
+    assert not list(other.here.rglob(".*.json"))
 
 
-def test_lease_of_a_holder_that_has_gone_is_taken_over(url):
-    """An object that no longer beats is passed over; one that beats is waited for."""
-    fs = fsspec.filesystem("memory")
-    path = f"{url}/locks/unit"
-    fs.pipe_file(f"{path}.1", b"left by a process that was killed")
-    told = []
-    start = time.monotonic()
-    with lease(fs, path, lambda: told.append(True), abandoned_s=1.0):
-        assert time.monotonic() - start >= 1.0
-        assert told == [True]
-        entered = threading.Event()
-
-        def second():
-            with lease(fs, path, lambda: None, abandoned_s=1.0):
-                entered.set()
-
-        waiter = threading.Thread(target=second, daemon=True)
-        with lease(fs, f"{path}-other", lambda: None):  # another key is no obstacle
-            pass
-        waiter.start()
-        assert not entered.wait(0.5)
-    waiter.join(_WAIT_S)
-    assert entered.is_set()
-
-
-def test_beats_keep_a_lease(url):
-    """A holder that takes longer than the limit keeps its lock as long as it beats."""
-    fs = fsspec.filesystem("memory")
-    path = f"{url}/locks/unit"
-    entered = threading.Event()
-
-    def second():
-        with lease(fs, path, lambda: None, abandoned_s=1.5):
-            entered.set()
-
-    waiter = threading.Thread(target=second, daemon=True)
-    with lease(fs, path, lambda: None, beat_s=0.2):
-        waiter.start()
-        assert not entered.wait(3.0)
-    waiter.join(_WAIT_S)
-    assert entered.is_set()
+def test_lock_of_a_remote_folder_is_this_machines(url):
+    """Processes of one machine take turns at a unit; nothing of a lock is uploaded."""
+    place = place_of(url)
+    waited = []
+    with place.alone("unit", lambda: None):
+        second = filelock.FileLock(place.here / LOCKS / "unit.lock", timeout=0)
+        with pytest.raises(filelock.Timeout):
+            second.acquire()
+        assert place.list(LOCKS) == []
+    with place.alone("unit", lambda: waited.append(True)):
+        assert waited == []

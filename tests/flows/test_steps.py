@@ -1,0 +1,78 @@
+"""What a progress bar counts: listed jobs, all of them done at the end, and never fewer."""
+
+import shutil
+
+import pytest
+
+from editcollapse.config.spec import EvaluationSpec
+from editcollapse.config.study_file import read_study
+from editcollapse.runtime.environment import OVERALL, listening
+from tests.support.small_study import write_toml
+
+
+@pytest.fixture
+def watched(backend, tmp_path):
+    """Return a function that runs a flow and returns what it reported of its jobs."""
+
+    def run(flow, *arguments):
+        reports = []
+
+        def listen(what, done, total):
+            if what == OVERALL:
+                reports.append((done, total))
+
+        with listening(listen):
+            flow(*arguments)
+        return reports
+
+    return run
+
+
+def assert_listed(reports):
+    """Check that jobs are done one by one, and that exactly those that were listed are."""
+    assert [done for done, _ in reports] == list(range(1, len(reports) + 1))
+    totals = [total for _, total in reports]
+    assert totals == sorted(totals)
+    assert all(done <= total for done, total in reports)
+    assert reports[-1][0] == reports[-1][1]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"covariance.kind": "identity", "covariance.source": None},
+        {"covariance.stop_change": 2.5, "covariance.shard_tokens": 30},
+        {"evaluation.continuations": 2},
+        {"guard.policy": "refuse", "guard.at_risk_at": 5.0, "guard.collapse_at": 1e9},
+    ],
+    ids=["plain", "identity", "stop rule", "continuations", "guard"],
+)
+def test_study_does_the_jobs_that_it_lists(study, watched, tmp_path, changes):
+    """In an empty folder, and again when all is cached."""
+    from flows.study import collapse_study
+
+    inputs = shutil.copytree(study.parent, tmp_path / "inputs")
+    spec = read_study(write_toml(inputs / "study.toml", **{"dataset.limit": 3}, **changes))
+    for _ in range(2):
+        assert_listed(watched(collapse_study, spec, str(tmp_path / "results")))
+
+
+@pytest.mark.parametrize("name", ["precompute", "forecast", "sweep", "anatomy", "reevaluate"])
+def test_every_flow_does_the_jobs_that_it_lists(study, results, watched, name):
+    """After a study: what it left is counted as well, and nothing else."""
+    from flows.anatomy import collapse_anatomy
+    from flows.forecast_flow import collapse_forecast
+    from flows.precompute import precompute_covariance
+    from flows.reevaluation import reevaluate
+    from flows.sweep_flow import layer_sweep
+
+    spec, where = read_study(study), str(results)
+    flows = {
+        "precompute": (precompute_covariance, spec, where),
+        "forecast": (collapse_forecast, spec, where),
+        "sweep": (layer_sweep, spec, "all", where),
+        "anatomy": (collapse_anatomy, spec, where),
+        "reevaluate": (reevaluate, spec, EvaluationSpec(texts=spec.evaluation.texts), where),
+    }
+    assert_listed(watched(*flows[name]))
