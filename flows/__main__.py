@@ -20,7 +20,6 @@ from flows.anatomy_command import anatomy
 from flows.edit_command import EDITS
 from flows.edit_options import REFUSED
 from flows.forecast_command import FORECASTS
-from flows.import_command import import_results
 from flows.operations import OPERATIONS
 from flows.options import build_parser
 from flows.plan_text import plan_lines, survey_lines
@@ -223,7 +222,6 @@ _COMMANDS = {
     "gc": upkeep.gc,
     "backup": upkeep.backup,
     "restore": upkeep.restore,
-    "import": import_results,
     "pretrain": pretrain,
     "anatomy": anatomy,
     **FORECASTS,

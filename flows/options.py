@@ -7,7 +7,6 @@ from editcollapse import __version__
 from flows.anatomy_command import add_anatomy
 from flows.edit_options import add_edit
 from flows.forecast_options import add_forecasts
-from flows.import_command import add_import
 from flows.operation_options import add_operations
 from flows.option_parts import add_command as _command
 from flows.option_parts import add_results as _results
@@ -122,7 +121,6 @@ def build_parser() -> argparse.ArgumentParser:
     add_edit(commands)
     add_sweep(commands)
     add_upkeep(commands)
-    add_import(commands)
 
     pretrain = _command(
         commands,

@@ -190,16 +190,6 @@ def _guard_cells(row: dict[str, Any]) -> tuple[str, ...]:
     )
 
 
-_SCORES = (
-    "efficacy",
-    "generalization",
-    "locality",
-    "efficacy_score",
-    "paraphrase_score",
-    "neighborhood_score",
-)
-
-
 def published(shown: StudyFigures) -> Iterator[Section]:
     """Yield published figures of the study's models, where the same quantity was measured here."""
     rows = list(shown.published.frame.iter_rows(named=True))
@@ -234,35 +224,6 @@ def published(shown: StudyFigures) -> Iterator[Section]:
             numeric=frozenset(figures),
         ),
         sql=shown.published.sql,
-    )
-
-
-def imported(shown: StudyFigures) -> Iterator[Section]:
-    """Yield imported runs beside this study, by the measures that both have."""
-    rows = list(shown.imported.frame.iter_rows(named=True))
-    if not rows:
-        return
-    figures = ("edits", *(name.replace("_", " ") for name in _SCORES))
-    yield Section(
-        name="imported",
-        title="Imported runs beside this study",
-        sentences=(),
-        table=Table(
-            columns=("run", "origin", "model", "method", *figures),
-            rows=tuple(
-                (
-                    row["run"],
-                    row["origin"],
-                    row["model"] or "",
-                    row["method"] or "",
-                    count(row["n_edits"]),
-                    *(number(row[name]) for name in _SCORES),
-                )
-                for row in rows
-            ),
-            numeric=frozenset(figures),
-        ),
-        sql=shown.imported.sql,
     )
 
 

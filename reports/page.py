@@ -23,7 +23,7 @@ from markupsafe import Markup
 from editcollapse import __version__
 from editcollapse.study.artifacts import put_text
 from editcollapse.study.results_folder import Place
-from reports.comparisons import imported, published
+from reports.comparisons import published
 from reports.edit_charts import (
     denominator_figure,
     incidence_figure,
@@ -147,7 +147,6 @@ def _answers(shown: StudyFigures) -> Iterator[IllustratedSection]:
     if shown.profiles.frame.height:
         yield IllustratedSection(_profiles(shown), profile_figures(shown))
     yield from map(IllustratedSection, published(shown))
-    yield from map(IllustratedSection, imported(shown))
 
 
 def _perplexities(shown: StudyFigures) -> Section:

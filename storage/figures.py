@@ -29,8 +29,6 @@ class StudyFigures:
     """Query ``figure_profiles``: norms and attention by position and layer."""
     published: Answer
     """Query ``published_in_study``."""
-    imported: Answer
-    """Query ``imported_beside``; empty where nothing was imported."""
 
 
 def study_figures(results: Path, study_id: str) -> StudyFigures:
@@ -54,5 +52,4 @@ def study_figures(results: Path, study_id: str) -> StudyFigures:
             anatomy=answer_for(connection, "figure_anatomy", study_id),
             profiles=answer_for(connection, "figure_profiles", study_id),
             published=answer_for(connection, "published_in_study", study_id),
-            imported=answer_for(connection, "imported_beside", study_id),
         )

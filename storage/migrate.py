@@ -23,9 +23,6 @@ _RECORD = """
 """
 _OTHERS = (
     "published",
-    "imported_runs",
-    "imported_edits",
-    "imported_rejections",
     "measured_edits",
     "guard_decisions",
     "continuations",

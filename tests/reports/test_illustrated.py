@@ -5,7 +5,7 @@ from reports.sections import worst_cards
 from tests.flows.test_report import Page
 from tests.reports.whole_study import ATTACK
 
-BEYOND = {"skill", "layers", "anatomy", "sink", "published", "imported"}
+BEYOND = {"skill", "layers", "anatomy", "sink", "published"}
 
 
 def test_parts_are_there_where_rows_are(demo, whole):
@@ -42,9 +42,6 @@ def test_published_figures_stand_beside_ours(whole):
     lines = page.cells["published"][1:]
     assert len(lines) == whole.shown.published.frame.height > 0
     assert all(line[1] == "gpt2-xl" for line in lines)
-    runs = page.cells["imported"][1:]
-    assert runs[0][1] == "here"
-    assert runs[-1][1] == "memit"
 
 
 def test_page_shows_its_numbers_without_scripts(demo):

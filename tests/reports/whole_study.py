@@ -72,22 +72,10 @@ def write_whole_study(results: Path) -> str:
         ),
     )
     folder.add("models", make_row("models", model_id=models[0], source="openai-community/gpt2-xl"))
-    _add_imported(folder)
     _add_anatomy(folder, study_id, models[1])
     _add_profiles(folder, models[1])
     folder.publish()
     return str(study_id)
-
-
-def _add_imported(folder: Folder) -> None:
-    folder.add(
-        "imported_runs",
-        make_row("imported_runs", import_id="i", source=ATTACK, format="memit", n_edits=1),
-    )
-    folder.add(
-        "imported_edits",
-        make_row("imported_edits", import_id="i", phase="post", efficacy_score=0.25),
-    )
 
 
 def _add_anatomy(folder: Folder, study_id: str, model_id: str) -> None:

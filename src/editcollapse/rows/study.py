@@ -6,7 +6,6 @@ the two lists equal. None means not measured. ``inf`` and ``nan`` are measuremen
 
 import dataclasses
 
-from editcollapse.imported_outcomes import ImportedEditRow, ImportedRejectionRow, ImportedRunRow
 from editcollapse.rows.other import (
     AnatomyFindingRow,
     AnatomyRow,
@@ -393,9 +392,6 @@ ROW_TYPES: dict[str, type] = {
     "key_points": KeyPointRow,
     "anatomy_findings": AnatomyFindingRow,
     "position_profiles": PositionProfileRow,
-    "imported_runs": ImportedRunRow,
-    "imported_edits": ImportedEditRow,
-    "imported_rejections": ImportedRejectionRow,
 }
 """Table name to row type."""
 
@@ -426,8 +422,5 @@ NATURAL_KEYS: dict[str, tuple[str, ...]] = {
     "key_points": ("anatomy_id", "request_id", "kind"),
     "anatomy_findings": ("anatomy_id", "grouping", "observation"),
     "position_profiles": ("model_id", "text_set_digest", "stack", "layer", "position"),
-    "imported_runs": ("import_id",),
-    "imported_edits": ("import_id", "record_index", "phase"),
-    "imported_rejections": ("import_id", "record_index"),
 }
 """Table name to the columns that identify a row."""

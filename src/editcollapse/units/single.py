@@ -1,4 +1,4 @@
-"""The forecast of one edit, at one layer or at many, without a study.
+"""One edit without a study: its forecast, at one layer or at many, its v* and updates.
 
 What it needs, layer, v* settings, context templates and C, is given or found here first.
 """
