@@ -5,8 +5,8 @@ import os
 import socket
 
 from editcollapse.errors import EditCollapseError
-from flows.operation_options import LOOPBACK
 
+LOOPBACK = "127.0.0.1"
 PASSWORD = "PREFECT_SERVER_API_AUTH_STRING"
 """Prefect's own variable for a server's password."""
 

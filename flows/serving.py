@@ -14,11 +14,10 @@ from types import FrameType
 
 from editcollapse.errors import ResultsError
 from flows import surroundings
-from flows.addresses import PASSWORD, ServeError, check_host, check_port, reachable
+from flows.addresses import LOOPBACK, PASSWORD, ServeError, check_host, check_port, reachable
 from flows.child_processes import ChildProcess, Program
+from flows.cli.console import console, shown
 from flows.deployment_files import ROOT, read_deployment_file
-from flows.operation_options import LOOPBACK
-from flows.terminal import console, shown
 
 HOME = Path("server")
 """Folder below the results folder with the server's database and all logs."""

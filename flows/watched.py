@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from flows.terminal import progress_bar, tell_cancelled, tell_mistakes_once
+from flows.cli.console import progress_bar, tell_cancelled, tell_mistakes_once
 
 
 def run_watched(server: str, load: Callable[[], Any], *arguments: Any) -> Any | None:

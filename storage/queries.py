@@ -7,6 +7,7 @@ import duckdb
 import polars as pl
 
 from editcollapse.errors import ResultsError
+from editcollapse.study.anatomy_jobs import CollapseRule
 from storage.database import open_snapshot
 from storage.transactions import message_of
 
@@ -25,8 +26,15 @@ def ask(results: Path, sql: str) -> pl.DataFrame:
         return _frame(connection, sql)
 
 
-def incidence(results: Path, study_id: str | None = None) -> pl.DataFrame:
-    """Return the collapse incidence of one study, or of all, by the default rule.
+def incidence(
+    results: Path, study_id: str | None = None, rule: CollapseRule | None = None
+) -> pl.DataFrame:
+    """Return the collapse incidence of one study, or of all.
+
+    Args:
+        results: the results folder.
+        study_id: of table ``studies``; None for all.
+        rule: when an edit counts as a collapse; the default where left out.
 
     Returns:
         The columns of view ``collapse_incidence``.
@@ -36,7 +44,8 @@ def incidence(results: Path, study_id: str | None = None) -> pl.DataFrame:
     """
     with open_snapshot(results) as connection:
         frame: pl.DataFrame = connection.sql(
-            query_text("incidence"), params={"study_id": study_id}
+            query_text("incidence"),
+            params={"study_id": study_id, **(rule or CollapseRule()).model_dump()},
         ).pl()
         return frame
 

@@ -5,7 +5,8 @@ import logging
 import polars as pl
 import pytest
 
-from flows.terminal import _made_visible, console, incidence_table, print_frame
+from editcollapse.study.anatomy_jobs import CollapseRule
+from flows.cli.console import _made_visible, console, incidence_table, print_frame
 
 HOSTILE = "\x1b]0;owned\x07\x1b[2J[red]x[/red][link=http://evil.example]y[/link]\u202e"
 SHOWN = r"\x1b]0;owned\x07\x1b[2J[red]x[/red][link=http://evil.example]y[/link]\u202e"
@@ -39,7 +40,7 @@ def test_incidence_shows_names(capsys):
         "wilson_high": 0.5,
         "max_perplexity_ratio": 1.0,
     }
-    console().print(incidence_table(pl.DataFrame([row])))
+    console().print(incidence_table(pl.DataFrame([row]), CollapseRule()))
     assert_inert(capsys.readouterr().out)
 
 

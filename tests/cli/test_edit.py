@@ -10,7 +10,7 @@ from editcollapse.config.study_file import read_study
 from editcollapse.study.artifacts import ArtifactStore
 from editcollapse.study.results_folder import place_of
 from flows.__main__ import USER_ERROR, main
-from flows.edit_options import REFUSED
+from flows.cli.edit import REFUSED
 from storage.queries import ask
 from storage.rows import RowsFile
 from storage.sharing import publish, take_in
@@ -30,9 +30,9 @@ def results(first_run, tmp_path_factory):
 @pytest.fixture
 def edit(backend, study, monkeypatch):
     """Return a function that calls the command in this process; it returns the exit status."""
-    from flows import edit_command
+    from flows import surroundings
 
-    monkeypatch.setattr(edit_command.surroundings, "prepare", lambda _: "the tests' server")
+    monkeypatch.setattr(surroundings, "prepare", lambda _: "the tests' server")
     model = read_study(study).models[0].source
     texts = str(study.parent / "texts.json")
 

@@ -12,7 +12,7 @@ import pytest
 
 from editcollapse.errors import ModelError
 from flows import surroundings
-from flows.terminal import _is_news
+from flows.cli.console import _is_news
 
 _LINUX = pytest.mark.skipif(sys.platform != "linux", reason="processes are looked up in /proc")
 _SLEEP = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(60)"]
