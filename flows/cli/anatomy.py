@@ -22,8 +22,8 @@ from flows.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from editcollapse.study.anatomy_jobs import CollapseRule
-    from storage.anatomies import AnatomyFinding
+    from editcollapse.rows.collapse_rule import CollapseRule
+    from storage.readers import AnatomyFinding
 
 commands = typer.Typer()
 
@@ -62,15 +62,16 @@ def anatomy(
 
     Its methods have to contain rome; what the study has not done yet is done first.
     """
+    from storage.readers import anatomy_findings
+
     from editcollapse.anatomy.encoders import absolute_source
-    from flows import surroundings
-    from flows.watched import run_watched
-    from storage.anatomies import anatomy_findings
+    from flows.observe import environment
+    from flows.observe.command_run import run_watched
 
     spec, place = opened(study, results)
     rule = rule_of(spec, threshold, ratio)
     encoders = tuple(absolute_source(source) for source in encoder or ())
-    server = surroundings.prepare(place.here)
+    server = environment.prepare(place.here)
     from flows.anatomy import plan_anatomy
 
     plan_anatomy(spec, place.name, encoders)  # a mistake is told before the work begins

@@ -4,7 +4,6 @@ Texts of datasets, models and study files are untrusted: nothing in them is take
 control characters are written out, for a terminal would obey them.
 """
 
-import logging
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -16,20 +15,17 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from editcollapse.errors import EditCollapseError
 from reports.text import POSITIONS, visible_lines
 
 if TYPE_CHECKING:
     import polars as pl
+    from editcollapse.rows.collapse_rule import CollapseRule
 
-    from editcollapse.study.anatomy_jobs import CollapseRule
-    from editcollapse.study.results_folder import Place
+    from editcollapse.study.results_folder import ResultsFolder
 
 _PERCENT = 100
 _STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 """Control characters but tab and line feed, and marks that change the direction of writing."""
-_SAID = ("Finished in state", "Crash detected! Execution was aborted by an interrupt signal")
-"""How Prefect's log records begin whose news the command itself tells."""
 
 
 class _Screen(Console):
@@ -133,7 +129,7 @@ STOPPED = 130
 
 
 def run_flow(
-    load: Callable[[], Any], what: str, place: "Place", *arguments: Any, is_quiet: bool
+    load: Callable[[], Any], what: str, place: "ResultsFolder", *arguments: Any, is_quiet: bool
 ) -> Any | None:
     """Run a flow to its end, with a bar; its result, or None where it was stopped.
 
@@ -147,51 +143,13 @@ def run_flow(
     Raises:
         EditCollapseError: as the flow, or no server can be had.
     """
-    from flows import surroundings
-    from flows.watched import run_watched
+    from flows.observe import environment
+    from flows.observe.command_run import run_watched
 
-    server = surroundings.prepare(place.here)
+    server = environment.prepare(place.here)
     if not is_quiet:
         say(f"{what} with {server}; results in {shown(place.name)}")
     return run_watched(server, load, *arguments)
-
-
-def tell_cancelled() -> None:
-    """Say that a run was cancelled in the UI, and what to do."""
-    console(to_stderr=True).print("cancelled: the same command goes on from here")
-
-
-def tell_mistakes_once() -> None:
-    """Keep a user's mistake inside a run off the terminal: the command says it, in one sentence.
-
-    Prefect logs its traceback for the task, the sub-flow and the flow; the run page keeps them.
-    To be called once Prefect has been imported.
-    """
-    from flows.prefect_log import OncePerCause
-    from flows.server_loss import is_of_loss
-
-    causes = OncePerCause()
-    own = logging.getLogger("prefect._internal").handlers  # what they say goes to no other
-    for handler in (*logging.getLogger().handlers, *own):
-        handler.addFilter(_is_news)
-        handler.addFilter(_made_visible)
-        handler.addFilter(lambda record: not is_of_loss(record))
-        handler.addFilter(causes)
-
-
-def _is_news(record: logging.LogRecord) -> bool:
-    """Return whether a log record says more than the command's own last line will."""
-    if not record.name.startswith("prefect."):
-        return True
-    error = record.exc_info[1] if record.exc_info else None
-    return not isinstance(error, EditCollapseError) and not str(record.msg).startswith(_SAID)
-
-
-def _made_visible(record: logging.LogRecord) -> bool:
-    """Write out the control characters of a log record's message."""
-    message = record.getMessage()
-    record.msg, record.args = visible_lines(message), ()
-    return True
 
 
 def incidence_table(frame: "pl.DataFrame", rule: "CollapseRule") -> Table:

@@ -18,7 +18,7 @@ from flows.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from storage.single_edits import ToldEdit
+    from storage.readers import ToldEdit
 
     MethodName = str
 else:
@@ -105,11 +105,12 @@ def _made(
     Raises:
         EditCollapseError: an option is wrong, or the model cannot take the edit.
     """
+    from storage.readers import rejection_of, told_edit
+
     from editcollapse.config.spec import GuardSpec
     from editcollapse.study.results_folder import place_of
     from flows.cli.one_edit import study_of
     from flows.run.guard_steps import plan_guarded
-    from storage.single_edits import rejection_of, told_edit
 
     place = place_of(asked.results)
     spec = None if guard is None else GuardSpec(policy=guard, acts_at=acts_at)

@@ -30,6 +30,8 @@ from reports.text import POSITIONS
 
 if TYPE_CHECKING:
     import polars as pl
+    from editcollapse.rows.collapse_rule import CollapseRule
+    from storage.readers import Calibration
 
     from editcollapse.forecast.verdicts import (
         ForecastReport,
@@ -40,10 +42,8 @@ if TYPE_CHECKING:
         Verdict,
     )
     from editcollapse.rows.study import ForecastCalibrationRow
-    from editcollapse.study.anatomy_jobs import CollapseRule
     from editcollapse.study.plan import ModelPlan, StudyPlan
-    from editcollapse.study.results_folder import Place
-    from storage.calibration import Calibration
+    from editcollapse.study.results_folder import ResultsFolder
 
 _SHOWN = 20
 """Requests that are listed; the database has all."""
@@ -157,11 +157,12 @@ def calibrate(
     results: ResultsOption = "results",
 ) -> int:
     """Take the forecast's thresholds from the edits that were foreseen, made and measured."""
+    from storage.ask import ask
+    from storage.publish import folder_to_read
+    from storage.readers import Wanted
+    from storage.readers import calibrate as measure
+
     from editcollapse.study.results_folder import place_of
-    from storage.calibration import Wanted
-    from storage.calibration import calibrate as measure
-    from storage.queries import ask
-    from storage.sharing import folder_to_read
 
     place, rule = place_of(results), rule_of(None, threshold, ratio)
     found = measure(folder_to_read(place), Wanted(recall, precision, rule.threshold, rule.ratio))
@@ -182,19 +183,16 @@ def _sql(limit: float | None) -> str:
     return "null" if limit is None else f"'{limit!r}'::double"
 
 
-def _record(place: "Place", rows: "Sequence[ForecastCalibrationRow]") -> None:
-    """Enter calibrations and publish them."""
-    from editcollapse.study.artifacts import ArtifactStore
-    from storage.rows import RowsFile
-    from storage.sharing import publish, take_in
+def _record(place: "ResultsFolder", rows: "Sequence[ForecastCalibrationRow]") -> None:
+    """Write calibrations to a row file and publish it."""
+    from storage.publish import publish, snapshot_is_current
 
-    ref = ArtifactStore(place.name).put_rows("forecast_calibrations", rows)
-    taken = take_in(place, [RowsFile("forecast_calibrations", Path(ref.path), ref.digest)])
-    if taken.n_rows != len(rows):
-        raise ResultsError(
-            f"the calibration was not entered into {place.name}. Run the command again."
-        )
+    from editcollapse.study.artifacts import ArtifactStore
+
+    ArtifactStore(place.name).put_rows("forecast_calibrations", rows)
     publish(place)
+    if not snapshot_is_current(place):
+        raise ResultsError(f"the calibration was not published in {place.name}. Run this again.")
 
 
 def _study_report(plan: "StudyPlan") -> "ForecastReport":
@@ -203,10 +201,11 @@ def _study_report(plan: "StudyPlan") -> "ForecastReport":
     Raises:
         ResultsError: they are not there.
     """
+    from storage.publish import folder_to_read
+    from storage.readers import thresholds
+
     from editcollapse.forecast.verdicts import ForecastReport, ModelThresholds
     from editcollapse.study.results_folder import place_of
-    from storage.calibration import thresholds
-    from storage.sharing import folder_to_read
 
     folder = folder_to_read(place_of(plan.results))
     basis: list[ModelThresholds] = []
@@ -225,9 +224,10 @@ def _of_model(
     plan: "StudyPlan", model: "ModelPlan", limits: "Thresholds", folder: Path
 ) -> "tuple[list[RequestForecast], list[str]]":
     """One model's forecasts, and a sentence for each request that has none."""
+    from storage.readers import forecast_rows, position_rows
+
     from editcollapse.forecast.verdicts import RequestForecast, by_request, judged
     from editcollapse.study.locks import left_behind
-    from storage.forecasts import forecast_rows, position_rows
 
     templates, moment = left_behind(model.templates), left_behind(model.moment)
     if templates is None or moment is None:

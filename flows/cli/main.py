@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
 import typer
+from editcollapse.cli.check_model import add_check_model
 from typer.core import TyperGroup
 
 from editcollapse.errors import EditCollapseError, nearest_first
 from flows.cli import anatomy, edit, forecast, results, study, sweep
 from flows.cli.console import STOPPED, console, progress_bar, say, shown
-from flows.cli.options import NAME, PROGRAM, DType, StartToken, examples
+from flows.cli.options import NAME, PROGRAM, examples
 
 USER_ERROR = 2
 
@@ -57,6 +58,7 @@ app = typer.Typer(
 commands = typer.Typer()
 for _commands in (study, anatomy, forecast, sweep, edit, results):
     app.add_typer(_commands.commands)
+add_check_model(app)
 app.add_typer(commands)
 
 
@@ -81,53 +83,15 @@ def _options(
     """Measure how often, where and why single edits collapse a language model."""
 
 
-@commands.command(
-    "check-model",
-    rich_help_panel="Single edits",
-    epilog=examples(
-        "check-model demo/models/gpt2-induced",
-        "check-model EleutherAI/gpt-j-6b --dtype bfloat16 --layer 5",
-    ),
-)
-def check_model(
-    model: Annotated[
-        str, typer.Argument(metavar="PATH_OR_ID", help="local folder or Hugging Face hub id")
-    ],
-    revision: Annotated[str | None, typer.Option(help="branch, tag or commit on the hub")] = None,
-    layer: Annotated[int | None, typer.Option(metavar="N", help="check this layer only")] = None,
-    dtype: Annotated[DType, typer.Option()] = "float32",
-    start_token: Annotated[
-        StartToken, typer.Option(help="whether a start token (BOS) opens prompts")
-    ] = "tokenizer",
-) -> int:
-    """Verify that a model can be edited and measured exactly.
-
-    Exit status 1 where a check fails.
-    """
-    os.environ.setdefault("TQDM_DISABLE", "1")
-    from editcollapse.config.spec import ModelSpec
-    from editcollapse.models.loading import load_model
-    from editcollapse.rome.check import check_model as verify
-    from editcollapse.runtime.environment import asked_device
-
-    spec = ModelSpec(
-        name="checked", source=model, revision=revision, dtype=dtype, start_token=start_token
-    )
-    found = verify(load_model(spec, asked_device()), layer)
-    for line in found.lines():
-        say(line)
-    return 0 if found.passed else 1
-
-
 @commands.command(rich_help_panel="Operation", epilog=examples("pretrain --output /data/demo"))
 def pretrain(
     output: Annotated[Path, typer.Option(metavar="DIR", help="folder for models and data")],
 ) -> int:
     """Train the demo models again (docs/demo_models.md)."""
-    from flows import surroundings
+    from flows.observe import environment
 
     output = output.resolve()
-    surroundings.prepare(output)
+    environment.prepare(output)
     with progress_bar():
         from demo.train.flow import pretrain_demo_models
 
@@ -155,40 +119,15 @@ def deploy(
     ] = None,
 ) -> int:
     """Register the deployments of prefect.yaml, their work pool, and the rule for dead runs."""
-    from flows import surroundings
-    from flows.deployment_files import read_deployment_file
+    from flows.observe import environment
 
-    wanted = read_deployment_file(on)
-    if surroundings.prepare_for_server() is None:
-        os.environ["PREFECT_API_URL"] = "http://127.0.0.1:4200/api"
-    from flows.deploying import deploy_all
+    if environment.prepare_for_server() is None:
+        os.environ["PREFECT_API_URL"] = "http://127.0.0.1:4200/api"  # of make server
+    from flows.deploy.register import deploy_all, read_deployment_file
 
-    for line in deploy_all(wanted, results):
+    for line in deploy_all(read_deployment_file(on), results):
         say(line)
     return 0
-
-
-@commands.command(
-    rich_help_panel="Operation",
-    epilog=examples("serve", "serve --port 4300 --results /data/results"),
-)
-def serve(
-    host: Annotated[
-        str,
-        typer.Option(
-            metavar="ADDRESS", help="where the server listens; another one needs a password"
-        ),
-    ] = "127.0.0.1",
-    port: Annotated[
-        int, typer.Option(help="the server's port; the reports take the next one")
-    ] = 4200,
-    results: Annotated[str, typer.Option(metavar="DIR", help="results folder")] = "results",
-) -> int:
-    """Run a Prefect server, one worker and the reports' pages until Ctrl-C."""
-    from editcollapse.study.results_folder import place_of
-    from flows.serving import serve_until_stopped
-
-    return serve_until_stopped(host, port, place_of(results).here)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

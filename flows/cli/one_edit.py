@@ -8,6 +8,9 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from editcollapse.runtime_settings import settings
+from storage.readers import known_setups
+
 from editcollapse.catalog.presets import preset_for
 from editcollapse.config.spec import (
     CovarianceSpec,
@@ -19,18 +22,17 @@ from editcollapse.config.spec import (
     TemplateSpec,
 )
 from editcollapse.config.study_file import with_absolute_paths
-from editcollapse.data.records import RecordError, check_lengths, slotted_prompt
+from editcollapse.data.datasets import request_in_words
+from editcollapse.data.records import RecordError
 from editcollapse.data.requests import EditRequest
 from editcollapse.errors import MomentError, StudyError
 from editcollapse.forecast.verdicts import ForecastReport
 from editcollapse.models.files import ModelFiles, digest_model, locate_model
-from editcollapse.runtime.environment import asked_device
 from editcollapse.study.jobs import KnownSetup, ModelOrder
 from editcollapse.study.results_folder import place_of
 from editcollapse.study.sweep import SWEPT, chosen_layers, layers_in_words
 from flows.cli.options import FROM_RESULTS, IDENTITY, OneEdit
 from flows.run.guard_steps import present_thresholds, published_folder
-from storage.forecasts import known_setups
 
 _TEXTS = "texts.jsonl"
 _NOT_IN_NAMES = re.compile(r"[^\w.-]")
@@ -153,7 +155,7 @@ def forecast_of(asked: OneEdit) -> ForecastReport:
     from editcollapse.models.loading import load_model
     from editcollapse.units.single import forecast_one, known_edit, new_edit
 
-    loaded = load_model(setting.spec, asked_device())
+    loaded = load_model(setting.spec, settings().device)
     if known is not None:
         setup = known_edit(place.name, order, known, setting.request)
     else:
@@ -187,7 +189,7 @@ def sweep_of(asked: OneEdit, layers: str) -> ForecastReport:
     from editcollapse.models.loading import load_model
     from editcollapse.units.single import known_edit, new_edits, sweep_one
 
-    loaded = load_model(setting.spec, asked_device())
+    loaded = load_model(setting.spec, settings().device)
     if covariance is not None:
         setups = new_edits(loaded, orders, covariance, TemplateSpec(), 0, setting.request)
     else:
@@ -240,8 +242,7 @@ def _request(asked: OneEdit) -> EditRequest:
     if not subject or not target:
         raise StudyError("--subject and --target must hold a word each; one of them is blank.")
     try:
-        prompt = slotted_prompt(asked.prompt, subject, "--prompt")
-        return check_lengths(EditRequest(subject, prompt, target, None))
+        return request_in_words(subject, asked.prompt, target, "--prompt")
     except RecordError as error:
         raise StudyError(str(error)) from error
 

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import inspect
+import math
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -16,9 +17,10 @@ from rich.markup import escape
 from editcollapse.errors import EditCollapseError, StudyError
 
 if TYPE_CHECKING:
+    from editcollapse.rows.collapse_rule import CollapseRule
+
     from editcollapse.config.spec import StudySpec
-    from editcollapse.study.anatomy_jobs import CollapseRule
-    from editcollapse.study.results_folder import Place
+    from editcollapse.study.results_folder import ResultsFolder
 
 NAME = "editcollapse"
 PROGRAM = NAME if Path(sys.argv[0]).stem == NAME else "python -m flows"
@@ -176,7 +178,7 @@ def study_or_edit(study: Path | None, asked: OneEdit, what: str) -> Path | None:
     return study
 
 
-def opened(study: Path, results: str) -> "tuple[StudySpec, Place]":
+def opened(study: Path, results: str) -> "tuple[StudySpec, ResultsFolder]":
     """A study file, read, and its results folder.
 
     Raises:
@@ -190,30 +192,33 @@ def opened(study: Path, results: str) -> "tuple[StudySpec, Place]":
 
 
 def rule_of(
-    study: "StudySpec | None",  # noqa: ARG001  studies state no rule yet
-    threshold: float | None,
-    ratio: float | None,
+    study: "StudySpec | None", threshold: float | None, ratio: float | None
 ) -> "CollapseRule":
     """When an edit counts as a collapse: as the options say, else the study, else the default.
 
     Args:
         study: the study that is asked about, where there is one.
-        threshold: perplexity above which an edit has collapsed.
-        ratio: or times the unedited model's perplexity.
+        threshold: perplexity above which an edit has collapsed; inf: it does not count.
+        ratio: or times the unedited model's perplexity; inf: it does not count.
 
     Raises:
         StudyError: a limit is no number above 0.
     """
-    from editcollapse.study.anatomy_jobs import CollapseRule
+    from editcollapse.rows.collapse_rule import DEFAULT_RULE, CollapseRule
 
-    for flag, limit in (("--threshold", threshold), ("--ratio", ratio)):
-        if limit is not None and not limit > 0:
-            raise StudyError(f"{flag} {limit:g}: it has to be a number above 0.")
-    default = CollapseRule()
+    stated = DEFAULT_RULE if study is None else study.collapse.rule
     return CollapseRule(
-        threshold=default.threshold if threshold is None else threshold,
-        ratio=default.ratio if ratio is None else ratio,
+        _limit("--threshold", threshold, stated.threshold), _limit("--ratio", ratio, stated.ratio)
     )
+
+
+def _limit(flag: str, given: float | None, stated: float | None) -> float | None:
+    """A limit of the rule; None switches it off."""
+    if given is None:
+        return stated
+    if not given > 0:
+        raise StudyError(f"{flag} {given:g}: it has to be a number above 0, or inf for none.")
+    return None if math.isinf(given) else given
 
 
 _FLAGS = {

@@ -3,9 +3,11 @@
 import dataclasses
 from collections.abc import Iterable, Iterator
 
+from editcollapse.runtime_settings import settings
+
 from editcollapse.config.spec import StudySpec
 from editcollapse.forecast.verdicts import Verdict
-from editcollapse.runtime.environment import asked_tokens, free_host_bytes, host_bytes
+from editcollapse.runtime.environment import free_host_bytes, host_bytes
 from editcollapse.runtime.memory import (
     ModelSize,
     Work,
@@ -288,7 +290,8 @@ def _forwards(
     size: ModelSize, works: tuple[Work, ...], device: str, free: int | None
 ) -> tuple[ForwardOutlook, ...]:
     """The forwards of each kind of work at the size that they would have."""
-    sizes = [asked_tokens() or default_tokens(size, work, device, free) for work in works]
+    asked = settings().tokens_per_forward
+    sizes = [asked or default_tokens(size, work, device, free) for work in works]
     return tuple(
         ForwardOutlook(work, n_tokens, forward_bytes(size, work, n_tokens))
         for work, n_tokens in zip(works, sizes, strict=True)

@@ -1,6 +1,7 @@
 """Commands on a results folder: ask it, report on it, tidy it up, back it up, bring it back."""
 
 import dataclasses
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,9 +23,10 @@ from flows.cli.console import (
 from flows.cli.options import PROGRAM, JsonOption, ResultsOption, examples
 
 if TYPE_CHECKING:
-    from storage.litter import Litter
+    from storage.garbage import Garbage
 
-_HOUR_S = 3600.0
+_AGE = re.compile(r"(\d+(?:\.\d+)?)([dh])")
+_SECONDS = {"d": 86_400.0, "h": 3_600.0}
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 _STEP = 1000
 _PANEL = "Results"
@@ -37,12 +39,8 @@ class TidyReport:
     """What ``gc`` found, for ``--json``."""
 
     removed: bool
-    """Whether the files of ``litter`` are gone."""
-    litter: "tuple[Litter, ...]"
-    n_fresh: int
-    """Files that were left because a run may need them."""
-    unrecorded: "tuple[Litter, ...]"
-    """Files of units without a row in the database, which were left."""
+    """Whether the files are gone."""
+    files: "tuple[Garbage, ...]"
 
 
 @commands.command(
@@ -61,9 +59,10 @@ def sql(
     results: ResultsOption = "results",
 ) -> int:
     """Ask the published results; read-only."""
+    from storage.ask import ask
+    from storage.publish import folder_to_read
+
     from editcollapse.study.results_folder import place_of
-    from storage.queries import ask
-    from storage.sharing import folder_to_read
 
     if csv and as_json:
         raise ResultsError("--csv and --json were given; an answer is either. Leave one out.")
@@ -88,9 +87,10 @@ def tables(
     results: ResultsOption = "results",
 ) -> int:
     """List tables and views, or the columns of one."""
+    from storage.ask import describe_tables
+    from storage.publish import folder_to_read
+
     from editcollapse.study.results_folder import place_of
-    from storage.queries import describe_tables
-    from storage.sharing import folder_to_read
 
     frame = describe_tables(folder_to_read(place_of(results)))
     if table is None:
@@ -121,10 +121,11 @@ def report(
     results: ResultsOption = "results",
 ) -> int:
     """Write a study's HTML report again from the published results."""
+    from storage.ask import find_study
+    from storage.publish import folder_to_read
+
     from editcollapse.study.results_folder import place_of
     from reports.page import write_report
-    from storage.findings import find_study
-    from storage.sharing import folder_to_read
 
     place = place_of(results)
     path = write_report(place, find_study(folder_to_read(place), study))
@@ -135,19 +136,19 @@ def report(
 @commands.command(rich_help_panel=_PANEL, epilog=examples("rebuild --results results"))
 def rebuild(as_json: JsonOption = False, results: ResultsOption = "results") -> int:
     """Make results.duckdb again from the artifacts alone."""
+    from storage.ingest import ROWS_FOLDER
+    from storage.publish import rebuild as build
+
     from editcollapse.study.results_folder import place_of
-    from storage.database import STORE
-    from storage.rows import ROWS_FOLDER
-    from storage.sharing import rebuild_from
 
     place = place_of(results)
     rows = place.here / ROWS_FOLDER
-    if not place.list(ROWS_FOLDER.as_posix()) and not (place.here / STORE).is_file():
+    if not place.list(ROWS_FOLDER.as_posix()):
         raise ResultsError(
             f"nothing to rebuild from: there is no {rows}. Name the folder that a study wrote to "
             "with --results."
         )
-    found = rebuild_from(place)
+    found = build(place)
     if as_json:
         print_json(found)
         return 0
@@ -157,51 +158,53 @@ def rebuild(as_json: JsonOption = False, results: ResultsOption = "results") -> 
     return 0
 
 
-@commands.command(rich_help_panel=_PANEL, epilog=examples("gc", "gc --remove --older-than 168"))
+def _age(text: str) -> float:
+    """An age in seconds, given in days or hours."""
+    found = _AGE.fullmatch(text)
+    if found is None:
+        raise typer.BadParameter(f"{text!r} is no age: write 7d or 36h")
+    return float(found[1]) * _SECONDS[found[2]]
+
+
+@commands.command(
+    rich_help_panel=_PANEL, epilog=examples("gc", "gc --kind sums --older-than 7d --remove")
+)
 def gc(
     remove: Annotated[bool, typer.Option("--remove", help="remove what is listed")] = False,
-    older_than: Annotated[
-        float,
-        typer.Option(min=0, metavar="HOURS", help="leave files that changed in the last HOURS"),
-    ] = 24.0,
-    unrecorded: Annotated[
-        bool,
+    kind: Annotated[
+        list[str] | None,
         typer.Option(
-            "--unrecorded",
-            help="also units without a row in the database: shards and sums of second moments "
-            "that are merged, and whatever a killed study would go on from",
+            metavar="KIND",
+            help="corpora, directions, moments, probes, sums or updates (computed again where they "
+            "are missing), or drafts (half written by killed runs); may be repeated (default: all)",
         ),
-    ] = False,
+    ] = None,
+    older_than: Annotated[
+        str,
+        typer.Option(
+            metavar="AGE", help="leave what was written or used in this time, such as 7d or 36h"
+        ),
+    ] = "1d",
     as_json: JsonOption = False,
     results: ResultsOption = "results",
 ) -> int:
-    """List, or remove, files of a results folder that nothing refers to."""
-    from storage.litter import litter_of, remove_litter
+    """List, or remove, tensors of a results folder that nobody has used for some time."""
+    from storage.garbage import KINDS, find_garbage, remove_garbage
 
+    age = _age(older_than)
     folder = _folder(results, "gc")
-    age = older_than * _HOUR_S
-    with litter_of(folder, older_than_s=age, unrecorded=unrecorded) as found:
-        gone = remove_litter(folder, found.litter) if remove else found.litter
+    found = find_garbage(folder, tuple(kind or KINDS), older_than_s=age)
+    gone = remove_garbage(folder, found) if remove else found
     if as_json:
-        print_json(TidyReport(remove, gone, found.n_fresh, found.unrecorded))
-        return 0
-    if gone:
-        console().print(_table(gone, "removed" if remove else "nothing refers to these"))
-    else:
+        print_json(TidyReport(remove, gone))
+    elif not gone:
         say(f"nothing to remove from {shown(folder)}")
-    if found.n_fresh:
-        say(
-            f"left: {found.n_fresh} files that may belong to a run: they changed in the last "
-            f"{older_than:g} hours, or since the oldest study that runs began"
-        )
-    if found.unrecorded:
-        left = f"{len(found.unrecorded)} files, {_size(_bytes(found.unrecorded))},"
-        say(
-            f"left: {left} of units without a row in the database: shards and sums of second "
-            "moments, or what a killed study needs to go on (--unrecorded)"
-        )
-    if gone and not remove:
-        say(f"remove them with: {PROGRAM} gc --remove, and the same options")
+    else:
+        title = "removed" if remove else "written and last used before then"
+        console().print(_table(gone, title))
+        if not remove:
+            say(f"remove them with: {PROGRAM} gc --remove, and the same options")
+            say("what a study needs of them it computes again")
     return 0
 
 
@@ -220,11 +223,11 @@ def backup(
     as_json: JsonOption = False,
     results: ResultsOption = "results",
 ) -> int:
-    """Write the database, rows and records to one tar file, while studies run.
+    """Write rows and records to one tar file, while studies run.
 
     Exit status 1 where files had to be left out.
     """
-    from storage.backup import back_up
+    from storage.archive import back_up
 
     found = back_up(_folder(results, "backup"), target, tensors=tensors)
     if as_json:
@@ -248,7 +251,7 @@ def restore(
 
     Exit status 1 where row files are lacking.
     """
-    from storage.backup import restore as bring_back
+    from storage.archive import restore as bring_back
 
     folder = _folder(results, "restore")
     found = bring_back(source, folder)
@@ -274,25 +277,20 @@ def _folder(results: str, command: str) -> Path:
     return place.here
 
 
-def _table(litter: "Sequence[Litter]", title: str) -> Table:
-    """Files by kind and reason, with a total."""
-    groups: dict[tuple[str, str], list[Litter]] = defaultdict(list)
-    for each in litter:
-        groups[each.kind, each.reason].append(each)
+def _table(garbage: "Sequence[Garbage]", title: str) -> Table:
+    """Files by kind, with a total."""
+    groups: dict[str, list[Garbage]] = defaultdict(list)
+    for each in garbage:
+        groups[each.kind].append(each)
     table = Table(title=title)
     table.add_column("kind")
     table.add_column("files", justify="right")
     table.add_column("size", justify="right")
-    table.add_column("why")
-    for (kind, reason), group in sorted(groups.items()):
-        table.add_row(kind, str(len(group)), _size(_bytes(group)), reason)
+    for kind, group in sorted(groups.items()):
+        table.add_row(kind, str(len(group)), _size(sum(each.n_bytes for each in group)))
     table.add_section()
-    table.add_row("total", str(len(litter)), _size(_bytes(litter)), "")
+    table.add_row("total", str(len(garbage)), _size(sum(each.n_bytes for each in garbage)))
     return table
-
-
-def _bytes(litter: "Sequence[Litter]") -> int:
-    return sum(each.n_bytes for each in litter)
 
 
 def _size(n_bytes: float) -> str:

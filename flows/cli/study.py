@@ -23,9 +23,9 @@ from flows.cli.options import (
 
 if TYPE_CHECKING:
     import polars as pl
+    from editcollapse.rows.collapse_rule import CollapseRule
 
     from editcollapse.config.spec import StudySpec
-    from editcollapse.study.anatomy_jobs import CollapseRule
 
 _NEXT = "select model, method, subject_position, n_collapsed, n_edits from collapse_incidence"
 
@@ -82,8 +82,9 @@ def run(
     study_id = run_flow(_collapse_study, what, place, spec, place.name, is_quiet=as_json)
     if study_id is None:
         return STOPPED
+    from storage.ask import incidence
+
     from reports.page import report_path
-    from storage.queries import incidence
 
     frame = incidence(place.here, study_id, rule)
     page = f"{place.name}/{report_path(spec.name)}"
@@ -218,14 +219,14 @@ def reevaluate(
 ) -> int:
     """Measure the stored edits of a study on other texts; edits nothing again."""
     from editcollapse.config.spec import EvaluationSpec
-    from flows import surroundings
-    from flows.watched import run_watched
+    from flows.observe import environment
+    from flows.observe.command_run import run_watched
 
     spec, place = opened(study, results)
     rule = rule_of(spec, threshold, ratio)
     with said_with_flags():
         evaluation = EvaluationSpec(texts=str(texts.resolve()), max_texts=max_texts)
-    server = surroundings.prepare(place.here)
+    server = environment.prepare(place.here)
     from flows.reevaluation import plan_reevaluation
     from flows.reevaluation import reevaluate as measure_again
 
@@ -235,7 +236,7 @@ def reevaluate(
     study_id = run_watched(server, lambda: measure_again, spec, evaluation, place.name)
     if study_id is None:
         return STOPPED
-    from storage.queries import incidence
+    from storage.ask import incidence
 
     frame = incidence(place.here, study_id, rule)
     if as_json:

@@ -106,6 +106,9 @@ def _sweep_report(sweep: "SweepPlan") -> "SweepReport":
     Raises:
         ResultsError: it is not there.
     """
+    from storage.publish import folder_to_read
+    from storage.readers import sweep_rows, thresholds
+
     from editcollapse.forecast.verdicts import (
         LayerVerdicts,
         ModelThresholds,
@@ -115,9 +118,6 @@ def _sweep_report(sweep: "SweepPlan") -> "SweepReport":
     )
     from editcollapse.study.locks import left_behind
     from editcollapse.study.results_folder import place_of
-    from storage.calibration import thresholds
-    from storage.sharing import folder_to_read
-    from storage.sweeps import sweep_rows
 
     results = sweep.study.results
     folder = folder_to_read(place_of(results))

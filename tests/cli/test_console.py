@@ -4,8 +4,8 @@ import logging
 
 import polars as pl
 import pytest
+from editcollapse.rows.collapse_rule import CollapseRule
 
-from editcollapse.study.anatomy_jobs import CollapseRule
 from flows.cli.console import _made_visible, console, incidence_table, print_frame
 
 HOSTILE = "\x1b]0;owned\x07\x1b[2J[red]x[/red][link=http://evil.example]y[/link]\u202e"

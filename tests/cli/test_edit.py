@@ -30,9 +30,9 @@ def results(first_run, tmp_path_factory):
 @pytest.fixture
 def edit(backend, study, monkeypatch):
     """Return a function that calls the command in this process; it returns the exit status."""
-    from flows import surroundings
+    from flows.observe import environment
 
-    monkeypatch.setattr(surroundings, "prepare", lambda _: "the tests' server")
+    monkeypatch.setattr(environment, "prepare", lambda _: "the tests' server")
     model = read_study(study).models[0].source
     texts = str(study.parent / "texts.json")
 

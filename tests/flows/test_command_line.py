@@ -6,13 +6,13 @@ import sys
 import typing
 
 import pytest
+from editcollapse.rows.collapse_rule import CollapseRule
 from typer.main import get_command
 
 from editcollapse.config.spec import ActsAt, DtypeName, EvaluationSpec, ModelSpec, Policy
 from editcollapse.config.study_file import read_study
 from editcollapse.errors import MomentError, StudyError
 from editcollapse.models.files import locate_model
-from editcollapse.study.anatomy_jobs import CollapseRule
 from flows.__main__ import USER_ERROR, main
 from flows.cli import edit, options
 from flows.cli.console import STOPPED
@@ -67,7 +67,10 @@ def test_help_lists_all_commands(capsys):
         (["deploy", "--on", "moon"], "'moon' is not one of 'process', 'docker', 'kubernetes'"),
         (["plan", "a.toml", "b.toml"], "unexpected extra argument"),
         (["calibrate", "--ratio", "x"], "Invalid value for '--ratio'"),
-        (["calibrate", "--ratio", "nan"], "error: --ratio nan: it has to be a number above 0."),
+        (
+            ["calibrate", "--ratio", "nan"],
+            "--ratio nan: it has to be a number above 0, or inf",
+        ),
         (["calibrate", "--threshold", "0"], "error: --threshold 0: it has to be a number"),
         (["sql", "x", "--csv", "--json"], "error: --csv and --json were given"),
     ],
@@ -84,12 +87,12 @@ def test_mistake_on_the_command_line_is_a_sentence(arguments, sentence, capsys):
 
 def test_interrupt_is_a_line(monkeypatch, capsys):
     """Ctrl-C says that the same command goes on, and has the status of a stopped command."""
-    from storage import queries
+    from storage import ask
 
     def stop(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(queries, "ask", stop)
+    monkeypatch.setattr(ask, "ask", stop)
     assert main(["sql", "select 1"]) == STOPPED == 130
     assert "stopped: the same command goes on from here" in capsys.readouterr().err
 
@@ -166,9 +169,9 @@ def test_default_rule_in_the_help_is_the_rule(capsys, monkeypatch):
 @pytest.fixture
 def ask_json(first_run, backend, monkeypatch, capsys):
     """Return a function that gives a command's JSON, the only thing on standard output."""
-    from flows import surroundings
+    from flows.observe import environment
 
-    monkeypatch.setattr(surroundings, "prepare", lambda _: "the tests' server")
+    monkeypatch.setattr(environment, "prepare", lambda _: "the tests' server")
 
     def run(*arguments):
         assert main([*map(str, arguments), "--json", "--results", str(first_run.results)]) == 0
@@ -204,7 +207,7 @@ def test_plan_and_tidying_are_json(ask_json, study, tmp_path):
     assert "dataset" in {each["what"] for each in found["missing"]}
     assert found["models"][0]["spec"]["name"] == "tiny"
     found = ask_json("gc")
-    assert (found["removed"], found["litter"]) == (False, [])
+    assert (found["removed"], found["files"]) == (False, [])
 
 
 def test_run_is_json_and_judges_by_the_rule_that_was_given(ask_json, study, first_run, capsys):
@@ -242,14 +245,15 @@ def test_too_few_tokens_are_told_before_anything_is_loaded(
     command, study, tmp_path, monkeypatch, capsys
 ):
     """A C that has to be singular is refused by its flag, with no weight loaded, no server."""
+    from flows.observe import environment
+
     from editcollapse.models import loading
-    from flows import surroundings
 
     def loaded(*_):
         raise AssertionError("nothing may be loaded")
 
     monkeypatch.setattr(loading, "load_model", loaded)
-    monkeypatch.setattr(surroundings, "prepare", loaded)
+    monkeypatch.setattr(environment, "prepare", loaded)
     model = read_study(study).models[0].source
     width = locate_model(model, None).widths.d_key
     results = tmp_path / "no"
