@@ -10,7 +10,7 @@ from typing import Any
 
 from editcollapse.errors import EditCollapseError
 from editcollapse.visible import visible_lines
-from flows.terminal import console, progress_bar
+from flows.cli.console import console, progress_bar
 
 _RAISED_AGAIN = ("prefect.flow_runs", "prefect.task_runs")
 """Loggers of Prefect's engines: they log an error of a run and raise it as well."""

@@ -5,8 +5,9 @@ import logging
 import polars as pl
 import pytest
 
+from editcollapse.rows.collapse_rule import CollapseRule
+from flows.cli.console import console, incidence_table, print_frame
 from flows.observe.command_run import _on_its_lines
-from flows.terminal import console, incidence_table, print_frame
 
 HOSTILE = "\x1b]0;owned\x07\x1b[2J[red]x[/red][link=http://evil.example]y[/link]\u202e"
 SHOWN = r"\x1b]0;owned\x07\x1b[2J[red]x[/red][link=http://evil.example]y[/link]\u202e"
@@ -40,7 +41,7 @@ def test_incidence_shows_names(capsys):
         "wilson_high": 0.5,
         "max_perplexity_ratio": 1.0,
     }
-    console().print(incidence_table(pl.DataFrame([row])))
+    console().print(incidence_table(pl.DataFrame([row]), CollapseRule()))
     assert_inert(capsys.readouterr().out)
 
 

@@ -6,11 +6,11 @@ import shutil
 import pytest
 
 from editcollapse.config.study_file import read_study
-from editcollapse.study import plan
+from editcollapse.study import plan as planning
 from editcollapse.study.artifacts import ArtifactStore
 from editcollapse.study.results_folder import place_of
 from flows.__main__ import USER_ERROR, main
-from flows.edit_options import REFUSED
+from flows.cli.edit import REFUSED
 from storage.ask import ask
 from storage.publish import publish
 from tests.storage.conftest import make_row
@@ -29,9 +29,9 @@ def results(first_run, tmp_path_factory):
 @pytest.fixture
 def edit(backend, study, monkeypatch):
     """Return a function that calls the command in this process; it returns the exit status."""
-    from flows import edit_command
+    from flows.observe import environment
 
-    monkeypatch.setattr(edit_command.environment, "prepare", lambda _: "the tests' server")
+    monkeypatch.setattr(environment, "prepare", lambda _: "the tests' server")
     model = read_study(study).models[0].source
     texts = str(study.parent / "texts.json")
 
@@ -47,13 +47,13 @@ def test_command_plans_its_study_once(edit, first_run, monkeypatch, tmp_path):
     """What is checked before a server starts is what the flow runs: no input is read twice."""
     results = shutil.copytree(first_run.results, tmp_path / "results")
     planned = []
-    plan = plan._plan
+    plan = planning._plan
 
     def counted(study, place, thresholds_of):
         planned.append(study.name)
         return plan(study, place, thresholds_of)
 
-    monkeypatch.setattr(plan, "_plan", counted)
+    monkeypatch.setattr(planning, "_plan", counted)
     assert edit(results, *_OSLO) == 0
     assert len(planned) == 1
     assert edit(results, *_OSLO) == 0

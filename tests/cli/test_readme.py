@@ -24,6 +24,8 @@ DOCUMENTS = (
     "docs/report.md",
 )
 _NEEDS_RESULTS = {"sql", "tables", "report", "gc", "rebuild"}
+_STORES = {"edit", "sweep"}
+"""Commands that store what they did."""
 _RUN_BY_CI = {"run", "pretrain"}
 """Commands that take minutes: .ci/run runs the study by ``make demo``."""
 _RUN_BY_SOAK = {"deploy", "covariance", "reevaluate", "forecast", "calibrate", "anatomy"}
@@ -64,8 +66,10 @@ def test_command_works(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Each documented command is one that there is, and ends well where it takes seconds."""
+    from typer.main import get_command
+
     from flows.__main__ import main
-    from flows.options import build_parser
+    from flows.cli.main import app
 
     monkeypatch.chdir(REPOSITORY)
     words = [word for word in shlex.split(command) if "=" not in word or " " in word]
@@ -86,19 +90,20 @@ def test_command_works(
     if words[:3] != ["python", "-m", "flows"]:
         assert words[0] in {"prefect", "bash", "source"}, f"nobody tests {command!r}"
         return
-    options = build_parser().parse_args(words[3:])
-    if options.command in _RUN_BY_SOAK and getattr(options, "study", "") is not None:
-        assert getattr(options, "study", REPOSITORY / "README.md").is_file()
+    name, *rest = words[3:]
+    options = get_command(app).commands[name].make_context(name, rest).params
+    if name in _RUN_BY_SOAK and options.get("study", "") is not None:
+        assert options.get("study", REPOSITORY / "README.md").is_file()
         return
-    if options.command in _RUN_BY_CI:
-        assert options.command == "pretrain" or options.study.is_file()
+    if name in _RUN_BY_CI:
+        assert name == "pretrain" or options["study"].is_file()
         return
     results = first_run.results
-    if options.command == "rebuild":
+    if name == "rebuild":
         results = shutil.copytree(results, tmp_path / "results")
-    if options.command == "edit":  # it stores what it did, and not in the checkout's own results
+    if name in _STORES:  # not in the checkout's own results
         results = tmp_path / "results"
-    stores = options.command in _NEEDS_RESULTS | {"edit"}
+    stores = name in _NEEDS_RESULTS | _STORES
     extra = ["--results", str(results)] if stores else []
     assert main([*words[3:], *extra]) == 0
     assert capsys.readouterr().out

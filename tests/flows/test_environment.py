@@ -88,7 +88,7 @@ def test_runs_that_start_at_the_same_moment_do_not_meet(plain, tmp_path):
     """Two processes that begin in one results folder, time and again: neither is in the way."""
     script = f"""
 from pathlib import Path
-from flows.surroundings import prepare
+from flows.observe.environment import prepare
 for _ in range(500):
     prepare(Path({str(tmp_path / "results")!r}))
 """

@@ -172,7 +172,10 @@ def test_one_edit_needs_no_results(study, tmp_path, capsys, source):
         ([*_ONE[2:], "--prompt", "Lumo likes"], "does not occur in --prompt"),
         ([*_ONE, "--covariance", "identity", "--layer", "99"], "--layer 99"),
         ([*_ONE, "--covariance", "none.txt"], "none.txt"),
-        ([*_ONE, "--covariance", "corpus.txt", "--tokens", "0"], "tokens have to be at least 1"),
+        (
+            [*_ONE, "--covariance", "corpus.txt", "--tokens", "0"],
+            "--tokens 0: Input should be",
+        ),
         ([*_ONE[:-1], "Xyzzy", "--covariance", "identity"], "cannot take this edit"),
     ],
 )

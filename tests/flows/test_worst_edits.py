@@ -90,15 +90,15 @@ def test_plan_counts_the_texts(place, first_run, study, tmp_path, capsys):
 
 
 def test_model_without_edits_has_no_texts(first_run):
-    """Where a model took no request, the unit is counted out and nothing is computed."""
+    """Where a model took no request, the job is not listed and nothing is computed."""
     from flows.run.study_run import continue_worst
 
     counted = []
-    run = SimpleNamespace(expect=counted.append)  # it computes nothing
+    run = SimpleNamespace(listed=SimpleNamespace(add=counted.append))
     plan = SimpleNamespace(
         results=str(first_run.results),
         study=SimpleNamespace(evaluation=SimpleNamespace(continuations=N_WORST)),
     )
     worst = MostDamaging(ArtifactStore(first_run.results), N_WORST)
     continue_worst(run, None, plan, SimpleNamespace(order=None), worst)
-    assert counted == [-1]
+    assert counted == []

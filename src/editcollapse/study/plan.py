@@ -4,10 +4,8 @@ Entries of a study with the same model and other layers share one pass over the 
 have the same keys, so whichever entry comes first computes them.
 """
 
-import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
-from contextvars import ContextVar
 from functools import cached_property
 from pathlib import Path
 
@@ -38,6 +36,7 @@ from editcollapse.study.jobs import (
     UneditedOrder,
     template_set_id_of,
 )
+from editcollapse.study.planned import KEPT
 from editcollapse.study.results_folder import place_name
 
 _CONSECUTIVE = 2
@@ -229,25 +228,6 @@ class _Planned:
     plan: StudyPlan
 
 
-_kept: ContextVar[list[_Planned] | None] = ContextVar(
-    "plans of the command that runs", default=None
-)
-
-
-@contextlib.contextmanager
-def planned_once() -> Iterator[None]:
-    """Plan each study once in the block, however often it is asked for.
-
-    For a command: what it has checked before a server starts is what its flow runs. A process that
-    runs flow after flow reads the inputs of each anew.
-    """
-    token = _kept.set([])
-    try:
-        yield
-    finally:
-        _kept.reset(token)
-
-
 def plan_study(
     study: StudySpec,
     results: str | Path,
@@ -267,7 +247,7 @@ def plan_study(
         EditCollapseError: an input is missing or unusable; the message names it.
     """
     place, is_calibrated = place_name(results), thresholds_of is not _not_calibrated
-    kept = _kept.get()
+    kept = KEPT.get()
     for each in kept or ():
         if (each.study, each.results, each.is_calibrated) == (study, place, is_calibrated):
             return each.plan

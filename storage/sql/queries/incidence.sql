@@ -1,4 +1,5 @@
--- How often do edits collapse the model, in one study ($study_id) or, with null, in all of them?
+-- How often do edits collapse the model, in one study ($study_id) or, with null, in all of them, by
+-- a rule ($threshold, $ratio)?
 select *
 from collapse_incidence(threshold := $threshold, ratio := $ratio)
 where $study_id::varchar is null or study_id = $study_id::varchar

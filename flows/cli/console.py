@@ -1,4 +1,4 @@
-"""What the terminal shows: a progress bar, tables, and the words around them.
+"""What the terminal shows: a progress bar, tables, JSON, and the sentences around them.
 
 Texts of datasets, models and study files are untrusted: nothing in them is taken for markup, and
 control characters are written out, for a terminal would obey them.
@@ -6,29 +6,23 @@ control characters are written out, for a terminal would obey them.
 
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import polars as pl
-from pydantic_core import to_json
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
 from rich.text import Text
 
-from editcollapse.runtime.environment import OVERALL, listening
-from editcollapse.study.results_folder import is_url
 from editcollapse.visible import visible_lines
 from reports.text import POSITIONS
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from editcollapse.rows.collapse_rule import CollapseRule
+    from editcollapse.study.results_folder import ResultsFolder
 
 _PERCENT = 100
 _STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
@@ -51,14 +45,40 @@ def console(*, to_stderr: bool = False) -> Console:
     return found
 
 
+def say(text: str) -> None:
+    """Print a text to standard output as it is: no markup, no line broken."""
+    console().print(text, markup=False, soft_wrap=True)
+
+
 def print_json(report: object) -> None:
-    """Print a report as JSON; inf and nan are the texts ``Infinity`` and ``NaN``.
+    """Print a report as JSON: nothing else may go to standard output.
+
+    Numbers that JSON cannot write are the texts ``Infinity``, ``-Infinity`` and ``NaN``; bytes are
+    base64, times ISO 8601, and what SQL calls NULL is null.
 
     Args:
-        report: a dataclass.
+        report: a dataclass, or the rows of a frame as ``DataFrame.to_dicts`` gives them.
     """
-    text = to_json(report, indent=2, inf_nan_mode="strings").decode()
+    from pydantic_core import to_json
+
+    text = to_json(report, indent=2, inf_nan_mode="strings", bytes_mode="base64").decode()
     write_out(f"{text}\n")
+
+
+def print_rows(frame: "pl.DataFrame") -> None:
+    """Print the rows of a frame as a JSON array of objects, as ``print_json`` does.
+
+    Sums of whole numbers, which DuckDB gives as decimals, are numbers; so are other decimals, in
+    double precision.
+    """
+    import polars as pl
+
+    numbers = [
+        pl.col(name).cast(pl.Int128 if dtype.scale == 0 else pl.Float64)
+        for name, dtype in frame.schema.items()
+        if isinstance(dtype, pl.Decimal)
+    ]
+    print_json(frame.with_columns(numbers).to_dicts())
 
 
 def write_out(text: str) -> None:
@@ -69,6 +89,17 @@ def write_out(text: str) -> None:
 @contextmanager
 def progress_bar() -> Iterator[None]:
     """Show how far the study, and the unit at work, are."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    from editcollapse.runtime.environment import OVERALL, listening
+
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -98,13 +129,43 @@ STOPPED = 130
 """Exit status of a command that was stopped before its end."""
 
 
-def incidence_table(frame: pl.DataFrame) -> Table:
+def run_flow(
+    load: Callable[[], Any], what: str, place: "ResultsFolder", *arguments: Any, is_quiet: bool
+) -> Any | None:
+    """Run a flow to its end, with a bar; its result, or None where it was stopped.
+
+    Args:
+        load: imports the flow and returns it.
+        what: the flow's work in words, for the line that is printed before.
+        place: its results folder.
+        arguments: the flow's own.
+        is_quiet: whether nothing is printed to standard output.
+
+    Raises:
+        EditCollapseError: as the flow, or no server can be had.
+    """
+    from flows.observe import environment
+    from flows.observe.command_run import run_watched
+
+    server = environment.prepare(place.here)
+    if not is_quiet:
+        say(f"{what} with {server}; results in {shown(place.name)}")
+    return run_watched(server, load, *arguments)
+
+
+def incidence_table(frame: "pl.DataFrame", rule: "CollapseRule") -> Table:
     """Return collapse incidence as a table: a row for each model, method and position.
 
     Args:
         frame: columns of view ``collapse_incidence``.
+        rule: what the edits were judged by.
     """
-    table = Table(title="collapse incidence (perplexity above 1000, or above 10 x unedited)")
+    above = []
+    if rule.threshold is not None:
+        above.append(f"above {rule.threshold:g}")
+    if rule.ratio is not None:
+        above.append(f"above {rule.ratio:g} x unedited")
+    table = Table(title=f"collapse incidence (perplexity {', or '.join(above)})")
     for name in ("model", "method", "subject position"):
         table.add_column(name)
     for name in ("collapsed", "share", "95 % interval", "worst perplexity ratio"):
@@ -126,7 +187,7 @@ def incidence_table(frame: pl.DataFrame) -> Table:
     return table
 
 
-def print_frame(frame: pl.DataFrame) -> None:
+def print_frame(frame: "pl.DataFrame") -> None:
     """Print a query's answer as a table with all its columns and rows."""
     screen = console()
     if not frame.width:
@@ -162,6 +223,8 @@ def _harmless(text: str) -> str:
 
 def shown(path: str | Path) -> str:
     """Return a path relative to the working directory where it lies below it; a URL as it is."""
+    from editcollapse.study.results_folder import is_url
+
     if is_url(str(path)):
         return str(path)
     try:

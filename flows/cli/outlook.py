@@ -1,8 +1,10 @@
-"""What a study would run, what is cached, and how much memory it takes; touches no GPU."""
+"""A study's plan: what would run, what is cached, what is missing, how much memory; no GPU."""
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
+from editcollapse.config.spec import StudySpec
+from editcollapse.forecast.verdicts import Verdict
 from editcollapse.runtime.environment import free_host_bytes, host_bytes
 from editcollapse.runtime.memory import (
     ModelSize,
@@ -18,8 +20,17 @@ from editcollapse.study.generation_jobs import MostDamaging
 from editcollapse.study.guarded import known_orders
 from editcollapse.study.jobs import EditOrder
 from editcollapse.study.locks import left_behind
+from editcollapse.study.missing_inputs import ExpectedModel, MissingInput, expected_models
 from editcollapse.study.plan import ModelPlan, MomentPass, StudyPlan
 from flows.run.study_run import continuation_units
+
+_GIB = 1 << 30
+_WORK = {
+    "values": "v*",
+    "answers": "answers",
+    "evaluation": "evaluation",
+    "moment": "covariance",
+}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -60,10 +71,28 @@ class DeviceOutlook:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class GuardOutlook:
+    """What a model's guard does, and from which forecast on."""
+
+    policy: str
+    acts_at: Verdict
+    acts_from: float
+    """Change bound, ratio."""
+    basis: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class ModelOutlook:
     """What one model of a study asks for; memory in bytes, estimated from sizes alone."""
 
-    plan: ModelPlan
+    name: str
+    source: str
+    family: str
+    layer: int
+    layer_source: str
+    value_steps: int
+    covariance: str
+    guard: GuardOutlook | None
     units: tuple[UnitCount, ...]
     weight_bytes: int
     moment_bytes: int
@@ -71,8 +100,64 @@ class ModelOutlook:
     devices: tuple[DeviceOutlook, ...]
 
 
-def model_outlook(plan: StudyPlan, model: ModelPlan) -> ModelOutlook:
-    """Return which units of a model are cached, and an estimate of its memory."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class StudyOutlook:
+    """What a study would run, its inputs being here."""
+
+    study: str
+    study_id: str
+    methods: tuple[str, ...]
+    n_requests: int
+    n_edits: int
+    rejected_records: tuple[str, ...]
+    rejected_texts: tuple[str, ...]
+    models: tuple[ModelOutlook, ...]
+    missing: tuple[MissingInput, ...] = ()
+    """None is."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class StudySurvey:
+    """What is known of a study some of whose inputs are not here."""
+
+    study: str
+    methods: tuple[str, ...]
+    covariance: str
+    models: tuple[ExpectedModel, ...]
+    missing: tuple[MissingInput, ...]
+
+
+def study_outlook(plan: StudyPlan) -> StudyOutlook:
+    """What a planned study would run, and an estimate of its memory; nothing is written."""
+    return StudyOutlook(
+        study=plan.study.name,
+        study_id=plan.study_id,
+        methods=plan.study.methods,
+        n_requests=len(plan.requests.records),
+        n_edits=plan.n_edits,
+        rejected_records=tuple(
+            f"record {each.record_index}: {each.reason}" for each in plan.requests.rejections
+        ),
+        rejected_texts=tuple(
+            f"text {each.record_index}: {each.reason}" for each in plan.texts.rejections
+        ),
+        models=tuple(_model_outlook(plan, model) for model in plan.models),
+    )
+
+
+def study_survey(study: StudySpec, missing: tuple[MissingInput, ...]) -> StudySurvey:
+    """What is known of a study some of whose inputs are not here.
+
+    Raises:
+        StudyError: a preset does not exist.
+        ModelError: a layer is out of a preset's range.
+    """
+    kind = study.covariance.kind
+    return StudySurvey(study.name, study.methods, kind, tuple(expected_models(study)), missing)
+
+
+def _model_outlook(plan: StudyPlan, model: ModelPlan) -> ModelOutlook:
+    """Which units of a model are cached, and an estimate of its memory."""
     templates, moment = left_behind(model.templates), left_behind(model.moment)
     counts = _BatchCounts(n_batches=plan.n_batches)
     worst = MostDamaging(ArtifactStore(plan.results), plan.study.evaluation.continuations)
@@ -108,8 +193,18 @@ def model_outlook(plan: StudyPlan, model: ModelPlan) -> ModelOutlook:
     here = free_host_bytes()
     packed = packed_bytes(weights, size.dtype, "cpu", host_bytes())
     on_cpu = None if here is None else max(0, here - weights - packed)  # with the model loaded
+    guard = model.guard
     return ModelOutlook(
-        plan=model,
+        name=model.order.spec.name,
+        source=model.order.spec.source,
+        family=model.files.architecture.family,
+        layer=model.order.layer,
+        layer_source=model.order.layer_source,
+        value_steps=model.order.values.steps,
+        covariance=model.moment.covariance.kind,
+        guard=None
+        if guard is None
+        else GuardOutlook(guard.policy, guard.acts_at, guard.acts_from, guard.thresholds.basis),
         units=units,
         weight_bytes=weights,
         moment_bytes=size.moment_bytes * int(with_moment),
@@ -141,7 +236,7 @@ def _batch_counts(
     known: Iterable[tuple[EditOrder, tuple[EditOrder, ...] | None]],
     worst: MostDamaging,
 ) -> _BatchCounts:
-    """Return the counts of a model's batches.
+    """The counts of a model's batches.
 
     Args:
         plan: the study.
@@ -164,7 +259,7 @@ def _batch_counts(
 
 
 def _shard_counts(moments: MomentPass, *, is_merged: bool) -> tuple[UnitCount, ...]:
-    """Return the count of the corpus's shards: exact once it is cut, else at most so many.
+    """The count of the corpus's shards: exact once it is cut, else at most so many.
 
     Where C is there its shards are not looked at: none has to run.
     """
@@ -182,7 +277,7 @@ def _shard_counts(moments: MomentPass, *, is_merged: bool) -> tuple[UnitCount, .
 def _continuation_counts(
     plan: StudyPlan, model: ModelPlan, worst: MostDamaging, *, is_measured: bool
 ) -> tuple[UnitCount, ...]:
-    """Return the count of the texts of the worst edits: which they are is known when all are."""
+    """The count of the texts of the worst edits: which they are is known when all are."""
     order = worst.order(plan.results, model.order)
     if continuation_units(plan) == 0 or (is_measured and order is None):
         return ()
@@ -193,10 +288,78 @@ def _continuation_counts(
 def _forwards(
     size: ModelSize, works: tuple[Work, ...], device: str, free: int | None
 ) -> tuple[ForwardOutlook, ...]:
-    """Return the forwards of each kind of work at the size that they would have."""
+    """The forwards of each kind of work at the size that they would have."""
     asked = settings().tokens_per_forward
     sizes = [asked or default_tokens(size, work, device, free) for work in works]
     return tuple(
         ForwardOutlook(work, n_tokens, forward_bytes(size, work, n_tokens))
         for work, n_tokens in zip(works, sizes, strict=True)
     )
+
+
+def outlook_lines(outlook: StudyOutlook) -> Iterator[str]:
+    """Yield the lines of a plan whose inputs are all here."""
+    yield (
+        f"study {outlook.study} ({outlook.study_id}): {len(outlook.models)} models x "
+        f"{len(outlook.methods)} methods x {outlook.n_requests} requests = "
+        f"{outlook.n_edits} edits"
+    )
+    for rejected in (*outlook.rejected_records, *outlook.rejected_texts):
+        yield f"rejected: {rejected}"
+    for model in outlook.models:
+        yield ""
+        yield (
+            f"{model.name}: {model.family}, layer {model.layer} ({model.layer_source}), v* "
+            f"{model.value_steps} steps, covariance {model.covariance}"
+        )
+        guard = model.guard
+        if guard is not None:
+            yield (
+                f"  guard: {guard.policy} from a change bound of {guard.acts_from:.4g} on "
+                f"({guard.acts_at}); {guard.basis}; its edit batches are known once they are "
+                "foreseen"
+            )
+        for unit in model.units:
+            to_run = unit.n_units - unit.n_cached
+            yield f"  {unit.kind:<20} {unit.n_cached} cached, {to_run} to run"
+        yield from _memory_lines(model)
+
+
+def _memory_lines(outlook: ModelOutlook) -> Iterator[str]:
+    """Yield a model's memory: what stays, and the forwards on each type of device."""
+    yield (
+        f"  memory, estimated    weights {_gib(outlook.weight_bytes)}, "
+        f"covariance {_gib(outlook.moment_bytes)} (main memory)"
+    )
+    for device in outlook.devices:
+        forwards = ", ".join(
+            f"{_WORK[forward.work]} {_gib(forward.n_bytes)} ({forward.n_tokens} tokens)"
+            for forward in device.forwards
+        )
+        needed = _gib(outlook.weight_bytes + device.packed_bytes + device.largest)
+        weights = "weights packed twice" if device.packed_bytes else "weights"
+        here = "less is free: fewer tokens" if device.free is None else f"{_gib(device.free)} free"
+        yield f"    {device.device:<18} {forwards}; with {weights} {needed}; {here}"
+
+
+def survey_lines(survey: StudySurvey) -> Iterator[str]:
+    """Yield the lines of a plan some of whose inputs are not here."""
+    yield (
+        f"study {survey.study}: the file is valid; {len(survey.models)} models x "
+        f"{len(survey.methods)} methods ({', '.join(survey.methods)})"
+    )
+    for model in survey.models:
+        layer = "by depth" if model.layer is None else str(model.layer)
+        source = "unpublished" if model.preset is None else model.preset.source
+        line = f"  {model.spec.name}: {model.spec.source}, layer {layer} ({source})"
+        if model.moment_bytes is not None and survey.covariance != "identity":
+            line += f", covariance {_gib(model.moment_bytes)}"
+        yield line
+    yield f"not here yet, {len(survey.missing)} of its inputs:"
+    for found in survey.missing:
+        yield f"  {found.what}: {found.where}: {found.reason}"
+    yield "Put them there, or run the study where they are; then `plan` counts edits and memory."
+
+
+def _gib(n_bytes: int) -> str:
+    return f"{n_bytes / _GIB:.2f} GiB"

@@ -1,0 +1,5 @@
+"""The command line of the project: ``editcollapse``, or ``python -m flows``.
+
+In here: each command's options, and what it prints as tables, sentences or JSON. Not in here: what
+the commands compute (flows/, tasks/, the library), and the wheel's own commands (editcollapse.cli).
+"""

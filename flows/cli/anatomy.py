@@ -1,0 +1,127 @@
+"""The command ``anatomy``: why edits by ROME collapse a study's models."""
+
+import dataclasses
+from collections.abc import Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from flows.cli.console import STOPPED, console, plain, print_json, say, shown
+from flows.cli.options import (
+    PROGRAM,
+    JsonOption,
+    RatioOption,
+    ResultsOption,
+    StudyArgument,
+    ThresholdOption,
+    examples,
+    opened,
+    rule_of,
+)
+
+if TYPE_CHECKING:
+    from editcollapse.rows.collapse_rule import CollapseRule
+    from storage.readers import AnatomyFinding
+
+commands = typer.Typer()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class AnatomyReport:
+    """What the root-cause study of a study has found, for ``--json``."""
+
+    study_id: str
+    rule: "CollapseRule"
+    findings: "tuple[AnatomyFinding, ...]"
+
+
+@commands.command(
+    rich_help_panel="Studies",
+    epilog=examples(
+        "anatomy studies/demo.toml", "anatomy studies/demo.toml --encoder google-t5/t5-small --json"
+    ),
+)
+def anatomy(
+    study: StudyArgument,
+    encoder: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATH_OR_ID",
+            help="T5 model whose encoder's keys are profiled for contrast; may be given several "
+            "times",
+        ),
+    ] = None,
+    threshold: ThresholdOption = None,
+    ratio: RatioOption = None,
+    as_json: JsonOption = False,
+    results: ResultsOption = "results",
+) -> int:
+    """Say why ROME collapses a study's models: keys, denominators and numerators compared.
+
+    Its methods have to contain rome; what the study has not done yet is done first.
+    """
+    from editcollapse.anatomy.encoders import absolute_source
+    from flows.observe import environment
+    from flows.observe.command_run import run_watched
+    from storage.readers import anatomy_findings
+
+    spec, place = opened(study, results)
+    rule = rule_of(spec, threshold, ratio)
+    encoders = tuple(absolute_source(source) for source in encoder or ())
+    server = environment.prepare(place.here)
+    from flows.anatomy import plan_anatomy
+
+    plan_anatomy(spec, place.name, encoders)  # a mistake is told before the work begins
+    if not as_json:
+        say(f"anatomy of {spec.name} with {server}; results in {shown(place.name)}")
+    study_id = run_watched(
+        server, _collapse_anatomy, spec, place.name, encoders, rule.threshold, rule.ratio
+    )
+    if study_id is None:
+        return STOPPED
+    found = anatomy_findings(place.here, study_id, rule)
+    if as_json:
+        print_json(AnatomyReport(study_id, rule, found))
+    else:
+        _show(found, spec.note)
+    return 0
+
+
+def _collapse_anatomy() -> Any:
+    from flows.anatomy import collapse_anatomy
+
+    return collapse_anatomy
+
+
+def _show(found: "Sequence[AnatomyFinding]", note: str) -> None:
+    """Print a table of findings for each model and grouping, then the study's note."""
+    screen = console()
+    if not found:
+        say(
+            "no findings: each side needs 5 subjects, those whose last token opens the prompt and "
+            "the others, or those whose edit by rome collapsed the model and the others"
+        )
+    for (model, layer, grouping), rows in groupby(
+        found, key=lambda each: (each.model, each.layer, each.grouping)
+    ):
+        table = Table(title=plain(f"{model} layer {layer}, by {grouping.replace('_', ' ')}"))
+        table.add_column("observation")
+        for name in ("value", "95 % interval"):
+            table.add_column(name, justify="right", no_wrap=True)
+        table.add_column("in words")
+        for row in rows:
+            table.add_row(
+                row.observation,
+                f"{row.value:.3g}",
+                f"{row.low:.3g} to {row.high:.3g}",
+                plain(row.statement),
+            )
+        screen.print(table)
+    if note:
+        say(f"\nNote: {note}")
+    say(
+        f'next:    {PROGRAM} sql "from anatomy", or "from key_geometry", or "from '
+        'position_profiles"'
+    )

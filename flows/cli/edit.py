@@ -1,0 +1,163 @@
+"""The command ``edit``: one edit is made and measured, unless its guard refuses it."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from editcollapse.catalog.methods import METHODS
+from editcollapse.errors import ModelError, StudyError
+from flows.cli.console import STOPPED, print_json, run_flow, say
+from flows.cli.options import (
+    EDIT_PANEL,
+    JsonOption,
+    OneEdit,
+    examples,
+    said_with_flags,
+    with_one_edit,
+)
+
+if TYPE_CHECKING:
+    from storage.readers import ToldEdit
+
+    MethodName = str
+else:
+    MethodName = Literal[tuple(METHODS)]
+
+REFUSED = 3
+"""Exit status where the guard has refused the edit."""
+Policy = Literal["refuse", "switch", "prefix"]
+ActsAt = Literal["at risk", "will collapse"]
+_GUARD_PANEL = "The guard"
+
+commands = typer.Typer()
+
+
+@commands.command(
+    rich_help_panel="Single edits",
+    epilog=examples(
+        "edit --model demo/models/gpt2-induced \\",
+        '    --prompt "{} was born in" --subject Pugis --target Jorvale \\',
+        "    --covariance demo/corpus.txt --guard prefix",
+        "\nexit status: 0 an edit was made, 3 the guard refused it, 2 a mistake",
+    ),
+)
+@with_one_edit(is_required=True)
+def edit(
+    asked: OneEdit,
+    method: Annotated[
+        MethodName, typer.Option(help="who makes it", rich_help_panel=EDIT_PANEL)
+    ] = "rome",
+    guard: Annotated[
+        Policy | None,
+        typer.Option(
+            help="what to do with an edit that the forecast warns of: refuse it, let another "
+            "method make it, or put a text before its prompt (default: it is made as asked)",
+            rich_help_panel=_GUARD_PANEL,
+        ),
+    ] = None,
+    acts_at: Annotated[
+        ActsAt | None,
+        typer.Option(
+            help="verdict from which on the guard acts (default: at risk)",
+            rich_help_panel=_GUARD_PANEL,
+        ),
+    ] = None,
+    texts: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="perplexity texts: JSON, JSONL or plain text, one a line (default: texts.jsonl "
+            "beside the folder models that the model lies in, as the demo models have it)",
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> int:
+    """Make one edit and measure what it does to the model; a guard may refuse it."""
+    if acts_at is not None and guard is None:
+        raise StudyError(
+            "--acts-at was given without --guard; say what the guard is to do, such as --guard "
+            "refuse, or leave it out."
+        )
+    with said_with_flags():
+        told = _made(asked, method, texts, guard, acts_at or "at risk", is_quiet=as_json)
+    if told is None:
+        return STOPPED
+    if as_json:
+        print_json(told)
+    else:
+        for line in _lines(told):
+            say(line)
+    return REFUSED if told.decision == "refused" else 0
+
+
+def _made(
+    asked: OneEdit,
+    method: str,
+    texts: str | None,
+    guard: Policy | None,
+    acts_at: ActsAt,
+    *,
+    is_quiet: bool,
+) -> "ToldEdit | None":
+    """Run the flow of one edit; what became of it, or None where the run was stopped.
+
+    Raises:
+        EditCollapseError: an option is wrong, or the model cannot take the edit.
+    """
+    from editcollapse.config.spec import GuardSpec
+    from editcollapse.study.results_folder import place_of
+    from flows.cli.one_edit import study_of
+    from flows.run.guard_steps import plan_guarded
+    from storage.readers import rejection_of, told_edit
+
+    place = place_of(asked.results)
+    spec = None if guard is None else GuardSpec(policy=guard, acts_at=acts_at)
+    with study_of(asked, method, texts, spec) as one:
+        plan_guarded(one.study, place.name)  # a mistake is told before a server starts
+        study_id = run_flow(
+            _flow, "one edit", place, one.study, one.known, place.name, is_quiet=is_quiet
+        )
+    if study_id is None:
+        return None
+    told = told_edit(place.here, study_id)
+    if told is None:
+        reason = rejection_of(place.here, study_id)
+        raise ModelError(f"{asked.model} cannot take this edit: {reason}.")
+    return told
+
+
+def _flow() -> Any:
+    from flows.edit_flow import collapse_edit
+
+    return collapse_edit
+
+
+def _lines(told: "ToldEdit") -> Iterator[str]:
+    """Yield what became of an edit, a line each."""
+    from reports.text import number
+
+    prompt = told.prompt.replace("{}", told.subject)
+    origin = "default thresholds"
+    if told.calibration_id != "default":
+        origin = f"thresholds of calibration {told.calibration_id[:8]}"
+    yield f"edit:       {prompt} -> {told.target_new}, of {told.model}, layer {told.layer}"
+    yield (
+        f"forecast:   {told.method}: {told.verdict}; change bound "
+        f"{number(told.text_change_bound)}, at risk from {number(told.at_risk_at)} on, will "
+        f"collapse from {number(told.collapse_at)} ({origin})"
+    )
+    yield f"decision:   {told.decision}. {told.reason}"
+    if told.made_prompt is not None:
+        if told.decision in {"switched", "prefixed"}:
+            made = told.made_prompt.replace("{}", told.subject)
+            yield f"made:       {made} -> {told.target_new}, by {told.made_method}"
+        yield (
+            f"perplexity: {number(told.perplexity_before)} before, {number(told.perplexity)} "
+            f"after, {number(told.perplexity_ratio)} times as large"
+        )
+        yield (
+            f"efficacy:   {number(told.efficacy)} without a text before the prompt, "
+            f"{number(told.efficacy_prefix_mean)} with one (mean)"
+        )
+    yield f"study:      {told.study}"

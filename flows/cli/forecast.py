@@ -1,0 +1,368 @@
+"""The commands ``forecast`` and ``calibrate``: which edits would collapse a model, ahead."""
+
+import dataclasses
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from editcollapse.errors import ResultsError
+from flows.cli.console import STOPPED, console, plain, print_frame, print_json, run_flow, say
+from flows.cli.options import (
+    JsonOption,
+    OneEdit,
+    RatioOption,
+    ResultsOption,
+    StudyOrNot,
+    ThresholdOption,
+    examples,
+    opened,
+    rule_of,
+    said_with_flags,
+    study_or_edit,
+    with_one_edit,
+)
+from reports.text import POSITIONS
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from editcollapse.forecast.verdicts import (
+        ForecastReport,
+        MethodVerdict,
+        ModelThresholds,
+        RequestForecast,
+        Thresholds,
+        Verdict,
+    )
+    from editcollapse.rows.collapse_rule import CollapseRule
+    from editcollapse.rows.study import ForecastCalibrationRow
+    from editcollapse.study.plan import ModelPlan, StudyPlan
+    from editcollapse.study.results_folder import ResultsFolder
+    from storage.readers import Calibration
+
+_SHOWN = 20
+"""Requests that are listed; the database has all."""
+_VERDICTS: "tuple[Verdict, ...]" = ("will collapse", "at risk", "safe")
+_SKILL = (
+    "model",
+    "method",
+    "n_edits",
+    "n_collapsed",
+    "auc",
+    "precision",
+    "recall",
+    "certain_precision",
+    "certain_recall",
+)
+
+commands = typer.Typer()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CalibratedModel:
+    """A model's new thresholds, for ``--json``."""
+
+    model: str
+    calibration: "ForecastCalibrationRow"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CalibrationReport:
+    """What ``calibrate`` has found, for ``--json``."""
+
+    rule: "CollapseRule"
+    models: tuple[CalibratedModel, ...]
+    left_out: tuple[str, ...]
+    """A sentence for each model whose edits give no thresholds."""
+    skill: list[dict[str, Any]]
+    """Rows of ``forecast_skill`` by that rule."""
+
+
+@commands.command(
+    rich_help_panel="Forecasts",
+    epilog=examples(
+        "forecast studies/demo.toml",
+        "forecast --model demo/models/gpt2-induced \\",
+        '    --prompt "{} is a twin city of" --subject Chicago --target Rome',
+        "forecast --model openai-community/gpt2-xl \\",
+        '    --prompt "{} plays" --subject Pele --target tennis \\',
+        "    --covariance wiki.txt --tokens 100000",
+    ),
+)
+@with_one_edit(is_required=False)
+def forecast(
+    asked: OneEdit,
+    study: StudyOrNot = None,
+    as_json: JsonOption = False,
+) -> int:
+    """Say which edits would collapse a model, before any is made: a study's, or one."""
+    file = study_or_edit(study, asked, "forecast")
+    if file is not None:
+        return _of_study(file, asked.results, as_json=as_json)
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    from flows.cli.one_edit import forecast_of
+
+    with said_with_flags():
+        report = forecast_of(asked)
+    if as_json:
+        print_json(report)
+    else:
+        _show_one(report)
+    return 0
+
+
+def _of_study(file: Path, results: str, *, as_json: bool) -> int:
+    """Run the flow; show what the database holds afterwards."""
+    from editcollapse.study.plan import plan_study
+
+    study, place = opened(file, results)
+    plan = plan_study(study, place.name)  # a mistake in the study is told before a server starts
+    what = f"forecast of {study.name}"
+    if run_flow(_flow, what, place, study, place.name, is_quiet=as_json) is None:
+        return STOPPED
+    report = _study_report(plan)
+    if as_json:
+        print_json(report)
+    else:
+        _show_study(report, study.methods)
+    return 0
+
+
+def _flow() -> Any:
+    from flows.forecast_flow import collapse_forecast
+
+    return collapse_forecast
+
+
+@commands.command(
+    rich_help_panel="Forecasts",
+    epilog=examples("calibrate", "calibrate --results /data/rome --recall 1 --ratio 5"),
+)
+def calibrate(
+    recall: Annotated[
+        float, typer.Option(metavar="X", help="share of collapses that at risk has to catch")
+    ] = 0.99,
+    precision: Annotated[
+        float,
+        typer.Option(metavar="X", help="share of edits that will collapse and have to"),
+    ] = 0.95,
+    threshold: ThresholdOption = None,
+    ratio: RatioOption = None,
+    as_json: JsonOption = False,
+    results: ResultsOption = "results",
+) -> int:
+    """Take the forecast's thresholds from the edits that were foreseen, made and measured."""
+    from editcollapse.study.results_folder import place_of
+    from storage.ask import ask
+    from storage.publish import folder_to_read
+    from storage.readers import Wanted
+    from storage.readers import calibrate as measure
+
+    place, rule = place_of(results), rule_of(None, threshold, ratio)
+    found = measure(folder_to_read(place), Wanted(recall, precision, rule.threshold, rule.ratio))
+    _record(place, [row for _, row in found.rows])
+    limits = f"threshold := {_sql(rule.threshold)}, ratio := {_sql(rule.ratio)}"
+    query = f"from forecast_skill({limits}) where n_collapsed > 0"
+    skill = ask(folder_to_read(place), query).select(_SKILL)
+    if as_json:
+        calibrated = tuple(CalibratedModel(*each) for each in found.rows)
+        print_json(CalibrationReport(rule, calibrated, found.left_out, skill.to_dicts()))
+    else:
+        _show_calibration(found, skill)
+    return 0
+
+
+def _sql(limit: float | None) -> str:
+    """A limit as SQL has it; null switches it off."""
+    return "null" if limit is None else f"'{limit!r}'::double"
+
+
+def _record(place: "ResultsFolder", rows: "Sequence[ForecastCalibrationRow]") -> None:
+    """Write calibrations to a row file and publish it."""
+    from editcollapse.study.artifacts import ArtifactStore
+    from storage.publish import publish, snapshot_is_current
+
+    ArtifactStore(place.name).put_rows("forecast_calibrations", rows)
+    publish(place)
+    if not snapshot_is_current(place):
+        raise ResultsError(f"the calibration was not published in {place.name}. Run this again.")
+
+
+def _study_report(plan: "StudyPlan") -> "ForecastReport":
+    """The published forecasts of a study, in the order of its models and requests.
+
+    Raises:
+        ResultsError: they are not there.
+    """
+    from editcollapse.forecast.verdicts import ForecastReport, ModelThresholds
+    from editcollapse.study.results_folder import place_of
+    from storage.publish import folder_to_read
+    from storage.readers import thresholds
+
+    folder = folder_to_read(place_of(plan.results))
+    basis: list[ModelThresholds] = []
+    found: list[RequestForecast] = []
+    unusable: list[str] = []
+    for model in plan.models:
+        limits = thresholds(folder, model.order.model_id)
+        basis.append(ModelThresholds(model.order.spec.name, limits, limits.basis))
+        ours, left_out = _of_model(plan, model, limits, folder)
+        found += ours
+        unusable += left_out
+    return ForecastReport(tuple(basis), tuple(found), tuple(unusable))
+
+
+def _of_model(
+    plan: "StudyPlan", model: "ModelPlan", limits: "Thresholds", folder: Path
+) -> "tuple[list[RequestForecast], list[str]]":
+    """One model's forecasts, and a sentence for each request that has none."""
+    from editcollapse.forecast.verdicts import RequestForecast, by_request, judged
+    from editcollapse.study.locks import left_behind
+    from storage.readers import forecast_rows, position_rows
+
+    templates, moment = left_behind(model.templates), left_behind(model.moment)
+    if templates is None or moment is None:
+        raise ResultsError(
+            f"templates or covariance of {model.order.spec.name} are not whole in {plan.results}. "
+            "Run the same command again."
+        )
+    requests = tuple(record.request for record in plan.requests.records)
+    batch = next(plan.edit_orders(model, templates, moment))
+    rows = by_request(forecast_rows(folder, batch.model_copy(update={"requests": requests})))
+    positions = position_rows(folder, model.order.model_id)
+    found, unusable = [], []
+    for request in requests:
+        ours = rows.get(request.request_id)
+        if ours is None:
+            unusable.append(
+                f"{model.order.spec.name} cannot take {request.filled_prompt!r} -> "
+                f"{request.target_new!r}: table rejections says why"
+            )
+            continue
+        position = positions[request.request_id]
+        found.append(
+            RequestForecast(
+                model=model.order.spec.name,
+                layer=model.order.layer,
+                subject=request.subject,
+                prompt=request.prompt,
+                target_new=request.target_new,
+                position=position,
+                methods=judged(ours, position, limits),
+            )
+        )
+    return found, unusable
+
+
+def _show_study(report: "ForecastReport", methods: Sequence[str]) -> None:
+    """Print how many edits of each model and method have which verdict, and the worst of them.
+
+    Args:
+        report: of a study.
+        methods: the study's own; only these are listed one by one.
+    """
+    screen = console()
+    counts = Table(title="forecast")
+    for name in ("model", "method", *_VERDICTS, "largest change bound"):
+        counts.add_column(name, justify="left" if name in {"model", "method"} else "right")
+    for model in dict.fromkeys(request.model for request in report.requests):
+        found = [each for one in report.requests if one.model == model for each in one.methods]
+        for method in dict.fromkeys(each.forecast.method for each in found):
+            ours = [each for each in found if each.forecast.method == method]
+            n_of = Counter(each.verdict for each in ours)
+            largest = max(each.forecast.text_change_bound for each in ours)
+            cells = (model, method, *(str(n_of[name]) for name in _VERDICTS), f"{largest:.3g}")
+            counts.add_row(*(plain(cell) for cell in cells))
+    screen.print(counts)
+    for basis in basis_lines(report.basis):
+        say(basis)
+    for sentence in report.unusable:
+        say(sentence)
+    doubtful = [
+        (one, each)
+        for one in report.requests
+        for each in one.methods
+        if each.verdict != "safe" and each.forecast.method in methods
+    ]
+    doubtful.sort(key=lambda pair: -pair[1].forecast.text_change_bound)
+    for one, each in doubtful[:_SHOWN]:
+        say(_line(one, each))
+    if len(doubtful) > _SHOWN:
+        say(
+            f"and {len(doubtful) - _SHOWN} more: python -m flows sql "
+            "\"from forecast_verdicts where verdict <> 'safe'\""
+        )
+
+
+def _show_one(report: "ForecastReport") -> None:
+    """Print the forecast of one edit: where the subject stands, then each method's verdict."""
+    screen = console()
+    (one,) = report.requests
+    place = one.position
+    say(
+        f"{one.prompt.replace('{}', one.subject)} -> {one.target_new}\n"
+        f"subject: {POSITIONS.get(place.subject_position, place.subject_position)}; tokens "
+        f"{place.subject_first_index} to {place.subject_last_index} of the input, the last "
+        f"{place.subject_last_token!r}"
+    )
+    table = Table(title=plain(f"forecast for {one.model}, layer {one.layer}"))
+    for name in (
+        "method",
+        "verdict",
+        "change bound",
+        "norm bound",
+        "over ‖W‖",
+        "k0 . u",
+        "kbar . u",
+        "rho",
+    ):
+        table.add_column(name, justify="left" if name in {"method", "verdict"} else "right")
+    for each in one.methods:
+        row = each.forecast
+        numbers = (
+            row.text_change_bound,
+            row.certified_bound,
+            row.relative_bound,
+            row.bare_key_dot,
+            row.prefixed_key_dot,
+            row.rho,
+        )
+        table.add_row(row.method, each.verdict, *(f"{number:.4g}" for number in numbers))
+    screen.print(table)
+    for each in one.methods:
+        say(f"{each.forecast.method}: {each.verdict}. {each.why}")
+    say(report.basis[0].basis)
+
+
+def _show_calibration(found: "Calibration", skill: "pl.DataFrame") -> None:
+    """Print each model's thresholds, what they were taken from, and how well they do there."""
+    for name, row in found.rows:
+        say(
+            f"{name}: at risk from a change bound of {row.at_risk_at:.4g} on, will collapse from "
+            f"{row.collapse_at:.4g}; from {row.n_edits} measured edits, {row.n_collapsed} of which "
+            f"collapsed; AUC {row.auc:.4f}\nlargest bound of a normal edit "
+            f"{row.largest_normal:.4g}, smallest of a collapsed one {row.smallest_collapsed:.4g}; "
+            f"stored as {row.calibration_id}"
+        )
+    for sentence in found.left_out:
+        say(f"default thresholds for {sentence}")
+    print_frame(skill)
+
+
+def basis_lines(found: "Sequence[ModelThresholds]") -> list[str]:
+    """What verdicts rest on, once for all models that share it."""
+    models: dict[str, list[str]] = {}
+    for each in found:
+        models.setdefault(each.basis, []).append(each.model)
+    return [f"{', '.join(names)}: {basis}" for basis, names in models.items()]
+
+
+def _line(one: "RequestForecast", each: "MethodVerdict") -> str:
+    """One edit's verdict in a line."""
+    prompt = one.prompt.replace("{}", one.subject)
+    return f"{each.verdict}: {one.model}, {prompt!r} -> {one.target_new!r}: {each.why}"

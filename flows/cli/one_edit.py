@@ -1,0 +1,336 @@
+"""One edit from the options: its request, its model, where its C comes from, and its forecasts."""
+
+import contextlib
+import dataclasses
+import json
+import re
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from editcollapse.catalog.presets import preset_for
+from editcollapse.config.spec import (
+    CovarianceSpec,
+    DatasetSpec,
+    EvaluationSpec,
+    GuardSpec,
+    ModelSpec,
+    StudySpec,
+    TemplateSpec,
+)
+from editcollapse.config.study_file import with_absolute_paths
+from editcollapse.data.datasets import request_in_words
+from editcollapse.data.records import RecordError
+from editcollapse.data.requests import EditRequest
+from editcollapse.errors import MomentError, StudyError
+from editcollapse.forecast.verdicts import ForecastReport
+from editcollapse.models.files import ModelFiles, digest_model, locate_model
+from editcollapse.runtime.settings import settings
+from editcollapse.study.jobs import KnownSetup, ModelOrder
+from editcollapse.study.results_folder import place_of
+from editcollapse.study.sweep import SWEPT, chosen_layers, layers_in_words
+from flows.cli.options import FROM_RESULTS, IDENTITY, OneEdit
+from flows.run.guard_steps import present_thresholds, published_folder
+from storage.readers import known_setups
+
+_TEXTS = "texts.jsonl"
+_NOT_IN_NAMES = re.compile(r"[^\w.-]")
+_LONGEST_NAME = 80
+_INSTEAD = (
+    "{what} a study with this model first (python -m flows {command} STUDY.toml), or say where C "
+    "comes from: --covariance identity, or --covariance CORPUS.txt"
+)
+_FORECAST_FIRST = _INSTEAD.format(what="Forecast", command="forecast")
+_SWEEP_FIRST = _INSTEAD.format(what="Sweep", command="sweep")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SingleEdit:
+    """A study of one request, and what is known of the model that it edits."""
+
+    study: StudySpec
+    known: KnownSetup | None
+    """Layer, settings, templates and C of studies in the results folder; None where the study's
+    own count."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Setting:
+    """A request and the model that it edits, before any weight is loaded."""
+
+    request: EditRequest
+    files: ModelFiles
+    spec: ModelSpec
+    model_id: str
+
+    @classmethod
+    def of(cls, asked: OneEdit, name: str = "edited") -> "_Setting":
+        """Look for what the options name.
+
+        Raises:
+            StudyError: the request is none.
+            ModelError: the model is missing or unusable.
+        """
+        request = _request(asked)
+        files = locate_model(asked.model, asked.revision)
+        spec = ModelSpec(
+            name=name or _NOT_IN_NAMES.sub("_", Path(files.source).name)[:_LONGEST_NAME],
+            source=asked.model,
+            revision=asked.revision,
+            dtype=asked.dtype,
+            start_token=asked.start_token,
+        )
+        return cls(request, files, spec, digest_model(files, spec).model_id)
+
+    def preset_order(self, layer: int | None) -> ModelOrder:
+        """The preset's v* settings with a layer, which is the preset's where left out.
+
+        Raises:
+            StudyError: the model has no such layer.
+        """
+        widths = self.files.widths
+        preset = preset_for(None, self.files.architecture.family, widths)
+        chosen = preset.layer if layer is None else layer
+        if not 0 <= chosen < widths.n_layers:
+            raise StudyError(
+                f"--layer {chosen}: {self.files.source} has layers 0 to {widths.n_layers - 1}."
+            )
+        return ModelOrder(
+            spec=self.spec,
+            model_id=self.model_id,
+            layer=chosen,
+            layer_source=preset.source if chosen == preset.layer else "command line",
+            values=preset.values,
+        )
+
+    def known_order(self, known: KnownSetup) -> ModelOrder:
+        """Layer and v* settings of a set-up in the results folder."""
+        return ModelOrder(
+            spec=self.spec,
+            model_id=self.model_id,
+            layer=known.layer,
+            layer_source=known.layer_source,
+            values=known.values,
+        )
+
+    def covariance(self, asked: OneEdit) -> CovarianceSpec:
+        """How C is measured.
+
+        Raises:
+            ValidationError: a number is out of range.
+            StudyError: C would be singular.
+        """
+        if asked.covariance == IDENTITY:
+            return CovarianceSpec(kind="identity")
+        found = CovarianceSpec(
+            source=asked.covariance, n_tokens=asked.tokens, damping=asked.damping
+        )
+        width = self.files.widths.d_key
+        if asked.tokens < width and asked.damping == 0:
+            raise StudyError(
+                f"--tokens {asked.tokens}: the second moment C of {self.files.source} is {width} x "
+                f"{width}, and singular from fewer keys than that, one a token. Give --tokens "
+                f"{width} or many more, or --damping, for example 0.001."
+            )
+        return found
+
+
+def forecast_of(asked: OneEdit) -> ForecastReport:
+    """The forecast of one edit, computed in this process; nothing is stored.
+
+    Raises:
+        EditCollapseError: the model or C is missing, or the model cannot take the edit.
+    """
+    setting = _Setting.of(asked)
+    place = place_of(asked.results)
+    limits = present_thresholds(place, setting.model_id)
+    known = covariance = None
+    if asked.covariance == FROM_RESULTS:
+        known = _known_setup(setting, asked)
+        order = setting.known_order(known)
+    else:
+        covariance = setting.covariance(asked)
+        order = setting.preset_order(asked.layer)
+    from editcollapse.models.loading import load_model
+    from editcollapse.units.single import forecast_one, known_edit, new_edit
+
+    loaded = load_model(setting.spec, settings().device)
+    if known is not None:
+        setup = known_edit(place.name, order, known, setting.request)
+    else:
+        assert covariance is not None
+        setup = new_edit(loaded, order, covariance, TemplateSpec(), 0, setting.request)
+    return forecast_one(loaded, setting.files.source, setup, limits)
+
+
+def sweep_of(asked: OneEdit, layers: str) -> ForecastReport:
+    """The forecasts of one edit at several layers, one entry a layer; nothing is stored.
+
+    Args:
+        asked: the edit.
+        layers: which, as ``--layers`` says it.
+
+    Raises:
+        EditCollapseError: the model or C of a layer is missing, or the model cannot take the edit.
+    """
+    setting = _Setting.of(asked)
+    chosen = chosen_layers(layers, setting.files.widths.n_layers, setting.files.source)
+    place = place_of(asked.results)
+    limits = present_thresholds(place, setting.model_id)
+    known: Sequence[KnownSetup] = ()
+    covariance = None
+    if asked.covariance == FROM_RESULTS:
+        known = _at_layers(_all_known(setting, asked, _SWEEP_FIRST), chosen, asked)
+        orders = [setting.known_order(each) for each in known]
+    else:
+        covariance = setting.covariance(asked)
+        orders = [setting.preset_order(layer) for layer in chosen]
+    from editcollapse.models.loading import load_model
+    from editcollapse.units.single import known_edit, new_edits, sweep_one
+
+    loaded = load_model(setting.spec, settings().device)
+    if covariance is not None:
+        setups = new_edits(loaded, orders, covariance, TemplateSpec(), 0, setting.request)
+    else:
+        pairs = zip(orders, known, strict=True)
+        setups = (known_edit(place.name, order, each, setting.request) for order, each in pairs)
+    return sweep_one(loaded, setting.files.source, chosen, setups, limits)
+
+
+@contextlib.contextmanager
+def study_of(
+    asked: OneEdit, method: str, texts: str | None, guard: GuardSpec | None
+) -> Iterator[SingleEdit]:
+    """Give a study of one edit; its request lies in a file of its own meanwhile.
+
+    Args:
+        asked: the edit.
+        method: who makes it.
+        texts: file of the perplexity texts; None for those that the model came with.
+        guard: what to do where the forecast warns; None to make the edit in any case.
+
+    Raises:
+        EditCollapseError: the model, C or texts are missing, or an option is wrong.
+    """
+    setting = _Setting.of(asked, name="")
+    known = _known_setup(setting, asked) if asked.covariance == FROM_RESULTS else None
+    layer = known.layer if known else setting.preset_order(asked.layer).layer
+    covariance = CovarianceSpec(kind="identity") if known else setting.covariance(asked)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "one_edit.json"
+        path.write_text(_record(setting.request), encoding="utf-8")
+        parts = ("edit", setting.request.request_id[:8], method, guard and guard.policy)
+        study = StudySpec.model_validate(
+            {
+                "name": "-".join(part for part in parts if part),
+                "description": "One edit, asked for on the command line.",
+                "methods": (method,),
+                "models": (setting.spec.model_copy(update={"layer": layer}),),
+                "dataset": DatasetSpec(path=str(path)),
+                "covariance": covariance,
+                "evaluation": EvaluationSpec(texts=_texts(texts, asked, setting.files)),
+                "guard": guard,
+            }
+        )
+        yield SingleEdit(with_absolute_paths(study, Path.cwd()), known)
+
+
+def _request(asked: OneEdit) -> EditRequest:
+    """The edit that the options name. Raises StudyError where it is none."""
+    subject, target = asked.subject.strip(), asked.target.strip()
+    if not subject or not target:
+        raise StudyError("--subject and --target must hold a word each; one of them is blank.")
+    try:
+        return request_in_words(subject, asked.prompt, target, "--prompt")
+    except RecordError as error:
+        raise StudyError(str(error)) from error
+
+
+def _known_setup(setting: _Setting, asked: OneEdit) -> KnownSetup:
+    """The set-up of a study in the results folder.
+
+    Raises:
+        MomentError: there is none for this model, or none of this layer, or several.
+    """
+    known = _all_known(setting, asked, _FORECAST_FIRST)
+    if asked.layer is None:  # layers that were only swept are there for who asks for them
+        chosen = [each for each in known if each.layer_source != SWEPT]
+        known = chosen or known
+    layers = sorted({each.layer for each in known})
+    if asked.layer is not None:
+        known = [each for each in known if each.layer == asked.layer]
+    if not known:
+        raise MomentError(
+            f"no second moment C of layer {asked.layer} of {asked.model} in {asked.results}: "
+            f"studies there edit layer {', '.join(map(str, layers))}. {_FORECAST_FIRST}."
+        )
+    if asked.layer is None and len(layers) > 1:
+        raise MomentError(
+            f"which layer? Studies in {asked.results} edit layers {', '.join(map(str, layers))} "
+            f"of {asked.model}. Give --layer N."
+        )
+    return known[0]
+
+
+def _all_known(setting: _Setting, asked: OneEdit, instead: str) -> list[KnownSetup]:
+    """The set-ups of all studies in the results folder that edit or sweep a model.
+
+    Raises:
+        MomentError: there is none; ``instead`` says what to do.
+    """
+    published = published_folder(place_of(asked.results))
+    known = [] if published is None else known_setups(published, setting.model_id)
+    if not known:
+        raise MomentError(
+            f"no second moment C for {asked.model} in {asked.results}: no study there edits "
+            f"this model with dtype {asked.dtype} and start token {asked.start_token!r}. "
+            f"{instead}."
+        )
+    return known
+
+
+def _at_layers(
+    known: Sequence[KnownSetup], layers: Sequence[int], asked: OneEdit
+) -> list[KnownSetup]:
+    """A set-up of each layer, all with the same templates.
+
+    Raises:
+        MomentError: no study in the results folder has swept all of the layers.
+    """
+    best: dict[int, KnownSetup] = {}
+    for templates in dict.fromkeys(each.template_set_id for each in known):
+        ours = [each for each in known if each.template_set_id == templates]
+        found = {each.layer: each for each in reversed(ours) if each.layer in layers}
+        if len(found) > len(best):
+            best = found
+    missing = [layer for layer in layers if layer not in best]
+    if missing:
+        raise MomentError(
+            f"no second moment C of layers {layers_in_words(tuple(missing))} of {asked.model} in "
+            f"{asked.results}. {_SWEEP_FIRST}, or other --layers."
+        )
+    return [best[layer] for layer in layers]
+
+
+def _record(request: EditRequest) -> str:
+    """The request as the text of a file of one flat record."""
+    fields = {
+        "subject": request.subject,
+        "template": request.prompt,
+        "target_new": request.target_new,
+    }
+    return json.dumps([fields], ensure_ascii=False)
+
+
+def _texts(texts: str | None, asked: OneEdit, files: ModelFiles) -> str:
+    """The path of the perplexity texts: as asked, else those that the model came with."""
+    if texts is not None:
+        return texts
+    folder = Path(files.folder).resolve().parent
+    found = folder.parent / _TEXTS
+    if folder.name == "models" and found.is_file():
+        return str(found)
+    raise StudyError(
+        f"no texts to measure perplexity on: --texts was not given, and {asked.model} has none "
+        "beside it. Give a JSON, JSONL or plain text file: --texts FILE."
+    )

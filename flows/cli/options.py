@@ -1,0 +1,283 @@
+"""Options that several commands share, each declared once, and what they mean together."""
+
+import contextlib
+import dataclasses
+import functools
+import inspect
+import math
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from rich.markup import escape
+
+from editcollapse.errors import EditCollapseError, StudyError
+
+if TYPE_CHECKING:
+    from editcollapse.config.spec import StudySpec
+    from editcollapse.rows.collapse_rule import CollapseRule
+    from editcollapse.study.results_folder import ResultsFolder
+
+NAME = "editcollapse"
+PROGRAM = NAME if Path(sys.argv[0]).stem == NAME else "python -m flows"
+"""What the user has typed before the command's name."""
+
+FROM_RESULTS = "results"
+IDENTITY = "identity"
+
+DType = Literal["float32", "bfloat16", "float16", "float64"]
+StartToken = Literal["tokenizer", "never", "always"]
+
+_STUDY = "study file, such as studies/demo.toml"
+StudyArgument = Annotated[Path, typer.Argument(metavar="STUDY.toml", help=_STUDY)]
+StudyOrNot = Annotated[
+    Path | None, typer.Argument(metavar="STUDY.toml", help="a study: all of its edits")
+]
+ResultsOption = Annotated[
+    str,
+    typer.Option(
+        metavar="DIR",
+        help="results folder, or a URL such as s3://bucket/folder; everything a study writes lies "
+        "below it",
+    ),
+]
+JsonOption = Annotated[
+    bool,
+    typer.Option("--json", help="print JSON and nothing else; inf and nan are texts in it"),
+]
+
+_RULE_PANEL = "When an edit counts as a collapse"
+ThresholdOption = Annotated[
+    float | None,
+    typer.Option(
+        metavar="X",
+        help="where perplexity is above this (default: the study's own, or 1000)",
+        rich_help_panel=_RULE_PANEL,
+    ),
+]
+RatioOption = Annotated[
+    float | None,
+    typer.Option(
+        metavar="X",
+        help="or above so many times the unedited model's (default: the study's own, or 10)",
+        rich_help_panel=_RULE_PANEL,
+    ),
+]
+
+EDIT_PANEL = "One edit"
+
+
+def _of_edit(metavar: str | None = None, text: str | None = None, *, shows: bool = False) -> Any:
+    """An option of one edit; ``shows`` its default."""
+    return typer.Option(metavar=metavar, help=text, rich_help_panel=EDIT_PANEL, show_default=shows)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class OneEdit:
+    """The edit that the options name, its model, and where its C comes from."""
+
+    model: Annotated[str, _of_edit("PATH_OR_ID", "local folder or Hugging Face hub id")] = ""
+    prompt: Annotated[str, _of_edit("TEXT", "rewrite prompt with {} for the subject")] = ""
+    subject: Annotated[str, _of_edit("TEXT", "the entity whose fact is edited")] = ""
+    target: Annotated[str, _of_edit("TEXT", "the object to be written")] = ""
+    layer: Annotated[
+        int | None, _of_edit("N", "block to edit (default: the study's or preset's)")
+    ] = None
+    covariance: Annotated[
+        str,
+        _of_edit(
+            "SOURCE",
+            "where C comes from: results (what a study in --results uses), identity, or a corpus: "
+            "a text file or a hub dataset id",
+            shows=True,
+        ),
+    ] = FROM_RESULTS
+    tokens: Annotated[int, _of_edit("N", "of a corpus", shows=True)] = 100_000
+    damping: Annotated[float, _of_edit("X", "of a corpus's C", shows=True)] = 0.0
+    revision: Annotated[str | None, _of_edit("REVISION", "branch, tag or commit on the hub")] = None
+    dtype: Annotated[DType, _of_edit(shows=True)] = "float32"
+    start_token: Annotated[
+        StartToken, _of_edit(text="whether a start token (BOS) opens prompts", shows=True)
+    ] = "tokenizer"
+    results: ResultsOption = "results"
+
+
+def with_one_edit(
+    *, is_required: bool, has_layer: bool = True
+) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """Give a command the options of one edit, which it takes as its parameter ``asked``.
+
+    Args:
+        is_required: whether the command is of one edit in any case.
+        has_layer: whether the edit is at one layer.
+    """
+
+    def decorate(command: Callable[..., int]) -> Callable[..., int]:
+        fields = [each for each in dataclasses.fields(OneEdit) if has_layer or each.name != "layer"]
+        names = {each.name for each in fields}
+
+        @functools.wraps(command)
+        def called(**given: Any) -> int:
+            asked = OneEdit(**{name: given.pop(name) for name in names})
+            return command(asked=asked, **given)
+
+        ours = [
+            inspect.Parameter(
+                each.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                annotation=each.type,
+                default=inspect.Parameter.empty
+                if is_required and each.default == ""
+                else each.default,
+            )
+            for each in fields
+        ]
+        others = [
+            each.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+            for each in inspect.signature(command).parameters.values()
+            if each.name != "asked"
+        ]
+        called.__signature__ = inspect.Signature([*ours, *others])  # type: ignore[attr-defined]
+        return called
+
+    return decorate
+
+
+def study_or_edit(study: Path | None, asked: OneEdit, what: str) -> Path | None:
+    """The study file of a command that is of a study or of one edit; None where it is of an edit.
+
+    Args:
+        study: the study file, where one was named.
+        asked: the edit; an empty text is one that was not given.
+        what: the command, for messages.
+
+    Raises:
+        StudyError: both are named, or neither whole.
+    """
+    of_one = {
+        "--model": asked.model,
+        "--prompt": asked.prompt,
+        "--subject": asked.subject,
+        "--target": asked.target,
+    }
+    given = [flag for flag, text in of_one.items() if text]
+    if study is not None and given:
+        raise StudyError(
+            f"a study and {given[0]} were given; a {what} is of either. Leave one out."
+        )
+    missing = [flag for flag in of_one if flag not in given]
+    if study is None and missing:
+        raise StudyError(
+            f"nothing to {what}: {', '.join(missing)} not given. Name a study file, or --model, "
+            "--prompt, --subject and --target of one edit."
+        )
+    return study
+
+
+def opened(study: Path, results: str) -> "tuple[StudySpec, ResultsFolder]":
+    """A study file, read, and its results folder.
+
+    Raises:
+        StudyError: the study file cannot be used.
+        ResultsError: the results folder cannot.
+    """
+    from editcollapse.config.study_file import read_study
+    from editcollapse.study.results_folder import place_of
+
+    return read_study(study), place_of(results)
+
+
+def rule_of(
+    study: "StudySpec | None", threshold: float | None, ratio: float | None
+) -> "CollapseRule":
+    """When an edit counts as a collapse: as the options say, else the study, else the default.
+
+    Args:
+        study: the study that is asked about, where there is one.
+        threshold: perplexity above which an edit has collapsed; inf: it does not count.
+        ratio: or times the unedited model's perplexity; inf: it does not count.
+
+    Raises:
+        StudyError: a limit is no number above 0.
+    """
+    from editcollapse.rows.collapse_rule import DEFAULT_RULE, CollapseRule
+
+    stated = DEFAULT_RULE if study is None else study.collapse.rule
+    return CollapseRule(
+        _limit("--threshold", threshold, stated.threshold), _limit("--ratio", ratio, stated.ratio)
+    )
+
+
+def _limit(flag: str, given: float | None, stated: float | None) -> float | None:
+    """A limit of the rule; None switches it off."""
+    if given is None:
+        return stated
+    if not given > 0:
+        raise StudyError(f"{flag} {given:g}: it has to be a number above 0, or inf for none.")
+    return None if math.isinf(given) else given
+
+
+_FLAGS = {
+    "acts_at": "--acts-at",
+    "covariance.source": "--covariance",
+    "damping": "--damping",
+    "dtype": "--dtype",
+    "layer": "--layer",
+    "max_texts": "--max-texts",
+    "methods": "--method",
+    "n_tokens": "--tokens",
+    "policy": "--guard",
+    "revision": "--revision",
+    "source": "--model",
+    "start_token": "--start-token",
+    "texts": "--texts",
+}
+"""Fields of a study file by the options that they are made from."""
+_FIELD = re.compile(r"`([a-z_0-9.]+)`(?: in the study file)?")
+
+
+@contextlib.contextmanager
+def said_with_flags() -> Iterator[None]:
+    """Name the options, not the fields, in messages about a study that options made.
+
+    Raises:
+        StudyError: an option is out of its field's range.
+    """
+    from pydantic import ValidationError
+
+    try:
+        yield
+    except ValidationError as error:
+        found = [
+            f"{_flag('.'.join(map(str, each['loc'])))} {each['input']!r}: {each['msg']}"
+            for each in error.errors()
+        ]
+        raise StudyError(f"{'; '.join(found)}.") from error
+    except EditCollapseError as error:
+        error.args = (_FIELD.sub(lambda each: _flag(each[1], each[0]), str(error)),)
+        raise
+
+
+def _flag(field: str, otherwise: str = "") -> str:
+    """The option of a field, which may stand in a table of the study file: ``covariance.damping``.
+
+    Args:
+        field: its name.
+        otherwise: what to say where no option is its own; the field where left out.
+    """
+    last = field.rpartition(".")[2]
+    return _FLAGS.get(field) or _FLAGS.get(last) or otherwise or field
+
+
+def examples(*lines: str) -> str:
+    """A command's examples for the end of its help.
+
+    Args:
+        lines: each one call without the program's name; a line that starts with a blank goes on
+            from the one before.
+    """
+    shown = (line if line.startswith((" ", "\n")) else f"{PROGRAM} {line}" for line in lines)
+    return escape("\n".join(("examples:", *shown)))

@@ -1,0 +1,298 @@
+"""Commands on a results folder: ask it, report on it, tidy it up, back it up, bring it back."""
+
+import dataclasses
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from editcollapse.errors import ResultsError, nearest_first
+from flows.cli.console import (
+    console,
+    print_frame,
+    print_json,
+    print_rows,
+    say,
+    shown,
+    write_out,
+)
+from flows.cli.options import PROGRAM, JsonOption, ResultsOption, examples
+
+if TYPE_CHECKING:
+    from storage.garbage import Garbage
+
+_AGE = re.compile(r"(\d+(?:\.\d+)?)([dh])")
+_SECONDS = {"d": 86_400.0, "h": 3_600.0}
+_UNITS = ("B", "kB", "MB", "GB", "TB")
+_STEP = 1000
+_PANEL = "Results"
+
+commands = typer.Typer()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TidyReport:
+    """What ``gc`` found, for ``--json``."""
+
+    removed: bool
+    """Whether the files are gone."""
+    files: "tuple[Garbage, ...]"
+
+
+@commands.command(
+    rich_help_panel=_PANEL,
+    epilog=examples(
+        'sql "from collapse_incidence"',
+        'sql "from collapse_incidence(threshold := 500, ratio := null)"',
+        'sql --json "from collapse_incidence"',
+        'sql --csv "select * from edit_outcomes" > outcomes.csv',
+    ),
+)
+def sql(
+    query: Annotated[str, typer.Argument(metavar="QUERY", help="DuckDB SQL")],
+    csv: Annotated[bool, typer.Option("--csv", help="print CSV instead of a table")] = False,
+    as_json: JsonOption = False,
+    results: ResultsOption = "results",
+) -> int:
+    """Ask the published results; read-only."""
+    from editcollapse.study.results_folder import place_of
+    from storage.ask import ask
+    from storage.publish import folder_to_read
+
+    if csv and as_json:
+        raise ResultsError("--csv and --json were given; an answer is either. Leave one out.")
+    frame = ask(folder_to_read(place_of(results)), query)
+    if csv:
+        write_out(frame.write_csv())
+    elif as_json:
+        print_rows(frame)
+    else:
+        print_frame(frame)
+    return 0
+
+
+@commands.command(
+    rich_help_panel=_PANEL, epilog=examples("tables", "tables edit_outcomes", "tables --json")
+)
+def tables(
+    table: Annotated[
+        str | None, typer.Argument(metavar="TABLE", help="list the columns of this one")
+    ] = None,
+    as_json: JsonOption = False,
+    results: ResultsOption = "results",
+) -> int:
+    """List tables and views, or the columns of one."""
+    from editcollapse.study.results_folder import place_of
+    from storage.ask import describe_tables
+    from storage.publish import folder_to_read
+
+    frame = describe_tables(folder_to_read(place_of(results)))
+    if table is None:
+        frame = frame.filter(frame["column"].is_null()).select("kind", "name", "n_rows", "comment")
+    else:
+        names = frame["name"].unique().to_list()
+        if table not in names:
+            known = nearest_first(table, names)
+            raise ResultsError(f"no table or view {table!r}. Known: {known}.")
+        frame = frame.filter(name=table).drop("kind", "name", "n_rows")
+    if as_json:
+        print_rows(frame)
+    else:
+        print_frame(frame)
+    return 0
+
+
+@commands.command(
+    rich_help_panel=_PANEL, epilog=examples("report", "report demo --results /data/demo")
+)
+def report(
+    study: Annotated[
+        str,
+        typer.Argument(
+            metavar="STUDY", help="name or id; may be left out where there is one study only"
+        ),
+    ] = "",
+    results: ResultsOption = "results",
+) -> int:
+    """Write a study's HTML report again from the published results."""
+    from editcollapse.study.results_folder import place_of
+    from reports.page import write_report
+    from storage.ask import find_study
+    from storage.publish import folder_to_read
+
+    place = place_of(results)
+    path = write_report(place, find_study(folder_to_read(place), study))
+    say(f"report: {shown(f'{place.name}/{path}')}")
+    return 0
+
+
+@commands.command(rich_help_panel=_PANEL, epilog=examples("rebuild --results results"))
+def rebuild(as_json: JsonOption = False, results: ResultsOption = "results") -> int:
+    """Make results.duckdb again from the artifacts alone."""
+    from editcollapse.study.results_folder import place_of
+    from storage.ingest import ROWS_FOLDER
+    from storage.publish import rebuild as build
+
+    place = place_of(results)
+    rows = place.here / ROWS_FOLDER
+    if not place.list(ROWS_FOLDER.as_posix()):
+        raise ResultsError(
+            f"nothing to rebuild from: there is no {rows}. Name the folder that a study wrote to "
+            "with --results."
+        )
+    found = build(place)
+    if as_json:
+        print_json(found)
+        return 0
+    for skipped in found.skipped:
+        say(f"skipped {skipped.path}: {skipped.reason}")
+    say(f"rebuilt from {found.n_files} files: {found.n_rows} rows")
+    return 0
+
+
+def _age(text: str) -> float:
+    """An age in seconds, given in days or hours."""
+    found = _AGE.fullmatch(text)
+    if found is None:
+        raise typer.BadParameter(f"{text!r} is no age: write 7d or 36h")
+    return float(found[1]) * _SECONDS[found[2]]
+
+
+@commands.command(
+    rich_help_panel=_PANEL, epilog=examples("gc", "gc --kind sums --older-than 7d --remove")
+)
+def gc(
+    remove: Annotated[bool, typer.Option("--remove", help="remove what is listed")] = False,
+    kind: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KIND",
+            help="corpora, directions, moments, probes, sums or updates (computed again where they "
+            "are missing), or drafts (half written by killed runs); may be repeated (default: all)",
+        ),
+    ] = None,
+    older_than: Annotated[
+        str,
+        typer.Option(
+            metavar="AGE", help="leave what was written or used in this time, such as 7d or 36h"
+        ),
+    ] = "1d",
+    as_json: JsonOption = False,
+    results: ResultsOption = "results",
+) -> int:
+    """List, or remove, tensors of a results folder that nobody has used for some time."""
+    from storage.garbage import KINDS, find_garbage, remove_garbage
+
+    age = _age(older_than)
+    folder = _folder(results, "gc")
+    found = find_garbage(folder, tuple(kind or KINDS), older_than_s=age)
+    gone = remove_garbage(folder, found) if remove else found
+    if as_json:
+        print_json(TidyReport(remove, gone))
+    elif not gone:
+        say(f"nothing to remove from {shown(folder)}")
+    else:
+        title = "removed" if remove else "written and last used before then"
+        console().print(_table(gone, title))
+        if not remove:
+            say(f"remove them with: {PROGRAM} gc --remove, and the same options")
+            say("what a study needs of them it computes again")
+    return 0
+
+
+@commands.command(
+    rich_help_panel=_PANEL, epilog=examples("backup /backups/rome.tar --results results")
+)
+def backup(
+    target: Annotated[Path, typer.Argument(metavar="TARGET.tar", help="a new file")],
+    tensors: Annotated[
+        bool,
+        typer.Option(
+            "--tensors",
+            help="also updates and second moments: large, and computed again where missing",
+        ),
+    ] = False,
+    as_json: JsonOption = False,
+    results: ResultsOption = "results",
+) -> int:
+    """Write rows and records to one tar file, while studies run.
+
+    Exit status 1 where files had to be left out.
+    """
+    from storage.archive import back_up
+
+    found = back_up(_folder(results, "backup"), target, tensors=tensors)
+    if as_json:
+        print_json(found)
+    else:
+        for name in found.left_out:
+            say(f"left out, missing or damaged: {name}")
+        say(f"backup: {shown(target)}, {found.n_files} files, {_size(found.n_bytes)}")
+    return 1 if found.left_out else 0
+
+
+@commands.command(
+    rich_help_panel=_PANEL, epilog=examples("restore /backups/rome.tar --results restored")
+)
+def restore(
+    source: Annotated[Path, typer.Argument(metavar="BACKUP.tar", help="what backup wrote")],
+    as_json: JsonOption = False,
+    results: ResultsOption = "results",
+) -> int:
+    """Check a backup and unpack it to a new results folder.
+
+    Exit status 1 where row files are lacking.
+    """
+    from storage.archive import restore as bring_back
+
+    folder = _folder(results, "restore")
+    found = bring_back(source, folder)
+    if as_json:
+        print_json(found)
+    else:
+        for skipped in found.skipped:
+            say(f"skipped {skipped.path}: {skipped.reason}")
+        say(f"restored to {shown(folder)}: {found.n_rows} rows from {found.n_files} files")
+    return 1 if found.skipped else 0
+
+
+def _folder(results: str, command: str) -> Path:
+    """The results folder of this machine. Raises ResultsError for one that lies at a URL."""
+    from editcollapse.study.results_folder import is_url, place_of
+
+    place = place_of(results)
+    if is_url(place.name):
+        raise ResultsError(
+            f"{command} works on a folder, and {place.name} is a URL. Use what the store "
+            "itself has (versions, lifecycle rules), or copy it to a folder first."
+        )
+    return place.here
+
+
+def _table(garbage: "Sequence[Garbage]", title: str) -> Table:
+    """Files by kind, with a total."""
+    groups: dict[str, list[Garbage]] = defaultdict(list)
+    for each in garbage:
+        groups[each.kind].append(each)
+    table = Table(title=title)
+    table.add_column("kind")
+    table.add_column("files", justify="right")
+    table.add_column("size", justify="right")
+    for kind, group in sorted(groups.items()):
+        table.add_row(kind, str(len(group)), _size(sum(each.n_bytes for each in group)))
+    table.add_section()
+    table.add_row("total", str(len(garbage)), _size(sum(each.n_bytes for each in garbage)))
+    return table
+
+
+def _size(n_bytes: float) -> str:
+    """Bytes for people, to three figures."""
+    for unit in _UNITS[:-1]:
+        if n_bytes < _STEP:
+            return f"{n_bytes:.3g} {unit}"
+        n_bytes /= _STEP
+    return f"{n_bytes:.3g} {_UNITS[-1]}"

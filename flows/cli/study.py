@@ -1,0 +1,246 @@
+"""Commands on a study file: ``run``, ``plan``, ``covariance`` and ``reevaluate``."""
+
+import dataclasses
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flows.cli.console import STOPPED, console, incidence_table, print_json, run_flow, say, shown
+from flows.cli.options import (
+    PROGRAM,
+    JsonOption,
+    RatioOption,
+    ResultsOption,
+    StudyArgument,
+    ThresholdOption,
+    examples,
+    opened,
+    rule_of,
+    said_with_flags,
+)
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from editcollapse.config.spec import StudySpec
+    from editcollapse.rows.collapse_rule import CollapseRule
+
+_NEXT = "select model, method, subject_position, n_collapsed, n_edits from collapse_incidence"
+
+commands = typer.Typer()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class StudyReport:
+    """What a run of a study has found, for ``--json``."""
+
+    study: str
+    study_id: str
+    note: str
+    rule: "CollapseRule"
+    incidence: list[dict[str, Any]]
+    """Rows of ``collapse_incidence`` by that rule."""
+    results: str
+    report: str | None
+    """None where none was written."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class MeasuredCovariance:
+    """The second moment of a model, for ``--json``."""
+
+    model: str
+    covariance_id: str
+
+
+@commands.command(
+    rich_help_panel="Studies",
+    epilog=examples(
+        "run studies/demo.toml",
+        "run studies/fall_of_rome.toml --results /data/rome",
+        "run studies/fall_of_rome.toml --results s3://bucket/rome",
+        "run studies/demo.toml --threshold 500 --json",
+        "\nOn another device: EDITCOLLAPSE_DEVICE=cuda:1 before the command.",
+    ),
+)
+def run(
+    study: StudyArgument,
+    threshold: ThresholdOption = None,
+    ratio: RatioOption = None,
+    as_json: JsonOption = False,
+    results: ResultsOption = "results",
+) -> int:
+    """Run a study; what is cached is not computed again."""
+    from flows.run.guard_steps import plan_guarded
+
+    spec, place = opened(study, results)
+    rule = rule_of(spec, threshold, ratio)
+    plan_guarded(spec, place.name)  # a mistake in the study is told before a server starts
+    what = f"study {spec.name}"
+    study_id = run_flow(_collapse_study, what, place, spec, place.name, is_quiet=as_json)
+    if study_id is None:
+        return STOPPED
+    from reports.page import report_path
+    from storage.ask import incidence
+
+    frame = incidence(place.here, study_id, rule)
+    page = f"{place.name}/{report_path(spec.name)}"
+    if as_json:
+        _print_report(spec, study_id, rule, frame, place.name, page)
+    else:
+        console().print(incidence_table(frame, rule))
+        _print_epilogue(spec, place.name, page)
+    return 0
+
+
+def _collapse_study() -> Any:
+    from flows.study import collapse_study
+
+    return collapse_study
+
+
+def _print_report(
+    study: "StudySpec",
+    study_id: str,
+    rule: "CollapseRule",
+    frame: "pl.DataFrame",
+    results: str,
+    page: str | None,
+) -> None:
+    """Print what a run has found as JSON."""
+    rows = frame.to_dicts()
+    print_json(StudyReport(study.name, study_id, study.note, rule, rows, results, page))
+
+
+def _print_epilogue(study: "StudySpec", results: str, page: str) -> None:
+    """Print the claim, where the results lie, and what to try next."""
+    from editcollapse.study.results_folder import place_name
+    from storage.database import SNAPSHOT
+
+    if study.note:
+        say(f"\nNote: {study.note}")
+    say(f"\nresults: {shown(f'{results}/{SNAPSHOT}')}")
+    say(f"report:  {shown(page)}")
+    at = "" if results == place_name("results") else f" --results {shown(results)}"
+    say(f'next:    {PROGRAM} sql "{_NEXT}"{at}')
+
+
+@commands.command(
+    rich_help_panel="Studies",
+    epilog=examples(
+        "plan studies/fall_of_rome.toml", "plan studies/demo.toml --results /data/demo --json"
+    ),
+)
+def plan(
+    study: StudyArgument, as_json: JsonOption = False, results: ResultsOption = "results"
+) -> int:
+    """Say what a study would run, what is cached, and its memory; touches no GPU.
+
+    Where inputs are not here, it says what is known without them.
+    """
+    from editcollapse.study.missing_inputs import missing_inputs
+    from flows.cli.outlook import outlook_lines, study_outlook, study_survey, survey_lines
+    from flows.run.guard_steps import plan_guarded
+
+    spec, place = opened(study, results)
+    missing = tuple(missing_inputs(spec))
+    if missing:
+        survey = study_survey(spec, missing)
+        _print_plan(survey, survey_lines(survey), as_json=as_json)
+    else:
+        outlook = study_outlook(plan_guarded(spec, place.name))
+        _print_plan(outlook, outlook_lines(outlook), as_json=as_json)
+    return 0
+
+
+def _print_plan(found: object, lines: Iterable[str], *, as_json: bool) -> None:
+    """Print what is known of a study, as JSON or as lines."""
+    if as_json:
+        print_json(found)
+    else:
+        for line in lines:
+            say(line)
+
+
+@commands.command(
+    rich_help_panel="Studies",
+    epilog=examples("covariance studies/fall_of_rome.toml --results /data/rome"),
+)
+def covariance(
+    study: StudyArgument, as_json: JsonOption = False, results: ResultsOption = "results"
+) -> int:
+    """Measure the second moments of a study's models, and nothing else."""
+    from editcollapse.study.plan import plan_study
+
+    spec, place = opened(study, results)
+    plan_study(spec, place.name)  # a mistake in the study is told before a server starts
+    what = f"covariance of {spec.name}"
+    ids = run_flow(_precompute_covariance, what, place, spec, place.name, is_quiet=as_json)
+    if ids is None:
+        return STOPPED
+    pairs = zip(spec.models, ids, strict=True)
+    found = [MeasuredCovariance(model.name, covariance_id) for model, covariance_id in pairs]
+    if as_json:
+        print_json(found)
+    else:
+        for each in found:
+            say(f"{each.model}: covariance {each.covariance_id}")
+    return 0
+
+
+def _precompute_covariance() -> Any:
+    from flows.precompute import precompute_covariance
+
+    return precompute_covariance
+
+
+@commands.command(
+    rich_help_panel="Studies",
+    epilog=examples(
+        "reevaluate studies/demo.toml --texts other.jsonl",
+        "reevaluate studies/demo.toml --texts other.jsonl --max-texts 100",
+    ),
+)
+def reevaluate(
+    study: StudyArgument,
+    texts: Annotated[
+        Path, typer.Option(metavar="FILE", help="perplexity texts: JSON, JSONL or plain text")
+    ],
+    max_texts: Annotated[
+        int | None, typer.Option(metavar="N", help="use only the first so many texts")
+    ] = None,
+    threshold: ThresholdOption = None,
+    ratio: RatioOption = None,
+    as_json: JsonOption = False,
+    results: ResultsOption = "results",
+) -> int:
+    """Measure the stored edits of a study on other texts; edits nothing again."""
+    from editcollapse.config.spec import EvaluationSpec
+    from flows.observe import environment
+    from flows.observe.command_run import run_watched
+
+    spec, place = opened(study, results)
+    rule = rule_of(spec, threshold, ratio)
+    with said_with_flags():
+        evaluation = EvaluationSpec(texts=str(texts.resolve()), max_texts=max_texts)
+    server = environment.prepare(place.here)
+    from flows.reevaluation import plan_reevaluation
+    from flows.reevaluation import reevaluate as measure_again
+
+    plan_reevaluation(spec, evaluation, place.name)
+    if not as_json:
+        say(f"re-evaluation of {spec.name} with {server}; results in {shown(place.name)}")
+    study_id = run_watched(server, lambda: measure_again, spec, evaluation, place.name)
+    if study_id is None:
+        return STOPPED
+    from storage.ask import incidence
+
+    frame = incidence(place.here, study_id, rule)
+    if as_json:
+        _print_report(spec, study_id, rule, frame, place.name, None)
+    else:
+        console().print(incidence_table(frame, rule))
+        say(f"recorded as study_id {study_id}")
+    return 0

@@ -1,0 +1,241 @@
+"""The command ``sweep``: at which layers edits would collapse a model."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from editcollapse.errors import ResultsError
+from flows.cli.console import STOPPED, console, plain, print_json, run_flow, say
+from flows.cli.forecast import basis_lines
+from flows.cli.options import (
+    JsonOption,
+    OneEdit,
+    StudyOrNot,
+    examples,
+    opened,
+    said_with_flags,
+    study_or_edit,
+    with_one_edit,
+)
+from reports.text import POSITIONS
+
+if TYPE_CHECKING:
+    from editcollapse.forecast.verdicts import (
+        ForecastReport,
+        LayerVerdicts,
+        SafeLayers,
+        SweepReport,
+    )
+    from editcollapse.study.sweep import SweepPlan
+
+_PERCENT = 100
+
+commands = typer.Typer()
+
+
+@commands.command(
+    rich_help_panel="Forecasts",
+    epilog=examples(
+        "sweep studies/demo.toml",
+        "sweep studies/fall_of_rome.toml --layers 0-11,20 --json",
+        "sweep --model demo/models/gpt2-induced \\",
+        '    --prompt "{} was born in" --subject Pugis --target Jorvale \\',
+        "    --covariance demo/corpus.txt --tokens 20000",
+    ),
+)
+@with_one_edit(is_required=False, has_layer=False)
+def sweep(
+    asked: OneEdit,
+    study: StudyOrNot = None,
+    layers: Annotated[
+        str, typer.Option(metavar="LAYERS", help="layers and ranges, such as 0-11,20")
+    ] = "all",
+    as_json: JsonOption = False,
+) -> int:
+    """Say at which layers edits would collapse a model, from one pass over all layers."""
+    from editcollapse.study.sweep import check_layers
+
+    check_layers(layers)
+    file = study_or_edit(study, asked, "sweep")
+    if file is not None:
+        return _of_study(file, layers, asked.results, as_json=as_json)
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    from flows.cli.one_edit import sweep_of
+
+    with said_with_flags():
+        report = sweep_of(asked, layers)
+    if as_json:
+        print_json(report)
+    else:
+        _show_one(report)
+    return 0
+
+
+def _of_study(file: Path, layers: str, results: str, *, as_json: bool) -> int:
+    """Run the flow; show what the database holds afterwards."""
+    from editcollapse.study.plan import plan_study
+    from editcollapse.study.sweep import plan_sweep
+
+    study, place = opened(file, results)
+    # A mistake in the study is told before a server starts.
+    plan = plan_sweep(plan_study(study, place.name), layers)
+    what = f"sweep of {study.name}"
+    if run_flow(_flow, what, place, study, layers, place.name, is_quiet=as_json) is None:
+        return STOPPED
+    report = _sweep_report(plan)
+    if as_json:
+        print_json(report)
+    else:
+        _show_sweep(report, study.methods)
+    return 0
+
+
+def _flow() -> Any:
+    from flows.sweep_flow import layer_sweep
+
+    return layer_sweep
+
+
+def _sweep_report(sweep: "SweepPlan") -> "SweepReport":
+    """The published sweep of a study, in the order of its models.
+
+    Raises:
+        ResultsError: it is not there.
+    """
+    from editcollapse.forecast.verdicts import (
+        LayerVerdicts,
+        ModelThresholds,
+        SweepReport,
+        Unswept,
+        safe_layers,
+    )
+    from editcollapse.study.locks import left_behind
+    from editcollapse.study.results_folder import place_of
+    from storage.publish import folder_to_read
+    from storage.readers import sweep_rows, thresholds
+
+    results = sweep.study.results
+    folder = folder_to_read(place_of(results))
+    basis: list[ModelThresholds] = []
+    found: list[LayerVerdicts] = []
+    unswept: list[Unswept] = []
+    notes: list[str] = []
+    for model in sweep.models:
+        name = model.layers[0].order.spec.name
+        limits = thresholds(folder, model.layers[0].order.model_id)
+        basis.append(ModelThresholds(name, limits, limits.basis))
+        templates = left_behind(model.layers[0].templates)
+        if templates is None:
+            raise ResultsError(
+                f"the templates of {name} are not whole in {results}. Run the same command again."
+            )
+        ours = sweep_rows(folder, model, templates.values)
+        first = (model.places[0], ours[0].method) if ours else None
+        n_swept = sum(row.n_requests for row in ours if (row.layer, row.method) == first)
+        n_left = len(sweep.study.requests.records) - n_swept
+        found += ours
+        if n_left:
+            unswept.append(Unswept(name, n_left))
+        last = model.layers[0].files.widths.n_layers - 1
+        if last in model.places:
+            notes.append(
+                f"{name}: layer {last} is the last. What is written there reaches no later token, "
+                "so v* is found only where the prompt ends with the subject; elsewhere nothing is "
+                "edited, whatever the bound."
+            )
+    return SweepReport(
+        basis=tuple(basis),
+        layers=tuple(found),
+        safe_layers=safe_layers(found),
+        unswept=tuple(unswept),
+        notes=tuple(notes),
+    )
+
+
+def _show_sweep(report: "SweepReport", methods: Sequence[str]) -> None:
+    """Print for each model, layer and method which share of the requests has which verdict.
+
+    Args:
+        report: of a study.
+        methods: the study's own; others are in the database.
+    """
+    screen = console()
+    for model in dict.fromkeys(row.model for row in report.layers):
+        ours = [row for row in report.layers if row.model == model and row.method in methods]
+        screen.print(_table(model, ours, methods))
+        told = {each.method: each for each in report.safe_layers if each.model == model}
+        for method in methods:
+            if method in told:
+                say(_sentence(told[method]))
+    for left in report.unswept:
+        say(
+            f"{left.model} cannot take {left.n_requests} of the requests: table rejections says why"
+        )
+    for sentence in (*report.notes, *basis_lines(report.basis)):
+        say(sentence)
+
+
+def _show_one(report: "ForecastReport") -> None:
+    """Print the sweep of one edit: its verdict at each layer by each method."""
+    screen = console()
+    first = report.requests[0]
+    table = Table(title=plain(f"sweep of {first.model}: verdict, change bound"))
+    table.add_column("layer", justify="right")
+    for each in first.methods:
+        table.add_column(each.forecast.method)
+    for one in report.requests:
+        cells = (f"{each.verdict}, {each.forecast.text_change_bound:.3g}" for each in one.methods)
+        table.add_row(str(one.layer), *cells)
+    place = first.position.subject_position
+    say(
+        f"{first.prompt.replace('{}', first.subject)} -> {first.target_new}\n"
+        f"subject: {POSITIONS.get(place, place)}"
+    )
+    screen.print(table)
+    say(report.basis[0].basis)
+
+
+def _table(model: str, rows: "Sequence[LayerVerdicts]", methods: Sequence[str]) -> Table:
+    """A model's table: a row a layer and method, two columns a position."""
+    positions = sorted({row.subject_position for row in rows}, key=list(POSITIONS).index)
+    by_cell = {(row.layer, row.method, row.subject_position): row for row in rows}
+    table = Table(title=plain(f"{model}: % safe / at risk / will collapse, and median |a . u|"))
+    table.add_column("layer", justify="right")
+    table.add_column("method")
+    for position in positions:
+        n_requests = max(row.n_requests for row in rows if row.subject_position == position)
+        table.add_column(f"{POSITIONS[position]} ({n_requests})", justify="right")
+        table.add_column("|a . u|", justify="right")
+    for layer in sorted({row.layer for row in rows}):
+        for method in methods:
+            cells = []
+            for position in positions:
+                row = by_cell.get((layer, method, position))
+                cells += (
+                    ["", ""] if row is None else [_shares(row), f"{row.median_denominator:.3g}"]
+                )
+            table.add_row(str(layer), method, *cells, end_section=method == methods[-1])
+    return table
+
+
+def _shares(row: "LayerVerdicts") -> str:
+    """The verdicts of a row in per cent."""
+    counts = (row.n_safe, row.n_at_risk, row.n_will_collapse)
+    return " / ".join(f"{_PERCENT * count / row.n_requests:.0f}" for count in counts)
+
+
+def _sentence(each: "SafeLayers") -> str:
+    """At which layers all is safe; where none is, which comes nearest."""
+    from editcollapse.study.sweep import layers_in_words
+
+    if each.layers:
+        plural = "" if len(each.layers) == 1 else "s"
+        return f"{each.method}: all safe at layer{plural} {layers_in_words(each.layers)}"
+    return (
+        f"{each.method}: all safe at no layer; the largest bound is smallest at layer "
+        f"{each.safest_layer}, {each.largest_bound:.3g}"
+    )
