@@ -31,7 +31,7 @@ from editcollapse.rome.templates import generate_templates
 from editcollapse.runtime.devices import best_device
 from editcollapse.runtime.settings import settings
 from editcollapse.study.artifacts import ArtifactRef, ArtifactStore
-from editcollapse.study.jobs import ModelOrder
+from editcollapse.study.jobs import ModelSetup
 from editcollapse.units.prepare import load
 
 Sides = Literal["both", "reference", "ours"]
@@ -52,7 +52,7 @@ class Case:
     """Ours, resident in this process."""
     published: Published
     """The reference's own copy, as transformers loads it."""
-    order: ModelOrder
+    setup: ModelSetup
     inputs: Inputs
     texts: EncodedTexts
     inverse: Tensor
@@ -64,11 +64,11 @@ class Case:
     @property
     def layer(self) -> int:
         """The edited block."""
-        return self.order.layer
+        return self.setup.layer
 
     def with_values(self, values: ValueSettings) -> "Case":
         """Return the same case with other settings of the v* optimisation."""
-        return dataclasses.replace(self, order=self.order.model_copy(update={"values": values}))
+        return dataclasses.replace(self, setup=self.setup.model_copy(update={"values": values}))
 
     @property
     def store(self) -> ArtifactStore:
@@ -95,11 +95,11 @@ def open_case(name: str, asked: Asked, sides: Sides = "both") -> Case:
     Raises:
         ModelError: the tokenizer does not fit it.
     """
-    order = _order(name, asked)
-    loaded = _plain(order) if sides == "reference" else load(order)
-    model = _plain(order).model if sides == "both" else loaded.model
+    setup = _job(name, asked)
+    loaded = _plain(setup) if sides == "reference" else load(setup)
+    model = _plain(setup).model if sides == "both" else loaded.model
     row = loaded.architecture
-    path = f"{row.decoder}.{row.blocks}.{order.layer}.{row.down_projection}"
+    path = f"{row.decoder}.{row.blocks}.{setup.layer}.{row.down_projection}"
     published = Published(
         model=model,
         projection=model.get_submodule(path),
@@ -120,7 +120,7 @@ def open_case(name: str, asked: Asked, sides: Sides = "both") -> Case:
         name=name,
         loaded=loaded,
         published=published,
-        order=order,
+        setup=setup,
         inputs=inputs,
         texts=encode_texts(loaded.encoder, inputs.texts[: asked.n_texts]),
         inverse=tensors["inverse"].to(loaded.device),
@@ -129,8 +129,8 @@ def open_case(name: str, asked: Asked, sides: Sides = "both") -> Case:
     )
 
 
-def _order(name: str, asked: Asked) -> ModelOrder:
-    """Return the order that names the model for our units; writes a random model once."""
+def _job(name: str, asked: Asked) -> ModelSetup:
+    """Return the model as our units name it; writes a random model once."""
     folder = _DEMO_FOLDER
     if name != DEMO_MODEL:
         folder = asked.folder("models", name)
@@ -142,7 +142,7 @@ def _order(name: str, asked: Asked) -> ModelOrder:
     values = preset.values
     if asked.steps is not None:
         values = dataclasses.replace(values, steps=asked.steps)
-    return ModelOrder(
+    return ModelSetup(
         spec=spec,
         model_id=digest_model(files, spec).model_id,
         layer=1 if name == DEMO_MODEL else preset.layer,  # as studies/demo.toml
@@ -151,9 +151,9 @@ def _order(name: str, asked: Asked) -> ModelOrder:
     )
 
 
-def _plain(order: ModelOrder) -> LoadedModel:
+def _plain(setup: ModelSetup) -> LoadedModel:
     """Return the model as transformers loads it, without any change of ours."""
-    files = locate_model(order.spec.source)
+    files = locate_model(setup.spec.source)
     device = best_device(settings().device)
     model = AutoModelForCausalLM.from_pretrained(
         files.folder, dtype=torch.float32, local_files_only=True
@@ -162,10 +162,10 @@ def _plain(order: ModelOrder) -> LoadedModel:
     n_positions = int(model.config.max_position_embeddings)
     return LoadedModel(
         model=model.eval().requires_grad_(requires_grad=False).to(device),
-        encoder=Encoder(tokenizer, order.spec.start_token, n_positions, files.source),
+        encoder=Encoder(tokenizer, setup.spec.start_token, n_positions, files.source),
         architecture=files.architecture,
         widths=files.widths,
-        digests=digest_model(files, order.spec),
+        digests=digest_model(files, setup.spec),
         source=files.source,
     )
 

@@ -41,7 +41,7 @@ def denominators(case: Case, size: Size, found: Results) -> None:
     def their_edits(repeat: int) -> int:
         for turn in some(repeat):
             rewrite = ours.rewrite(case, case.inputs.requests[turn % size.n_ours])
-            reference.edit(case.published, rewrite, "rome", case.inverse, case.order.values)
+            reference.edit(case.published, rewrite, "rome", case.inverse, case.setup.values)
         return size.n_reference
 
     def our_edits(_repeat: int) -> int:

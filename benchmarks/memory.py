@@ -76,7 +76,7 @@ def _work(case: Case, side: str, n_edits: int) -> None:
         return
     for request in requests:
         update = reference.edit(
-            case.published, ours.rewrite(case, request), "rome", case.inverse, case.order.values
+            case.published, ours.rewrite(case, request), "rome", case.inverse, case.setup.values
         )
         with reference.edited(case.published, update):
             reference_measures.text_nll(case.published, case.texts.rows)

@@ -1,4 +1,4 @@
-"""Our side: the very functions that the tasks call, with the orders that a study gives them."""
+"""Our side: the very functions that the tasks call, with the jobs that a study gives them."""
 
 from collections.abc import Sequence
 
@@ -14,16 +14,16 @@ from editcollapse.forward.rewrites import Rewrite, build_rewrite, build_rewrites
 from editcollapse.rome.updates import RankOneUpdates
 from editcollapse.runtime.devices import tokens_per_forward
 from editcollapse.runtime.memory import Work
-from editcollapse.study.jobs import EditOrder, ForecastOrder
+from editcollapse.study.jobs import EditJob, ForecastJob
 from editcollapse.units.edit import edit_batch, stored_updates
 from editcollapse.units.forecast import forecast_batch
 
 
-def edit_order(case: Case, requests: Sequence[EditRequest], methods: tuple[str, ...]) -> EditOrder:
-    """Return the order of one batch, as ``plan`` makes it."""
-    return EditOrder(
+def edit_job(case: Case, requests: Sequence[EditRequest], methods: tuple[str, ...]) -> EditJob:
+    """Return the job of one batch, as ``plan`` makes it."""
+    return EditJob(
         results=str(case.results),
-        model=case.order,
+        model=case.setup,
         methods=methods,
         templates=case.inputs.templates,
         template_set_id="benchmark",
@@ -45,7 +45,7 @@ def edit(
     case: Case, requests: Sequence[EditRequest], methods: tuple[str, ...]
 ) -> dict[str, RankOneUpdates]:
     """Return the updates of a batch by method: the unit ``edit_batch``, its files included."""
-    done = edit_batch(edit_order(case, requests, methods))
+    done = edit_batch(edit_job(case, requests, methods))
     assert not done.unusable, done.unusable
     assert done.tensors is not None
     return stored_updates(case.store, done.tensors)
@@ -60,7 +60,7 @@ def keys(case: Case, requests: Sequence[EditRequest]) -> tuple[Tensor, Tensor]:
 
 def forecast(case: Case, requests: Sequence[EditRequest]) -> int:
     """Forecast a batch by every method, the unit ``forecast_batch``; return how many requests."""
-    done = forecast_batch(ForecastOrder.of(edit_order(case, requests, ("rome",))))
+    done = forecast_batch(ForecastJob.of(edit_job(case, requests, ("rome",))))
     assert not done.unusable, done.unusable
     return len(requests)
 

@@ -73,7 +73,7 @@ def measure(case: Case, n_edits: int, repeats: int, found: Results) -> None:
             batch_size=study.batch_size,
             flow_s=Spread.of(spent[0]),
             units_s=Spread.of(spent[1]),
-            note=f"rome, at most {case.order.values.steps} passes of v*",
+            note=f"rome, at most {case.setup.values.steps} passes of v*",
         )
     )
 
@@ -87,13 +87,13 @@ def _units(study: StudySpec, folder: Path, case: Case) -> float:
     def run() -> None:
         templates = prepare_templates(model.templates)
         moments = MomentPass.of(plan, model)
-        corpus = cut_corpus(moments.corpus_order())
-        probes = read_probes(moments.probes_order(templates))
-        sums = [sum_shard(order) for order in moments.shard_orders(corpus)]
-        moment = prepare_moment(moments.merge_order(sums, probes))
-        measure_unedited(plan.unedited_order(model))
-        for order in plan.edit_orders(model, templates, moment):
-            evaluate_batch(plan.evaluate_order(order, edit_batch(order)))
+        corpus = cut_corpus(moments.corpus_job())
+        probes = read_probes(moments.probes_job(templates))
+        sums = [sum_shard(job) for job in moments.shard_jobs(corpus)]
+        moment = prepare_moment(moments.merge_job(sums, probes))
+        measure_unedited(plan.unedited_job(model))
+        for job in plan.edit_jobs(model, templates, moment):
+            evaluate_batch(plan.evaluate_job(job, edit_batch(job)))
 
     return timed(run, case.loaded.device)
 
@@ -108,11 +108,11 @@ def _study(case: Case, folder: Path, n_edits: int) -> StudySpec:
     texts.write_text(json.dumps(case.inputs.texts), encoding="utf-8")
     corpus.write_text("\n\n".join(case.inputs.documents), encoding="utf-8")
     requests = write_counterfact(case.inputs.requests[:n_edits], folder / "requests.json")
-    values = case.order.values
+    values = case.setup.values
     return StudySpec(
         name="overhead",
         methods=("rome",),
-        models=(ModelSpec(name=case.name, source=case.order.spec.source, layer=case.layer),),
+        models=(ModelSpec(name=case.name, source=case.setup.spec.source, layer=case.layer),),
         dataset=DatasetSpec(path=str(requests)),
         # Those that the demo model draws have doubles, which a file may not.
         templates=TemplateSpec(kind="start_token")

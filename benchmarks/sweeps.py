@@ -12,8 +12,8 @@ from benchmarks.results import Agreement, Comparison, Results
 from benchmarks.works import Size, distance, in_turn
 from editcollapse.covariance.second_moment import SecondMoment, measure_moments
 from editcollapse.runtime.devices import tokens_per_forward
-from editcollapse.study.jobs import EditOrder, ForecastOrder, Manifest
-from editcollapse.study.sweep import SweepOrder
+from editcollapse.study.jobs import EditJob, ForecastJob, Manifest
+from editcollapse.study.sweep import SweepJob
 from editcollapse.units.forecast import forecast_batch
 from editcollapse.units.sweep import sweep_batch
 
@@ -23,21 +23,21 @@ _WORK = "sweep of all layers"
 def sweep(case: Case, size: Size, found: Results) -> None:
     """Compare C of all layers, then a batch's forecasts at all layers, with one pass a layer."""
     moments = _covariance(case, size, found)
-    orders = [_at_layer(case, size, layer, each) for layer, each in enumerate(moments)]
+    jobs = [_at_layer(case, size, layer, each) for layer, each in enumerate(moments)]
     apart: list[Manifest] = []
     together: list[Manifest] = []
 
     def one_a_layer(_repeat: int) -> int:
-        apart[:] = [forecast_batch(ForecastOrder.of(order)) for order in orders]
-        return size.n_ours * len(orders)
+        apart[:] = [forecast_batch(ForecastJob.of(job)) for job in jobs]
+        return size.n_ours * len(jobs)
 
     def all_layers(_repeat: int) -> int:
-        together[:] = [sweep_batch(SweepOrder.of(orders))]
-        return size.n_ours * len(orders)
+        together[:] = [sweep_batch(SweepJob.of(jobs))]
+        return size.n_ours * len(jobs)
 
     one_a_layer(0)  # where there is room, C's factors are kept by both
     rates = in_turn(case, size.repeats, one_a_layer, all_layers)
-    note = f"the first figure is our own forecast of each of {len(orders)} layers alone"
+    note = f"the first figure is our own forecast of each of {len(jobs)} layers alone"
     found.comparisons.append(Comparison(_WORK, case.name, "requests x layers/s", *rates, note))
     bounds = [
         torch.cat(
@@ -83,13 +83,13 @@ def _covariance(case: Case, size: Size, found: Results) -> list[SecondMoment]:
     return kept
 
 
-def _at_layer(case: Case, size: Size, layer: int, moment: SecondMoment) -> EditOrder:
-    """Return the order of our batch at another layer, with its C stored."""
-    order = ours.edit_order(case, case.inputs.requests[: size.n_ours], ("rome",))
+def _at_layer(case: Case, size: Size, layer: int, moment: SecondMoment) -> EditJob:
+    """Return the job of our batch at another layer, with its C stored."""
+    job = ours.edit_job(case, case.inputs.requests[: size.n_ours], ("rome",))
     stored = case.store.put_tensors("moments", {"moment": moment.matrix})
-    return order.model_copy(
+    return job.model_copy(
         update={
-            "model": order.model.model_copy(update={"layer": layer}),
+            "model": job.model.model_copy(update={"layer": layer}),
             "moment": stored,
             "covariance_id": f"benchmark {stored.digest}",
             "damping": 1e-3,  # few tokens may leave C singular

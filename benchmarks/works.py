@@ -63,7 +63,7 @@ def edits(case: Case, size: Size, methods: tuple[str, ...], found: Results) -> N
             for method in methods:
                 rewrite = ours.rewrite(case, request)
                 update = reference.edit(
-                    case.published, rewrite, method, case.inverse, case.order.values
+                    case.published, rewrite, method, case.inverse, case.setup.values
                 )
                 with reference.edited(case.published, update):
                     nll[method, index] = reference_measures.text_nll(

@@ -13,7 +13,7 @@ from editcollapse.config.spec import StudySpec
 from editcollapse.config.study_file import with_absolute_paths
 from editcollapse.errors import ResultsError, StudyError
 from editcollapse.rows.collapse_rule import CollapseRule
-from editcollapse.study.anatomy_jobs import AnatomyOrder, EncoderProfilesOrder, ProfilesOrder
+from editcollapse.study.anatomy_jobs import AnatomyJob, EncoderProfilesJob, ProfilesJob
 from editcollapse.study.locks import left_behind
 from editcollapse.study.plan import ModelPlan, StudyPlan
 from flows.run.guard_steps import plan_guarded
@@ -40,7 +40,7 @@ class AnatomyRun(StudyRun):
     def __init__(self, plan: StudyPlan, encoders: tuple[str, ...], rule: CollapseRule) -> None:
         super().__init__(plan, (*STUDY, _ANATOMY), n_last=1 + len(encoders))
         self._encoders = [
-            EncoderProfilesOrder(
+            EncoderProfilesJob(
                 results=plan.results,
                 source=source,
                 encoder_id=encoder_id(source),
@@ -54,10 +54,10 @@ class AnatomyRun(StudyRun):
         """Edit and measure one model as its study does; then compare its keys, and profile it."""
         super().edit(model)
         self.rows.publish()  # the comparison reads what became of the edits
-        compared = self.compute(compare_keys, self._anatomy_order(model))
+        compared = self.compute(compare_keys, self._anatomy_job(model))
         profile = self.compute(
             position_profiles,
-            ProfilesOrder(results=self.plan.results, model=model.order, texts=self.plan.texts_ref),
+            ProfilesJob(results=self.plan.results, model=model.setup, texts=self.plan.texts_ref),
         )
         self.rows.add([*compared.rows, *profile.rows])
 
@@ -67,30 +67,30 @@ class AnatomyRun(StudyRun):
             self.rows.add(done.rows)
         super().report()
 
-    def _anatomy_order(self, model: ModelPlan) -> AnatomyOrder:
+    def _anatomy_job(self, model: ModelPlan) -> AnatomyJob:
         """Return the comparison of all requests of a model whose edits have been entered."""
         templates, moment = left_behind(model.templates), left_behind(model.moment)
         if templates is None or moment is None:
             raise ResultsError(
-                f"templates or covariance of {model.order.spec.name} went from "
+                f"templates or covariance of {model.setup.spec.name} went from "
                 f"{self.plan.results} while the study ran. Run the same command again."
             )
-        batch = next(self.plan.edit_orders(model, templates, moment))
+        batch = next(self.plan.edit_jobs(model, templates, moment))
         records = {each.request.request_id: each.request for each in self.plan.requests.records}
-        order = AnatomyOrder.of(
+        job = AnatomyJob.of(
             self.plan.study_id,
             batch.model_copy(update={"requests": tuple(records.values())}),
-            rome_outcomes(self.store.here, self.plan.study_id, model.order, self._rule),
+            rome_outcomes(self.store.here, self.plan.study_id, model.setup, self._rule),
             self._rule,
             self.plan.study.seed,
         )
-        if not order.outcomes:
+        if not job.outcomes:
             raise StudyError(
-                f"no edit by rome of {model.order.spec.name} was made as study "
+                f"no edit by rome of {model.setup.spec.name} was made as study "
                 f"{self.plan.study.name!r} asked: tables rejections and guard_decisions say why. "
                 "Look for the root cause in a study without a guard."
             )
-        return order
+        return job
 
 
 def plan_anatomy(study: StudySpec, results: str, encoders: tuple[str, ...] = ()) -> StudyPlan:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from prefect import flow
 
 from editcollapse.config.spec import StudySpec
-from editcollapse.study.jobs import EditOrder, ForecastOrder, KnownSetup, Manifest
+from editcollapse.study.jobs import EditJob, ForecastJob, KnownSetup, Manifest
 from editcollapse.study.known_setup import known_manifests, with_known_setup
 from editcollapse.study.plan import ModelPlan, StudyPlan
 from flows.run.guard_steps import plan_guarded
@@ -35,14 +35,12 @@ class SingleEditRun(StudyRun):
             return super().prepare(model)
         return known_manifests(self.plan.results, self._known)
 
-    def orders(
-        self, model: ModelPlan, templates: Manifest, moment: Manifest
-    ) -> Iterator[EditOrder]:
-        """Yield the orders of the edits that are made, which are foreseen first."""
+    def jobs(self, model: ModelPlan, templates: Manifest, moment: Manifest) -> Iterator[EditJob]:
+        """Yield the jobs of the edits that are made, which are foreseen first."""
         if model.guard is None:
-            for batch in self.plan.edit_orders(model, templates, moment):
-                self.rows.add(self.compute(forecast_edits, ForecastOrder.of(batch)).rows)
-        yield from super().orders(model, templates, moment)
+            for batch in self.plan.edit_jobs(model, templates, moment):
+                self.rows.add(self.compute(forecast_edits, ForecastJob.of(batch)).rows)
+        yield from super().jobs(model, templates, moment)
 
 
 @flow(

@@ -10,7 +10,7 @@ from prefect import flow
 
 from editcollapse.config.spec import StudySpec
 from editcollapse.config.study_file import with_absolute_paths
-from editcollapse.study.jobs import ForecastOrder
+from editcollapse.study.jobs import ForecastJob
 from editcollapse.study.plan import ModelPlan, plan_study
 from editcollapse.study.study_rows import study_rows
 from flows.run.steps import FORECAST, PREPARE
@@ -54,7 +54,7 @@ def collapse_forecast(study: StudySpec, results: str = "results") -> int:
 def _forecast(run: StudyRun, model: ModelPlan) -> None:
     """Prepare one model as its study would, then forecast it batch by batch."""
     templates, moment = run.prepare(model)
-    batches = run.plan.edit_orders(model, templates, moment)
-    asked = ((batch, ForecastOrder.of(batch)) for batch in batches)
+    batches = run.plan.edit_jobs(model, templates, moment)
+    asked = ((batch, ForecastJob.of(batch)) for batch in batches)
     for batch, done in run.in_order(forecast_edits, asked):
         run.add_foreseen(model, batch, done)

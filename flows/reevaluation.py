@@ -13,8 +13,8 @@ from prefect import Task, flow
 from editcollapse.config.spec import EvaluationSpec, StudySpec
 from editcollapse.config.study_file import with_absolute_paths
 from editcollapse.errors import ResultsError
-from editcollapse.study.guarded import known_orders
-from editcollapse.study.jobs import EditOrder, Manifest, Order
+from editcollapse.study.guarded import known_jobs
+from editcollapse.study.jobs import EditJob, Job, Manifest
 from editcollapse.study.locks import left_behind
 from editcollapse.study.plan import ModelPlan, StudyPlan
 from flows.run.guard_steps import plan_guarded
@@ -33,15 +33,15 @@ class StoredEditsRun(StudyRun):
     def __init__(self, plan: StudyPlan) -> None:
         super().__init__(plan, (*PREPARE, UNEDITED, GUARD, EVALUATE))
 
-    def start(self, task: Task[[Any], Manifest], order: Order) -> Wait:
+    def start(self, task: Task[[Any], Manifest], job: Job) -> Wait:
         """Start a unit; a batch of edits is taken as it is stored.
 
         Raises:
             ResultsError: a batch of edits is not there, or a file of it is damaged.
         """
-        if not isinstance(order, EditOrder):
-            return super().start(task, order)
-        manifest = left_behind(order)
+        if not isinstance(job, EditJob):
+            return super().start(task, job)
+        manifest = left_behind(job)
         if manifest is None:
             raise _missing(self.plan, 1)
         return lambda: manifest
@@ -97,9 +97,9 @@ def _unstored(plan: StudyPlan, model: ModelPlan) -> Iterator[int]:
     if templates is None or moment is None:  # without them, no edit can be named
         yield from range(plan.n_batches)
         return
-    for batch, orders in known_orders(plan, model, templates, moment):
+    for batch, jobs in known_jobs(plan, model, templates, moment):
         # Behind a guard, a batch that was never foreseen was never edited either.
-        if orders is None or any(left_behind(order) is None for order in orders):
+        if jobs is None or any(left_behind(job) is None for job in jobs):
             yield batch.batch_index
 
 

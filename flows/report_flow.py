@@ -8,7 +8,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.runtime import flow_run
 
 from editcollapse.errors import StudyError
-from editcollapse.study.results_folder import place_of
+from editcollapse.study.results_folder import results_at
 from flows.observe.run_page import STUDY_LABEL, show_findings
 from reports.page import write_report
 from storage.ask import find_study
@@ -56,7 +56,7 @@ def report(study: str = "", results: str = _DEFAULT_RESULTS, run: str = "") -> s
         found = _ran(run)
         results = found.results if results == _DEFAULT_RESULTS else results
         study = study or found.study
-    place = place_of(results)
+    place = results_at(results)
     study_id = find_study(folder_to_read(place), study)
     path = write_report(place, study_id)
     show_findings(place.name, study_id)

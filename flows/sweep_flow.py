@@ -64,6 +64,6 @@ def _sweep(run: StudyRun, model: ModelPlan, sweep: ModelSweep) -> None:
     templates = run.compute(context_templates, model.templates)
     moments = measured_moments(run, sweep.passes(), templates)
     run.rows.add([*templates.rows, *(ref for moment in moments for ref in moment.rows)])
-    asked = ((order.layers[0], order) for order in sweep.orders(templates, moments))
+    asked = ((job.layers[0], job) for job in sweep.jobs(templates, moments))
     for batch, done in run.in_order(sweep_layers, asked):
         run.add_foreseen(model, batch, done)

@@ -14,7 +14,7 @@ import polars as pl
 from editcollapse.errors import ResultsError
 from editcollapse.fingerprints import digest_bytes
 from editcollapse.rows.study import NATURAL_KEYS
-from editcollapse.study.results_folder import place_of
+from editcollapse.study.results_folder import results_at
 from storage.database import SNAPSHOT, open_snapshot
 from storage.ingest import ROWS_FOLDER, RowsFile
 from storage.publish import rebuild
@@ -55,7 +55,7 @@ def unpack(results: Path) -> Path:
         raise ResultsError(
             f"cannot write to {results}: {error.strerror}. Name a folder that can be written."
         ) from error
-    rebuild(place_of(results), files)
+    rebuild(results_at(results), files)
     return results / SNAPSHOT
 
 

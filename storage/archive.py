@@ -19,7 +19,7 @@ from typing import IO
 
 from editcollapse.errors import ResultsError
 from editcollapse.fingerprints import DIGEST_BYTES, digest_file
-from editcollapse.study.results_folder import place_of
+from editcollapse.study.results_folder import results_at
 from storage.ingest import ROWS_FOLDER, IngestReport, RowsFile, SkippedFile, find_row_files
 from storage.publish import published_files, rebuild
 
@@ -135,7 +135,7 @@ def restore(source: Path, results: Path) -> IngestReport:
             for path in paths
             if path.parent.parent == ROWS_FOLDER
         ]
-        report = rebuild(place_of(draft), rows)
+        report = rebuild(results_at(draft), rows)
         draft.chmod(0o755)
         draft.replace(results)
     finally:

@@ -16,13 +16,13 @@ from editcollapse.rows.collapse_rule import DEFAULT_RULE, CollapseRule
 from editcollapse.rows.frames import rows_of, schema_of
 from editcollapse.rows.study import ForecastCalibrationRow, ForecastRow, PositionRow
 from editcollapse.study.anatomy_jobs import RomeOutcome
-from editcollapse.study.jobs import EditOrder, KnownSetup, ModelOrder, template_set_id_of
+from editcollapse.study.jobs import EditJob, KnownSetup, ModelSetup, template_set_id_of
 from editcollapse.study.sweep import ModelSweep
 from storage.ask import query_text
 from storage.database import open_snapshot
 
 
-def forecast_rows(results: Path, edits: EditOrder) -> list[ForecastRow]:
+def forecast_rows(results: Path, edits: EditJob) -> list[ForecastRow]:
     """Return the published forecasts of a batch's requests, by request and method.
 
     Args:
@@ -87,19 +87,19 @@ def sweep_rows(results: Path, sweep: ModelSweep, templates: tuple[str, ...]) -> 
     Raises:
         ResultsError: there are no results yet.
     """
-    order = sweep.layers[0].order
+    job = sweep.layers[0].setup
     records = sweep.study.requests.records
     asked = {
         "request_ids": [record.request.request_id for record in records],
-        "model_id": order.model_id,
-        "template_set_id": template_set_id_of(order.model_id, templates),
+        "model_id": job.model_id,
+        "template_set_id": template_set_id_of(job.model_id, templates),
         "set_ups": [
-            f"{each.moment.covariance_id} {each.order.settings_id}" for each in sweep.layers
+            f"{each.moment.covariance_id} {each.setup.settings_id}" for each in sweep.layers
         ],
     }
     with open_snapshot(results) as snapshot:
         frame: pl.DataFrame = snapshot.sql(query_text("sweep"), params=asked).pl()
-    return [LayerVerdicts(order.spec.name, **row) for row in frame.iter_rows(named=True)]
+    return [LayerVerdicts(job.spec.name, **row) for row in frame.iter_rows(named=True)]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -278,7 +278,7 @@ class AnatomyFinding:
 
 
 def rome_outcomes(
-    results: Path, study_id: str, model: ModelOrder, rule: CollapseRule
+    results: Path, study_id: str, model: ModelSetup, rule: CollapseRule
 ) -> tuple[RomeOutcome, ...]:
     """Return what became of ROME's edits of one model, as last published.
 

@@ -5,73 +5,73 @@ One process computes a unit, and others that need it wait for it.
 
 from editcollapse.runtime.environment import reporter
 from editcollapse.study.jobs import (
-    CheckpointOrder,
-    CorpusOrder,
+    CheckpointJob,
+    CorpusJob,
+    CovarianceJob,
     Manifest,
-    MomentOrder,
-    ProbesOrder,
-    ShardOrder,
+    ProbesJob,
+    ShardJob,
 )
 from tasks.units import unit_task
 
 
 @unit_task(
     name="corpus-shards",
-    run_name="corpus {order.model.spec.name}",
+    run_name="corpus {job.model.spec.name}",
     description="Cut the corpus into shards of token ids, up to the token budget.",
 )
-def corpus_shards(order: CorpusOrder) -> Manifest:
+def corpus_shards(job: CorpusJob) -> Manifest:
     """Return the shards of a corpus as a manifest."""
     from editcollapse.units.covariance import cut_corpus
 
-    what = f"corpus {order.model.spec.name}"
-    return cut_corpus(order, reporter(what))
+    what = f"corpus {job.model.spec.name}"
+    return cut_corpus(job, reporter(what))
 
 
 @unit_task(
     name="shard-sums",
-    run_name="shard {order.model.spec.name}, {order.label}",
+    run_name="shard {job.model.spec.name}, {job.label}",
     description="Sum k kT over the tokens of one shard, for every layer that the study edits.",
 )
-def shard_sums(order: ShardOrder) -> Manifest:
+def shard_sums(job: ShardJob) -> Manifest:
     """Return the sums of one shard as a manifest."""
     from editcollapse.units.covariance import sum_shard
 
-    what = f"covariance {order.model.spec.name}, shard {order.label}"
-    return sum_shard(order, reporter(what))
+    what = f"covariance {job.model.spec.name}, shard {job.label}"
+    return sum_shard(job, reporter(what))
 
 
 @unit_task(
     name="probe-keys",
-    run_name="probes {order.model.spec.name}",
+    run_name="probes {job.model.spec.name}",
     description="Read the prefixed keys of a few requests, to follow how C settles.",
 )
-def probe_keys(order: ProbesOrder) -> Manifest:
+def probe_keys(job: ProbesJob) -> Manifest:
     """Return probe keys as a manifest."""
     from editcollapse.units.covariance import read_probes
 
-    return read_probes(order)
+    return read_probes(job)
 
 
 @unit_task(
     name="covariance-checkpoint",
-    run_name="checkpoint {order.model.spec.name} layer {order.model.layer}, {order.label}",
+    run_name="checkpoint {job.model.spec.name} layer {job.model.layer}, {job.label}",
     description="Compare the directions that C gives to the probes with those at half the tokens.",
 )
-def covariance_checkpoint(order: CheckpointOrder) -> Manifest:
+def covariance_checkpoint(job: CheckpointJob) -> Manifest:
     """Return a checkpoint as a manifest."""
     from editcollapse.units.covariance import read_checkpoint
 
-    return read_checkpoint(order)
+    return read_checkpoint(job)
 
 
 @unit_task(
     name="covariance",
-    run_name="covariance {order.model.spec.name} layer {order.model.layer}",
+    run_name="covariance {job.model.spec.name} layer {job.model.layer}",
     description="Merge the sums of the shards into the second moment C = E[k kT] of one layer.",
 )
-def second_moment(order: MomentOrder) -> Manifest:
+def second_moment(job: CovarianceJob) -> Manifest:
     """Return a second moment as a manifest; one process computes it, others wait for it."""
     from editcollapse.units.covariance import prepare_moment
 
-    return prepare_moment(order)
+    return prepare_moment(job)

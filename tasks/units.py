@@ -12,9 +12,9 @@ from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
 
 from editcollapse.runtime.retry import DELAYS_S, JITTER, RETRIES, may_pass
-from editcollapse.study.jobs import Manifest, Order
+from editcollapse.study.jobs import Job, Manifest
 
-Asked = TypeVar("Asked", bound=Order)
+Asked = TypeVar("Asked", bound=Job)
 
 
 def unit_task(
@@ -27,13 +27,13 @@ def unit_task(
 
     Args:
         name: the task's, for the UI.
-        run_name: template of its runs' names; ``order`` is the task's argument.
+        run_name: template of its runs' names; ``job`` is the task's argument.
         description: one sentence for the UI.
     """
 
     def make(compute: Callable[[Asked], Manifest]) -> Task[[Asked], Manifest]:
         @functools.wraps(compute)
-        def unit(order: Asked) -> Any:
+        def unit(job: Asked) -> Any:
             from prefect.states import Completed
 
             from editcollapse.study.locks import computed_once
@@ -41,10 +41,10 @@ def unit_task(
             computed: list[Manifest] = []
 
             def compute_here() -> Manifest:
-                computed.append(compute(order))
+                computed.append(compute(job))
                 return computed[0]
 
-            manifest = computed_once(order, compute_here)
+            manifest = computed_once(job, compute_here)
             return manifest if computed else Completed(name="Cached", data=manifest)
 
         made = task(

@@ -106,12 +106,12 @@ def _made(
         EditCollapseError: an option is wrong, or the model cannot take the edit.
     """
     from editcollapse.config.spec import GuardSpec
-    from editcollapse.study.results_folder import place_of
+    from editcollapse.study.results_folder import results_at
     from flows.cli.one_edit import study_of
     from flows.run.guard_steps import plan_guarded
     from storage.readers import rejection_of, told_edit
 
-    place = place_of(asked.results)
+    place = results_at(asked.results)
     spec = None if guard is None else GuardSpec(policy=guard, acts_at=acts_at)
     with study_of(asked, method, texts, spec) as one:
         plan_guarded(one.study, place.name)  # a mistake is told before a server starts

@@ -157,13 +157,13 @@ def calibrate(
     results: ResultsOption = "results",
 ) -> int:
     """Take the forecast's thresholds from the edits that were foreseen, made and measured."""
-    from editcollapse.study.results_folder import place_of
+    from editcollapse.study.results_folder import results_at
     from storage.ask import ask
     from storage.publish import folder_to_read
     from storage.readers import Wanted
     from storage.readers import calibrate as measure
 
-    place, rule = place_of(results), rule_of(None, threshold, ratio)
+    place, rule = results_at(results), rule_of(None, threshold, ratio)
     found = measure(folder_to_read(place), Wanted(recall, precision, rule.threshold, rule.ratio))
     _record(place, [row for _, row in found.rows])
     limits = f"threshold := {_sql(rule.threshold)}, ratio := {_sql(rule.ratio)}"
@@ -200,17 +200,17 @@ def _study_report(plan: "StudyPlan") -> "ForecastReport":
         ResultsError: they are not there.
     """
     from editcollapse.forecast.verdicts import ForecastReport, ModelThresholds
-    from editcollapse.study.results_folder import place_of
+    from editcollapse.study.results_folder import results_at
     from storage.publish import folder_to_read
     from storage.readers import thresholds
 
-    folder = folder_to_read(place_of(plan.results))
+    folder = folder_to_read(results_at(plan.results))
     basis: list[ModelThresholds] = []
     found: list[RequestForecast] = []
     unusable: list[str] = []
     for model in plan.models:
-        limits = thresholds(folder, model.order.model_id)
-        basis.append(ModelThresholds(model.order.spec.name, limits, limits.basis))
+        limits = thresholds(folder, model.setup.model_id)
+        basis.append(ModelThresholds(model.setup.spec.name, limits, limits.basis))
         ours, left_out = _of_model(plan, model, limits, folder)
         found += ours
         unusable += left_out
@@ -228,27 +228,27 @@ def _of_model(
     templates, moment = left_behind(model.templates), left_behind(model.moment)
     if templates is None or moment is None:
         raise ResultsError(
-            f"templates or covariance of {model.order.spec.name} are not whole in {plan.results}. "
+            f"templates or covariance of {model.setup.spec.name} are not whole in {plan.results}. "
             "Run the same command again."
         )
     requests = tuple(record.request for record in plan.requests.records)
-    batch = next(plan.edit_orders(model, templates, moment))
+    batch = next(plan.edit_jobs(model, templates, moment))
     rows = by_request(forecast_rows(folder, batch.model_copy(update={"requests": requests})))
-    positions = position_rows(folder, model.order.model_id)
+    positions = position_rows(folder, model.setup.model_id)
     found, unusable = [], []
     for request in requests:
         ours = rows.get(request.request_id)
         if ours is None:
             unusable.append(
-                f"{model.order.spec.name} cannot take {request.filled_prompt!r} -> "
+                f"{model.setup.spec.name} cannot take {request.filled_prompt!r} -> "
                 f"{request.target_new!r}: table rejections says why"
             )
             continue
         position = positions[request.request_id]
         found.append(
             RequestForecast(
-                model=model.order.spec.name,
-                layer=model.order.layer,
+                model=model.setup.spec.name,
+                layer=model.setup.layer,
                 subject=request.subject,
                 prompt=request.prompt,
                 target_new=request.target_new,

@@ -26,8 +26,8 @@ from editcollapse.errors import MomentError, StudyError
 from editcollapse.forecast.verdicts import ForecastReport
 from editcollapse.models.files import ModelFiles, digest_model, locate_model
 from editcollapse.runtime.settings import settings
-from editcollapse.study.jobs import KnownSetup, ModelOrder
-from editcollapse.study.results_folder import place_of
+from editcollapse.study.jobs import KnownSetup, ModelSetup
+from editcollapse.study.results_folder import results_at
 from editcollapse.study.sweep import SWEPT, chosen_layers, layers_in_words
 from flows.cli.options import FROM_RESULTS, IDENTITY, OneEdit
 from flows.run.guard_steps import present_thresholds, published_folder
@@ -82,7 +82,7 @@ class _Setting:
         )
         return cls(request, files, spec, digest_model(files, spec).model_id)
 
-    def preset_order(self, layer: int | None) -> ModelOrder:
+    def preset_model_setup(self, layer: int | None) -> ModelSetup:
         """The preset's v* settings with a layer, which is the preset's where left out.
 
         Raises:
@@ -95,7 +95,7 @@ class _Setting:
             raise StudyError(
                 f"--layer {chosen}: {self.files.source} has layers 0 to {widths.n_layers - 1}."
             )
-        return ModelOrder(
+        return ModelSetup(
             spec=self.spec,
             model_id=self.model_id,
             layer=chosen,
@@ -103,9 +103,9 @@ class _Setting:
             values=preset.values,
         )
 
-    def known_order(self, known: KnownSetup) -> ModelOrder:
+    def known_model_setup(self, known: KnownSetup) -> ModelSetup:
         """Layer and v* settings of a set-up in the results folder."""
-        return ModelOrder(
+        return ModelSetup(
             spec=self.spec,
             model_id=self.model_id,
             layer=known.layer,
@@ -142,24 +142,24 @@ def forecast_of(asked: OneEdit) -> ForecastReport:
         EditCollapseError: the model or C is missing, or the model cannot take the edit.
     """
     setting = _Setting.of(asked)
-    place = place_of(asked.results)
+    place = results_at(asked.results)
     limits = present_thresholds(place, setting.model_id)
     known = covariance = None
     if asked.covariance == FROM_RESULTS:
         known = _known_setup(setting, asked)
-        order = setting.known_order(known)
+        job = setting.known_model_setup(known)
     else:
         covariance = setting.covariance(asked)
-        order = setting.preset_order(asked.layer)
+        job = setting.preset_model_setup(asked.layer)
     from editcollapse.models.loading import load_model
     from editcollapse.units.single import forecast_one, known_edit, new_edit
 
     loaded = load_model(setting.spec, settings().device)
     if known is not None:
-        setup = known_edit(place.name, order, known, setting.request)
+        setup = known_edit(place.name, job, known, setting.request)
     else:
         assert covariance is not None
-        setup = new_edit(loaded, order, covariance, TemplateSpec(), 0, setting.request)
+        setup = new_edit(loaded, job, covariance, TemplateSpec(), 0, setting.request)
     return forecast_one(loaded, setting.files.source, setup, limits)
 
 
@@ -175,25 +175,25 @@ def sweep_of(asked: OneEdit, layers: str) -> ForecastReport:
     """
     setting = _Setting.of(asked)
     chosen = chosen_layers(layers, setting.files.widths.n_layers, setting.files.source)
-    place = place_of(asked.results)
+    place = results_at(asked.results)
     limits = present_thresholds(place, setting.model_id)
     known: Sequence[KnownSetup] = ()
     covariance = None
     if asked.covariance == FROM_RESULTS:
         known = _at_layers(_all_known(setting, asked, _SWEEP_FIRST), chosen, asked)
-        orders = [setting.known_order(each) for each in known]
+        jobs = [setting.known_model_setup(each) for each in known]
     else:
         covariance = setting.covariance(asked)
-        orders = [setting.preset_order(layer) for layer in chosen]
+        jobs = [setting.preset_model_setup(layer) for layer in chosen]
     from editcollapse.models.loading import load_model
     from editcollapse.units.single import known_edit, new_edits, sweep_one
 
     loaded = load_model(setting.spec, settings().device)
     if covariance is not None:
-        setups = new_edits(loaded, orders, covariance, TemplateSpec(), 0, setting.request)
+        setups = new_edits(loaded, jobs, covariance, TemplateSpec(), 0, setting.request)
     else:
-        pairs = zip(orders, known, strict=True)
-        setups = (known_edit(place.name, order, each, setting.request) for order, each in pairs)
+        pairs = zip(jobs, known, strict=True)
+        setups = (known_edit(place.name, job, each, setting.request) for job, each in pairs)
     return sweep_one(loaded, setting.files.source, chosen, setups, limits)
 
 
@@ -214,7 +214,7 @@ def study_of(
     """
     setting = _Setting.of(asked, name="")
     known = _known_setup(setting, asked) if asked.covariance == FROM_RESULTS else None
-    layer = known.layer if known else setting.preset_order(asked.layer).layer
+    layer = known.layer if known else setting.preset_model_setup(asked.layer).layer
     covariance = CovarianceSpec(kind="identity") if known else setting.covariance(asked)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "one_edit.json"
@@ -278,7 +278,7 @@ def _all_known(setting: _Setting, asked: OneEdit, instead: str) -> list[KnownSet
     Raises:
         MomentError: there is none; ``instead`` says what to do.
     """
-    published = published_folder(place_of(asked.results))
+    published = published_folder(results_at(asked.results))
     known = [] if published is None else known_setups(published, setting.model_id)
     if not known:
         raise MomentError(

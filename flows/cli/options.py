@@ -185,9 +185,9 @@ def opened(study: Path, results: str) -> "tuple[StudySpec, ResultsFolder]":
         ResultsError: the results folder cannot.
     """
     from editcollapse.config.study_file import read_study
-    from editcollapse.study.results_folder import place_of
+    from editcollapse.study.results_folder import results_at
 
-    return read_study(study), place_of(results)
+    return read_study(study), results_at(results)
 
 
 def rule_of(

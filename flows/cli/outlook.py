@@ -17,8 +17,8 @@ from editcollapse.runtime.memory import (
 from editcollapse.runtime.settings import settings
 from editcollapse.study.artifacts import ArtifactStore
 from editcollapse.study.generation_jobs import MostDamaging
-from editcollapse.study.guarded import known_orders
-from editcollapse.study.jobs import EditOrder
+from editcollapse.study.guarded import known_jobs
+from editcollapse.study.jobs import EditJob
 from editcollapse.study.locks import left_behind
 from editcollapse.study.missing_inputs import ExpectedModel, MissingInput, expected_models
 from editcollapse.study.plan import ModelPlan, MomentPass, StudyPlan
@@ -162,11 +162,11 @@ def _model_outlook(plan: StudyPlan, model: ModelPlan) -> ModelOutlook:
     counts = _BatchCounts(n_batches=plan.n_batches)
     worst = MostDamaging(ArtifactStore(plan.results), plan.study.evaluation.continuations)
     if templates is not None and moment is not None:
-        counts = _batch_counts(plan, known_orders(plan, model, templates, moment), worst)
+        counts = _batch_counts(plan, known_jobs(plan, model, templates, moment), worst)
     foreseen: tuple[UnitCount, ...] = ()
     if model.guard is not None:
         foreseen = (UnitCount("forecasts", plan.n_batches, counts.n_foreseen),)
-    unedited = left_behind(plan.unedited_order(model))
+    unedited = left_behind(plan.unedited_job(model))
     units = (
         UnitCount("context templates", 1, int(templates is not None)),
         *_shard_counts(MomentPass.of(plan, model), is_merged=moment is not None),
@@ -180,8 +180,8 @@ def _model_outlook(plan: StudyPlan, model: ModelPlan) -> ModelOutlook:
     size = ModelSize(
         family=model.files.architecture.family,
         widths=model.files.widths,
-        layer=model.order.layer,
-        dtype=model.order.spec.dtype,
+        layer=model.setup.layer,
+        dtype=model.setup.spec.dtype,
     )
     config = model.files.config
     stored = str(config.get("dtype") or config.get("torch_dtype") or "")
@@ -195,12 +195,12 @@ def _model_outlook(plan: StudyPlan, model: ModelPlan) -> ModelOutlook:
     on_cpu = None if here is None else max(0, here - weights - packed)  # with the model loaded
     guard = model.guard
     return ModelOutlook(
-        name=model.order.spec.name,
-        source=model.order.spec.source,
+        name=model.setup.spec.name,
+        source=model.setup.spec.source,
         family=model.files.architecture.family,
-        layer=model.order.layer,
-        layer_source=model.order.layer_source,
-        value_steps=model.order.values.steps,
+        layer=model.setup.layer,
+        layer_source=model.setup.layer_source,
+        value_steps=model.setup.values.steps,
         covariance=model.moment.covariance.kind,
         guard=None
         if guard is None
@@ -233,28 +233,28 @@ class _BatchCounts:
 
 def _batch_counts(
     plan: StudyPlan,
-    known: Iterable[tuple[EditOrder, tuple[EditOrder, ...] | None]],
+    known: Iterable[tuple[EditJob, tuple[EditJob, ...] | None]],
     worst: MostDamaging,
 ) -> _BatchCounts:
     """The counts of a model's batches.
 
     Args:
         plan: the study.
-        known: the batches with the orders of their edits, as ``known_orders``.
+        known: the batches with the jobs of their edits, as ``known_jobs``.
         worst: is given what is measured.
     """
     n_batches = n_foreseen = n_edited = n_evaluated = 0
-    for _, orders in known:
-        n_foreseen += orders is not None
-        n_batches += 1 if orders is None else len(orders)
-        for order in orders or ():
-            edits = left_behind(order)
+    for _, jobs in known:
+        n_foreseen += jobs is not None
+        n_batches += 1 if jobs is None else len(jobs)
+        for job in jobs or ():
+            edits = left_behind(job)
             if edits is not None:
                 n_edited += 1
-                measured = left_behind(plan.evaluate_order(order, edits))
+                measured = left_behind(plan.evaluate_job(job, edits))
                 if measured is not None:
                     n_evaluated += 1
-                    worst.add(order, edits, measured)
+                    worst.add(job, edits, measured)
     return _BatchCounts(n_batches, n_foreseen, n_edited, n_evaluated)
 
 
@@ -265,12 +265,12 @@ def _shard_counts(moments: MomentPass, *, is_merged: bool) -> tuple[UnitCount, .
     """
     if moments.moment.covariance.kind != "corpus":
         return ()
-    corpus = left_behind(moments.corpus_order())
+    corpus = left_behind(moments.corpus_job())
     n_shards = moments.n_shards_at_most if corpus is None else len(corpus.parts)
     n_cached = n_shards if is_merged else 0
     if corpus is not None and not is_merged:
-        orders = moments.shard_orders(corpus)
-        n_cached = sum(left_behind(order) is not None for order in orders)
+        jobs = moments.shard_jobs(corpus)
+        n_cached = sum(left_behind(job) is not None for job in jobs)
     return (UnitCount("covariance shards", n_shards, n_cached),)
 
 
@@ -278,10 +278,10 @@ def _continuation_counts(
     plan: StudyPlan, model: ModelPlan, worst: MostDamaging, *, is_measured: bool
 ) -> tuple[UnitCount, ...]:
     """The count of the texts of the worst edits: which they are is known when all are."""
-    order = worst.order(plan.results, model.order)
-    if continuation_units(plan) == 0 or (is_measured and order is None):
+    job = worst.job(plan.results, model.setup)
+    if continuation_units(plan) == 0 or (is_measured and job is None):
         return ()
-    is_there = is_measured and order is not None and left_behind(order) is not None
+    is_there = is_measured and job is not None and left_behind(job) is not None
     return (UnitCount("texts of the worst", 1, int(is_there)),)
 
 

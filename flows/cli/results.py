@@ -59,13 +59,13 @@ def sql(
     results: ResultsOption = "results",
 ) -> int:
     """Ask the published results; read-only."""
-    from editcollapse.study.results_folder import place_of
+    from editcollapse.study.results_folder import results_at
     from storage.ask import ask
     from storage.publish import folder_to_read
 
     if csv and as_json:
         raise ResultsError("--csv and --json were given; an answer is either. Leave one out.")
-    frame = ask(folder_to_read(place_of(results)), query)
+    frame = ask(folder_to_read(results_at(results)), query)
     if csv:
         write_out(frame.write_csv())
     elif as_json:
@@ -86,11 +86,11 @@ def tables(
     results: ResultsOption = "results",
 ) -> int:
     """List tables and views, or the columns of one."""
-    from editcollapse.study.results_folder import place_of
+    from editcollapse.study.results_folder import results_at
     from storage.ask import describe_tables
     from storage.publish import folder_to_read
 
-    frame = describe_tables(folder_to_read(place_of(results)))
+    frame = describe_tables(folder_to_read(results_at(results)))
     if table is None:
         frame = frame.filter(frame["column"].is_null()).select("kind", "name", "n_rows", "comment")
     else:
@@ -119,12 +119,12 @@ def report(
     results: ResultsOption = "results",
 ) -> int:
     """Write a study's HTML report again from the published results."""
-    from editcollapse.study.results_folder import place_of
+    from editcollapse.study.results_folder import results_at
     from reports.page import write_report
     from storage.ask import find_study
     from storage.publish import folder_to_read
 
-    place = place_of(results)
+    place = results_at(results)
     path = write_report(place, find_study(folder_to_read(place), study))
     say(f"report: {shown(f'{place.name}/{path}')}")
     return 0
@@ -133,11 +133,11 @@ def report(
 @commands.command(rich_help_panel=_PANEL, epilog=examples("rebuild --results results"))
 def rebuild(as_json: JsonOption = False, results: ResultsOption = "results") -> int:
     """Make results.duckdb again from the artifacts alone."""
-    from editcollapse.study.results_folder import place_of
+    from editcollapse.study.results_folder import results_at
     from storage.ingest import ROWS_FOLDER
     from storage.publish import rebuild as build
 
-    place = place_of(results)
+    place = results_at(results)
     rows = place.here / ROWS_FOLDER
     if not place.list(ROWS_FOLDER.as_posix()):
         raise ResultsError(
@@ -262,9 +262,9 @@ def restore(
 
 def _folder(results: str, command: str) -> Path:
     """The results folder of this machine. Raises ResultsError for one that lies at a URL."""
-    from editcollapse.study.results_folder import is_url, place_of
+    from editcollapse.study.results_folder import is_url, results_at
 
-    place = place_of(results)
+    place = results_at(results)
     if is_url(place.name):
         raise ResultsError(
             f"{command} works on a folder, and {place.name} is a URL. Use what the store "

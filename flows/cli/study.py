@@ -116,14 +116,14 @@ def _print_report(
 
 def _print_epilogue(study: "StudySpec", results: str, page: str) -> None:
     """Print the claim, where the results lie, and what to try next."""
-    from editcollapse.study.results_folder import place_name
+    from editcollapse.study.results_folder import results_name
     from storage.database import SNAPSHOT
 
     if study.note:
         say(f"\nNote: {study.note}")
     say(f"\nresults: {shown(f'{results}/{SNAPSHOT}')}")
     say(f"report:  {shown(page)}")
-    at = "" if results == place_name("results") else f" --results {shown(results)}"
+    at = "" if results == results_name("results") else f" --results {shown(results)}"
     say(f'next:    {PROGRAM} sql "{_NEXT}"{at}')
 
 

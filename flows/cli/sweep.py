@@ -114,19 +114,19 @@ def _sweep_report(sweep: "SweepPlan") -> "SweepReport":
         safe_layers,
     )
     from editcollapse.study.locks import left_behind
-    from editcollapse.study.results_folder import place_of
+    from editcollapse.study.results_folder import results_at
     from storage.publish import folder_to_read
     from storage.readers import sweep_rows, thresholds
 
     results = sweep.study.results
-    folder = folder_to_read(place_of(results))
+    folder = folder_to_read(results_at(results))
     basis: list[ModelThresholds] = []
     found: list[LayerVerdicts] = []
     unswept: list[Unswept] = []
     notes: list[str] = []
     for model in sweep.models:
-        name = model.layers[0].order.spec.name
-        limits = thresholds(folder, model.layers[0].order.model_id)
+        name = model.layers[0].setup.spec.name
+        limits = thresholds(folder, model.layers[0].setup.model_id)
         basis.append(ModelThresholds(name, limits, limits.basis))
         templates = left_behind(model.layers[0].templates)
         if templates is None:

@@ -27,7 +27,7 @@ from prefect.context import FlowRunContext
 
 from editcollapse.runtime.environment import OVERALL, listening
 from editcollapse.runtime.settings import settings
-from editcollapse.study.results_folder import is_url, place_name, place_of
+from editcollapse.study.results_folder import is_url, results_at, results_name
 from reports.page import report_markdown, report_path, table_cells
 from reports.sections import incidence_table
 from reports.text import artifact_key, markdown_text
@@ -49,9 +49,9 @@ def show_findings(results: str, study_id: str) -> None:
 
     A server that does not take them is logged and no more: results and report are on disk.
     """
-    found = findings(place_of(results).here, study_id)
+    found = findings(results_at(results).here, study_id)
     name = markdown_text(found.name)
-    page = f"{place_name(results)}/{report_path(found.name)}"
+    page = f"{results_name(results)}/{report_path(found.name)}"
     try:
         create_link_artifact(
             key=artifact_key("report", found.name),
@@ -79,7 +79,7 @@ def report_link(results: str, study_name: str) -> str:
     served = settings().reports_url
     if served:
         return f"{served.rstrip('/')}/{quote(PurePosixPath(path).name, safe='')}"
-    place = place_name(results)
+    place = results_name(results)
     if is_url(place):
         return f"{quote(place, safe=':/')}/{quote(path)}"
     return (Path(place) / path).as_uri()

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from prefect import Task
 
-from editcollapse.study.jobs import Manifest, Order
+from editcollapse.study.jobs import Job, Manifest
 from editcollapse.study.locks import left_behind
 from editcollapse.study.plan import MomentPass, checkpoints, has_settled
 from flows.run.steps import JobList
@@ -25,10 +25,10 @@ from tasks.covariance import (
 class RunsJobs(Protocol):
     """What runs units; ``study_run.StudyRun`` is one."""
 
-    def compute(self, task: Task[[Any], Manifest], order: Order) -> Manifest:
+    def compute(self, task: Task[[Any], Manifest], job: Job) -> Manifest:
         """Return a unit's manifest."""
 
-    def compute_all(self, task: Task[[Any], Manifest], orders: Sequence[Order]) -> list[Manifest]:
+    def compute_all(self, task: Task[[Any], Manifest], jobs: Sequence[Job]) -> list[Manifest]:
         """Return the manifests of units that may run at the same time."""
 
     @property
@@ -58,13 +58,13 @@ def measured_moments(
     if not missing:
         return run.compute_all(second_moment, [each.moment for each in layers])
     run.listed.add(2)
-    corpus = run.compute(corpus_shards, first.corpus_order())
-    probes = run.compute(probe_keys, first.probes_order(templates))
+    corpus = run.compute(corpus_shards, first.corpus_job())
+    probes = run.compute(probe_keys, first.probes_job(templates))
     if first.moment.covariance.stop_change is None:
         run.listed.add(len(corpus.parts))
-        sums = run.compute_all(shard_sums, first.shard_orders(corpus))
+        sums = run.compute_all(shard_sums, first.shard_jobs(corpus))
         merges = [
-            each.merge_order(sums, probes) if each in missing else each.moment for each in layers
+            each.merge_job(sums, probes) if each in missing else each.moment for each in layers
         ]
         return run.compute_all(second_moment, merges)
     return [_until_settled(run, each, corpus, probes) for each in layers]
@@ -76,17 +76,17 @@ def _until_settled(
     """Return C of as many shards as the stop rule wants."""
     stop_change = moments.moment.covariance.stop_change
     assert stop_change is not None
-    orders = moments.shard_orders(corpus)
+    jobs = moments.shard_jobs(corpus)
     sums: list[Manifest] = []
     looked_at: list[Manifest] = []
     changes: list[float | None] = []
-    for n_shards in checkpoints(len(orders)):
+    for n_shards in checkpoints(len(jobs)):
         run.listed.add(n_shards - len(sums) + 1)
-        sums += run.compute_all(shard_sums, orders[len(sums) : n_shards])
+        sums += run.compute_all(shard_sums, jobs[len(sums) : n_shards])
         before = looked_at[-1] if looked_at else None
-        found = run.compute(covariance_checkpoint, moments.checkpoint_order(sums, probes, before))
+        found = run.compute(covariance_checkpoint, moments.checkpoint_job(sums, probes, before))
         looked_at.append(found)
         changes.append(float(found.values[0]) if found.values else None)
         if has_settled(changes, stop_change):
             break
-    return run.compute(second_moment, moments.merge_order(sums, probes, looked_at))
+    return run.compute(second_moment, moments.merge_job(sums, probes, looked_at))

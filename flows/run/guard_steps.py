@@ -12,16 +12,16 @@ from editcollapse.study.guarded import (
     NOTHING,
     decision_rows,
     decisions_on,
-    order_to_try,
-    orders_of,
+    job_to_try,
+    jobs_of,
     prefixed_dataset_rows,
     prefixed_request_rows,
     read_foreseen,
     requests_to_try,
 )
-from editcollapse.study.jobs import EditOrder, ForecastOrder, Manifest
+from editcollapse.study.jobs import EditJob, ForecastJob, Manifest
 from editcollapse.study.plan import ModelPlan, StudyPlan, plan_study
-from editcollapse.study.results_folder import ResultsFolder, place_of
+from editcollapse.study.results_folder import ResultsFolder, results_at
 from storage.database import SNAPSHOT
 from storage.publish import folder_to_read
 from storage.readers import thresholds
@@ -41,7 +41,7 @@ def plan_guarded(study: StudySpec, results: str) -> StudyPlan:
     Raises:
         EditCollapseError: an input is missing or unusable, or the thresholds cannot be read.
     """
-    return plan_study(study, results, partial(present_thresholds, place_of(results)))
+    return plan_study(study, results, partial(present_thresholds, results_at(results)))
 
 
 def present_thresholds(place: ResultsFolder, model_id: str) -> Thresholds:
@@ -64,10 +64,10 @@ def published_folder(place: ResultsFolder) -> Path | None:
     return folder if (folder / SNAPSHOT).is_file() else None
 
 
-def guarded_orders(
+def guarded_jobs(
     run: "StudyRun", guard: Guard, model: ModelPlan, templates: Manifest, moment: Manifest
-) -> Iterator[EditOrder]:
-    """Yield the orders of the edits of one model that the guard lets be made.
+) -> Iterator[EditJob]:
+    """Yield the jobs of the edits of one model that the guard lets be made.
 
     As many batches are foreseen ahead as the runner has workers. Forecasts, decisions and the
     requests that were tried behind texts are handed to the database on the way.
@@ -79,22 +79,22 @@ def guarded_orders(
         templates: what its templates unit returned.
         moment: what its covariance unit returned.
     """
-    batches = run.plan.edit_orders(model, templates, moment)
-    asked = ((batch, ForecastOrder.of(batch)) for batch in batches)
+    batches = run.plan.edit_jobs(model, templates, moment)
+    asked = ((batch, ForecastJob.of(batch)) for batch in batches)
     for batch, done in run.in_order(forecast_edits, asked):
-        yield from _orders(run, guard, model, batch, done)
+        yield from _jobs(run, guard, model, batch, done)
 
 
-def _orders(
-    run: "StudyRun", guard: Guard, model: ModelPlan, batch: EditOrder, done: Manifest
-) -> tuple[EditOrder, ...]:
-    """Decide on a batch that has been foreseen; hand over its rows, return its orders."""
+def _jobs(
+    run: "StudyRun", guard: Guard, model: ModelPlan, batch: EditJob, done: Manifest
+) -> tuple[EditJob, ...]:
+    """Decide on a batch that has been foreseen; hand over its rows, return its jobs."""
     foreseen, behind = read_foreseen(run.store, done), NOTHING
     run.add_foreseen(model, batch, done)
     tried = requests_to_try(guard, batch, foreseen)
     if tried:
         run.listed.add(1)
-        found = run.compute(forecast_edits, order_to_try(batch, tried))
+        found = run.compute(forecast_edits, job_to_try(batch, tried))
         behind = read_foreseen(run.store, found)
         rows = [
             *found.rows,
@@ -107,6 +107,6 @@ def _orders(
     decisions = decisions_on(guard, batch, foreseen, tried, behind)
     made = decision_rows(run.plan, guard, decisions)
     run.rows.add([run.store.put_rows("guard_decisions", made)])
-    orders = orders_of(batch, decisions)
-    run.list_batches(len(orders))
-    return orders
+    jobs = jobs_of(batch, decisions)
+    run.list_batches(len(jobs))
+    return jobs

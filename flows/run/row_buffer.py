@@ -12,7 +12,7 @@ from prefect import Task
 
 from editcollapse.fingerprints import digest
 from editcollapse.study.artifacts import ArtifactRef
-from editcollapse.study.jobs import RecordOrder
+from editcollapse.study.jobs import RecordJob
 from tasks.results import is_recorded, record_rows
 
 _PUBLISH_EVERY_S = 60.0
@@ -27,7 +27,7 @@ class RowsToRecord:
         run: runs one task to its end.
     """
 
-    def __init__(self, results: str, run: Callable[[Task[[Any], Any], RecordOrder], Any]) -> None:
+    def __init__(self, results: str, run: Callable[[Task[[Any], Any], RecordJob], Any]) -> None:
         self._results = results
         self._run = run
         self._waiting: list[ArtifactRef] = []
@@ -54,8 +54,8 @@ class RowsToRecord:
         """
         if not self._waiting:
             return
-        order = RecordOrder(results=self._results, rows=tuple(self._waiting))
-        if not is_recorded(order):
-            self._run(record_rows, order)
+        job = RecordJob(results=self._results, rows=tuple(self._waiting))
+        if not is_recorded(job):
+            self._run(record_rows, job)
         self._waiting = []
         self._published = time.monotonic()

@@ -16,13 +16,13 @@ from editcollapse.errors import EditCollapseError
 from editcollapse.rows.study import RejectionRow, StudyEditRow
 from editcollapse.study.artifacts import ArtifactRef, ArtifactStore
 from editcollapse.study.generation_jobs import MostDamaging
-from editcollapse.study.jobs import EditOrder, Manifest, Order, RecordOrder, ReportOrder
+from editcollapse.study.jobs import EditJob, Job, Manifest, RecordJob, ReportJob
 from editcollapse.study.plan import ModelPlan, MomentPass, StudyPlan
-from editcollapse.study.results_folder import place_of
+from editcollapse.study.results_folder import results_at
 from editcollapse.study.study_rows import study_rows
 from flows.observe.run_page import name_the_study, show_findings, shown_progress
 from flows.run.covariance_steps import RunsJobs, measured_moment
-from flows.run.guard_steps import guarded_orders
+from flows.run.guard_steps import guarded_jobs
 from flows.run.row_buffer import RowsToRecord
 from flows.run.steps import STUDY, JobList, Step
 from flows.run.submit import Result, Runner, started, tag_study, task_runner_of
@@ -51,11 +51,11 @@ def continue_worst(
     run: RunsJobs, rows: Rows, plan: StudyPlan, model: ModelPlan, worst: MostDamaging
 ) -> None:
     """Let a model go on from the prompts of its worst edits; hand the rows to the database."""
-    order = worst.order(plan.results, model.order)
-    if order is None:
+    job = worst.job(plan.results, model.setup)
+    if job is None:
         return
     run.listed.add(1)
-    rows.add(run.compute(continue_edits, order).rows)
+    rows.add(run.compute(continue_edits, job).rows)
 
 
 Wait = Callable[[], Manifest]
@@ -66,7 +66,7 @@ Wait = Callable[[], Manifest]
 class _Edits:
     """A batch that is being edited."""
 
-    order: EditOrder
+    job: EditJob
     wait: Wait
 
 
@@ -74,7 +74,7 @@ class _Edits:
 class _Measured:
     """A batch that has been edited and is being measured."""
 
-    order: EditOrder
+    job: EditJob
     edits: Manifest
     wait: Wait
 
@@ -123,14 +123,14 @@ class StudyRun:
         workers; their rows are entered in the order of the dataset.
         """
         templates, moment = self.prepare(model)
-        unedited = self.compute(unedited_model, self.plan.unedited_order(model))
+        unedited = self.compute(unedited_model, self.plan.unedited_job(model))
         self.rows.add(unedited.rows)
         at_once = self.plan.study.runner.workers
         worst = MostDamaging(self.store, self.plan.study.evaluation.continuations)
         editing: deque[_Edits] = deque()
         measuring: deque[_Measured] = deque()
-        for order in self.orders(model, templates, moment):
-            editing.append(_Edits(order, self.start(apply_edits, order)))
+        for job in self.jobs(model, templates, moment):
+            editing.append(_Edits(job, self.start(apply_edits, job)))
             if len(editing) == at_once:
                 measuring.append(self._measure(editing.popleft()))
             if len(measuring) == at_once:
@@ -140,33 +140,31 @@ class StudyRun:
             self._enter(model, measured, worst)
         continue_worst(self, self.rows, self.plan, model, worst)
 
-    def orders(
-        self, model: ModelPlan, templates: Manifest, moment: Manifest
-    ) -> Iterator[EditOrder]:
-        """Return the orders of the edits of one model: all that are asked for, or are let pass."""
+    def jobs(self, model: ModelPlan, templates: Manifest, moment: Manifest) -> Iterator[EditJob]:
+        """Return the jobs of the edits of one model: all that are asked for, or are let pass."""
         if model.guard is None:
-            return self.plan.edit_orders(model, templates, moment)
-        return guarded_orders(self, model.guard, model, templates, moment)
+            return self.plan.edit_jobs(model, templates, moment)
+        return guarded_jobs(self, model.guard, model, templates, moment)
 
     def _measure(self, edits: _Edits) -> _Measured:
         """Wait for the edits of a batch; start to measure them."""
         done = edits.wait()
-        order = self.plan.evaluate_order(edits.order, done)
-        return _Measured(edits.order, done, self.start(evaluate_edits, order))
+        job = self.plan.evaluate_job(edits.job, done)
+        return _Measured(edits.job, done, self.start(evaluate_edits, job))
 
     def _enter(self, model: ModelPlan, measured: _Measured, worst: MostDamaging) -> None:
         """Wait for the measurements of a batch; hand its rows to the database."""
-        order, edits = measured.order, measured.edits
+        job, edits = measured.job, measured.edits
         done = measured.wait()
-        worst.add(order, edits, done)
+        worst.add(job, edits, done)
         unusable = dict(edits.unusable)
         members = [
-            StudyEditRow(self.plan.study_id, order.edit_id(method, request.request_id))
-            for method in order.methods
-            for request in order.requests
+            StudyEditRow(self.plan.study_id, job.edit_id(method, request.request_id))
+            for method in job.methods
+            for request in job.requests
             if request.request_id not in unusable
         ]
-        rejected = self.rejections(model, order, unusable)
+        rejected = self.rejections(model, job, unusable)
         self.rows.add(
             [
                 *edits.rows,
@@ -186,19 +184,19 @@ class StudyRun:
                 self.rows.publish()
             raise
 
-    def compute(self, task: Task[[Any], Manifest], order: Order) -> Manifest:
+    def compute(self, task: Task[[Any], Manifest], job: Job) -> Manifest:
         """Return a unit's manifest, computed or cached."""
-        (manifest,) = self.compute_all(task, [order])
+        (manifest,) = self.compute_all(task, [job])
         return manifest
 
-    def compute_all(self, task: Task[[Any], Manifest], orders: Sequence[Order]) -> list[Manifest]:
+    def compute_all(self, task: Task[[Any], Manifest], jobs: Sequence[Job]) -> list[Manifest]:
         """Return the manifests of units, each as ``compute``; all are submitted at once."""
-        waits = [self.start(task, order) for order in orders]
+        waits = [self.start(task, job) for job in jobs]
         return [wait() for wait in waits]
 
-    def start(self, task: Task[[Any], Manifest], order: Order) -> Wait:
+    def start(self, task: Task[[Any], Manifest], job: Job) -> Wait:
         """Give one unit to the task runner; return what waits for its manifest."""
-        result = self._started(task, order)
+        result = self._started(task, job)
 
         def wait() -> Manifest:
             manifest = result()
@@ -209,24 +207,24 @@ class StudyRun:
         return wait
 
     def in_order(
-        self, task: Task[[Any], Manifest], pairs: Iterable[tuple[EditOrder, Order]]
-    ) -> Iterator[tuple[EditOrder, Manifest]]:
+        self, task: Task[[Any], Manifest], pairs: Iterable[tuple[EditJob, Job]]
+    ) -> Iterator[tuple[EditJob, Manifest]]:
         """Yield units' manifests in order; one more than the runner has workers is started ahead.
 
         Args:
             task: of all units.
-            pairs: a batch, which is handed on, and the order of its unit.
+            pairs: a batch, which is handed on, and its job.
         """
-        ahead: deque[tuple[EditOrder, Wait]] = deque()
-        for batch, order in pairs:
-            ahead.append((batch, self.start(task, order)))
+        ahead: deque[tuple[EditJob, Wait]] = deque()
+        for batch, job in pairs:
+            ahead.append((batch, self.start(task, job)))
             if len(ahead) > self.plan.study.runner.workers:
                 first, wait = ahead.popleft()
                 yield first, wait()
         for batch, wait in ahead:
             yield batch, wait()
 
-    def add_foreseen(self, model: ModelPlan, batch: EditOrder, done: Manifest) -> None:
+    def add_foreseen(self, model: ModelPlan, batch: EditJob, done: Manifest) -> None:
         """Hand a forecast's rows, and the requests that the model cannot take, to the database."""
         rejected = self.rejections(model, batch, dict(done.unusable))
         self.rows.add([*done.rows, self.store.put_rows("rejections", rejected)])
@@ -234,41 +232,41 @@ class StudyRun:
     def report(self) -> None:
         """Publish the snapshot and the study's tables."""
         study = self.plan.study
-        order = ReportOrder(
+        job = ReportJob(
             results=self.plan.results,
             study_id=self.plan.study_id,
             study_name=study.name,
             note=study.note,
             recorded=self.rows.digest,
         )
-        self._call(publish_report, order)
+        self._call(publish_report, job)
         self.listed.finish_one()
 
-    def _call(self, task: Task[[Any], Result], order: Order) -> Result:
+    def _call(self, task: Task[[Any], Result], job: Job) -> Result:
         """Run one task to its end."""
-        return self._started(task, order)()
+        return self._started(task, job)()
 
-    def _started(self, task: Task[[Any], Result], order: Order) -> Callable[[], Result]:
+    def _started(self, task: Task[[Any], Result], job: Job) -> Callable[[], Result]:
         """Give one task to the task runner; return what waits for its result.
 
         A job that is no unit of work runs in this process.
         """
-        return started(task, order)
+        return started(task, job)
 
     def rejections(
-        self, model: ModelPlan, order: EditOrder, unusable: dict[str, str]
+        self, model: ModelPlan, job: EditJob, unusable: dict[str, str]
     ) -> list[RejectionRow]:
         """Return the rows of a batch's requests that a model cannot take, by id with the reason."""
         return [
             self._rejection(model, record, unusable[record.request.request_id])
-            for record in self.plan.records_of(order.batch_index)
+            for record in self.plan.records_of(job.batch_index)
             if record.request.request_id in unusable
         ]
 
     def _rejection(self, model: ModelPlan, record: RequestRecord, reason: str) -> RejectionRow:
         return RejectionRow(
             dataset_id=self.plan.requests.content_digest,
-            model_id=model.order.model_id,
+            model_id=model.setup.model_id,
             record_index=record.record_index,
             case_id=record.case_id,
             reason=reason,
@@ -296,17 +294,17 @@ def for_each_model(run: StudyRun, work: Work, label: str, where: str | None = No
     edit_model = _edit_model_flow(task_runner_of(plan.study.runner))
     methods = [f"method:{method}" for method in plan.study.methods]
     for model in plan.models:
-        spec = model.order.spec
+        spec = model.setup.spec
         token = _present.set(functools.partial(_with_progress, run, work, model))
         try:
             with tags(f"study:{plan.study.name}", f"model:{spec.name}", *methods):
-                edit_model(spec.name, where or f"layer {model.order.layer}", label)
+                edit_model(spec.name, where or f"layer {model.setup.layer}", label)
         finally:
             _present.reset(token)
 
 
 def _with_progress(run: StudyRun, work: Work, model: ModelPlan) -> None:
-    about = f"{run.plan.study.name} {model.order.spec.name}"
+    about = f"{run.plan.study.name} {model.setup.spec.name}"
     with shown_progress("model", about, jobs=run.n_listed(model)):
         work(model)
 
@@ -374,5 +372,5 @@ def do_and_publish(run: StudyRun, kind: str, work: Work, where: str | None = Non
 
     with shown_progress(kind, plan.study.name), run.recording():
         for_each_model(run, work, kind, where)
-    if not snapshot_is_current(place_of(plan.results)):
-        started(record_rows, RecordOrder(results=plan.results, rows=()))()
+    if not snapshot_is_current(results_at(plan.results)):
+        started(record_rows, RecordJob(results=plan.results, rows=()))()

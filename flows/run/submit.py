@@ -11,7 +11,7 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from editcollapse.config.spec import RunnerSpec
 from editcollapse.errors import StudyError
-from editcollapse.study.jobs import Order
+from editcollapse.study.jobs import Job
 from editcollapse.study.plan import StudyPlan
 
 Runner = TaskRunner[PrefectFuture[Any]]
@@ -109,7 +109,7 @@ def tag_study(plan: StudyPlan) -> None:
     """Tag the flow run that runs with a study, its models and its methods."""
     tag_this_run(
         f"study:{plan.study.name}",
-        *(f"model:{model.order.spec.name}" for model in plan.models),
+        *(f"model:{model.setup.spec.name}" for model in plan.models),
         *(f"method:{method}" for method in plan.study.methods),
     )
 
@@ -132,7 +132,7 @@ def is_unit(task: Task[[Any], Any]) -> bool:
     return "gpu" in task.tags
 
 
-def started(task: Task[[Any], Result], order: Order) -> Callable[[], Result]:
+def started(task: Task[[Any], Result], job: Job) -> Callable[[], Result]:
     """Give one task to the task runner; return what waits for its result.
 
     What is no unit of work (records, reports) needs the database and runs in this process.
@@ -142,12 +142,12 @@ def started(task: Task[[Any], Result], order: Order) -> Callable[[], Result]:
     """
     if is_unit(task) and not runs_here():
         with _no_tags():
-            return task.submit(order).result
+            return task.submit(job).result
 
     def run() -> Result:
         with _no_tags():
             # A task that found its work done returns a state, of which the result is wanted.
-            state: Any = task(order, return_state=True)
+            state: Any = task(job, return_state=True)
             return cast("Result", state.result(_sync=True))
 
     return run

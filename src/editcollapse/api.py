@@ -36,7 +36,7 @@ from editcollapse.forecast.verdicts import (
 from editcollapse.models.files import locate_model
 from editcollapse.rows.study import ProbeScores
 from editcollapse.runtime.settings import settings
-from editcollapse.study.jobs import EditOrder, ModelOrder
+from editcollapse.study.jobs import EditJob, ModelSetup
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -344,8 +344,8 @@ class Editor:
         return probability_of(self.model, self.layer, prompt, target, None)
 
     @cached_property
-    def _order(self) -> ModelOrder:
-        return ModelOrder(
+    def _job(self) -> ModelSetup:
+        return ModelSetup(
             spec=self._spec,
             model_id=self.model.model_id,
             layer=self.layer,
@@ -360,12 +360,12 @@ class Editor:
 
         return LayerGeometry.of(EditSite(self.model, self.layer), self.solver)
 
-    def _batch(self, requests: tuple[EditRequest, ...]) -> EditOrder:
+    def _batch(self, requests: tuple[EditRequest, ...]) -> EditJob:
         from editcollapse.fingerprints import digest
         from editcollapse.units.single import single_batch
 
         covariance_id = digest("unstored covariance", self._covariance.spec)
-        return single_batch("", self._order, self.templates, covariance_id, requests)
+        return single_batch("", self._job, self.templates, covariance_id, requests)
 
     def _setup(self, request: EditRequest) -> "EditSetup":
         from editcollapse.units.single import EditSetup

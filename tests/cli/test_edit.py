@@ -8,7 +8,7 @@ import pytest
 from editcollapse.config.study_file import read_study
 from editcollapse.study import plan as planning
 from editcollapse.study.artifacts import ArtifactStore
-from editcollapse.study.results_folder import place_of
+from editcollapse.study.results_folder import results_at
 from flows.__main__ import USER_ERROR, main
 from flows.cli.edit import REFUSED
 from storage.ask import ask
@@ -112,7 +112,7 @@ def calibrate(results):
         collapse_at=1e9,
     )
     ArtifactStore(results).put_rows("forecast_calibrations", [row])
-    publish(place_of(results))
+    publish(results_at(results))
 
 
 @pytest.mark.parametrize(

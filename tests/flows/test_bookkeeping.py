@@ -32,35 +32,35 @@ def clock(monkeypatch):
     return clock
 
 
-def published(orders):
-    """Return the digests of each order."""
-    return [[one.digest for one in order.rows] for order in orders]
+def published(jobs):
+    """Return the digests of each job."""
+    return [[one.digest for one in job.rows] for job in jobs]
 
 
 def test_rows_wait_for_each_other(clock, tmp_path):
     """What comes within a minute is published together, and all is published when asked."""
-    orders = []
-    rows = RowsToRecord(str(tmp_path), lambda _, order: orders.append(order))
+    jobs = []
+    rows = RowsToRecord(str(tmp_path), lambda _, job: jobs.append(job))
     for seconds, name in ((1, "a"), (40, "b"), (20, "c"), (5, "d")):
         clock.now += seconds
         rows.add([ref(name)])
-    assert published(orders) == [["a", "b", "c"]]
+    assert published(jobs) == [["a", "b", "c"]]
     clock.now += 30
     rows.publish()
     rows.publish()
-    assert published(orders)[1:] == [["d"]]
+    assert published(jobs)[1:] == [["d"]]
     clock.now += 61
     rows.add([ref("e")])
-    assert published(orders)[2:] == [["e"]]
+    assert published(jobs)[2:] == [["e"]]
 
 
 def test_rows_that_cannot_be_published_wait_on(clock, tmp_path):
     """After an error of the database the next publication has them again."""
-    orders = []
+    jobs = []
 
-    def refuse(_, order):
-        orders.append(order)
-        if len(orders) == 1:
+    def refuse(_, job):
+        jobs.append(job)
+        if len(jobs) == 1:
             raise ResultsError("the disk is full")
 
     rows = RowsToRecord(str(tmp_path), refuse)
@@ -69,7 +69,7 @@ def test_rows_that_cannot_be_published_wait_on(clock, tmp_path):
         rows.publish()
     rows.add([ref("b")])
     rows.publish()
-    assert published(orders) == [["a"], ["a", "b"]]
+    assert published(jobs) == [["a"], ["a", "b"]]
 
 
 def test_rows_that_the_database_has_start_no_task(clock, tmp_path, monkeypatch):

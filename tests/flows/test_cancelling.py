@@ -43,7 +43,7 @@ def test_unit_is_tried_again_after_what_may_pass(study, backend, tmp_path, monke
 
     def attempts(error):
         @unit_task(name="flaky", run_name="flaky", description="Fails twice.")
-        def flaky(order):
+        def flaky(job):
             tried.append(type(error))
             if tried.count(type(error)) < 3:
                 raise error
@@ -51,9 +51,9 @@ def test_unit_is_tried_again_after_what_may_pass(study, backend, tmp_path, monke
 
         @flow
         def tries():
-            order = plan_study(read_study(study), tmp_path).models[0].templates
+            job = plan_study(read_study(study), tmp_path).models[0].templates
             quick = flaky.with_options(retry_delay_seconds=0.01, refresh_cache=True)
-            return quick(order, return_state=True)
+            return quick(job, return_state=True)
 
         return tries(return_state=True)
 

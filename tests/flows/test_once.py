@@ -30,9 +30,9 @@ from editcollapse.config.study_file import read_study
 plan = plan_study(read_study(Path(sys.argv[1])), Path(sys.argv[2]))
 moments = MomentPass.of(plan, plan.models[0])
 print("ready", flush=True)
-corpus = computed_once(moments.corpus_order(), lambda: cut_corpus(moments.corpus_order()))
-for order in moments.shard_orders(corpus):
-    found = computed_once(order, lambda: sum_shard(order))
+corpus = computed_once(moments.corpus_job(), lambda: cut_corpus(moments.corpus_job()))
+for job in moments.shard_jobs(corpus):
+    found = computed_once(job, lambda: sum_shard(job))
     print(found.model_dump_json(), flush=True)
 """
 _HOLDER = """
@@ -50,7 +50,7 @@ computed_once(model.moment, compute)
 
 
 @pytest.fixture
-def order(study, tmp_path):
+def job(study, tmp_path):
     """Return the covariance of the small study, to be left in an empty results folder."""
     (model,) = plan_study(read_study(study), tmp_path).models
     return model.moment
@@ -66,17 +66,17 @@ def _start(script, study, results):
     )
 
 
-def _manifest(order, summary="made"):
-    return Manifest(unit_id=order.key, summary=summary)
+def _manifest(job, summary="made"):
+    return Manifest(unit_id=job.key, summary=summary)
 
 
 @pytest.mark.slow
 def test_two_processes_sum_each_shard_once(study, tmp_path):
     """Both wait for the same lock; of corpus and shards each takes what the other has left."""
     plan = plan_study(read_study(study), tmp_path)
-    order = MomentPass.of(plan, plan.models[0]).corpus_order()
+    job = MomentPass.of(plan, plan.models[0]).corpus_job()
     (tmp_path / LOCKS).mkdir()
-    with filelock.FileLock(tmp_path / LOCKS / f"{order.key}.lock"):
+    with filelock.FileLock(tmp_path / LOCKS / f"{job.key}.lock"):
         workers = [_start(_WORKER, study, tmp_path) for _ in range(2)]
         for worker in workers:
             assert worker.stdout.readline() == "ready\n"
@@ -89,13 +89,13 @@ def test_two_processes_sum_each_shard_once(study, tmp_path):
     assert sorted(computed.values()) == [1] * (1 + N_SHARDS)
 
 
-def test_lock_of_a_killed_process_is_free(study, order, tmp_path):
+def test_lock_of_a_killed_process_is_free(study, job, tmp_path):
     """After kill -9 of the process that computes, the one that waits computes."""
     holder = _start(_HOLDER, study, tmp_path)
     assert holder.stdout.readline() == "holding\n"
     found = []
     waiter = threading.Thread(
-        target=lambda: found.append(computed_once(order, lambda: _manifest(order))), daemon=True
+        target=lambda: found.append(computed_once(job, lambda: _manifest(job))), daemon=True
     )
     waiter.start()
     waiter.join(0.5)
@@ -104,24 +104,24 @@ def test_lock_of_a_killed_process_is_free(study, order, tmp_path):
     holder.wait()
     holder.stdout.close()
     waiter.join(_WAIT_S)
-    assert found == [_manifest(order)]
+    assert found == [_manifest(job)]
 
 
-def test_what_is_left_is_taken(order):
+def test_what_is_left_is_taken(job):
     """A unit that was computed is not computed again."""
-    first = computed_once(order, lambda: _manifest(order))
-    assert computed_once(order, lambda: _manifest(order, "again")) == first
+    first = computed_once(job, lambda: _manifest(job))
+    assert computed_once(job, lambda: _manifest(job, "again")) == first
 
 
 @pytest.mark.parametrize("garbage", ["", "{", '{"unit_id": 1}', "\x00"])
-def test_garbled_manifest_is_computed_again(order, tmp_path, garbage):
+def test_garbled_manifest_is_computed_again(job, tmp_path, garbage):
     """What cannot be read counts as not there."""
-    computed_once(order, lambda: _manifest(order))
-    (tmp_path / MANIFESTS / f"{order.key}.json").write_text(garbage)
-    assert computed_once(order, lambda: _manifest(order, "again")).summary == "again"
+    computed_once(job, lambda: _manifest(job))
+    (tmp_path / MANIFESTS / f"{job.key}.json").write_text(garbage)
+    assert computed_once(job, lambda: _manifest(job, "again")).summary == "again"
 
 
-def test_damaged_files_are_computed_again(order, results, study):
+def test_damaged_files_are_computed_again(job, results, study):
     """A manifest whose files are not whole counts as not there."""
     (model,) = plan_study(read_study(study), results).models
     (moment,) = (results / "artifacts/moments").iterdir()
@@ -130,20 +130,20 @@ def test_damaged_files_are_computed_again(order, results, study):
     assert again.summary == "again"
 
 
-def test_failing_computation_leaves_nothing(order, tmp_path):
+def test_failing_computation_leaves_nothing(job, tmp_path):
     """After an error the lock is free and nothing is left to be taken."""
 
     def fail():
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        computed_once(order, fail)
-    assert computed_once(order, lambda: _manifest(order)).summary == "made"
-    assert [path.name for path in (tmp_path / MANIFESTS).iterdir()] == [f"{order.key}.json"]
+        computed_once(job, fail)
+    assert computed_once(job, lambda: _manifest(job)).summary == "made"
+    assert [path.name for path in (tmp_path / MANIFESTS).iterdir()] == [f"{job.key}.json"]
 
 
-def test_unwritable_folder_is_explained(order, tmp_path):
+def test_unwritable_folder_is_explained(job, tmp_path):
     """Where no lock can be made, the folder is named."""
     (tmp_path / LOCKS).write_text("in the way")
     with pytest.raises(ResultsError, match="cannot write below"):
-        computed_once(order, lambda: _manifest(order))
+        computed_once(job, lambda: _manifest(job))

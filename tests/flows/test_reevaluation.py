@@ -112,12 +112,12 @@ def test_update_damaged_after_the_plan_is_not_made_again(study, other_texts, res
     plan = plan_reevaluation(read_study(study), EvaluationSpec(texts=str(other_texts)), results)
     (model,) = plan.models
     templates, moment = left_behind(model.templates), left_behind(model.moment)
-    orders = list(plan.edit_orders(model, templates, moment))
+    jobs = list(plan.edit_jobs(model, templates, moment))
     run = StoredEditsRun(plan)
-    assert len(run.compute_all(apply_edits, orders)) == N_BATCHES
+    assert len(run.compute_all(apply_edits, jobs)) == N_BATCHES
     _cut_an_update(results)
     with pytest.raises(ResultsError, match="never edits again"):
-        run.compute_all(apply_edits, orders)
+        run.compute_all(apply_edits, jobs)
 
 
 def _cut_an_update(results):

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from editcollapse.config.study_file import read_study
-from editcollapse.study.jobs import RecordOrder
+from editcollapse.study.jobs import RecordJob
 from tests.support.flow_runs import sub_flow_runs
 
 
@@ -71,12 +71,12 @@ def test_task_has_no_tags_of_its_flow(backend, workers):
     from flows.run.submit import started
 
     @task(tags=["gpu"])
-    def own_tags(order):
+    def own_tags(job):
         return sorted(TaskRunContext.get().task_run.tags)
 
     @flow(task_runner=ThreadPoolTaskRunner(max_workers=workers))
     def study():
         with tags("study:small"):
-            return started(own_tags, RecordOrder(results="r", rows=()))()
+            return started(own_tags, RecordJob(results="r", rows=()))()
 
     assert study() == ["gpu"]

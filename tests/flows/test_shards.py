@@ -30,11 +30,11 @@ def inputs(study, tmp_path):
     return shutil.copytree(study.parent, tmp_path / "inputs")
 
 
-def shard_orders(study, results):
-    """Return the orders of a study's shards, cut below a folder."""
+def shard_jobs(study, results):
+    """Return the jobs of a study's shards, cut below a folder."""
     plan = plan_study(read_study(study), results)
     moments = MomentPass.of(plan, plan.models[0])
-    return moments.shard_orders(cut_corpus(moments.corpus_order()))
+    return moments.shard_jobs(cut_corpus(moments.corpus_job()))
 
 
 def computed_by_kind(results):
@@ -106,7 +106,7 @@ def test_stop_rule_stops(inputs, run_study, tmp_path):
     assert rows["n_shards"].to_list() == [2**place for place in range(rows.height)]
     (n_tokens,) = ask(results, "select n_tokens from covariances").row(0)
     assert n_tokens == rows["n_tokens"][-1] < 400
-    assert first.computed("shard ") == rows["n_shards"][-1] < len(shard_orders(study, results))
+    assert first.computed("shard ") == rows["n_shards"][-1] < len(shard_jobs(study, results))
     assert first.computed("checkpoint ") == rows.height
     again = run_study(study, results)
     assert again.computed() == 0
@@ -127,8 +127,8 @@ def test_stop_rule_that_is_never_met_takes_the_budget(inputs, run_study, tmp_pat
 def test_several_workers_share_the_shards(backend, study, tmp_path, first_run):
     """While one worker waits for the first shard another sums the next; numbers are the same."""
     results = tmp_path / "results"
-    orders = shard_orders(study, tmp_path / "elsewhere")
-    keys = [order.key for order in orders]
+    jobs = shard_jobs(study, tmp_path / "elsewhere")
+    keys = [job.key for job in jobs]
     (results / LOCKS).mkdir(parents=True)
     held, overlapped = threading.Event(), []
 

@@ -14,7 +14,7 @@ import pytest
 from editcollapse.catalog.methods import METHODS
 from editcollapse.fingerprints import digest, digest_file
 from editcollapse.rows.frames import frame_of, schema_of
-from editcollapse.study.results_folder import place_of
+from editcollapse.study.results_folder import results_at
 from storage.database import open_snapshot
 from storage.ingest import ROWS_FOLDER, RowsFile
 from storage.publish import publish
@@ -123,7 +123,7 @@ def write_many(results: Path, n_models: int, n_requests: int) -> list[str]:
                 filled("measurements", len(part), edit_id=part["edit_id"], perplexity=measured),
             ),
         ]
-    assert publish(place_of(results)).n_files == len(files)
+    assert publish(results_at(results)).n_files == len(files)
     return edits["edit_id"].to_list()
 
 

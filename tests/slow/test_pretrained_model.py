@@ -124,7 +124,7 @@ def test_only_first_tokens_collapse_and_only_by_rome(results):
     assert collapsed["rome", False] == collapsed["c_rome", True] == collapsed["c_rome", False] == 0
 
 
-def test_rho_orders_the_damage(results):
+def test_rho_jobs_the_damage(results):
     """1 / |rho|, known before any optimisation, goes with the perplexity ratio."""
     sql = (RECIPES / "07_rank_correlation.sql").read_text(encoding="utf-8")
     found = ask(results, sql)

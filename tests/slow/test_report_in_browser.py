@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from editcollapse.study.results_folder import place_of
+from editcollapse.study.results_folder import results_at
 from reports.page import write_report
 from scripts.demo_rows import unpack
 from storage.ask import find_study
@@ -68,7 +68,7 @@ def reports(tmp_path_factory):
     whole = tmp_path_factory.mktemp("whole") / "results"
     write_whole_study(whole)
     return {
-        name: results / write_report(place_of(str(results)), find_study(results))
+        name: results / write_report(results_at(str(results)), find_study(results))
         for name, results in (("demo", plain), ("whole", whole))
     }
 

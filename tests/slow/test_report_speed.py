@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 
-from editcollapse.study.results_folder import place_of
+from editcollapse.study.results_folder import results_at
 from storage.ask import ask, find_study, study_figures
 from storage.publish import publish
 from tests.slow.test_million import filled, write, write_many
@@ -31,7 +31,7 @@ def test_report_of_a_hundred_thousand_edits(tmp_path):
     bounds = np.random.default_rng(1).lognormal(size=N_EDITS)
     forecasts = filled("forecasts", N_EDITS, **known, text_change_bound=bounds)
     write(results, "forecasts", forecasts)
-    publish(place_of(results))
+    publish(results_at(results))
     command = [sys.executable, "-m", "flows", "report", "--results", str(results)]
     for _ in range(N_RUNS):
         start = time.perf_counter()

@@ -13,7 +13,7 @@ import pytest
 from editcollapse.fingerprints import digest_file
 from editcollapse.rows.frames import frame_of
 from editcollapse.rows.study import ROW_TYPES
-from editcollapse.study.results_folder import place_of
+from editcollapse.study.results_folder import results_at
 from storage.archive import back_up
 from storage.ingest import ROWS_FOLDER, RowsFile
 from storage.publish import publish, rebuild
@@ -98,18 +98,18 @@ class Folder:
 
     def publish(self):
         """Let readers see what was written; return what was added."""
-        return publish(place_of(self.results))
+        return publish(results_at(self.results))
 
     def rebuild(self, files=None):
         """Build the database anew; return what was taken in."""
-        return rebuild(place_of(self.results), files)
+        return rebuild(results_at(self.results), files)
 
 
 @pytest.fixture(scope="session")
 def empty_results(tmp_path_factory):
     """Return a results folder with a published database without rows: made once."""
     results = tmp_path_factory.mktemp("empty") / "results"
-    publish(place_of(results))
+    publish(results_at(results))
     return results
 
 

@@ -3,10 +3,10 @@
 from editcollapse.catalog.presets import ValueSettings
 from editcollapse.config.spec import ModelSpec
 from editcollapse.rows.collapse_rule import CollapseRule
-from editcollapse.study.jobs import ModelOrder
+from editcollapse.study.jobs import ModelSetup
 from storage.readers import anatomy_findings, rome_outcomes
 
-_MODEL = ModelOrder(
+_MODEL = ModelSetup(
     spec=ModelSpec(name="tiny", source="tiny"),
     model_id="model-1",
     layer=1,

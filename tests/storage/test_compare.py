@@ -107,7 +107,7 @@ def test_means_are_paired(folder, add_edits):
     assert (found["low"], found["high"]) == pytest.approx((0.5 - reach, 0.5 + reach), rel=1e-5)
 
 
-def test_medians_have_order_statistics(folder, add_edits):
+def test_medians_have_job_statistics(folder, add_edits):
     """Of ten differences the second and the ninth enclose the median; infinity is one of them."""
     add_edits("rome", _requests([10.0] * 10))
     add_edits("c_rome", _requests([10.0 * 10**i for i in range(9)] + [_INF]))

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from editcollapse.errors import ResultsError
-from editcollapse.study.results_folder import place_of
+from editcollapse.study.results_folder import results_at
 from storage.archive import back_up
 from storage.ask import ask
 from storage.database import SNAPSHOT
@@ -37,12 +37,12 @@ def test_full_disk_keeps_what_was_published(folder, many_rows, tmp_path, left, b
         ballast = small / "ballast"
         ballast.write_bytes(b"x" * (shutil.disk_usage(small).free - left))
         with pytest.raises(ResultsError, match=_FULL):
-            build(place_of(filled.results))
+            build(results_at(filled.results))
         assert ask(filled.results, "select count(*) from models").item() == 0
         assert not list(filled.results.glob("*.tmp*"))
         ballast.unlink()
         resize(small)
-        assert build(place_of(filled.results)).n_rows == _N_ROWS
+        assert build(results_at(filled.results)).n_rows == _N_ROWS
         assert ask(filled.results, "select count(*) from models").item() == _N_ROWS
 
 
@@ -71,8 +71,8 @@ def test_backup_that_does_not_fit_leaves_nothing(finished, tmp_path, many_rows):
 @pytest.mark.parametrize(
     ("what", "message"),
     [
-        (lambda results: publish(place_of(results)), r"cannot write .*Read-only file system"),
-        (lambda results: rebuild(place_of(results)), r"cannot write .*Read-only file system"),
+        (lambda results: publish(results_at(results)), r"cannot write .*Read-only file system"),
+        (lambda results: rebuild(results_at(results)), r"cannot write .*Read-only file system"),
         (
             lambda results: back_up(results, results / "b.tar"),
             r"cannot write .*b\.tar: Read-only file system",

@@ -41,7 +41,7 @@ def test_page_is_current(demo):
 
 
 @pytest.mark.parametrize("recipe", read_recipes(), ids=lambda recipe: recipe.question)
-def test_recipe_has_an_answer_in_a_fixed_order(demo, recipe):
+def test_recipe_has_an_answer_in_a_fixed_job(demo, recipe):
     """Each question has rows, and says in which order, or the page would change by itself."""
     assert recipe.question.endswith(("?", "."))
     assert ask(demo, recipe.sql).height > 0

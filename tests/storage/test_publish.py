@@ -16,7 +16,7 @@ import pytest
 from editcollapse.errors import ResultsError
 from editcollapse.rows.frames import frame_of, rows_of, schema_of
 from editcollapse.rows.study import NATURAL_KEYS, ROW_TYPES
-from editcollapse.study.results_folder import place_of
+from editcollapse.study.results_folder import results_at
 from storage import ingest as ingest_module
 from storage import publish as module
 from storage.ask import ask
@@ -133,7 +133,7 @@ def test_what_counting_needs_is_what_edits_came_to(folder):
 
 def test_snapshot_behind_the_row_files_is_not_current(folder, make_row):
     """A database that was published while a study ran has to be published again at its end."""
-    place = place_of(folder.results)
+    place = results_at(folder.results)
     assert snapshot_is_current(place)
     folder.write("models", make_row("models"))
     assert not snapshot_is_current(place)
@@ -157,7 +157,7 @@ def test_step_by_step_is_the_same_as_all_at_once(sources, make_row):
     assert _tables(sources) == before
 
 
-def test_rebuild_follows_the_order_of_what_is_published(sources):
+def test_rebuild_follows_the_job_of_what_is_published(sources):
     """What was published later counts, also where times of files are lost."""
     for path in (sources.results / "artifacts/rows/models").iterdir():
         os.utime(path, (0, 0))
@@ -184,7 +184,7 @@ def test_database_that_cannot_be_built_on_is_built_anew(sources, make_row, damag
     if damage == "torn":
         sources.write("edits", make_row("edits"))
         edits = frame_of("edits", [make_row("edits")]).rows()
-    assert not snapshot_is_current(place_of(sources.results))
+    assert not snapshot_is_current(results_at(sources.results))
     sources.publish()
     assert _tables(sources) == before | {"edits": edits}
 
@@ -243,7 +243,7 @@ def test_folder_given_relative(folder, monkeypatch):
     """``--results results`` from the folder above finds the same files."""
     folder.add_study()
     monkeypatch.chdir(folder.results.parent)
-    assert rebuild(place_of(folder.results.name)).n_files == 12
+    assert rebuild(results_at(folder.results.name)).n_files == 12
 
 
 def test_snapshot_has_comments_views_and_macros_under_any_name(folder):
@@ -291,7 +291,7 @@ def test_log_of_a_writing_user_is_not_replayed_into_the_new_snapshot(folder, mak
 
 
 def _publish(results):
-    publish(place_of(results))
+    publish(results_at(results))
 
 
 def test_processes_that_publish_at_once_lose_no_row(folder, make_row):
@@ -319,7 +319,7 @@ def test_killed_build_leaves_what_was_published(sources, make_row, delay_s):
         "import sys; from editcollapse.study.results_folder import place_of\n"
         "from storage.publish import rebuild\n"
         "print(1, flush=True)\n"
-        "while True: rebuild(place_of(sys.argv[1]))"
+        "while True: rebuild(results_at(sys.argv[1]))"
     )
     with subprocess.Popen(
         [sys.executable, "-c", code, str(sources.results)], cwd=_ROOT, stdout=subprocess.PIPE
@@ -351,7 +351,7 @@ def test_results_folder_that_cannot_be_made(tmp_path):
     """A file where the folder should be is explained."""
     (tmp_path / "results").write_text("a file")
     with pytest.raises(ResultsError, match=r"cannot write .*--results"):
-        publish(place_of(tmp_path / "results"))
+        publish(results_at(tmp_path / "results"))
 
 
 def test_path_with_a_quote_works(tmp_path):
@@ -369,7 +369,7 @@ def test_results_at_a_url_have_the_rows_of_all_machines(tmp_path, make_row, monk
         monkeypatch.setenv("EDITCOLLAPSE_CACHE", str(tmp_path / machine))
         there.write("models", make_row("models", model_id=machine))
         there.write("models", make_row("models", source=machine))
-        place = place_of(url)
+        place = results_at(url)
         assert not snapshot_is_current(place)
         assert publish(place).n_files == 2
         assert snapshot_is_current(place)

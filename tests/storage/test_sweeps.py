@@ -45,7 +45,7 @@ def results(folder, make_row):
 
 def sweep_of(layers, requests=3):
     """Return what ``sweep_rows`` reads of a model's sweep."""
-    order = SimpleNamespace(
+    job = SimpleNamespace(
         model_id="model-1", settings_id="settings-1", spec=SimpleNamespace(name="tiny")
     )
     records = [
@@ -54,9 +54,7 @@ def sweep_of(layers, requests=3):
     ]
     return SimpleNamespace(
         layers=[
-            SimpleNamespace(
-                order=order, moment=SimpleNamespace(covariance_id=f"covariance-{layer}")
-            )
+            SimpleNamespace(job=job, moment=SimpleNamespace(covariance_id=f"covariance-{layer}"))
             for layer in layers
         ],
         study=SimpleNamespace(requests=SimpleNamespace(records=records)),

@@ -10,7 +10,7 @@ def measured_moment(plan: StudyPlan, model: ModelPlan, templates: Manifest) -> M
     moments = MomentPass.of(plan, model)
     if model.moment.covariance.kind != "corpus":
         return prepare_moment(model.moment)
-    corpus = cut_corpus(moments.corpus_order())
-    sums = [sum_shard(order) for order in moments.shard_orders(corpus)]
-    probes = read_probes(moments.probes_order(templates))
-    return prepare_moment(moments.merge_order(sums, probes))
+    corpus = cut_corpus(moments.corpus_job())
+    sums = [sum_shard(job) for job in moments.shard_jobs(corpus)]
+    probes = read_probes(moments.probes_job(templates))
+    return prepare_moment(moments.merge_job(sums, probes))

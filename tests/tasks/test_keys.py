@@ -4,8 +4,8 @@ import pytest
 from prefect.cache_policies import NO_CACHE
 
 from editcollapse.study.artifacts import ArtifactRef
-from editcollapse.study.generation_jobs import ContinuationOrder, EditToContinue
-from editcollapse.study.jobs import EvaluateOrder, ForecastOrder, Manifest, RecordOrder, ReportOrder
+from editcollapse.study.generation_jobs import EditToContinue, GenerationJob
+from editcollapse.study.jobs import EvaluateJob, ForecastJob, Manifest, RecordJob, ReportJob
 from editcollapse.study.plan import MomentPass, StudyPlan
 from tasks.covariance import (
     corpus_shards,
@@ -37,29 +37,29 @@ TASKS = {
 }
 
 
-def orders(plan: StudyPlan) -> dict:
-    """Return one order for each task."""
+def jobs(plan: StudyPlan) -> dict:
+    """Return one job for each task."""
     (model,) = plan.models
     templates = Manifest(unit_id="t", summary="", values=("{}", "The river . {}"))
     moment = Manifest(unit_id="m", summary="", tensors=_REF)
     moments = MomentPass.of(plan, model)
     one = Manifest(unit_id="p", summary="", parts=(_REF,))
-    edits = next(plan.edit_orders(model, templates, moment))
+    edits = next(plan.edit_jobs(model, templates, moment))
     results = str(plan.results)
     worst = EditToContinue(edit_id="e", prompt="Mira is", updates=_REF, method="rome", update_row=0)
     return {
         "templates": model.templates,
-        "corpus": moments.corpus_order(),
-        "shard": moments.shard_orders(one)[0],
-        "probes": moments.probes_order(templates),
-        "checkpoint": moments.checkpoint_order([one], one, None),
-        "moment": moments.merge_order([one], one),
-        "unedited": plan.unedited_order(model),
+        "corpus": moments.corpus_job(),
+        "shard": moments.shard_jobs(one)[0],
+        "probes": moments.probes_job(templates),
+        "checkpoint": moments.checkpoint_job([one], one, None),
+        "moment": moments.merge_job([one], one),
+        "unedited": plan.unedited_job(model),
         "edits": edits,
-        "evaluation": plan.evaluate_order(edits, moment),
-        "forecast": ForecastOrder.of(edits),
-        "continuations": ContinuationOrder(results=results, model=model.order, edits=(worst,)),
-        "report": ReportOrder(
+        "evaluation": plan.evaluate_job(edits, moment),
+        "forecast": ForecastJob.of(edits),
+        "continuations": GenerationJob(results=results, model=model.setup, edits=(worst,)),
+        "report": ReportJob(
             results=results, study_id=plan.study_id, study_name="small", note="", recorded="k"
         ),
     }
@@ -76,20 +76,20 @@ def test_prefect_caches_no_task(name):
 @pytest.mark.parametrize("name", TASKS)
 def test_key_does_not_depend_on_the_place(here, there, name):
     """Another results folder, inputs folder and name of the model give the same key."""
-    assert orders(here)[name].key == orders(there)[name].key
+    assert jobs(here)[name].key == jobs(there)[name].key
 
 
 def test_keys_differ_by_task(here):
     """No two tasks share a key."""
-    keys = [order.key for order in orders(here).values()]
+    keys = [job.key for job in jobs(here).values()]
     assert len(set(keys)) == len(keys)
 
 
 @pytest.mark.parametrize("change", [{"batch_index": 9}, {"batch_label": "10 of 12"}])
 def test_place_in_the_study_is_not_in_the_key(here, change):
     """A batch may move within a study."""
-    order = orders(here)["edits"]
-    assert order.model_copy(update=change).key == order.key
+    job = jobs(here)["edits"]
+    assert job.model_copy(update=change).key == job.key
 
 
 @pytest.mark.parametrize(
@@ -103,17 +103,17 @@ def test_place_in_the_study_is_not_in_the_key(here, change):
 )
 def test_what_is_computed_is_in_the_key(here, change):
     """Other methods, templates, covariance or requests are another unit."""
-    order = orders(here)["edits"]
-    assert order.model_copy(update=change).key != order.key
+    job = jobs(here)["edits"]
+    assert job.model_copy(update=change).key != job.key
 
 
 def test_evaluation_follows_its_updates(here):
     """Other updates, texts or seed are another evaluation."""
-    order: EvaluateOrder = orders(here)["evaluation"]
+    job: EvaluateJob = jobs(here)["evaluation"]
     other = _REF.model_copy(update={"digest": "d2"})
     changes = ({"updates": other}, {"texts": other}, {"seed": 9}, {"evaluation_id": "x"})
-    keys = {order.model_copy(update=change).key for change in changes}
-    assert len(keys | {order.key}) == len(changes) + 1
+    keys = {job.model_copy(update=change).key for change in changes}
+    assert len(keys | {job.key}) == len(changes) + 1
 
 
 @pytest.mark.parametrize(
@@ -122,18 +122,18 @@ def test_evaluation_follows_its_updates(here):
 )
 def test_continuations_follow_their_edits(here, change):
     """Another edit, prompt or update, or more tokens, are other texts."""
-    order: ContinuationOrder = orders(here)["continuations"]
-    other = order.edits[0].model_copy(update=change)
-    longer = order.model_copy(update={"n_new_tokens": 9})
-    keys = {order.key, longer.key, order.model_copy(update={"edits": (other,)}).key}
+    job: GenerationJob = jobs(here)["continuations"]
+    other = job.edits[0].model_copy(update=change)
+    longer = job.model_copy(update={"n_new_tokens": 9})
+    keys = {job.key, longer.key, job.model_copy(update={"edits": (other,)}).key}
     assert len(keys) == 3
 
 
 def test_recording_is_never_cached():
     """The database itself knows what it has: a record of Prefect's could only be wrong."""
-    order = RecordOrder(results="r", rows=(_REF, _REF))
+    job = RecordJob(results="r", rows=(_REF, _REF))
     assert record_rows.cache_policy is NO_CACHE
-    assert record_rows.task_run_name.format(order=order) == "record 2 row files"
+    assert record_rows.task_run_name.format(job=job) == "record 2 row files"
     assert not record_rows.tags
 
 
@@ -142,7 +142,7 @@ def test_task_is_named_after_its_work(here, there, name):
     """Run names say what runs, under the name that the study gives to the model."""
     task, wanted = TASKS[name]
     for plan, model in ((here, "tiny"), (there, "nickname")):
-        assert task.task_run_name.format(order=orders(plan)[name]) == wanted.format(model)
+        assert task.task_run_name.format(job=jobs(plan)[name]) == wanted.format(model)
 
 
 @pytest.mark.parametrize("name", TASKS)

@@ -9,7 +9,7 @@ import pytest
 from editcollapse.errors import ArtifactError
 from editcollapse.study.artifacts import ArtifactStore
 from editcollapse.study.generation_jobs import MostDamaging
-from editcollapse.study.jobs import Manifest, RecordOrder, ReportOrder
+from editcollapse.study.jobs import Manifest, RecordJob, ReportJob
 from editcollapse.study.locks import MANIFESTS
 from editcollapse.study.plan import MomentPass
 from tasks.covariance import (
@@ -33,13 +33,13 @@ def manifests(here) -> dict[str, Manifest]:
     here.store_texts(ArtifactStore(here.results))
     templates = context_templates.fn(model.templates)
     moments = MomentPass.of(here, model)
-    corpus = corpus_shards.fn(moments.corpus_order())
-    shards = [shard_sums.fn(order) for order in moments.shard_orders(corpus)]
-    probes = probe_keys.fn(moments.probes_order(templates))
-    moment = second_moment.fn(moments.merge_order(shards, probes))
-    batch = next(here.edit_orders(model, templates, moment))
+    corpus = corpus_shards.fn(moments.corpus_job())
+    shards = [shard_sums.fn(job) for job in moments.shard_jobs(corpus)]
+    probes = probe_keys.fn(moments.probes_job(templates))
+    moment = second_moment.fn(moments.merge_job(shards, probes))
+    batch = next(here.edit_jobs(model, templates, moment))
     edits = apply_edits.fn(batch)
-    measured = evaluate_edits.fn(here.evaluate_order(batch, edits))
+    measured = evaluate_edits.fn(here.evaluate_job(batch, edits))
     worst = MostDamaging(ArtifactStore(here.results), 2)
     worst.add(batch, edits, measured)
     return {
@@ -47,12 +47,12 @@ def manifests(here) -> dict[str, Manifest]:
         "corpus": corpus,
         "shard": shards[0],
         "probes": probes,
-        "checkpoint": covariance_checkpoint.fn(moments.checkpoint_order(shards, probes, None)),
+        "checkpoint": covariance_checkpoint.fn(moments.checkpoint_job(shards, probes, None)),
         "covariance": moment,
-        "unedited": unedited_model.fn(here.unedited_order(model)),
+        "unedited": unedited_model.fn(here.unedited_job(model)),
         "edits": edits,
         "evaluation": measured,
-        "continuations": continue_edits.fn(worst.order(here.results, model.order)),
+        "continuations": continue_edits.fn(worst.job(here.results, model.setup)),
     }
 
 
@@ -103,7 +103,7 @@ def test_units_are_repeatable(manifests, here):
     """Computed again, a unit gives the same bytes but for its provenance."""
     (model,) = here.models
     first = manifests["edits"]
-    batch = next(here.edit_orders(model, manifests["templates"], manifests["covariance"]))
+    batch = next(here.edit_jobs(model, manifests["templates"], manifests["covariance"]))
     (Path(here.results) / MANIFESTS / f"{batch.key}.json").unlink()
     again = apply_edits.fn(batch)
     assert again.tensors == first.tensors
@@ -123,29 +123,27 @@ def test_unit_that_is_there_is_cached(manifests, here):
 def test_rows_are_recorded_once(manifests, here):
     """Row files are entered once; the database knows them afterwards."""
     rows = manifests["edits"].rows
-    order = RecordOrder(results=str(here.results), rows=rows)
-    assert not is_recorded(order)
-    assert record_rows.fn(order) > 0
-    assert is_recorded(order)
-    assert record_rows.fn(order) == 0
+    job = RecordJob(results=str(here.results), rows=rows)
+    assert not is_recorded(job)
+    assert record_rows.fn(job) > 0
+    assert is_recorded(job)
+    assert record_rows.fn(job) == 0
 
 
 def test_missing_row_file_is_refused(manifests, here, tmp_path):
     """A row file that is not there is named, and nothing of the call is recorded."""
-    order = RecordOrder(results=str(tmp_path), rows=manifests["edits"].rows)
+    job = RecordJob(results=str(tmp_path), rows=manifests["edits"].rows)
     with pytest.raises(ArtifactError, match="is missing"):
-        record_rows.fn(order)
-    assert not is_recorded(order)
+        record_rows.fn(job)
+    assert not is_recorded(job)
 
 
 def test_snapshot_counts_as_published_when_it_can_be_read(manifests, here, tmp_path):
     """No snapshot, or one that is no database, has to be published."""
-    order = ReportOrder(
-        results=str(tmp_path), study_id="s", study_name="small", note="", recorded=""
-    )
-    assert not is_published(order)
+    job = ReportJob(results=str(tmp_path), study_id="s", study_name="small", note="", recorded="")
+    assert not is_published(job)
     (tmp_path / "results.duckdb").write_bytes(b"no database")
-    assert not is_published(order)
+    assert not is_published(job)
 
 
 def test_texts_travel_with_the_results(here, manifests):

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from editcollapse.fingerprints import digest, unit_key
 from editcollapse.rows.collapse_rule import CollapseRule
 from editcollapse.study.artifacts import ArtifactRef
-from editcollapse.study.jobs import EditOrder, ModelOrder, Order
+from editcollapse.study.jobs import EditJob, Job, ModelSetup
 
 MAX_REQUESTS = 2000
 """Requests that one root-cause study looks at, at most: distances are of all pairs."""
@@ -34,11 +34,11 @@ class RomeOutcome(BaseModel):
     """Whether it collapsed the model; None where that was not measured."""
 
 
-class AnatomyOrder(Order):
+class AnatomyJob(Job):
     """Compare the keys of requests whose edits by ROME were made and measured."""
 
     study_id: str
-    edits: EditOrder
+    edits: EditJob
     """One batch of all chosen requests; its methods are not read."""
     outcomes: tuple[RomeOutcome, ...]
     """By request, one each."""
@@ -50,11 +50,11 @@ class AnatomyOrder(Order):
     def of(
         cls,
         study_id: str,
-        edits: EditOrder,
+        edits: EditJob,
         outcomes: Sequence[RomeOutcome],
         rule: CollapseRule,
         seed: int,
-    ) -> "AnatomyOrder":
+    ) -> "AnatomyJob":
         """Return the root-cause study of a batch with all of a study's requests of one model.
 
         Requests without an edit by ROME are left out: the model could not take them, or a guard
@@ -111,10 +111,10 @@ class AnatomyOrder(Order):
         return f"{self.edits.model.spec.name} layer {self.edits.model.layer}"
 
 
-class ProfilesOrder(Order):
+class ProfilesJob(Job):
     """Profile a model's residual stream, keys and attention by position."""
 
-    model: ModelOrder
+    model: ModelSetup
     texts: ArtifactRef
     """The study's perplexity texts; the first of them are run."""
 
@@ -134,7 +134,7 @@ class ProfilesOrder(Order):
         return self.model.spec.name
 
 
-class EncoderProfilesOrder(Order):
+class EncoderProfilesJob(Job):
     """Profile the encoder of an encoder-decoder model: the contrast to causal attention."""
 
     source: str

@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from editcollapse.errors import ArtifactError, ResultsError
 from editcollapse.fingerprints import digest_bytes, digest_file
 from editcollapse.rows.frames import frame_of
-from editcollapse.study.results_folder import ResultsFolder, place_of, safe_path
+from editcollapse.study.results_folder import ResultsFolder, results_at, safe_path
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -64,12 +64,12 @@ class ArtifactStore:
     """
 
     def __init__(self, results: str | Path) -> None:
-        self.place = place_of(results)
+        self.results = results_at(results)
 
     @property
     def here(self) -> Path:
         """Folder of this machine in which the files lie that have been used."""
-        return self.place.here
+        return self.results.here
 
     def put_tensors(self, kind: str, tensors: "dict[str, Tensor]") -> ArtifactRef:
         """Write tensors as one safetensors file.
@@ -150,10 +150,10 @@ class ArtifactStore:
     def _found(self, ref: ArtifactRef) -> Path | None:
         """Return where a whole file lies on this machine; None where it is missing or changed."""
         try:
-            path = self.place.fetch(ref.path)
+            path = self.results.fetch(ref.path)
             if not _has_bytes(path, ref):
                 # A mirror's copy may be damaged; a folder of this machine gives the same file.
-                path = self.place.fetch(ref.path, again=True)
+                path = self.results.fetch(ref.path, again=True)
             if not _has_bytes(path, ref):
                 return None
         except OSError:
@@ -169,19 +169,19 @@ class ArtifactStore:
             there = (self.here / ref.path).exists()
             found = "changed since it was written" if there else "missing"
             raise ArtifactError(
-                f"{ref.path} below {self.place.name} is {found}. "
+                f"{ref.path} below {self.results.name} is {found}. "
                 "Run the study again: it is recomputed."
             )
         return path
 
     def _put(self, kind: str, suffix: str, write: Callable[[Path], Any]) -> ArtifactRef:
-        with _draft(self.place, f"{_FOLDER}/{kind}", suffix) as temporary:
+        with _draft(self.results, f"{_FOLDER}/{kind}", suffix) as temporary:
             write(temporary)
             _sync(temporary)
             digest = digest_file(temporary)
             n_bytes = temporary.stat().st_size
             path = f"{_FOLDER}/{kind}/{digest}.{suffix}"
-            self.place.put(temporary, path)
+            self.results.put(temporary, path)
         return ArtifactRef(digest=digest, path=path, n_bytes=n_bytes)
 
 

@@ -13,7 +13,7 @@ from editcollapse.catalog.methods import distinct_rules
 from editcollapse.errors import ArtifactError
 from editcollapse.fingerprints import unit_key
 from editcollapse.study.artifacts import ArtifactRef, ArtifactStore
-from editcollapse.study.jobs import EditOrder, Manifest, ModelOrder, Order
+from editcollapse.study.jobs import EditJob, Job, Manifest, ModelSetup
 
 N_NEW_TOKENS = 30
 """Tokens that are generated at most."""
@@ -35,10 +35,10 @@ class EditToContinue(BaseModel):
     """Row of the update in the file's tensors. Index from 0."""
 
 
-class ContinuationOrder(Order):
+class GenerationJob(Job):
     """Go on from the rewrite prompts of some edits of one model, unedited and edited."""
 
-    model: ModelOrder
+    model: ModelSetup
     edits: tuple[EditToContinue, ...]
     n_new_tokens: int = N_NEW_TOKENS
 
@@ -78,11 +78,11 @@ class MostDamaging:
         self._n_edits = n_edits
         self._kept: list[tuple[tuple[bool, float, str], EditToContinue]] = []
 
-    def add(self, order: EditOrder, edits: Manifest, measured: Manifest) -> None:
+    def add(self, job: EditJob, edits: Manifest, measured: Manifest) -> None:
         """Look at one more batch.
 
         Args:
-            order: the batch.
+            job: the batch.
             edits: what its edit unit returned.
             measured: what its evaluation unit returned.
 
@@ -93,8 +93,8 @@ class MostDamaging:
             return
         if edits.tensors is None:
             raise ArtifactError(f"{edits.unit_id} left no updates. Run the study again.")
-        prompts = {request.request_id: request.filled_prompt for request in order.requests}
-        stored_as = distinct_rules(order.methods)
+        prompts = {request.request_id: request.filled_prompt for request in job.requests}
+        stored_as = distinct_rules(job.methods)
         made = self._rows(edits, "edits", ["edit_id", "request_id", "method", "update_row"])
         found = self._rows(measured, "measurements", ["edit_id", "perplexity"])
         for row in found.join(made, on="edit_id").iter_rows(named=True):
@@ -108,10 +108,10 @@ class MostDamaging:
             self._kept.append((_place(row["perplexity"], edit.edit_id), edit))
         self._kept = sorted(self._kept, key=lambda kept: kept[0])[: self._n_edits]
 
-    def order(self, results: str, model: ModelOrder) -> ContinuationOrder | None:
-        """Return the order of the edits kept, the worst first; None where there are none."""
+    def job(self, results: str, model: ModelSetup) -> GenerationJob | None:
+        """Return the job of the edits kept, the worst first; None where there are none."""
         edits = tuple(edit for _, edit in self._kept)
-        return ContinuationOrder(results=results, model=model, edits=edits) if edits else None
+        return GenerationJob(results=results, model=model, edits=edits) if edits else None
 
     def _rows(self, manifest: Manifest, table: str, columns: list[str]) -> pl.DataFrame:
         """Return some columns of a unit's rows of one table."""

@@ -23,7 +23,7 @@ from editcollapse.rows.frames import rows_of
 from editcollapse.rows.other import GuardDecisionRow
 from editcollapse.rows.study import DatasetRow, RequestRow
 from editcollapse.study.artifacts import ArtifactStore
-from editcollapse.study.jobs import EditOrder, ForecastOrder, Manifest
+from editcollapse.study.jobs import EditJob, ForecastJob, Manifest
 from editcollapse.study.locks import left_behind
 from editcollapse.study.plan import ModelPlan, StudyPlan
 from editcollapse.study.study_rows import dataset_row, request_row
@@ -108,7 +108,7 @@ def read_foreseen(store: ArtifactStore, done: Manifest) -> Foreseen:
 
 
 def requests_to_try(
-    guard: Guard, batch: EditOrder, foreseen: Foreseen
+    guard: Guard, batch: EditJob, foreseen: Foreseen
 ) -> tuple[PrefixedRequest, ...]:
     """Return the batch's requests behind texts that have to be foreseen before deciding.
 
@@ -128,17 +128,17 @@ def requests_to_try(
     )
 
 
-def order_to_try(batch: EditOrder, tried: Sequence[PrefixedRequest]) -> ForecastOrder:
-    """Return the order that foresees a batch's requests behind texts, in one unit."""
+def job_to_try(batch: EditJob, tried: Sequence[PrefixedRequest]) -> ForecastJob:
+    """Return the job that foresees a batch's requests behind texts, in one unit."""
     requests = tuple(each.request for each in tried)
     label = f"{batch.batch_label}, with texts before the prompts"
     update = {"requests": requests, "batch_label": label}
-    return ForecastOrder.of(batch.model_copy(update=update))
+    return ForecastJob.of(batch.model_copy(update=update))
 
 
 def decisions_on(
     guard: Guard,
-    batch: EditOrder,
+    batch: EditJob,
     foreseen: Foreseen,
     tried: Sequence[PrefixedRequest],
     behind: Foreseen,
@@ -166,8 +166,8 @@ def decisions_on(
     return tuple(found)
 
 
-def orders_of(batch: EditOrder, decisions: Sequence[Decision]) -> tuple[EditOrder, ...]:
-    """Return the orders of the edits that are made: one for each set of methods of a request.
+def jobs_of(batch: EditJob, decisions: Sequence[Decision]) -> tuple[EditJob, ...]:
+    """Return the jobs of the edits that are made: one for each set of methods of a request.
 
     Args:
         batch: as it was asked for.
@@ -193,12 +193,12 @@ def orders_of(batch: EditOrder, decisions: Sequence[Decision]) -> tuple[EditOrde
     )
 
 
-def known_orders(
+def known_jobs(
     plan: StudyPlan, model: ModelPlan, templates: Manifest, moment: Manifest
-) -> Iterator[tuple[EditOrder, tuple[EditOrder, ...] | None]]:
+) -> Iterator[tuple[EditJob, tuple[EditJob, ...] | None]]:
     """Yield each batch of a model with the orders of its edits, as far as the store tells them.
 
-    Without a guard a batch is its own order. With one, the orders are known where the batch has
+    Without a guard a batch is its own job. With one, the jobs are known where the batch has
     been foreseen, and None where it has not. Nothing is computed.
 
     Args:
@@ -208,24 +208,24 @@ def known_orders(
         moment: what its covariance unit returned.
     """
     store = ArtifactStore(plan.results)
-    for batch in plan.edit_orders(model, templates, moment):
+    for batch in plan.edit_jobs(model, templates, moment):
         guard = model.guard
         yield batch, (batch,) if guard is None else _known(store, guard, batch)
 
 
-def _known(store: ArtifactStore, guard: Guard, batch: EditOrder) -> tuple[EditOrder, ...] | None:
-    """Return the orders of a batch whose forecasts have been left behind; else None."""
-    done = left_behind(ForecastOrder.of(batch))
+def _known(store: ArtifactStore, guard: Guard, batch: EditJob) -> tuple[EditJob, ...] | None:
+    """Return the jobs of a batch whose forecasts have been left behind; else None."""
+    done = left_behind(ForecastJob.of(batch))
     if done is None:
         return None
     foreseen, behind = read_foreseen(store, done), NOTHING
     tried = requests_to_try(guard, batch, foreseen)
     if tried:
-        done = left_behind(order_to_try(batch, tried))
+        done = left_behind(job_to_try(batch, tried))
         if done is None:
             return None
         behind = read_foreseen(store, done)
-    return orders_of(batch, decisions_on(guard, batch, foreseen, tried, behind))
+    return jobs_of(batch, decisions_on(guard, batch, foreseen, tried, behind))
 
 
 def _distinct(requests: Sequence[EditRequest]) -> tuple[EditRequest, ...]:

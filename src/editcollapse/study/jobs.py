@@ -23,8 +23,8 @@ _METHODS_NAMED = 3
 """Methods that a label names; of more it gives the number."""
 
 
-class Order(BaseModel):
-    """Base of all orders."""
+class Job(BaseModel):
+    """Base of all jobs."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -37,7 +37,7 @@ class Order(BaseModel):
         raise TypeError(f"{type(self).__name__} is no unit of work")
 
 
-class ModelOrder(BaseModel):
+class ModelSetup(BaseModel):
     """A model as a study uses it."""
 
     model_config = ConfigDict(frozen=True)
@@ -56,10 +56,10 @@ class ModelOrder(BaseModel):
         return digest("value-settings", self.values)
 
 
-class TemplatesOrder(Order):
+class TemplatesJob(Job):
     """Draw, or take over, a set of context templates and encode it."""
 
-    model: ModelOrder
+    model: ModelSetup
     kind: str
     lengths: tuple[tuple[int, int], ...]
     seed: int
@@ -73,10 +73,10 @@ class TemplatesOrder(Order):
         return unit_key("templates", self.model.model_id, drawn)
 
 
-class UneditedOrder(Order):
+class UneditedJob(Job):
     """Measure the unedited model's perplexity on a text set."""
 
-    model: ModelOrder
+    model: ModelSetup
     texts: ArtifactRef
     evaluation_id: str
 
@@ -86,10 +86,10 @@ class UneditedOrder(Order):
         return unit_key("unedited", self.model.model_id, self.texts.digest, self.evaluation_id)
 
 
-class EditOrder(Order):
+class EditJob(Job):
     """Optimise v* for a batch of requests and make every method's update."""
 
-    model: ModelOrder
+    model: ModelSetup
     methods: tuple[str, ...]
     templates: tuple[str, ...]
     template_set_id: str
@@ -140,10 +140,10 @@ class EditOrder(Order):
         )
 
 
-class EvaluateOrder(Order):
+class EvaluateJob(Job):
     """Measure the edited models of one batch."""
 
-    edits: EditOrder
+    edits: EditJob
     updates: ArtifactRef
     texts: ArtifactRef
     evaluation_id: str
@@ -164,7 +164,7 @@ class EvaluateOrder(Order):
         )
 
 
-class RecordOrder(Order):
+class RecordJob(Job):
     """Publish row files: no unit of work."""
 
     rows: tuple[ArtifactRef, ...]
@@ -175,7 +175,7 @@ class RecordOrder(Order):
         return f"{len(self.rows)} row files"
 
 
-class ReportOrder(Order):
+class ReportJob(Job):
     """Publish what a study has recorded."""
 
     study_id: str
@@ -203,7 +203,7 @@ class Manifest(BaseModel):
     parts: tuple[ArtifactRef, ...] = ()
     """Tensor files that others take one by one: the shards of a corpus; a file for each layer."""
     values: tuple[str, ...] = ()
-    """Small results that later orders need: the templates of a template set, the largest change at
+    """Small results that later jobs need: the templates of a template set, the largest change at
     a checkpoint."""
     unusable: tuple[tuple[str, str], ...] = ()
     """Request id and reason of what this model could not take."""
@@ -220,10 +220,10 @@ def template_set_id_of(model_id: str, templates: tuple[str, ...]) -> str:
     return digest("templates", model_id, templates)
 
 
-class CorpusOrder(Order):
+class CorpusJob(Job):
     """Cut a corpus into shards of token ids."""
 
-    model: ModelOrder
+    model: ModelSetup
     covariance: CovarianceSpec
     source_digest: str
 
@@ -240,10 +240,10 @@ class CorpusOrder(Order):
         )
 
 
-class ShardOrder(Order):
+class ShardJob(Job):
     """Sum k kT over the tokens of one shard, for some layers."""
 
-    model: ModelOrder
+    model: ModelSetup
     layers: tuple[int, ...]
     shard: ArtifactRef
     label: str
@@ -255,10 +255,10 @@ class ShardOrder(Order):
         return unit_key("shard", self.model.model_id, self.layers, self.shard.digest)
 
 
-class ProbesOrder(Order):
+class ProbesJob(Job):
     """Read the prefixed keys that the convergence of C is followed with, at some layers."""
 
-    model: ModelOrder
+    model: ModelSetup
     layers: tuple[int, ...]
     templates: tuple[str, ...]
     requests: tuple[EditRequest, ...]
@@ -270,10 +270,10 @@ class ProbesOrder(Order):
         return unit_key("probes", self.model.model_id, self.layers, self.probe_set_id)
 
 
-class MomentOrder(Order):
+class CovarianceJob(Job):
     """Measure or read the second moment of one layer."""
 
-    model: ModelOrder
+    model: ModelSetup
     covariance: CovarianceSpec
     source_digest: str
     """Content of the corpus or of the statistics file; empty for the identity."""
@@ -306,10 +306,10 @@ class MomentOrder(Order):
         return unit_key("covariance", self.covariance_id)
 
 
-class CheckpointOrder(Order):
+class CheckpointJob(Job):
     """Compare the directions that C gives to the probes with those of the checkpoint before."""
 
-    model: ModelOrder
+    model: ModelSetup
     covariance_id: str
     """With a stop rule: it depends on shards and probes."""
     damping: float
@@ -331,14 +331,14 @@ class CheckpointOrder(Order):
         return f"{len(self.sums)} shards"
 
 
-class ForecastOrder(Order):
+class ForecastJob(Job):
     """Read the keys of a batch of requests and bound every method's update."""
 
-    edits: EditOrder
+    edits: EditJob
     """The batch, with all methods there are."""
 
     @classmethod
-    def of(cls, edits: EditOrder) -> "ForecastOrder":
+    def of(cls, edits: EditJob) -> "ForecastJob":
         """Return the forecast of a batch: of every method, whichever the batch itself asks for.
 
         Methods take microseconds, keys seconds; and a verdict names what to use instead.

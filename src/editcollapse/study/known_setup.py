@@ -7,11 +7,11 @@ import dataclasses
 
 from editcollapse.config.spec import CovarianceSpec, TemplateSpec, ValueSpec
 from editcollapse.study.artifacts import ArtifactRef, ArtifactStore
-from editcollapse.study.jobs import KnownSetup, Manifest, MomentOrder
+from editcollapse.study.jobs import CovarianceJob, KnownSetup, Manifest
 from editcollapse.study.plan import StudyPlan
 
 
-class KnownMoment(MomentOrder):
+class KnownMoment(CovarianceJob):
     """A second moment that has been measured: it is named, not asked for."""
 
     known_id: str
@@ -30,17 +30,17 @@ def with_known_setup(plan: StudyPlan, known: KnownSetup) -> StudyPlan:
         known: what the database says of the results folder's studies.
     """
     (model,) = plan.models
-    order = model.order.model_copy(
+    setup = model.setup.model_copy(
         update={
             "layer": known.layer,
             "layer_source": known.layer_source,
             "values": known.values,
         }
     )
-    templates = model.templates.model_copy(update={"model": order, "given": known.templates})
+    templates = model.templates.model_copy(update={"model": setup, "given": known.templates})
     moment = KnownMoment(
         results=plan.results,
-        model=order,
+        model=setup,
         covariance=CovarianceSpec(kind="statistics", damping=known.damping),
         source_digest=known.moment_digest or "",
         known_id=known.covariance_id,
@@ -54,7 +54,7 @@ def with_known_setup(plan: StudyPlan, known: KnownSetup) -> StudyPlan:
             "value": ValueSpec(**dataclasses.asdict(known.values)),
         }
     )
-    ready = dataclasses.replace(model, order=order, templates=templates, moment=moment)
+    ready = dataclasses.replace(model, setup=setup, templates=templates, moment=moment)
     return dataclasses.replace(plan, study=study, models=(ready,))
 
 
@@ -75,7 +75,7 @@ def moment_ref(store: ArtifactStore, moment_digest: str) -> ArtifactRef:
     """Return the reference of a file of C, of which the database keeps the digest."""
     path = f"artifacts/moments/{moment_digest}.safetensors"
     try:
-        n_bytes = store.place.fetch(path).stat().st_size
+        n_bytes = store.results.fetch(path).stat().st_size
     except OSError:
         n_bytes = 0  # the store says that it is missing
     return ArtifactRef(digest=moment_digest, path=path, n_bytes=n_bytes)

@@ -20,7 +20,7 @@ from editcollapse.errors import ResultsError
 from editcollapse.runtime.environment import time_limit
 from editcollapse.runtime.settings import settings
 from editcollapse.study.artifacts import ArtifactStore, create_text, put_text, unwritable
-from editcollapse.study.jobs import Manifest, Order
+from editcollapse.study.jobs import Job, Manifest
 
 logger = logging.getLogger(__name__)
 
@@ -28,28 +28,28 @@ MANIFESTS = "artifacts/manifests"
 """Folder below the results folder where holders leave what they computed."""
 
 
-def computed_once(order: Order, compute: Callable[[], Manifest]) -> Manifest:
+def computed_once(job: Job, compute: Callable[[], Manifest]) -> Manifest:
     """Return a job's manifest: what another process left if its files are whole, else computed.
 
     The process that computes has the device to itself. Damaged and missing files are logged.
 
     Args:
-        order: the job; its key names the lock.
+        job: its key names the lock.
         compute: computes the job; called by one process of this machine at a time.
 
     Raises:
         ResultsError: the results folder cannot be written.
     """
-    manifest = left_behind(order)
+    manifest = left_behind(job)
     if manifest is not None:
         return manifest
-    store = ArtifactStore(order.results)
+    store = ArtifactStore(job.results)
     with contextlib.ExitStack() as held:
         try:
-            held.enter_context(store.place.alone(order.key, lambda: _say_waiting(order)))
+            held.enter_context(store.results.alone(job.key, lambda: _say_waiting(job)))
         except OSError as error:
-            raise unwritable(store.place.name, error) from error
-        left = _read(store, order)
+            raise unwritable(store.results.name, error) from error
+        left = _read(store, job)
         damaged = [] if left is None else _damaged(store, left)
         if left is not None and not damaged:
             return left
@@ -57,41 +57,41 @@ def computed_once(order: Order, compute: Callable[[], Manifest]) -> Manifest:
             logger.warning("computing again, damaged or missing: %s", ", ".join(damaged))
         with device_turn(), time_limit():
             manifest = compute()
-        return _leave(store, order, manifest)
+        return _leave(store, job, manifest)
 
 
-def left_behind(order: Order) -> Manifest | None:
+def left_behind(job: Job) -> Manifest | None:
     """Return what a process left of a job, if its files are whole; computes and waits for none."""
-    store = ArtifactStore(order.results)
-    manifest = _read(store, order)
+    store = ArtifactStore(job.results)
+    manifest = _read(store, job)
     return manifest if manifest is not None and not _damaged(store, manifest) else None
 
 
-def leave_manifest(order: Order, manifest: Manifest) -> None:
+def leave_manifest(job: Job, manifest: Manifest) -> None:
     """Leave what was computed of a job, in the place of what was left before.
 
     Raises:
         ResultsError: the results folder cannot be written.
     """
-    put_text(ArtifactStore(order.results).place, _path(order), manifest.model_dump_json())
+    put_text(ArtifactStore(job.results).results, _path(job), manifest.model_dump_json())
 
 
-def _say_waiting(order: Order) -> None:
-    logger.info("%s: another process computes it; waiting", order.key)
+def _say_waiting(job: Job) -> None:
+    logger.info("%s: another process computes it; waiting", job.key)
 
 
-def _path(order: Order) -> str:
-    return f"{MANIFESTS}/{order.key}.json"
+def _path(job: Job) -> str:
+    return f"{MANIFESTS}/{job.key}.json"
 
 
-def _read(store: ArtifactStore, order: Order) -> Manifest | None:
+def _read(store: ArtifactStore, job: Job) -> Manifest | None:
     """Return the manifest that was left, if it can be read."""
     try:
-        text = store.place.fetch(_path(order)).read_text(encoding="utf-8")
+        text = store.results.fetch(_path(job)).read_text(encoding="utf-8")
         manifest = Manifest.model_validate_json(text)
     except (OSError, ValueError):
         return None
-    return manifest if manifest.unit_id == order.key else None
+    return manifest if manifest.unit_id == job.key else None
 
 
 def _damaged(store: ArtifactStore, manifest: Manifest) -> list[str]:
@@ -99,15 +99,15 @@ def _damaged(store: ArtifactStore, manifest: Manifest) -> list[str]:
     return [ref.path for ref in manifest.refs if not store.is_whole(ref)]
 
 
-def _leave(store: ArtifactStore, order: Order, manifest: Manifest) -> Manifest:
+def _leave(store: ArtifactStore, job: Job, manifest: Manifest) -> Manifest:
     """Leave a manifest; return it, or the whole one that another machine has left meanwhile."""
     text = manifest.model_dump_json()
-    if create_text(store.place, _path(order), text):
+    if create_text(store.results, _path(job), text):
         return manifest
-    left = left_behind(order)
+    left = left_behind(job)
     if left is not None:
         return left
-    put_text(store.place, _path(order), text)
+    put_text(store.results, _path(job), text)
     return manifest
 
 

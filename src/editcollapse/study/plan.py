@@ -23,21 +23,21 @@ from editcollapse.forecast.verdicts import DEFAULT_THRESHOLDS, Thresholds
 from editcollapse.models.files import ModelFiles, digest_model, locate_model
 from editcollapse.study.artifacts import ArtifactRef, ArtifactStore
 from editcollapse.study.jobs import (
-    CheckpointOrder,
-    CorpusOrder,
-    EditOrder,
-    EvaluateOrder,
+    CheckpointJob,
+    CorpusJob,
+    CovarianceJob,
+    EditJob,
+    EvaluateJob,
     Manifest,
-    ModelOrder,
-    MomentOrder,
-    ProbesOrder,
-    ShardOrder,
-    TemplatesOrder,
-    UneditedOrder,
+    ModelSetup,
+    ProbesJob,
+    ShardJob,
+    TemplatesJob,
+    UneditedJob,
     template_set_id_of,
 )
 from editcollapse.study.planned import KEPT
-from editcollapse.study.results_folder import place_name
+from editcollapse.study.results_folder import results_name
 
 _CONSECUTIVE = 2
 """Checkpoints in a row whose change must be small."""
@@ -74,10 +74,10 @@ N_PROBES = 32
 class ModelPlan:
     """One model of a study, with what has to be prepared before its edits."""
 
-    order: ModelOrder
+    setup: ModelSetup
     files: ModelFiles
-    templates: TemplatesOrder
-    moment: MomentOrder
+    templates: TemplatesJob
+    moment: CovarianceJob
     guard: Guard | None = None
     """What decides on the edits that are asked for; None where all are made."""
 
@@ -117,9 +117,9 @@ class StudyPlan:
             self.evaluation_id,
             [
                 [
-                    plan.order.model_id,
-                    plan.order.layer,
-                    plan.order.values,
+                    plan.setup.model_id,
+                    plan.setup.layer,
+                    plan.setup.values,
                     plan.templates.key,
                     plan.moment.covariance_id,
                     *(() if plan.guard is None else (plan.guard.identity,)),
@@ -147,17 +147,17 @@ class StudyPlan:
         """The reference that ``store_texts`` returns; nothing is written."""
         return ArtifactStore(self.results).json_ref(_TEXTS, list(self.chosen_texts))
 
-    def unedited_order(self, plan: ModelPlan) -> UneditedOrder:
-        """Return the order for the unedited model's perplexity."""
-        return UneditedOrder(
+    def unedited_job(self, plan: ModelPlan) -> UneditedJob:
+        """Return the job for the unedited model's perplexity."""
+        return UneditedJob(
             results=self.results,
-            model=plan.order,
+            model=plan.setup,
             texts=self.texts_ref,
             evaluation_id=self.evaluation_id,
         )
 
-    def evaluate_order(self, edits: EditOrder, done: Manifest) -> EvaluateOrder:
-        """Return the order that measures a batch.
+    def evaluate_job(self, edits: EditJob, done: Manifest) -> EvaluateJob:
+        """Return the job that measures a batch.
 
         Args:
             edits: the batch.
@@ -168,7 +168,7 @@ class StudyPlan:
         """
         if done.tensors is None:
             raise ArtifactError(f"{done.unit_id} left no updates. Run the study again.")
-        return EvaluateOrder(
+        return EvaluateJob(
             results=edits.results,
             edits=edits,
             updates=done.tensors,
@@ -183,10 +183,10 @@ class StudyPlan:
         start = batch_index * self.study.batch_size
         return self.requests.records[start : start + self.study.batch_size]
 
-    def edit_orders(
+    def edit_jobs(
         self, plan: ModelPlan, templates: Manifest, moment: Manifest
-    ) -> Iterator[EditOrder]:
-        """Yield one order a batch of one model, in the dataset's order.
+    ) -> Iterator[EditJob]:
+        """Yield one job a batch of one model, in the dataset's order.
 
         Args:
             plan: the model.
@@ -194,12 +194,12 @@ class StudyPlan:
             moment: what its covariance unit returned.
         """
         for index in range(self.n_batches):
-            yield EditOrder(
+            yield EditJob(
                 results=self.results,
-                model=plan.order,
+                model=plan.setup,
                 methods=self.study.methods,
                 templates=templates.values,
-                template_set_id=template_set_id_of(plan.order.model_id, templates.values),
+                template_set_id=template_set_id_of(plan.setup.model_id, templates.values),
                 covariance_id=plan.moment.covariance_id,
                 damping=plan.moment.covariance.damping,
                 moment=moment.tensors,
@@ -246,14 +246,15 @@ def plan_study(
     Raises:
         EditCollapseError: an input is missing or unusable; the message names it.
     """
-    place, is_calibrated = place_name(results), thresholds_of is not _not_calibrated
-    kept = KEPT.get()
-    for each in kept or ():
+    place, is_calibrated = results_name(results), thresholds_of is not _not_calibrated
+    plans = KEPT.get()
+    for each in plans or ():
         if (each.study, each.results, each.is_calibrated) == (study, place, is_calibrated):
-            return each.plan
+            kept: StudyPlan = each.plan
+            return kept
     plan = _plan(study, place, thresholds_of)
-    if kept is not None:
-        kept.append(_Planned(study, place, is_calibrated, plan))
+    if plans is not None:
+        plans.append(_Planned(study, place, is_calibrated, plan))
     return plan
 
 
@@ -267,7 +268,7 @@ def _plan(study: StudySpec, place: str, thresholds_of: Calibrated) -> StudyPlan:
         given = read_templates(Path(study.templates.path))
     probed = [record.request.request_id for record in requests.records[:N_PROBES]]
     models = tuple(_plan_model(study, spec, place, given, probed) for spec in study.models)
-    identities = [(plan.order.model_id, plan.order.layer) for plan in models]
+    identities = [(plan.setup.model_id, plan.setup.layer) for plan in models]
     if len(set(identities)) != len(identities):
         raise StudyError(
             f"study {study.name!r} names the same model, layer and start token twice among "
@@ -294,35 +295,35 @@ def _plan_model(
             f"layer {layer} of model {spec.name!r}: it has layers 0 to "
             f"{files.widths.n_layers - 1}. Correct `layer` in the study file."
         )
-    order = ModelOrder(
+    setup = ModelSetup(
         spec=spec,
         model_id=digest_model(files, spec).model_id,
         layer=layer,
         layer_source=preset.source if spec.layer in {None, preset.layer} else "study file",
         values=spec.value.over(study.value.over(preset.values)),
     )
-    templates = TemplatesOrder(
+    templates = TemplatesJob(
         results=results,
-        model=order,
+        model=setup,
         kind=study.templates.kind,
         lengths=study.templates.lengths,
         seed=study.seed,
         given=given,
     )
-    moment = MomentOrder(
+    moment = CovarianceJob(
         results=results,
-        model=order,
+        model=setup,
         covariance=study.covariance,
         source_digest=_covariance_digest(study, spec),
         probe_set_id=digest("probes", templates.key, probed),
     )
-    return ModelPlan(order=order, files=files, templates=templates, moment=moment)
+    return ModelPlan(setup=setup, files=files, templates=templates, moment=moment)
 
 
 def _guarded(plan: ModelPlan, spec: GuardSpec, thresholds_of: Calibrated) -> ModelPlan:
     """Return one model's part of the plan behind the study's guard."""
     own = spec.at_risk_at is not None
-    calibrated = DEFAULT_THRESHOLDS if own else thresholds_of(plan.order.model_id)
+    calibrated = DEFAULT_THRESHOLDS if own else thresholds_of(plan.setup.model_id)
     return dataclasses.replace(plan, guard=Guard.of(spec, calibrated))
 
 
@@ -349,7 +350,7 @@ def _covariance_digest(study: StudySpec, model: ModelSpec) -> str:
 class MomentPass:
     """One layer's part in a pass."""
 
-    moment: MomentOrder
+    moment: CovarianceJob
     layers: tuple[int, ...]
     """All layers that the pass serves."""
     requests: tuple[EditRequest, ...]
@@ -358,8 +359,8 @@ class MomentPass:
     @classmethod
     def of(cls, plan: StudyPlan, model: ModelPlan) -> "MomentPass":
         """Return the pass of one model of a study."""
-        own = model.order.model_id
-        layers = {each.order.layer for each in plan.models if each.order.model_id == own}
+        own = model.setup.model_id
+        layers = {each.setup.layer for each in plan.models if each.setup.model_id == own}
         records = plan.requests.records[:N_PROBES]
         return cls(
             moment=model.moment,
@@ -373,19 +374,19 @@ class MomentPass:
         spec = self.moment.covariance
         return -(-spec.n_tokens // spec.shard_tokens)
 
-    def corpus_order(self) -> CorpusOrder:
-        """Return the order that cuts the corpus into shards."""
-        return CorpusOrder(
+    def corpus_job(self) -> CorpusJob:
+        """Return the job that cuts the corpus into shards."""
+        return CorpusJob(
             results=self.moment.results,
             model=self.moment.model,
             covariance=self.moment.covariance,
             source_digest=self.moment.source_digest,
         )
 
-    def shard_orders(self, corpus: Manifest) -> tuple[ShardOrder, ...]:
-        """Return the order of each shard's sums, given what the corpus unit returned."""
+    def shard_jobs(self, corpus: Manifest) -> tuple[ShardJob, ...]:
+        """Return the job of each shard's sums, given what the corpus unit returned."""
         return tuple(
-            ShardOrder(
+            ShardJob(
                 results=self.moment.results,
                 model=self.moment.model,
                 layers=self.layers,
@@ -395,9 +396,9 @@ class MomentPass:
             for index, shard in enumerate(corpus.parts, start=1)
         )
 
-    def probes_order(self, templates: Manifest) -> ProbesOrder:
-        """Return the order of the probe keys, given what the templates unit returned."""
-        return ProbesOrder(
+    def probes_job(self, templates: Manifest) -> ProbesJob:
+        """Return the job of the probe keys, given what the templates unit returned."""
+        return ProbesJob(
             results=self.moment.results,
             model=self.moment.model,
             layers=self.layers,
@@ -406,17 +407,17 @@ class MomentPass:
             probe_set_id=self.moment.probe_set_id,
         )
 
-    def checkpoint_order(
+    def checkpoint_job(
         self, sums: Sequence[Manifest], probes: Manifest, before: Manifest | None
-    ) -> CheckpointOrder:
-        """Return the order of a checkpoint.
+    ) -> CheckpointJob:
+        """Return the job of a checkpoint.
 
         Args:
             sums: what the shards' units returned so far, in order.
             probes: what the probes unit returned.
             before: what the checkpoint before returned.
         """
-        return CheckpointOrder(
+        return CheckpointJob(
             results=self.moment.results,
             model=self.moment.model,
             covariance_id=self.moment.covariance_id,
@@ -427,10 +428,10 @@ class MomentPass:
             before=None if before is None else before.tensors,
         )
 
-    def merge_order(
+    def merge_job(
         self, sums: Sequence[Manifest], probes: Manifest, looked_at: Sequence[Manifest] = ()
-    ) -> MomentOrder:
-        """Return the order that merges the sums into C.
+    ) -> CovarianceJob:
+        """Return the job that merges the sums into C.
 
         Args:
             sums: what the shards' units returned, in order.

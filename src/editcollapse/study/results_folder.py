@@ -230,7 +230,7 @@ def is_url(results: str) -> bool:
     return "://" in results and not results.startswith("file://")
 
 
-def place_name(results: str | Path) -> str:
+def results_name(results: str | Path) -> str:
     """Return one name for a results folder however it was written: an absolute path, or the URL."""
     text = str(results)
     if is_url(text):
@@ -238,13 +238,13 @@ def place_name(results: str | Path) -> str:
     return str(Path(text.removeprefix("file://")).expanduser().resolve())
 
 
-def place_of(results: str | Path) -> ResultsFolder:
+def results_at(results: str | Path) -> ResultsFolder:
     """Return the results folder that a path or URL names.
 
     Raises:
         ResultsError: no package for such a URL is installed, or the URL is no good.
     """
-    name = place_name(results)
+    name = results_name(results)
     return RemoteResultsFolder(name) if is_url(name) else ResultsFolder(Path(name))
 
 

@@ -18,13 +18,13 @@ from editcollapse.rows.study import (
     StudyRow,
     ValueSettingsRow,
 )
-from editcollapse.study.jobs import ModelOrder
+from editcollapse.study.jobs import ModelSetup
 from editcollapse.study.plan import StudyPlan
 
 
 def study_rows(plan: StudyPlan) -> list[tuple[str, list[object]]]:
     """Return the rows that describe the study itself, by table."""
-    settings = {model.order.settings_id: model.order for model in plan.models}
+    settings = {model.setup.settings_id: model.setup for model in plan.models}
     return [
         ("studies", [_study_row(plan)]),
         ("study_models", list(_model_rows(plan))),
@@ -37,7 +37,7 @@ def study_rows(plan: StudyPlan) -> list[tuple[str, list[object]]]:
         ("evaluations", [_evaluation_row(plan)]),
         (
             "value_settings",
-            [_settings_row(key, order) for key, order in settings.items()],
+            [_settings_row(key, setup) for key, setup in settings.items()],
         ),
     ]
 
@@ -72,8 +72,8 @@ def _settings(plan: StudyPlan) -> Any:
 
 def _model_rows(plan: StudyPlan) -> Iterator[StudyModelRow]:
     for model in plan.models:
-        order = model.order
-        yield StudyModelRow(plan.study_id, order.model_id, order.layer, order.spec.name)
+        setup = model.setup
+        yield StudyModelRow(plan.study_id, setup.model_id, setup.layer, setup.spec.name)
 
 
 def dataset_row(requests: RequestFile, dataset_id: str, name: str) -> DatasetRow:
@@ -138,8 +138,8 @@ def _evaluation_row(plan: StudyPlan) -> EvaluationRow:
     )
 
 
-def _settings_row(settings_id: str, order: ModelOrder) -> ValueSettingsRow:
-    values = order.values
+def _settings_row(settings_id: str, setup: ModelSetup) -> ValueSettingsRow:
+    values = setup.values
     return ValueSettingsRow(
         settings_id=settings_id,
         steps=values.steps,
@@ -148,5 +148,5 @@ def _settings_row(settings_id: str, order: ModelOrder) -> ValueSettingsRow:
         kl_factor=values.kl_factor,
         clamp_factor=values.clamp_factor,
         stop_loss=values.stop_loss,
-        source=order.layer_source,
+        source=setup.layer_source,
     )

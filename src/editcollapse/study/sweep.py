@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 
 from editcollapse.errors import StudyError
 from editcollapse.fingerprints import unit_key
-from editcollapse.study.jobs import EditOrder, ForecastOrder, Manifest, Order
+from editcollapse.study.jobs import EditJob, ForecastJob, Job, Manifest
 from editcollapse.study.plan import N_PROBES, ModelPlan, MomentPass, StudyPlan
 
 ALL = "all"
@@ -88,16 +88,16 @@ SWEPT = "layer sweep"
 """``layer_source`` of a layer that neither the study nor a preset names."""
 
 
-class SweepOrder(Order):
+class SweepJob(Job):
     """Read the keys of a batch at some layers in one forward; bound every method's updates."""
 
-    layers: tuple[EditOrder, ...]
+    layers: tuple[EditJob, ...]
     """The batch at each layer, in ascending order, with all methods there are."""
 
     @classmethod
-    def of(cls, layers: Sequence[EditOrder]) -> "SweepOrder":
+    def of(cls, layers: Sequence[EditJob]) -> "SweepJob":
         """Return the sweep of one batch, given what the edits at each layer would be."""
-        whole = tuple(ForecastOrder.of(edits).edits for edits in layers)
+        whole = tuple(ForecastJob.of(edits).edits for edits in layers)
         return cls(results=whole[0].results, layers=whole)
 
     @property
@@ -124,7 +124,7 @@ class ModelSweep:
     @property
     def places(self) -> tuple[int, ...]:
         """The layers."""
-        return tuple(each.order.layer for each in self.layers)
+        return tuple(each.setup.layer for each in self.layers)
 
     def passes(self) -> tuple[MomentPass, ...]:
         """Return each layer's part in the one pass over the corpus."""
@@ -132,19 +132,19 @@ class ModelSweep:
         requests = tuple(record.request for record in records)
         return tuple(MomentPass(each.moment, self.places, requests) for each in self.layers)
 
-    def orders(self, templates: Manifest, moments: Sequence[Manifest]) -> Iterator[SweepOrder]:
-        """Yield one order a batch, in the dataset's order.
+    def jobs(self, templates: Manifest, moments: Sequence[Manifest]) -> Iterator[SweepJob]:
+        """Yield one job a batch, in the dataset's order.
 
         Args:
             templates: what the templates unit returned.
             moments: what the covariance unit of each layer returned.
         """
         by_layer = [
-            self.study.edit_orders(layer, templates, moment)
+            self.study.edit_jobs(layer, templates, moment)
             for layer, moment in zip(self.layers, moments, strict=True)
         ]
         for batch in zip(*by_layer, strict=True):
-            yield SweepOrder.of(batch)
+            yield SweepJob.of(batch)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -177,7 +177,7 @@ def plan_sweep(plan: StudyPlan, layers: str) -> SweepPlan:
     """
     entries: dict[str, list[ModelPlan]] = {}
     for each in plan.models:
-        entries.setdefault(each.order.model_id, []).append(each)
+        entries.setdefault(each.setup.model_id, []).append(each)
     first = tuple(those[0] for those in entries.values())
     study = dataclasses.replace(plan, models=first)
     return SweepPlan(study, tuple(_model_sweep(study, own, layers) for own in entries.values()))
@@ -186,8 +186,8 @@ def plan_sweep(plan: StudyPlan, layers: str) -> SweepPlan:
 def _model_sweep(study: StudyPlan, entries: Sequence[ModelPlan], layers: str) -> ModelSweep:
     """Return the sweep of one model, given all its entries in the study file."""
     model = entries[0]
-    name = model.order.spec.name
-    named = {each.order.layer: each for each in entries}
+    name = model.setup.spec.name
+    named = {each.setup.layer: each for each in entries}
     places = chosen_layers(layers, model.files.widths.n_layers, name)
     unknown = [layer for layer in places if layer not in named]
     if unknown and study.study.covariance.kind == "statistics":
@@ -201,10 +201,10 @@ def _model_sweep(study: StudyPlan, entries: Sequence[ModelPlan], layers: str) ->
 
 def _moved(model: ModelPlan, layer: int) -> ModelPlan:
     """Return the plan of a model at another layer."""
-    order = model.order.model_copy(update={"layer": layer, "layer_source": SWEPT})
+    job = model.setup.model_copy(update={"layer": layer, "layer_source": SWEPT})
     return dataclasses.replace(
         model,
-        order=order,
-        templates=model.templates.model_copy(update={"model": order}),
-        moment=model.moment.model_copy(update={"model": order}),
+        setup=job,
+        templates=model.templates.model_copy(update={"model": job}),
+        moment=model.moment.model_copy(update={"model": job}),
     )

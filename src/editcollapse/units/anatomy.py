@@ -30,9 +30,9 @@ from editcollapse.runtime.settings import settings
 from editcollapse.study.anatomy_jobs import (
     N_TEXTS,
     N_TOKENS,
-    AnatomyOrder,
-    EncoderProfilesOrder,
-    ProfilesOrder,
+    AnatomyJob,
+    EncoderProfilesJob,
+    ProfilesJob,
 )
 from editcollapse.study.artifacts import ArtifactStore
 from editcollapse.study.jobs import Manifest
@@ -46,37 +46,37 @@ _MIN_TOKENS = 2
 
 
 @float32_products()
-def profile_model(order: ProfilesOrder) -> Manifest:
+def profile_model(job: ProfilesJob) -> Manifest:
     """Return the profile of a study's model as rows.
 
     Raises:
         DatasetError: fewer than two texts have two tokens.
     """
-    clock = ProvenanceClock(order.key, "profiles")
-    loaded = load(order.model)
-    texts = ArtifactStore(order.results).json(order.texts)[:N_TEXTS]
+    clock = ProvenanceClock(job.key, "profiles")
+    loaded = load(job.model)
+    texts = ArtifactStore(job.results).json(job.texts)[:N_TEXTS]
     limit = min(N_TOKENS, loaded.encoder.max_length)
     rows = [loaded.encoder.sequence(text)[:limit] for text in texts]
-    return _profiled(order, clock, decoder_stack(loaded), rows, order.model.model_id, loaded.source)
+    return _profiled(job, clock, decoder_stack(loaded), rows, job.model.model_id, loaded.source)
 
 
 @float32_products()
-def profile_encoder(order: EncoderProfilesOrder) -> Manifest:
+def profile_encoder(job: EncoderProfilesJob) -> Manifest:
     """Return the profile of an encoder as rows.
 
     Raises:
         ModelError: it cannot be loaded, or its files changed since it was asked for.
         DatasetError: fewer than two texts have two tokens.
     """
-    clock = ProvenanceClock(order.key, "encoder-profiles")
-    encoder = load_encoder(order.source, order.encoder_id, settings().device)
-    texts = ArtifactStore(order.results).json(order.texts)[:N_TEXTS]
+    clock = ProvenanceClock(job.key, "encoder-profiles")
+    encoder = load_encoder(job.source, job.encoder_id, settings().device)
+    texts = ArtifactStore(job.results).json(job.texts)[:N_TEXTS]
     rows = [encoder.encode(text, N_TOKENS) for text in texts]
-    return _profiled(order, clock, encoder.stack, rows, order.encoder_id, encoder.source)
+    return _profiled(job, clock, encoder.stack, rows, job.encoder_id, encoder.source)
 
 
 def _profiled(
-    order: ProfilesOrder | EncoderProfilesOrder,
+    job: ProfilesJob | EncoderProfilesJob,
     clock: ProvenanceClock,
     stack: Stack,
     rows: Sequence[Sequence[int]],
@@ -91,12 +91,12 @@ def _profiled(
             f"have {len(usable)}. Give longer texts under `evaluation`."
         )
     numbers = read_positions(stack, usable)
-    found = list(profile_rows(numbers, model_id, source, order.text_set_digest, stack.name))
+    found = list(profile_rows(numbers, model_id, source, job.text_set_digest, stack.name))
     device = next(stack.module.parameters()).device
     summary = f"profile of {source}, {len(usable)} texts"
-    store = ArtifactStore(order.results)
+    store = ArtifactStore(job.results)
     return Manifest(
-        unit_id=order.key,
+        unit_id=job.key,
         summary=summary,
         rows=(
             store.put_rows("position_profiles", found),
@@ -112,7 +112,7 @@ _KEYS: tuple[Kind, ...] = ("bare", "prefixed", "one_prefix", "first_token")
 
 
 @float32_products()
-def study_anatomy(order: AnatomyOrder) -> Manifest:
+def study_anatomy(job: AnatomyJob) -> Manifest:
     """Return the findings of a layer as rows, and its vectors as a file (``parts``).
 
     Requests that this model cannot take are named in ``Manifest.unusable``.
@@ -122,8 +122,8 @@ def study_anatomy(order: AnatomyOrder) -> Manifest:
         MomentError: C has no Cholesky factor.
         ArtifactError: C's file is missing or has changed.
     """
-    clock = ProvenanceClock(order.key, "anatomy", order.seed)
-    store, edits = ArtifactStore(order.results), order.edits
+    clock = ProvenanceClock(job.key, "anatomy", job.seed)
+    store, edits = ArtifactStore(job.results), job.edits
     loaded = load(edits.model)
     site = EditSite(loaded, edits.model.layer)
     rewrites, unusable = build_rewrites(loaded.encoder, edits.templates, edits.requests)
@@ -134,16 +134,16 @@ def study_anatomy(order: AnatomyOrder) -> Manifest:
         )
     solver = moment_solver(store, edits.covariance_id, edits.moment, edits.damping)
     budget = tokens_per_forward(loaded.device, loaded.size(site.layer), "evaluation")
-    keys = read_key_kinds(site, rewrites, solver, order.seed, budget)
-    outcomes = _outcomes(order, [(r.request.request_id, r.request.subject) for r in rewrites])
+    keys = read_key_kinds(site, rewrites, solver, job.seed, budget)
+    outcomes = _outcomes(job, [(r.request.request_id, r.request.subject) for r in rewrites])
     vectors = VectorTable.of(keys, outcomes.request_ids)
     file = store.put_frame(VECTORS, vectors.frame)
     perplexity = tsne_perplexity(len(rewrites))
-    shared = project(vectors.some(_KEYS), perplexity, order.seed)
-    solved = project(vectors.some(("solved",)), perplexity, order.seed)
+    shared = project(vectors.some(_KEYS), perplexity, job.seed)
+    solved = project(vectors.some(("solved",)), perplexity, job.seed)
     row = AnatomyRow(
-        anatomy_id=order.anatomy_id,
-        study_id=order.study_id,
+        anatomy_id=job.anatomy_id,
+        study_id=job.study_id,
         model_id=edits.model.model_id,
         layer=edits.model.layer,
         covariance_id=edits.covariance_id,
@@ -151,8 +151,8 @@ def study_anatomy(order: AnatomyOrder) -> Manifest:
         n_requests=len(rewrites),
         n_first_token=int(keys.is_first_token.sum()),
         n_collapsed=None if outcomes.collapsed is None else int(outcomes.collapsed.sum()),
-        collapse_threshold=_bound(order.rule.threshold),
-        collapse_ratio=_bound(order.rule.ratio),
+        collapse_threshold=_bound(job.rule.threshold),
+        collapse_ratio=_bound(job.rule.ratio),
         d_key=loaded.widths.d_key,
         vectors_path=file.path,
         vectors_digest=file.digest,
@@ -161,17 +161,17 @@ def study_anatomy(order: AnatomyOrder) -> Manifest:
         solved_variance_x=solved.variance[0],
         solved_variance_y=solved.variance[1],
         tsne_perplexity=perplexity,
-        seed=order.seed,
+        seed=job.seed,
     )
     points = [
-        *_points(order, keys, outcomes, vectors, shared, _KEYS),
-        *_points(order, keys, outcomes, vectors, solved, ("solved",)),
+        *_points(job, keys, outcomes, vectors, shared, _KEYS),
+        *_points(job, keys, outcomes, vectors, solved, ("solved",)),
     ]
-    findings = list(_findings(order, keys, outcomes))
-    summary = f"{len(findings)} findings on {len(rewrites)} requests of {order.label}"
+    findings = list(_findings(job, keys, outcomes))
+    summary = f"{len(findings)} findings on {len(rewrites)} requests of {job.label}"
     provenance = clock.row(summary, len(rewrites), str(loaded.device))
     return Manifest(
-        unit_id=order.key,
+        unit_id=job.key,
         summary=summary,
         rows=(
             store.put_rows("anatomies", [row]),
@@ -189,13 +189,13 @@ def _bound(bound: float | None) -> float:
     return math.inf if bound is None else bound
 
 
-def _outcomes(order: AnatomyOrder, requests: Sequence[tuple[str, str]]) -> Outcomes:
+def _outcomes(job: AnatomyJob, requests: Sequence[tuple[str, str]]) -> Outcomes:
     """Return what became of requests, of which ids and subjects are given."""
-    known = {each.request_id: each for each in order.outcomes}
+    known = {each.request_id: each for each in job.outcomes}
     lacking = [subject for request_id, subject in requests if request_id not in known]
     if lacking:
         raise StudyError(
-            f"{len(lacking)} requests of {order.label} have no edit by rome, first that of "
+            f"{len(lacking)} requests of {job.label} have no edit by rome, first that of "
             f"{lacking[0]!r}. Run the study with method rome first."
         )
     found = [known[request_id] for request_id, _ in requests]
@@ -208,7 +208,7 @@ def _outcomes(order: AnatomyOrder, requests: Sequence[tuple[str, str]]) -> Outco
 
 
 def _points(
-    order: AnatomyOrder,
+    job: AnatomyJob,
     keys: KeyKinds,
     outcomes: Outcomes,
     table: VectorTable,
@@ -219,7 +219,7 @@ def _points(
     for n, row in enumerate(table.rows_of(kinds)):
         place = table.places[row]
         yield KeyPointRow(
-            anatomy_id=order.anatomy_id,
+            anatomy_id=job.anatomy_id,
             request_id=table.request_ids[place],
             kind=table.kinds[row],
             is_first_token=bool(keys.is_first_token[place]),
@@ -233,9 +233,7 @@ def _points(
         )
 
 
-def _findings(
-    order: AnatomyOrder, keys: KeyKinds, outcomes: Outcomes
-) -> Iterator[AnatomyFindingRow]:
+def _findings(job: AnatomyJob, keys: KeyKinds, outcomes: Outcomes) -> Iterator[AnatomyFindingRow]:
     """Yield what is observed, by where the subject stands and by what became of the edit."""
     known = (outcomes.numerators, outcomes.subjects)
     compared = [Compared("first_token", keys.is_first_token, keys, *known)]
@@ -243,10 +241,10 @@ def _findings(
         compared.append(Compared("collapsed", outcomes.collapsed, keys, *known))
     for each in compared:
         if not each.is_enough:
-            logger.info("%s: too few on one side, grouping %s", order.label, each.grouping)
-        for found in observe(each, order.seed):
+            logger.info("%s: too few on one side, grouping %s", job.label, each.grouping)
+        for found in observe(each, job.seed):
             yield AnatomyFindingRow(
-                anatomy_id=order.anatomy_id,
+                anatomy_id=job.anatomy_id,
                 grouping=each.grouping,
                 observation=found.name,
                 value=found.estimate.value,

@@ -21,7 +21,7 @@ from editcollapse.runtime.environment import ProvenanceClock
 from editcollapse.runtime.oom import GroupLimit, halved
 from editcollapse.runtime.precision import float32_products
 from editcollapse.study.artifacts import ArtifactRef, ArtifactStore
-from editcollapse.study.jobs import EditOrder, Manifest
+from editcollapse.study.jobs import EditJob, Manifest
 from editcollapse.units.prepare import Progress, load
 
 logger = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ _solvers_lock = threading.Lock()
 
 
 @float32_products()
-def edit_batch(order: EditOrder, on_step: Progress = None) -> Manifest:
+def edit_batch(job: EditJob, on_step: Progress = None) -> Manifest:
     """Return the updates of a batch as tensors, and rows of edits and positions.
 
     Requests that this model cannot take are named in ``Manifest.unusable`` and leave no row.
@@ -42,43 +42,43 @@ def edit_batch(order: EditOrder, on_step: Progress = None) -> Manifest:
         ArtifactError: C's file is missing or has changed.
         DeviceMemoryError: one edit alone does not fit on the device.
     """
-    clock = ProvenanceClock(order.key, "edits")
-    store = ArtifactStore(order.results)
-    loaded = load(order.model)
-    site = EditSite(loaded, order.model.layer)
-    solver = moment_solver(store, order.covariance_id, order.moment, order.damping)
-    rewrites, unusable = build_rewrites(loaded.encoder, order.templates, order.requests)
+    clock = ProvenanceClock(job.key, "edits")
+    store = ArtifactStore(job.results)
+    loaded = load(job.model)
+    site = EditSite(loaded, job.model.layer)
+    solver = moment_solver(store, job.covariance_id, job.moment, job.damping)
+    rewrites, unusable = build_rewrites(loaded.encoder, job.templates, job.requests)
     for found in unusable:
-        logger.warning("%s: %s", order.model.spec.name, found.reason)
+        logger.warning("%s: %s", job.model.spec.name, found.reason)
     edits: list[EditRow] = []
     tensors: dict[str, torch.Tensor] = {}
     if rewrites:
-        values = optimise_in_groups(site, rewrites, order.model.values, on_step)
+        values = optimise_in_groups(site, rewrites, job.model.values, on_step)
         stored = values.delta.dtype
         tensors = {
             "delta": values.delta,
             "bare_key": values.bare_key,
             "prefixed_key": values.prefixed_key,
         }
-        weight = loaded.weight(order.model.layer)
-        for name, first in distinct_rules(order.methods).items():
+        weight = loaded.weight(job.model.layer)
+        for name, first in distinct_rules(job.methods).items():
             updates, diagnostics = rank_one_updates(
-                values, method_of(name), solver, weight, order.model.values.clamp_factor
+                values, method_of(name), solver, weight, job.model.values.clamp_factor
             )
             if name == first:
                 tensors[f"left.{name}"] = updates.left.to(stored)
                 tensors[f"right.{name}"] = updates.right.to(stored)
-            edits.extend(_edit_rows(order, name, rewrites, values, diagnostics))
+            edits.extend(_edit_rows(job, name, rewrites, values, diagnostics))
     ref = store.put_tensors("updates", tensors)
     edits = [dataclasses.replace(row, update_digest=ref.digest) for row in edits]
     summary = (
-        f"{len(edits)} edits of {order.model.spec.name}, layer {order.model.layer}, "
-        f"batch {order.batch_label}"
+        f"{len(edits)} edits of {job.model.spec.name}, layer {job.model.layer}, "
+        f"batch {job.batch_label}"
     )
     provenance = clock.row(summary, len(edits), str(loaded.device))
-    positions = [position_row(order.model.model_id, rewrite) for rewrite in rewrites]
+    positions = [position_row(job.model.model_id, rewrite) for rewrite in rewrites]
     return Manifest(
-        unit_id=order.key,
+        unit_id=job.key,
         summary=summary,
         rows=(
             store.put_rows("edits", edits),
@@ -200,7 +200,7 @@ def position_row(model_id: str, rewrite: Rewrite) -> PositionRow:
 
 
 def _edit_rows(
-    order: EditOrder,
+    job: EditJob,
     method: str,
     rewrites: Sequence[Rewrite],
     values: TargetValues,
@@ -209,15 +209,15 @@ def _edit_rows(
     """Return one row an edit; the update's digest is filled in when its file is written."""
     return [
         EditRow(
-            edit_id=order.edit_id(method, rewrite.request.request_id),
-            model_id=order.model.model_id,
+            edit_id=job.edit_id(method, rewrite.request.request_id),
+            model_id=job.model.model_id,
             request_id=rewrite.request.request_id,
             method=method,
-            layer=order.model.layer,
-            layer_source=order.model.layer_source,
-            covariance_id=order.covariance_id,
-            template_set_id=order.template_set_id,
-            settings_id=order.model.settings_id,
+            layer=job.model.layer,
+            layer_source=job.model.layer_source,
+            covariance_id=job.covariance_id,
+            template_set_id=job.template_set_id,
+            settings_id=job.model.settings_id,
             numerator_norm=float(diagnostics.numerator_norm[b]),
             denominator=float(diagnostics.denominator[b]),
             rho=float(diagnostics.rho[b]),

@@ -13,7 +13,7 @@ from editcollapse.runtime.devices import tokens_per_forward
 from editcollapse.runtime.environment import ProvenanceClock
 from editcollapse.runtime.precision import float32_products
 from editcollapse.study.artifacts import ArtifactStore
-from editcollapse.study.jobs import EvaluateOrder, Manifest
+from editcollapse.study.jobs import EvaluateJob, Manifest
 from editcollapse.units.edit import stored_updates
 from editcollapse.units.prepare import Progress, load
 
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 @float32_products()
-def evaluate_batch(order: EvaluateOrder, on_method: Progress = None) -> Manifest:
+def evaluate_batch(job: EvaluateJob, on_method: Progress = None) -> Manifest:
     """Return measurements of every edit of a batch, and the unedited model's on the same probes.
 
     Methods with the same rule write the same update; they are measured once and recorded under
@@ -31,18 +31,18 @@ def evaluate_batch(order: EvaluateOrder, on_method: Progress = None) -> Manifest
         ArtifactError: the updates' file is missing or has changed.
         DatasetError: no text of the set can be scored.
     """
-    clock = ProvenanceClock(order.key, "evaluation", order.seed)
-    edits = order.edits
-    store = ArtifactStore(order.results)
+    clock = ProvenanceClock(job.key, "evaluation", job.seed)
+    edits = job.edits
+    store = ArtifactStore(job.results)
     loaded = load(edits.model)
     site = EditSite(loaded, edits.model.layer)
     size = loaded.size(site.layer)
     budget = tokens_per_forward(loaded.device, size, "evaluation")
-    updates = stored_updates(store, order.updates)
-    texts = encode_texts(loaded.encoder, store.json(order.texts))
-    requests = [request for request in edits.requests if request.request_id not in order.skipped]
+    updates = stored_updates(store, job.updates)
+    texts = encode_texts(loaded.encoder, store.json(job.texts))
+    requests = [request for request in edits.requests if request.request_id not in job.skipped]
     plans = [
-        plan_probes(loaded.encoder, edits.templates, request, order.seed) for request in requests
+        plan_probes(loaded.encoder, edits.templates, request, job.seed) for request in requests
     ]
     for plan in plans:
         for reason in plan.skipped:
@@ -62,7 +62,7 @@ def evaluate_batch(order: EvaluateOrder, on_method: Progress = None) -> Manifest
         if on_method is not None:
             on_method(done + 1, len(updates))
     rows = [
-        _row(order, name, plan, found, len(texts.rows))
+        _row(job, name, plan, found, len(texts.rows))
         for name, first in distinct_rules(edits.methods).items()
         for plan, found in zip(plans, measured.get(first, []), strict=bool(plans))
     ]
@@ -76,13 +76,13 @@ def evaluate_batch(order: EvaluateOrder, on_method: Progress = None) -> Manifest
             **dataclasses.asdict(score_probes(plan, answers, answers)),
             model_id=edits.model.model_id,
             request_id=plan.request_id,
-            evaluation_id=order.evaluation_id,
+            evaluation_id=job.evaluation_id,
             template_set_id=edits.template_set_id,
         )
         for plan, answers in zip(plans, base_answers, strict=True)
     ]
     return Manifest(
-        unit_id=order.key,
+        unit_id=job.key,
         summary=summary,
         rows=(
             store.put_rows("measurements", rows),
@@ -99,12 +99,12 @@ class _Measured:
 
 
 def _row(
-    order: EvaluateOrder, method: str, plan: ProbePlan, found: _Measured, n_texts: int
+    job: EvaluateJob, method: str, plan: ProbePlan, found: _Measured, n_texts: int
 ) -> MeasurementRow:
     return MeasurementRow(
         **dataclasses.asdict(found.scores),
-        edit_id=order.edits.edit_id(method, plan.request_id),
-        evaluation_id=order.evaluation_id,
+        edit_id=job.edits.edit_id(method, plan.request_id),
+        evaluation_id=job.evaluation_id,
         perplexity=found.perplexity.mean,
         perplexity_median=found.perplexity.median,
         perplexity_max=found.perplexity.max,

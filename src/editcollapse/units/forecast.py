@@ -26,8 +26,8 @@ from editcollapse.runtime.devices import tokens_per_forward
 from editcollapse.runtime.environment import ProvenanceClock
 from editcollapse.runtime.precision import float32_products
 from editcollapse.study.artifacts import ArtifactStore
-from editcollapse.study.jobs import EditOrder, ForecastOrder, Manifest
-from editcollapse.study.sweep import SweepOrder
+from editcollapse.study.jobs import EditJob, ForecastJob, Manifest
+from editcollapse.study.sweep import SweepJob
 from editcollapse.units.edit import moment_solver, position_row
 from editcollapse.units.prepare import load
 
@@ -44,8 +44,8 @@ _kept_model: list[str] = []
 _lock = threading.Lock()
 
 
-def kept_geometry(store: ArtifactStore, loaded: LoadedModel, edits: EditOrder) -> LayerGeometry:
-    """Return the geometry of an order's layer, made once in a process where there is room.
+def kept_geometry(store: ArtifactStore, loaded: LoadedModel, edits: EditJob) -> LayerGeometry:
+    """Return the geometry of a job's layer, made once in a process where there is room.
 
     Raises:
         MomentError: C has no Cholesky factor.
@@ -78,11 +78,11 @@ class Forecast:
     """Requests that this model cannot take."""
 
 
-def forecast_edits(loaded: LoadedModel, geometry: LayerGeometry, edits: EditOrder) -> Forecast:
+def forecast_edits(loaded: LoadedModel, geometry: LayerGeometry, edits: EditJob) -> Forecast:
     """Return the forecast of a batch.
 
     Args:
-        loaded: the order's model.
+        loaded: the job's model.
         geometry: C, and the edited layer's norms.
         edits: requests, methods, templates and settings; its ``moment`` is not read.
     """
@@ -99,13 +99,13 @@ def forecast_edits(loaded: LoadedModel, geometry: LayerGeometry, edits: EditOrde
 
 
 def forecast_rows(
-    edits: EditOrder, rewrites: Sequence[Rewrite], facts: KeyFacts, geometry: LayerGeometry
+    edits: EditJob, rewrites: Sequence[Rewrite], facts: KeyFacts, geometry: LayerGeometry
 ) -> list[ForecastRow]:
     """Return one row a method and request, method by method.
 
     Args:
         edits: methods and settings.
-        rewrites: B requests of the order in tokens.
+        rewrites: B requests of the job in tokens.
         facts: their keys and values.
         geometry: C, and the edited layer's norms.
     """
@@ -120,7 +120,7 @@ def forecast_rows(
 
 
 @float32_products()
-def forecast_batch(order: ForecastOrder) -> Manifest:
+def forecast_batch(job: ForecastJob) -> Manifest:
     """Return the rows of a batch's forecast and of its positions.
 
     Requests that this model cannot take are named in ``Manifest.unusable`` and leave no row.
@@ -129,22 +129,22 @@ def forecast_batch(order: ForecastOrder) -> Manifest:
         MomentError: C has no Cholesky factor.
         ArtifactError: C's file is missing or has changed.
     """
-    clock = ProvenanceClock(order.key, "forecast")
-    store, edits = ArtifactStore(order.results), order.edits
+    clock = ProvenanceClock(job.key, "forecast")
+    store, edits = ArtifactStore(job.results), job.edits
     loaded = load(edits.model)
     found = forecast_edits(loaded, kept_geometry(store, loaded, edits), edits)
     for each in found.unusable:
         logger.warning("%s: %s", edits.model.spec.name, each.reason)
-    return foreseen_manifest(order, clock, found, str(loaded.device))
+    return foreseen_manifest(job, clock, found, str(loaded.device))
 
 
 def foreseen_manifest(
-    order: ForecastOrder | SweepOrder, clock: ProvenanceClock, found: Forecast, device: str
+    job: ForecastJob | SweepJob, clock: ProvenanceClock, found: Forecast, device: str
 ) -> Manifest:
     """Return a unit's forecasts and positions as a manifest, written.
 
     Args:
-        order: of the unit.
+        job: of the unit.
         clock: started with it.
         found: at its layer or layers.
         device: that it ran on.
@@ -152,11 +152,11 @@ def foreseen_manifest(
     Raises:
         ResultsError: the folder cannot be written.
     """
-    store = ArtifactStore(order.results)
-    summary = f"{len(found.rows)} forecasts of {order.label}"
+    store = ArtifactStore(job.results)
+    summary = f"{len(found.rows)} forecasts of {job.label}"
     provenance = clock.row(summary, len(found.rows), device)
     return Manifest(
-        unit_id=order.key,
+        unit_id=job.key,
         summary=summary,
         rows=(
             store.put_rows("forecasts", found.rows),
@@ -168,7 +168,7 @@ def foreseen_manifest(
 
 
 def _rows(
-    edits: EditOrder,
+    edits: EditJob,
     method: str,
     rewrites: Sequence[Rewrite],
     facts: KeyFacts,

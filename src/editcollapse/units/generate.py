@@ -21,7 +21,7 @@ from editcollapse.rows.other import ContinuationRow
 from editcollapse.runtime.environment import ProvenanceClock
 from editcollapse.runtime.precision import float32_products
 from editcollapse.study.artifacts import ArtifactStore
-from editcollapse.study.generation_jobs import ContinuationOrder
+from editcollapse.study.generation_jobs import GenerationJob
 from editcollapse.study.jobs import Manifest
 from editcollapse.units.edit import stored_updates
 from editcollapse.units.prepare import Progress, load
@@ -152,40 +152,40 @@ def _end_ids(loaded: LoadedModel) -> tuple[int, ...]:
 
 
 @float32_products()
-def continue_texts(order: ContinuationOrder, on_edit: Progress = None) -> Manifest:
+def continue_texts(job: GenerationJob, on_edit: Progress = None) -> Manifest:
     """Return what a model adds to the prompts of some edits, unedited and edited, as rows.
 
     Raises:
         ArtifactError: a file of updates is missing or has changed.
         ModelError: the model cannot be loaded.
     """
-    clock = ProvenanceClock(order.key, "continuations")
-    store = ArtifactStore(order.results)
-    loaded = load(order.model)
-    continuer = Continuer(loaded, order.model.layer, order.n_new_tokens)
+    clock = ProvenanceClock(job.key, "continuations")
+    store = ArtifactStore(job.results)
+    loaded = load(job.model)
+    continuer = Continuer(loaded, job.model.layer, job.n_new_tokens)
     before = {
         prompt: continuer.text(prompt)
-        for prompt in dict.fromkeys(edit.prompt for edit in order.edits)
+        for prompt in dict.fromkeys(edit.prompt for edit in job.edits)
     }
     rows = []
-    for done, edit in enumerate(order.edits):
+    for done, edit in enumerate(job.edits):
         updates = stored_updates(store, edit.updates)[edit.method]
         update = updates.rows(slice(edit.update_row, edit.update_row + 1))
         rows.append(
             ContinuationRow(
                 edit_id=edit.edit_id,
-                n_new_tokens=order.n_new_tokens,
+                n_new_tokens=job.n_new_tokens,
                 prompt=edit.prompt,
                 text_before=before[edit.prompt],
                 text_after=continuer.text(edit.prompt, update),
             )
         )
         if on_edit is not None:
-            on_edit(done + 1, len(order.edits))
-    summary = f"{len(rows)} texts continued by {order.model.spec.name}, layer {order.model.layer}"
+            on_edit(done + 1, len(job.edits))
+    summary = f"{len(rows)} texts continued by {job.model.spec.name}, layer {job.model.layer}"
     provenance = clock.row(summary, len(rows), str(loaded.device))
     return Manifest(
-        unit_id=order.key,
+        unit_id=job.key,
         summary=summary,
         rows=(
             store.put_rows("continuations", rows),

@@ -16,9 +16,9 @@ from editcollapse.runtime.settings import settings
 from editcollapse.study.artifacts import ArtifactStore
 from editcollapse.study.jobs import (
     Manifest,
-    ModelOrder,
-    TemplatesOrder,
-    UneditedOrder,
+    ModelSetup,
+    TemplatesJob,
+    UneditedJob,
     template_set_id_of,
 )
 
@@ -29,26 +29,26 @@ Progress = Callable[[int, int], None] | None
 """Called with what is done and all there is to do."""
 
 
-def load(order: ModelOrder) -> LoadedModel:
-    """Return the order's model, resident in this process.
+def load(setup: ModelSetup) -> LoadedModel:
+    """Return the job's model, resident in this process.
 
     Raises:
         ModelError: it cannot be loaded, or is no longer the one that the study was planned with.
     """
-    return resident_model(order.spec, order.model_id, settings().device)
+    return resident_model(setup.spec, setup.model_id, settings().device)
 
 
-def prepare_templates(order: TemplatesOrder) -> Manifest:
+def prepare_templates(job: TemplatesJob) -> Manifest:
     """Return the context templates (``values``), and rows of the templates and the model."""
-    clock = ProvenanceClock(order.key, "templates", order.seed)
-    loaded = load(order.model)
-    if order.given is None:
-        drawn = generate_templates(loaded, order.kind, order.lengths, order.seed)
+    clock = ProvenanceClock(job.key, "templates", job.seed)
+    loaded = load(job.model)
+    if job.given is None:
+        drawn = generate_templates(loaded, job.kind, job.lengths, job.seed)
     else:
-        drawn = TemplateSet(order.given, "file", None)
+        drawn = TemplateSet(job.given, "file", None)
     rows = [
         TemplateRow(
-            template_set_id=template_set_id_of(order.model.model_id, drawn.templates),
+            template_set_id=template_set_id_of(job.model.model_id, drawn.templates),
             template_index=index,
             template=template,
             token_ids=list(loaded.encoder.encode(template.split(SLOT)[0])),
@@ -57,38 +57,38 @@ def prepare_templates(order: TemplatesOrder) -> Manifest:
         )
         for index, template in enumerate(drawn.templates)
     ]
-    store = ArtifactStore(order.results)
-    summary = f"{len(rows)} context templates for {order.model.spec.name}"
+    store = ArtifactStore(job.results)
+    summary = f"{len(rows)} context templates for {job.model.spec.name}"
     provenance = clock.row(summary, len(rows), str(loaded.device))
     return Manifest(
-        unit_id=order.key,
+        unit_id=job.key,
         summary=summary,
         rows=(
             store.put_rows("templates", rows),
-            store.put_rows("models", [_model_row(order.model, loaded)]),
+            store.put_rows("models", [_model_row(job.model, loaded)]),
             store.put_rows("provenance", [provenance]),
         ),
         values=drawn.templates,
     )
 
 
-def measure_unedited(order: UneditedOrder, on_texts: Progress = None) -> Manifest:
+def measure_unedited(job: UneditedJob, on_texts: Progress = None) -> Manifest:
     """Return the unedited model's perplexity on the text set as a row.
 
     Raises:
         DatasetError: no text can be scored.
     """
-    clock = ProvenanceClock(order.key, "unedited")
-    store = ArtifactStore(order.results)
-    loaded = load(order.model)
-    texts = encode_texts(loaded.encoder, store.json(order.texts))
-    site = EditSite(loaded, order.model.layer)
+    clock = ProvenanceClock(job.key, "unedited")
+    store = ArtifactStore(job.results)
+    loaded = load(job.model)
+    texts = encode_texts(loaded.encoder, store.json(job.texts))
+    site = EditSite(loaded, job.model.layer)
     budget = tokens_per_forward(loaded.device, loaded.size(site.layer), "answers")
     nll = text_nll(site, texts, no_update(loaded.widths), budget, on_texts)
     (found,) = perplexities(nll)
     row = BasePerplexityRow(
-        model_id=order.model.model_id,
-        evaluation_id=order.evaluation_id,
+        model_id=job.model.model_id,
+        evaluation_id=job.evaluation_id,
         perplexity=found.mean,
         perplexity_median=found.median,
         perplexity_max=found.max,
@@ -97,11 +97,11 @@ def measure_unedited(order: UneditedOrder, on_texts: Progress = None) -> Manifes
         n_tokens=texts.n_tokens,
     )
     for rejection in texts.rejections:
-        logger.warning("%s: %s", order.model.spec.name, rejection.reason)
-    summary = f"unedited {order.model.spec.name}: perplexity {found.mean:.4g}"
+        logger.warning("%s: %s", job.model.spec.name, rejection.reason)
+    summary = f"unedited {job.model.spec.name}: perplexity {found.mean:.4g}"
     provenance = clock.row(summary, len(texts.rows), str(loaded.device))
     return Manifest(
-        unit_id=order.key,
+        unit_id=job.key,
         summary=summary,
         rows=(
             store.put_rows("base_perplexities", [row]),
@@ -110,15 +110,15 @@ def measure_unedited(order: UneditedOrder, on_texts: Progress = None) -> Manifes
     )
 
 
-def _model_row(order: ModelOrder, loaded: LoadedModel) -> ModelRow:
+def _model_row(setup: ModelSetup, loaded: LoadedModel) -> ModelRow:
     digests = loaded.digests
     return ModelRow(
-        model_id=order.model_id,
+        model_id=setup.model_id,
         source=loaded.source,
         family=loaded.architecture.family,
         fingerprint=digests.fingerprint,
         tokenizer_digest=digests.tokenizer_digest,
-        dtype=order.spec.dtype,
+        dtype=setup.spec.dtype,
         start_token=loaded.encoder.start_token,
         n_layers=loaded.widths.n_layers,
         d_model=loaded.widths.d_model,

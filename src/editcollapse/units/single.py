@@ -49,7 +49,7 @@ from editcollapse.runtime.devices import tokens_per_forward
 from editcollapse.runtime.environment import reporter
 from editcollapse.runtime.precision import float32_products
 from editcollapse.study.artifacts import ArtifactStore
-from editcollapse.study.jobs import EditOrder, KnownSetup, ModelOrder, template_set_id_of
+from editcollapse.study.jobs import EditJob, KnownSetup, ModelSetup, template_set_id_of
 from editcollapse.study.known_setup import moment_ref
 from editcollapse.units.edit import optimise_in_groups, position_row
 from editcollapse.units.forecast import forecast_edits, forecast_rows
@@ -61,7 +61,7 @@ from editcollapse.units.sweep import read_layer_keys
 class EditSetup:
     """One request, ready to be forecast."""
 
-    edits: EditOrder
+    edits: EditJob
     """A batch of one, with all methods."""
     solver: MomentSolver
     summary: str
@@ -69,7 +69,7 @@ class EditSetup:
 
 
 def known_edit(
-    results: str, model: ModelOrder, known: KnownSetup, request: EditRequest
+    results: str, model: ModelSetup, known: KnownSetup, request: EditRequest
 ) -> EditSetup:
     """Return a request as a study in a results folder would edit it.
 
@@ -92,7 +92,7 @@ def known_edit(
 
 def new_edit(
     loaded: LoadedModel,
-    model: ModelOrder,
+    model: ModelSetup,
     covariance: CovarianceSpec,
     templates: TemplateSpec,
     seed: int,
@@ -105,7 +105,7 @@ def new_edit(
 
 def new_edits(
     loaded: LoadedModel,
-    models: Sequence[ModelOrder],
+    models: Sequence[ModelSetup],
     covariance: CovarianceSpec,
     templates: TemplateSpec,
     seed: int,
@@ -154,11 +154,11 @@ def new_edits(
 
 def single_batch(
     results: str,
-    model: ModelOrder,
+    model: ModelSetup,
     templates: tuple[str, ...],
     covariance_id: str,
     requests: tuple[EditRequest, ...],
-) -> EditOrder:
+) -> EditJob:
     """Batch of edits that belongs to no study, with all methods.
 
     Args:
@@ -168,7 +168,7 @@ def single_batch(
         covariance_id: id of C, which the caller keeps: the batch refers to no file.
         requests: the edits.
     """
-    return EditOrder(
+    return EditJob(
         results=results,
         model=model,
         methods=tuple(METHODS),
@@ -322,11 +322,11 @@ def second_moment_solver(
 
 
 @float32_products()
-def target_values(loaded: LoadedModel, edits: EditOrder) -> TargetValues:
+def target_values(loaded: LoadedModel, edits: EditJob) -> TargetValues:
     """Target values v* of some requests, each optimised by itself; one v* serves all methods.
 
     Args:
-        loaded: the order's model.
+        loaded: the job's model.
         edits: requests, templates, layer and settings.
 
     Returns:

@@ -25,7 +25,7 @@ from editcollapse.runtime.environment import ProvenanceClock
 from editcollapse.runtime.precision import float32_products
 from editcollapse.study.artifacts import ArtifactStore
 from editcollapse.study.jobs import Manifest
-from editcollapse.study.sweep import SweepOrder
+from editcollapse.study.sweep import SweepJob
 from editcollapse.units.edit import position_row
 from editcollapse.units.forecast import Forecast, forecast_rows, foreseen_manifest, kept_geometry
 from editcollapse.units.prepare import load
@@ -94,7 +94,7 @@ def read_layer_keys(
 
 
 @float32_products()
-def sweep_batch(order: SweepOrder) -> Manifest:
+def sweep_batch(job: SweepJob) -> Manifest:
     """Return the rows of a batch's forecasts at every layer, and of its positions.
 
     Requests that this model cannot take are named in ``Manifest.unusable`` and leave no row.
@@ -103,21 +103,21 @@ def sweep_batch(order: SweepOrder) -> Manifest:
         MomentError: C of a layer has no Cholesky factor.
         ArtifactError: a file of C is missing or has changed.
     """
-    clock = ProvenanceClock(order.key, "sweep")
-    store, first = ArtifactStore(order.results), order.layers[0]
+    clock = ProvenanceClock(job.key, "sweep")
+    store, first = ArtifactStore(job.results), job.layers[0]
     loaded = load(first.model)
     rewrites, unusable = build_rewrites(loaded.encoder, first.templates, first.requests)
     for each in unusable:
         logger.warning("%s: %s", first.model.spec.name, each.reason)
     rows: list[ForecastRow] = []
     if rewrites:
-        layers = [edits.model.layer for edits in order.layers]
+        layers = [edits.model.layer for edits in job.layers]
         budget = tokens_per_forward(loaded.device, loaded.size(max(layers)), "evaluation")
         keys = read_layer_keys(loaded, layers, rewrites, budget)
-        for edits, found in zip(order.layers, keys, strict=True):
+        for edits, found in zip(job.layers, keys, strict=True):
             with torch.no_grad():
                 facts = found.facts(loaded, edits.model.layer)
             rows += forecast_rows(edits, rewrites, facts, kept_geometry(store, loaded, edits))
     positions = tuple(position_row(first.model.model_id, rewrite) for rewrite in rewrites)
     foreseen = Forecast(tuple(rows), positions, tuple(unusable))
-    return foreseen_manifest(order, clock, foreseen, str(loaded.device))
+    return foreseen_manifest(job, clock, foreseen, str(loaded.device))

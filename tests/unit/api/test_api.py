@@ -84,20 +84,20 @@ def test_numbers_are_those_of_a_study(dtype, tmp_path):
     (model,) = plan.models
     templates = prepare_templates(model.templates)
     moments = MomentPass.of(plan, model)
-    sums = [sum_shard(order) for order in moments.shard_orders(cut_corpus(moments.corpus_order()))]
-    probes = read_probes(moments.probes_order(templates))
-    moment = prepare_moment(moments.merge_order(sums, probes))
-    (order,) = plan.edit_orders(model, templates, moment)
-    made = edit_batch(order)
-    measured = evaluate_batch(plan.evaluate_order(order, made))
-    unedited = measure_unedited(plan.unedited_order(model))
+    sums = [sum_shard(job) for job in moments.shard_jobs(cut_corpus(moments.corpus_job()))]
+    probes = read_probes(moments.probes_job(templates))
+    moment = prepare_moment(moments.merge_job(sums, probes))
+    (job,) = plan.edit_jobs(model, templates, moment)
+    made = edit_batch(job)
+    measured = evaluate_batch(plan.evaluate_job(job, made))
+    unedited = measure_unedited(plan.unedited_job(model))
     (base,) = _rows(store, [unedited], "base_perplexities")
 
     editor = ec.Editor(
         MODEL, covariance=CORPUS, tokens=N_TOKENS, layer=1, dtype=dtype, templates="start_token"
     )
     assert editor.templates == templates.values
-    edits = editor.edit_all(order.requests, methods=study.methods)
+    edits = editor.edit_all(job.requests, methods=study.methods)
     assert [edit.method for edit in edits] == list(study.methods)
     assert editor.perplexity(TEXTS) == base["perplexity"]
     tensors = store.tensors(made.tensors)

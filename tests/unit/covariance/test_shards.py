@@ -22,7 +22,7 @@ LENGTHS = tuple((7 * place * place + 3 * place) % 97 + 1 for place in range(300)
 
 
 @pytest.mark.parametrize("shard_tokens", [1, 4, 5, 24, 1000])
-def test_shards_hold_whole_documents_in_order(shard_tokens):
+def test_shards_hold_whole_documents_in_job(shard_tokens):
     """Cut anyhow, shards hold the same rows; each but the last is full, and none can lose one."""
     shards = list(cut(ROWS, shard_tokens))
     assert tuple(itertools.chain.from_iterable(shard.rows for shard in shards)) == ROWS

@@ -509,7 +509,7 @@ def test_huge_number_is_a_rejection(tmp_path):
 @pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.ndjson"])
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 @pytest.mark.parametrize("mark", ["", "\ufeff"])
-def test_line_ends_and_byte_order_mark_do_not_matter(tmp_path, name, end, mark):
+def test_line_ends_and_byte_job_mark_do_not_matter(tmp_path, name, end, mark):
     """JSONL under any suffix, with CRLF or a byte order mark, gives the same requests."""
     path = tmp_path / name
     text = mark + end.join([json.dumps(FLAT), json.dumps(changed(FLAT, case_id=2)), ""])
@@ -631,7 +631,7 @@ def five(tmp_path):
         (1, ("12", "11"), [1]),
     ],
 )
-def test_select_keeps_file_order_and_identity(five, limit, case_ids, kept):
+def test_select_keeps_file_job_and_identity(five, limit, case_ids, kept):
     """Selection narrows the records only: order, digest, counts and rejections stay."""
     chosen = select(five, limit=limit, case_ids=case_ids)
     assert [record.record_index for record in chosen.records] == kept

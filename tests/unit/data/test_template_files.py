@@ -14,7 +14,7 @@ def write(folder, value):
     return path
 
 
-def test_templates_keep_their_order(tmp_path):
+def test_templates_keep_their_job(tmp_path):
     """Templates come back to the letter, in file order, other braces and blanks included."""
     listed = ["{}", "Then it rained. {}", " {a} and { b }: {}", "東京。{}"]
     assert read_templates(write(tmp_path, listed)) == tuple(listed)

@@ -54,13 +54,13 @@ def test_grouping_is_irrelevant(tiny_model, variant):
     assert distance(middle, large) < TIGHT
 
 
-def test_order_of_texts_is_irrelevant(tiny_model):
+def test_job_of_texts_is_irrelevant(tiny_model):
     """The same texts in another order give the same set figures."""
     loaded = tiny_model("gpt2")
     site = EditSite(loaded, LAYER)
     straight, back = (
-        perplexities(text_nll(site, encode_texts(loaded.encoder, order), no_update(loaded.widths)))
-        for order in (TEXTS, TEXTS[::-1])
+        perplexities(text_nll(site, encode_texts(loaded.encoder, job), no_update(loaded.widths)))
+        for job in (TEXTS, TEXTS[::-1])
     )
     assert straight[0].mean == pytest.approx(back[0].mean, rel=TIGHT)
     assert straight[0].median == pytest.approx(back[0].median, rel=TIGHT)

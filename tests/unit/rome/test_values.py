@@ -54,9 +54,9 @@ for _ in range(3):
 """
 
 
-def optimise(loaded, ours, order=(0, 1, 2, 3)):
+def optimise(loaded, ours, job=(0, 1, 2, 3)):
     """Return the target values of some requests, in an order."""
-    rewrites, _ = build_rewrites(loaded.encoder, TEMPLATES, [REQUESTS[i] for i in order])
+    rewrites, _ = build_rewrites(loaded.encoder, TEMPLATES, [REQUESTS[i] for i in job])
     return optimise_values(EditSite(loaded, LAYER), rewrites, ours)
 
 
@@ -83,13 +83,13 @@ def test_batch_equals_one_by_one(tiny_model, variant):
 
 
 @pytest.mark.parametrize("variant", SOME)
-def test_order_of_the_batch_is_irrelevant(tiny_model, variant):
+def test_job_of_the_batch_is_irrelevant(tiny_model, variant):
     """Edits given in another order come back in that order with the same numbers."""
     loaded = tiny_model(variant)
-    order = [2, 0, 3, 1]
+    job = [2, 0, 3, 1]
     with Float64Throughout():
-        straight, shuffled = optimise(loaded, settings()), optimise(loaded, settings(), order)
-        for place, b in enumerate(order):
+        straight, shuffled = optimise(loaded, settings()), optimise(loaded, settings(), job)
+        for place, b in enumerate(job):
             assert_same(shuffled, place, straight, b)
 
 

@@ -12,12 +12,12 @@ from editcollapse.errors import ArtifactError
 from editcollapse.rows.study import EditRow, MeasurementRow
 from editcollapse.study.artifacts import ArtifactRef, ArtifactStore
 from editcollapse.study.generation_jobs import MostDamaging
-from editcollapse.study.jobs import EditOrder, Manifest, ModelOrder
+from editcollapse.study.jobs import EditJob, Manifest, ModelSetup
 
 METHODS = ("rome", "c_rome", "r_rome")
 NAN, INF = math.nan, math.inf
 _FILLING = {str: "x", int: 1, float: 1.0, bool: True}
-MODEL = ModelOrder(
+MODEL = ModelSetup(
     spec=ModelSpec(name="tiny", source="tiny"),
     model_id="m",
     layer=1,
@@ -43,12 +43,12 @@ def batch(store):
     """Return a function that leaves a batch by method and perplexities, a request each."""
 
     def make(index, perplexities):
-        """Return order, edits and measurements; ids are ``<method> <batch>.<row>``."""
+        """Return job, edits and measurements; ids are ``<method> <batch>.<row>``."""
         requests = tuple(
             EditRequest(f"S{index}{row}", "{} is", "new", None)
             for row in range(len(next(iter(perplexities.values()))))
         )
-        order = EditOrder(
+        job = EditJob(
             results=str(store.here),
             model=MODEL,
             methods=METHODS,
@@ -82,17 +82,17 @@ def batch(store):
         measured = Manifest(
             unit_id="v", summary="", rows=(store.put_rows("measurements", found[::-1]),)
         )
-        return order, edits, measured
+        return job, edits, measured
 
     return make
 
 
 def chosen(store, batches, n_edits):
-    """Return the order of the worst edits of some batches."""
+    """Return the job of the worst edits of some batches."""
     worst = MostDamaging(store, n_edits)
     for each in batches:
         worst.add(*each)
-    return worst.order(str(store.here), MODEL)
+    return worst.job(str(store.here), MODEL)
 
 
 def test_nan_and_infinity_come_before_numbers(store, batch):
@@ -114,15 +114,15 @@ def test_nan_and_infinity_come_before_numbers(store, batch):
 def test_choice_does_not_depend_on_batches(store, batch):
     """Batches in another order give the same unit."""
     batches = [batch(i, {"rome": [4.0, NAN, 4.0], "c_rome": [INF, 4.0, 2.0]}) for i in range(3)]
-    one, other = (chosen(store, order, 5) for order in (batches, batches[::-1]))
+    one, other = (chosen(store, job, 5) for job in (batches, batches[::-1]))
     assert one.key == other.key
     assert len(one.edits) == 5
 
 
 def test_edit_is_found_where_it_is_stored(store, batch):
     """Prompt, file and row are the edit's; r_rome's update is stored as c_rome's, which it is."""
-    order, edits, measured = batch(4, {"rome": [1.0, 2.0], "r_rome": [1.0, 8.0]})
-    (found,) = chosen(store, [(order, edits, measured)], 1).edits
+    job, edits, measured = batch(4, {"rome": [1.0, 2.0], "r_rome": [1.0, 8.0]})
+    (found,) = chosen(store, [(job, edits, measured)], 1).edits
     assert (found.edit_id, found.method, found.update_row) == ("r_rome 4.1", "c_rome", 1)
     assert found.prompt == "S41 is"
     assert found.updates == edits.tensors
@@ -132,16 +132,16 @@ def test_no_edit_is_no_unit(store, batch):
     """Without edits, or where none is asked for, there is nothing to do; no file is looked at."""
     assert chosen(store, [batch(0, {"rome": []})], 3) is None
     assert chosen(store, [], 3) is None
-    order, edits, _ = batch(1, {"rome": [1.0]})
+    job, edits, _ = batch(1, {"rome": [1.0]})
     lost = Manifest(unit_id="v", summary="")
-    assert chosen(store, [(order, edits, lost)], 0) is None
+    assert chosen(store, [(job, edits, lost)], 0) is None
 
 
 def test_lost_rows_are_told(store, batch):
     """A batch without measurements or updates is refused by its unit's name."""
-    order, edits, measured = batch(0, {"rome": [1.0]})
+    job, edits, measured = batch(0, {"rome": [1.0]})
     worst = MostDamaging(store, 2)
     with pytest.raises(ArtifactError, match="v9 left no measurements"):
-        worst.add(order, edits, Manifest(unit_id="v9", summary=""))
+        worst.add(job, edits, Manifest(unit_id="v9", summary=""))
     with pytest.raises(ArtifactError, match="e left no updates"):
-        worst.add(order, edits.model_copy(update={"tensors": None}), measured)
+        worst.add(job, edits.model_copy(update={"tensors": None}), measured)

@@ -34,9 +34,9 @@ def test_study_id_is_pinned(plan):
 )
 def test_edit_ids_are_pinned(plan, name, methods):
     """Edits have the ids that they had before; the context templates are drawn as they were."""
-    (model,) = [each for each in plan.models if each.order.spec.name == name]
+    (model,) = [each for each in plan.models if each.setup.spec.name == name]
     templates = prepare_templates(model.templates)
-    batch = next(iter(plan.edit_orders(model, templates, templates)))
+    batch = next(iter(plan.edit_jobs(model, templates, templates)))
     request = batch.requests[0].request_id
     assert {method: batch.edit_id(method, request) for method in methods} == {
         method: FIRST_EDITS[method] for method in methods

@@ -1,4 +1,4 @@
-"""Plans and orders: ids of content alone, the same wherever a study lies."""
+"""Plans and jobs: ids of content alone, the same wherever a study lies."""
 
 import json
 
@@ -7,7 +7,7 @@ import pytest
 from editcollapse.config.spec import StudySpec
 from editcollapse.errors import ArtifactError, ModelError, MomentError, StudyError
 from editcollapse.study.artifacts import ArtifactRef, ArtifactStore
-from editcollapse.study.jobs import Manifest, Order
+from editcollapse.study.jobs import Job, Manifest
 from editcollapse.study.plan import plan_study
 from editcollapse.study.study_rows import study_rows
 from tests.support.study_files import write_study
@@ -26,28 +26,28 @@ def plan_of(tiny_folder, tmp_path):
     return make
 
 
-def edit_orders(plan):
-    """Return the edit orders of a plan's model, as if its preparations had run."""
+def edit_jobs(plan):
+    """Return the edit jobs of a plan's model, as if its preparations had run."""
     (model,) = plan.models
     templates = Manifest(unit_id="templates", summary="", values=("{}",))
     moment = Manifest(unit_id="moment", summary="", tensors=REF)
-    return list(plan.edit_orders(model, templates, moment))
+    return list(plan.edit_jobs(model, templates, moment))
 
 
 def ids_of(plan):
     """Return every id and key that a plan gives."""
     (model,) = plan.models
-    edits = edit_orders(plan)
+    edits = edit_jobs(plan)
     return {
         "study": plan.study_id,
         "evaluation": plan.evaluation_id,
-        "model": model.order.model_id,
-        "settings": model.order.settings_id,
+        "model": model.setup.model_id,
+        "settings": model.setup.settings_id,
         "templates": model.templates.key,
         "covariance": model.moment.covariance_id,
         "moment": model.moment.key,
-        "unedited": plan.unedited_order(model).key,
-        "edits": [order.key for order in edits],
+        "unedited": plan.unedited_job(model).key,
+        "edits": [job.key for job in edits],
         "edit": edits[0].edit_id("rome", edits[0].requests[0].request_id),
     }
 
@@ -135,39 +135,39 @@ def test_use_of_the_model_changes_every_unit(plan_of):
 def test_plan_counts_and_splits(plan_of):
     """Batches hold the requests in the dataset's order; the last one may be smaller."""
     plan = plan_of()
-    orders = edit_orders(plan)
-    assert plan.n_batches == len(orders) == 3
-    assert [len(order.requests) for order in orders] == [2, 2, 1]
-    assert [order.batch_label for order in orders] == ["1 of 3", "2 of 3", "3 of 3"]
+    jobs = edit_jobs(plan)
+    assert plan.n_batches == len(jobs) == 3
+    assert [len(job.requests) for job in jobs] == [2, 2, 1]
+    assert [job.batch_label for job in jobs] == ["1 of 3", "2 of 3", "3 of 3"]
     records = [record.request for record in plan.requests.records]
-    assert [request for order in orders for request in order.requests] == records
+    assert [request for job in jobs for request in job.requests] == records
     assert plan.n_edits == 5 * 4
     assert {table for table, _ in study_rows(plan)} == {
         "studies", "study_models", "datasets", "requests", "rejections", "evaluations",
         "value_settings",
     }  # fmt: skip
-    assert len({order.key for order in orders}) == 3
+    assert len({job.key for job in jobs}) == 3
 
 
-def test_orders_are_plain_data(plan_of):
-    """An order survives JSON, as a worker receives it, with the same key."""
+def test_jobs_are_plain_data(plan_of):
+    """A job survives JSON, as a worker receives it, with the same key."""
     plan = plan_of()
     (model,) = plan.models
-    edits = edit_orders(plan)[0]
+    edits = edit_jobs(plan)[0]
     done = Manifest(unit_id="u", summary="s", tensors=REF, unusable=(("id", "why"),))
-    evaluate = plan.evaluate_order(edits, done)
+    evaluate = plan.evaluate_job(edits, done)
     assert evaluate.skipped == ("id",)
-    for order in (model.templates, model.moment, edits, evaluate, plan.unedited_order(model)):
-        again = type(order).model_validate_json(order.model_dump_json())
-        assert again == order
-        assert again.key == order.key
-        assert order.model_copy(update={"results": "elsewhere"}).key == order.key
+    for job in (model.templates, model.moment, edits, evaluate, plan.unedited_job(model)):
+        again = type(job).model_validate_json(job.model_dump_json())
+        assert again == job
+        assert again.key == job.key
+        assert job.model_copy(update={"results": "elsewhere"}).key == job.key
     with pytest.raises(ArtifactError, match="u left no updates"):
-        plan.evaluate_order(edits, Manifest(unit_id="u", summary="s"))
+        plan.evaluate_job(edits, Manifest(unit_id="u", summary="s"))
     moved = edits.model_copy(update={"batch_index": 7, "batch_label": "8 of 9"})
     assert moved.key == edits.key
-    with pytest.raises(TypeError, match="Order is no unit of work"):
-        _ = Order(results="r").key
+    with pytest.raises(TypeError, match="Job is no unit of work"):
+        _ = Job(results="r").key
 
 
 def test_texts_are_stored_as_measured(plan_of, tmp_path):
@@ -203,5 +203,5 @@ def test_layer_of_an_unpublished_model_is_a_marked_guess(plan_of, tiny_folder, t
     study = write_study(tmp_path / "free", tiny_folder("gpt2"))
     model = study.models[0].model_copy(update={"layer": None})
     plan = plan_study(study.model_copy(update={"models": (model,)}), tmp_path)
-    assert plan.models[0].order.layer == 1
-    assert plan.models[0].order.layer_source == "unpublished"
+    assert plan.models[0].setup.layer == 1
+    assert plan.models[0].setup.layer_source == "unpublished"

@@ -6,7 +6,7 @@ import pytest
 
 from editcollapse.errors import ArtifactError, ResultsError
 from editcollapse.study.artifacts import ArtifactRef, ArtifactStore, create_text
-from editcollapse.study.results_folder import LOCKS, place_name, place_of, safe_path
+from editcollapse.study.results_folder import LOCKS, results_at, results_name, safe_path
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def test_path_that_leaves_the_folder_is_refused(path, tmp_path):
     with pytest.raises(ArtifactError, match="tampered"):
         safe_path(path)
     with pytest.raises(ArtifactError):
-        place_of(tmp_path).fetch(path)
+        results_at(tmp_path).fetch(path)
     with pytest.raises(ValueError, match="tampered"):
         ArtifactRef(digest="0", path=path, n_bytes=1)
 
@@ -51,23 +51,23 @@ def test_link_out_of_the_folder_is_not_followed(tmp_path):
     (results / "artifacts").mkdir(parents=True)
     (results / "artifacts/link.json").symlink_to(outside)
     with pytest.raises(OSError, match="leads out"):
-        place_of(results).fetch("artifacts/link.json")
+        results_at(results).fetch("artifacts/link.json")
     (results / "inside").symlink_to(tmp_path)
     with pytest.raises(OSError, match="leads out"):
-        place_of(results).fetch("inside/secret.json")
+        results_at(results).fetch("inside/secret.json")
 
 
 @pytest.mark.parametrize("written", ["{}", "{}/", "{}/../results", "file://{}"])
 def test_place_has_one_name(tmp_path, written):
-    """However a folder is written, keys of locks and orders name it the same way."""
+    """However a folder is written, keys of locks and jobs name it the same way."""
     folder = tmp_path / "results"
-    assert place_name(written.format(folder)) == str(folder)
+    assert results_name(written.format(folder)) == str(folder)
 
 
 def test_unknown_protocol_is_explained(tmp_path):
     """A URL that no package knows is told in one sentence."""
     with pytest.raises(ResultsError, match=r"nowhere://x/y names no place"):
-        place_of("nowhere://x/y")
+        results_at("nowhere://x/y")
 
 
 def test_remote_artifact_reaches_another_machine(url, tmp_path, monkeypatch):
@@ -83,7 +83,7 @@ def test_store_with_folders(tmp_path, monkeypatch):
     store = ArtifactStore(f"local://{tmp_path}/far/results")
     ref = store.put_json("texts", ["a"])
     assert (tmp_path / "far/results" / ref.path).is_file()
-    assert store.place.list("artifacts") == [ref.path]
+    assert store.results.list("artifacts") == [ref.path]
 
 
 @pytest.mark.parametrize("damage", ["delete", "truncate", "flip"])
@@ -113,9 +113,9 @@ def test_damaged_mirror_is_fetched_again(url):
 
 def test_file_is_created_once(url, tmp_path, monkeypatch):
     """Of two machines that leave a manifest, the first one's stays, and the second is told."""
-    assert create_text(place_of(url), "artifacts/manifests/unit.json", "first")
+    assert create_text(results_at(url), "artifacts/manifests/unit.json", "first")
     monkeypatch.setenv("EDITCOLLAPSE_CACHE", str(tmp_path / "other"))
-    other = place_of(url)
+    other = results_at(url)
     assert not create_text(other, "artifacts/manifests/unit.json", "second")
     assert other.fetch("artifacts/manifests/unit.json").read_text() == "first"
     assert not list(other.here.rglob(".*.json"))
@@ -123,7 +123,7 @@ def test_file_is_created_once(url, tmp_path, monkeypatch):
 
 def test_lock_of_a_remote_folder_is_this_machines(url):
     """Processes of one machine take turns at a unit; nothing of a lock is uploaded."""
-    place = place_of(url)
+    place = results_at(url)
     waited = []
     with place.alone("unit", lambda: None):
         second = filelock.FileLock(place.here / LOCKS / "unit.lock", timeout=0)

@@ -1,4 +1,4 @@
-"""The units of the root-cause study: orders by content, rows, the vectors' file, mistakes."""
+"""The units of the root-cause study: jobs by content, rows, the vectors' file, mistakes."""
 
 import dataclasses
 
@@ -11,9 +11,9 @@ from editcollapse.models.loading import forget_models
 from editcollapse.rows.collapse_rule import CollapseRule
 from editcollapse.study import anatomy_jobs
 from editcollapse.study.anatomy_jobs import (
-    AnatomyOrder,
-    EncoderProfilesOrder,
-    ProfilesOrder,
+    AnatomyJob,
+    EncoderProfilesJob,
+    ProfilesJob,
     RomeOutcome,
     chosen_requests,
 )
@@ -28,7 +28,7 @@ from tests.support.units import measured_moment
 
 @pytest.fixture(scope="module")
 def prepared(tiny_folder, tmp_path_factory):
-    """Return the plan of a small study, and its root-cause order, edits made."""
+    """Return the plan of a small study, and its root-cause job, edits made."""
     folder = tmp_path_factory.mktemp("anatomy")
     study = write_study(folder, tiny_folder("gpt2"))
     plan = plan_study(study, folder / "results")
@@ -36,7 +36,7 @@ def prepared(tiny_folder, tmp_path_factory):
     plan.store_texts(ArtifactStore(plan.results))
     templates = prepare_templates(model.templates)
     moment = measured_moment(plan, model, templates)
-    batch = next(plan.edit_orders(model, templates, moment))
+    batch = next(plan.edit_jobs(model, templates, moment))
     requests = tuple(record.request for record in plan.requests.records)
     whole = batch.model_copy(update={"requests": requests, "methods": ("rome",)})
     (rows,) = (ref for ref in edit_batch(whole).rows if ref.table == "edits")
@@ -46,26 +46,26 @@ def prepared(tiny_folder, tmp_path_factory):
         )
         for row in ArtifactStore(plan.results).frame(rows).iter_rows(named=True)
     ]
-    yield plan, AnatomyOrder.of(plan.study_id, whole, outcomes, CollapseRule(), 0)
+    yield plan, AnatomyJob.of(plan.study_id, whole, outcomes, CollapseRule(), 0)
     forget_models()
 
 
-def frames(order, manifest):
+def frames(job, manifest):
     """Return a manifest's frames by table."""
-    store = ArtifactStore(order.results)
+    store = ArtifactStore(job.results)
     return {ref.table: store.frame(ref) for ref in manifest.rows}
 
 
 def test_points_and_vectors_are_the_same(prepared):
     """Each point names the row of the file with its request, kind and norm; no more is there."""
-    _, order = prepared
-    manifest = study_anatomy(order)
-    found = frames(order, manifest)
+    _, job = prepared
+    manifest = study_anatomy(job)
+    found = frames(job, manifest)
     (row,) = found["anatomies"].rows(named=True)
     (file,) = manifest.parts
     assert (row["vectors_path"], row["vectors_digest"]) == (file.path, file.digest)
     assert (row["n_requests"], row["n_first_token"], row["n_collapsed"]) == (4, 1, 0)
-    vectors = ArtifactStore(order.results).frame(file)
+    vectors = ArtifactStore(job.results).frame(file)
     assert dict(vectors.schema) == {
         "request_id": pl.String,
         "kind": pl.String,
@@ -87,8 +87,8 @@ def test_points_and_vectors_are_the_same(prepared):
 
 def test_same_content_gives_the_same_file(prepared):
     """Computed twice, rows and vectors are the same to the last bit."""
-    _, order = prepared
-    first, again = study_anatomy(order), study_anatomy(order)
+    _, job = prepared
+    first, again = study_anatomy(job), study_anatomy(job)
     assert first.parts == again.parts
     for one, other in zip(first.rows, again.rows, strict=True):
         assert one == other or one.table == "provenance"
@@ -96,38 +96,38 @@ def test_same_content_gives_the_same_file(prepared):
 
 def test_key_is_of_content_alone(prepared):
     """Outcomes, rule and seed change the key; results folder and a model's name do not."""
-    _, order = prepared
-    fell = (order.outcomes[0].model_copy(update={"is_collapsed": True}), *order.outcomes[1:])
+    _, job = prepared
+    fell = (job.outcomes[0].model_copy(update={"is_collapsed": True}), *job.outcomes[1:])
     for change in ({"outcomes": fell}, {"rule": CollapseRule(ratio=3)}, {"seed": 1}):
-        assert order.model_copy(update=change).key != order.key
-    moved = order.model_copy(update={"results": "elsewhere", "outcomes": order.outcomes[::-1]})
-    assert moved.key == order.key
-    assert order.key.startswith("anatomy-")
+        assert job.model_copy(update=change).key != job.key
+    moved = job.model_copy(update={"results": "elsewhere", "outcomes": job.outcomes[::-1]})
+    assert moved.key == job.key
+    assert job.key.startswith("anatomy-")
 
 
 def test_requests_without_an_edit_are_told(prepared):
     """The sentence names one and says what to do."""
-    _, order = prepared
+    _, job = prepared
     with pytest.raises(StudyError, match=r"4 requests of .* have no edit by rome, first that of"):
-        study_anatomy(order.model_copy(update={"outcomes": ()}))
+        study_anatomy(job.model_copy(update={"outcomes": ()}))
 
 
 def test_model_that_takes_no_request_is_told(prepared):
     """A dataset of a foreign language is no reason for a traceback."""
-    _, order = prepared
+    _, job = prepared
     strange = tuple(
-        dataclasses.replace(request, target_new="Xyzzy") for request in order.edits.requests
+        dataclasses.replace(request, target_new="Xyzzy") for request in job.edits.requests
     )
-    edits = order.edits.model_copy(update={"requests": strange})
+    edits = job.edits.model_copy(update={"requests": strange})
     with pytest.raises(StudyError, match="takes none of the study's 4 requests"):
-        study_anatomy(order.model_copy(update={"edits": edits}))
+        study_anatomy(job.model_copy(update={"edits": edits}))
 
 
 def test_unmeasured_outcomes_are_no_group(prepared):
     """Where an edit was not measured, nothing is said of collapsed ones."""
-    _, order = prepared
-    unknown = (order.outcomes[0].model_copy(update={"is_collapsed": None}), *order.outcomes[1:])
-    found = frames(order, study_anatomy(order.model_copy(update={"outcomes": unknown})))
+    _, job = prepared
+    unknown = (job.outcomes[0].model_copy(update={"is_collapsed": None}), *job.outcomes[1:])
+    found = frames(job, study_anatomy(job.model_copy(update={"outcomes": unknown})))
     assert found["anatomies"]["n_collapsed"].to_list() == [None]
     assert found["key_points"]["is_collapsed"].null_count() > 0
 
@@ -155,18 +155,18 @@ def test_too_many_requests_are_drawn(monkeypatch):
 def test_profile_of_a_model_is_of_its_prompts_texts(prepared):
     """Each block has rows from position 0 on, as far as two texts reach."""
     plan, _ = prepared
-    order = ProfilesOrder(results=plan.results, model=plan.models[0].order, texts=plan.texts_ref)
-    frame = frames(order, profile_model(order))["position_profiles"]
+    job = ProfilesJob(results=plan.results, model=plan.models[0].setup, texts=plan.texts_ref)
+    frame = frames(job, profile_model(job))["position_profiles"]
     assert set(frame["layer"]) == {0, 1, 2}
     assert set(frame["stack"]) == {"decoder"}
-    assert set(frame["text_set_digest"]) == {order.text_set_digest}
+    assert set(frame["text_set_digest"]) == {job.text_set_digest}
     assert frame["position"].min() == 0
     assert frame.filter(position=0)["n_texts"].to_list() == [5, 5, 5]
     assert frame["n_texts"].min() == 2
-    other = EncoderProfilesOrder(
+    other = EncoderProfilesJob(
         results=plan.results, source="s", encoder_id="e", texts=plan.texts_ref
     )
-    assert other.key != order.key
+    assert other.key != job.key
     assert other.model_copy(update={"source": "moved"}).key == other.key
 
 
@@ -174,6 +174,6 @@ def test_texts_too_few_for_a_profile_are_told(prepared):
     """One text has no spread."""
     plan, _ = prepared
     texts = ArtifactStore(plan.results).put_json("texts", ["Lumo is the capital of Arden", "Lumo"])
-    order = ProfilesOrder(results=plan.results, model=plan.models[0].order, texts=texts)
+    job = ProfilesJob(results=plan.results, model=plan.models[0].setup, texts=texts)
     with pytest.raises(DatasetError, match="need two texts of at least two tokens"):
-        profile_model(order)
+        profile_model(job)

@@ -132,7 +132,7 @@ def test_id_of_a_covariance_is_what_it_was(made):
     found = made(covariance__shard_tokens=77)
     (model,) = found.plan.models
     asked = ("corpus", model.moment.source_digest, BUDGET, 1024, False, None)
-    expected = digest("covariance", model.order.model_id, 1, asked, 0.01)
+    expected = digest("covariance", model.setup.model_id, 1, asked, 0.01)
     assert model.moment.covariance_id == expected
 
 
@@ -142,8 +142,8 @@ def test_larger_budget_shares_the_shards_that_it_has(made):
     for name, budget in (("small", 90), ("large", 150)):
         found = made(name, covariance__n_tokens=budget, covariance__shard_tokens=40)
         moments = MomentPass.of(found.plan, found.plan.models[0])
-        corpus = cut_corpus(moments.corpus_order())
-        keys.append([order.key for order in moments.shard_orders(corpus)])
+        corpus = cut_corpus(moments.corpus_job())
+        keys.append([job.key for job in moments.shard_jobs(corpus)])
     assert len(keys[1]) > len(keys[0]) > 2
     assert keys[1][: len(keys[0]) - 1] == keys[0][:-1]
     assert keys[1][len(keys[0]) - 1] != keys[0][-1]
@@ -178,14 +178,14 @@ def test_checkpoints_agree_with_the_merge(made):
     found = made(covariance__shard_tokens=30)
     merged = found.frame("covariance_convergence").sort("n_shards")["max_change"].to_list()
     moments = MomentPass.of(found.plan, found.plan.models[0])
-    sums = [sum_shard(order) for order in moments.shard_orders(cut_corpus(moments.corpus_order()))]
-    probes = read_probes(moments.probes_order(prepare_templates(found.plan.models[0].templates)))
+    sums = [sum_shard(job) for job in moments.shard_jobs(cut_corpus(moments.corpus_job()))]
+    probes = read_probes(moments.probes_job(prepare_templates(found.plan.models[0].templates)))
     before, changes = None, []
     for n_shards in checkpoints(len(sums)):
-        before = read_checkpoint(moments.checkpoint_order(sums[:n_shards], probes, before))
+        before = read_checkpoint(moments.checkpoint_job(sums[:n_shards], probes, before))
         changes.append(float(before.values[0]) if before.values else None)
     assert changes == merged
-    again = prepare_moment(moments.merge_order(sums[:2], probes, [before]))
+    again = prepare_moment(moments.merge_job(sums[:2], probes, [before]))
     frame = found.store.frame(next(r for r in again.rows if r.table == "covariances"))
     assert frame["n_tokens"][0] < BUDGET
     assert sum(ref.table == "covariance_convergence" for ref in again.rows) == 1
@@ -221,10 +221,10 @@ def test_stop_rule_needs_a_probe(made):
     assert rows["n_probes"].to_list() == [0]
     assert rows["max_change"].to_list() == [None]
     moments = MomentPass.of(found.plan, found.plan.models[0])
-    sums = [sum_shard(order) for order in moments.shard_orders(cut_corpus(moments.corpus_order()))]
-    probes = read_probes(moments.probes_order(prepare_templates(found.plan.models[0].templates)))
+    sums = [sum_shard(job) for job in moments.shard_jobs(cut_corpus(moments.corpus_job()))]
+    probes = read_probes(moments.probes_job(prepare_templates(found.plan.models[0].templates)))
     with pytest.raises(MomentError, match=r"stop_change` needs probe keys.*Leave it out"):
-        read_checkpoint(moments.checkpoint_order(sums, probes, None))
+        read_checkpoint(moments.checkpoint_job(sums, probes, None))
 
 
 def test_corpus_that_is_too_small_is_told(made, caplog):
@@ -254,11 +254,11 @@ def test_sums_of_other_layers_are_refused(made):
     """Files that are not one for each layer of the pass are not guessed at."""
     found = made()
     moments = MomentPass.of(found.plan, found.plan.models[0])
-    corpus = cut_corpus(moments.corpus_order())
-    sums = [sum_shard(order) for order in moments.shard_orders(corpus)]
+    corpus = cut_corpus(moments.corpus_job())
+    sums = [sum_shard(job) for job in moments.shard_jobs(corpus)]
     wider = dataclasses.replace(moments, layers=(0, 1))
     with pytest.raises(ArtifactError, match="left 1 files for layers"):
-        wider.merge_order(sums, sums[0])
+        wider.merge_job(sums, sums[0])
 
 
 def test_keys_that_are_not_finite_name_their_layer(made, tiny_model, monkeypatch):

@@ -58,11 +58,11 @@ def run(study, results):
     (model,) = plan.models
     templates = prepare_templates(model.templates)
     moment = measured_moment(plan, model, templates)
-    manifests, edits = [templates, moment, measure_unedited(plan.unedited_order(model))], []
-    for order in plan.edit_orders(model, templates, moment):
-        done = edit_batch(order)
+    manifests, edits = [templates, moment, measure_unedited(plan.unedited_job(model))], []
+    for job in plan.edit_jobs(model, templates, moment):
+        done = edit_batch(job)
         edits.append(done)
-        manifests += [done, evaluate_batch(plan.evaluate_order(order, done))]
+        manifests += [done, evaluate_batch(plan.evaluate_job(job, done))]
     return Outcome(store, manifests, edits)
 
 

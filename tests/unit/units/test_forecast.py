@@ -15,7 +15,7 @@ from editcollapse.models.loading import forget_models
 from editcollapse.rome.updates import rank_one_updates
 from editcollapse.rome.values import optimise_values
 from editcollapse.study.artifacts import ArtifactStore
-from editcollapse.study.jobs import EditOrder, ForecastOrder, ModelOrder
+from editcollapse.study.jobs import EditJob, ForecastJob, ModelSetup
 from editcollapse.study.plan import plan_study
 from editcollapse.units.edit import edit_batch
 from editcollapse.units.forecast import forecast_batch, forecast_edits
@@ -37,12 +37,12 @@ _ROUNDING = 1 + 1e-12
 
 
 def order_of(values, requests=REQUESTS):
-    """Return the order of a batch by all methods; neither results nor C's file are used."""
+    """Return the job of a batch by all methods; neither results nor C's file are used."""
     spec = ModelSpec(name="tiny", source="tiny", dtype="float64")
-    model = ModelOrder(
+    model = ModelSetup(
         spec=spec, model_id="m", layer=LAYER, layer_source="study file", values=values
     )
-    return EditOrder(
+    return EditJob(
         results="unused",
         model=model,
         methods=tuple(METHODS),
@@ -125,7 +125,7 @@ def planned(tiny_folder, tmp_path, monkeypatch):
     plan = plan_study(study, tmp_path / "results")
     (model,) = plan.models
     templates = prepare_templates(model.templates)
-    (edits,) = plan.edit_orders(model, templates, measured_moment(plan, model, templates))
+    (edits,) = plan.edit_jobs(model, templates, measured_moment(plan, model, templates))
     yield edits
     forget_models()
 
@@ -133,7 +133,7 @@ def planned(tiny_folder, tmp_path, monkeypatch):
 def test_units_agree_row_by_row(planned):
     """The forecast unit's rows have the ids, numbers and positions of the edit unit's."""
     store = ArtifactStore(planned.results)
-    before, after = forecast_batch(ForecastOrder.of(planned)), edit_batch(planned)
+    before, after = forecast_batch(ForecastJob.of(planned)), edit_batch(planned)
     assert before.unusable == after.unusable
     assert len(before.unusable) == 1
 
@@ -155,9 +155,9 @@ def test_units_agree_row_by_row(planned):
 def test_studies_share_a_forecast(planned):
     """A forecast is of every method, so it does not depend on those that a study compares."""
     other = planned.model_copy(update={"methods": ("rome",)})
-    assert ForecastOrder.of(other).key == ForecastOrder.of(planned).key
+    assert ForecastJob.of(other).key == ForecastJob.of(planned).key
     fewer = planned.model_copy(update={"requests": planned.requests[:1]})
-    assert ForecastOrder.of(fewer).key != ForecastOrder.of(planned).key
+    assert ForecastJob.of(fewer).key != ForecastJob.of(planned).key
 
 
 def test_other_clamp_is_another_forecast(tiny_model):

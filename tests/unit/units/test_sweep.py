@@ -15,9 +15,9 @@ from editcollapse.forward.keys import read_keys
 from editcollapse.forward.rewrites import build_rewrites
 from editcollapse.models.loading import forget_models
 from editcollapse.study.artifacts import ArtifactStore
-from editcollapse.study.jobs import ForecastOrder
+from editcollapse.study.jobs import ForecastJob
 from editcollapse.study.plan import plan_study
-from editcollapse.study.sweep import SWEPT, SweepOrder, plan_sweep
+from editcollapse.study.sweep import SWEPT, SweepJob, plan_sweep
 from editcollapse.units import forecast
 from editcollapse.units.forecast import forecast_batch, forecast_edits, forecast_rows
 from editcollapse.units.prepare import prepare_templates
@@ -32,7 +32,7 @@ _LAYERS = tuple(range(N_LAYERS))
 
 
 def at_layer(edits, layer):
-    """Return the order of a batch at another layer."""
+    """Return the job of a batch at another layer."""
     return edits.model_copy(update={"model": edits.model.model_copy(update={"layer": layer})})
 
 
@@ -103,8 +103,8 @@ def swept(study):
         measured_moment(dataclasses.replace(study, models=(each,)), each, templates)
         for each in model.layers
     ]
-    (order,) = model.orders(templates, moments)
-    return order
+    (job,) = model.jobs(templates, moments)
+    return job
 
 
 @pytest.mark.parametrize("kept_bytes", [0, forecast.KEPT_BYTES])
@@ -114,7 +114,7 @@ def test_units_agree_row_by_row(swept, monkeypatch, kept_bytes):
     store = ArtifactStore(swept.results)
     together = sweep_batch(swept)
     assert [edits.model.layer for edits in swept.layers] == list(_LAYERS)
-    apart = [forecast_batch(ForecastOrder.of(edits)) for edits in swept.layers]
+    apart = [forecast_batch(ForecastJob.of(edits)) for edits in swept.layers]
     assert {one.unusable for one in apart} == {together.unusable}
     assert len(together.unusable) == 1
 
@@ -137,18 +137,18 @@ def test_units_agree_row_by_row(swept, monkeypatch, kept_bytes):
 def test_key_of_a_sweep_is_its_content(swept):
     """Methods that a study compares do not count; layers and requests do."""
     fewer = [edits.model_copy(update={"methods": ("rome",)}) for edits in swept.layers]
-    assert SweepOrder.of(fewer).key == swept.key
-    assert SweepOrder.of(swept.layers[:2]).key != swept.key
+    assert SweepJob.of(fewer).key == swept.key
+    assert SweepJob.of(swept.layers[:2]).key != swept.key
     less = [edits.model_copy(update={"requests": edits.requests[:1]}) for edits in swept.layers]
-    assert SweepOrder.of(less).key != swept.key
+    assert SweepJob.of(less).key != swept.key
 
 
 def test_layer_of_the_study_keeps_its_settings(study):
-    """Where the study edits, a sweep has its order; other layers say that they were swept."""
+    """Where the study edits, a sweep has its job; other layers say that they were swept."""
     (model,) = plan_sweep(study, "0-1").models
     assert model.places == (0, 1)
     assert model.layers[1] is study.models[0]
-    assert model.layers[0].order.layer_source == SWEPT
+    assert model.layers[0].setup.layer_source == SWEPT
     assert model.layers[0].templates.key == study.models[0].templates.key
     assert {each.layers for each in model.passes()} == {(0, 1)}
 
