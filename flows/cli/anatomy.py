@@ -63,8 +63,8 @@ def anatomy(
     Its methods have to contain rome; what the study has not done yet is done first.
     """
     from editcollapse.anatomy.encoders import absolute_source
+    from flows.cli.command_run import run_watched
     from flows.observe import environment
-    from flows.observe.command_run import run_watched
     from storage.readers import anatomy_findings
 
     spec, place = opened(study, results)

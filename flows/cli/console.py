@@ -144,8 +144,8 @@ def run_flow(
     Raises:
         EditCollapseError: as the flow, or no server can be had.
     """
+    from flows.cli.command_run import run_watched
     from flows.observe import environment
-    from flows.observe.command_run import run_watched
 
     server = environment.prepare(place.here)
     if not is_quiet:

@@ -218,8 +218,8 @@ def reevaluate(
 ) -> int:
     """Measure the stored edits of a study on other texts; edits nothing again."""
     from editcollapse.config.spec import EvaluationSpec
+    from flows.cli.command_run import run_watched
     from flows.observe import environment
-    from flows.observe.command_run import run_watched
 
     spec, place = opened(study, results)
     rule = rule_of(spec, threshold, ratio)

@@ -6,8 +6,8 @@ import polars as pl
 import pytest
 
 from editcollapse.rows.collapse_rule import CollapseRule
+from flows.cli.command_run import _on_its_lines
 from flows.cli.console import console, incidence_table, print_frame
-from flows.observe.command_run import _on_its_lines
 
 HOSTILE = "\x1b]0;owned\x07\x1b[2J[red]x[/red][link=http://evil.example]y[/link]\u202e"
 SHOWN = r"\x1b]0;owned\x07\x1b[2J[red]x[/red][link=http://evil.example]y[/link]\u202e"

@@ -7,7 +7,7 @@ import pytest
 from prefect.exceptions import PrefectHTTPStatusError
 
 from editcollapse.errors import ModelError
-from flows.observe.command_run import (
+from flows.cli.command_run import (
     ServerLostError,
     _is_not_raised_again,
     _on_its_lines,
