@@ -6,11 +6,14 @@ Prefect's own accounts of it stay on the run's page.
 
 import logging
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from editcollapse.errors import EditCollapseError
 from editcollapse.visible import visible_lines
-from flows.cli.console import console, progress_bar
+from flows.cli.console import console, progress_bar, say, shown
+
+if TYPE_CHECKING:
+    from editcollapse.study.results_folder import ResultsFolder
 
 _RAISED_AGAIN = ("prefect.flow_runs", "prefect.task_runs")
 """Loggers of Prefect's engines: they log an error of a run and raise it as well."""
@@ -102,3 +105,26 @@ def _on_its_lines(record: logging.LogRecord) -> bool:
         record.exc_info = record.exc_text = None
     record.msg, record.args = visible_lines(message), ()
     return True
+
+
+def run_flow(
+    load: Callable[[], Any], what: str, place: "ResultsFolder", *arguments: Any, is_quiet: bool
+) -> Any | None:
+    """Run a flow to its end, with a bar; its result, or None where it was stopped.
+
+    Args:
+        load: imports the flow and returns it.
+        what: the flow's work in words, for the line that is printed before.
+        place: its results folder.
+        arguments: the flow's own.
+        is_quiet: whether nothing is printed to standard output.
+
+    Raises:
+        EditCollapseError: as the flow, or no server can be had.
+    """
+    from flows.observe import environment
+
+    server = environment.prepare(place.here)
+    if not is_quiet:
+        say(f"{what} with {server}; results in {shown(place.name)}")
+    return run_watched(server, load, *arguments)

@@ -6,7 +6,7 @@ control characters are written out, for a terminal would obey them.
 
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     import polars as pl
 
     from editcollapse.rows.collapse_rule import CollapseRule
-    from editcollapse.study.results_folder import ResultsFolder
 
 _PERCENT = 100
 _STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
@@ -127,30 +126,6 @@ def progress_bar() -> Iterator[None]:
 
 STOPPED = 130
 """Exit status of a command that was stopped before its end."""
-
-
-def run_flow(
-    load: Callable[[], Any], what: str, place: "ResultsFolder", *arguments: Any, is_quiet: bool
-) -> Any | None:
-    """Run a flow to its end, with a bar; its result, or None where it was stopped.
-
-    Args:
-        load: imports the flow and returns it.
-        what: the flow's work in words, for the line that is printed before.
-        place: its results folder.
-        arguments: the flow's own.
-        is_quiet: whether nothing is printed to standard output.
-
-    Raises:
-        EditCollapseError: as the flow, or no server can be had.
-    """
-    from flows.cli.command_run import run_watched
-    from flows.observe import environment
-
-    server = environment.prepare(place.here)
-    if not is_quiet:
-        say(f"{what} with {server}; results in {shown(place.name)}")
-    return run_watched(server, load, *arguments)
 
 
 def incidence_table(frame: "pl.DataFrame", rule: "CollapseRule") -> Table:

@@ -7,7 +7,8 @@ import typer
 
 from editcollapse.catalog.methods import METHODS
 from editcollapse.errors import ModelError, StudyError
-from flows.cli.console import STOPPED, print_json, run_flow, say
+from flows.cli.command_run import run_flow
+from flows.cli.console import STOPPED, print_json, say
 from flows.cli.options import (
     EDIT_PANEL,
     JsonOption,

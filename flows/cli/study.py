@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.cli.console import STOPPED, console, incidence_table, print_json, run_flow, say, shown
+from flows.cli.command_run import run_flow
+from flows.cli.console import STOPPED, console, incidence_table, print_json, say, shown
 from flows.cli.options import (
     PROGRAM,
     JsonOption,

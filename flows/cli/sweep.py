@@ -9,7 +9,8 @@ import typer
 from rich.table import Table
 
 from editcollapse.errors import ResultsError
-from flows.cli.console import STOPPED, console, plain, print_json, run_flow, say
+from flows.cli.command_run import run_flow
+from flows.cli.console import STOPPED, console, plain, print_json, say
 from flows.cli.forecast import basis_lines
 from flows.cli.options import (
     JsonOption,
