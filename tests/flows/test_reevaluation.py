@@ -132,4 +132,4 @@ def test_command_refuses_before_a_server_starts(study, other_texts, tmp_path, ca
     err = capsys.readouterr().err
     assert err.startswith(f"error: {N_BATCHES} of {N_BATCHES} edit batches")
     assert main([*arguments, "--max-texts", "0"]) == USER_ERROR
-    assert "--max-texts 0: it has to be at least 1" in capsys.readouterr().err
+    assert "--max-texts 0: Input should be greater than or equal to 1" in capsys.readouterr().err

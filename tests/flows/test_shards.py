@@ -10,7 +10,7 @@ import pytest
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from editcollapse.config.study_file import read_study
-from editcollapse.study.locks import MANIFESTS
+from editcollapse.study.locks import MANIFESTS, left_behind
 from editcollapse.study.plan import MomentPass, plan_study
 from editcollapse.study.results_folder import LOCKS
 from editcollapse.units.covariance import cut_corpus
@@ -34,7 +34,8 @@ def shard_jobs(study, results):
     """Return the jobs of a study's shards, cut below a folder."""
     plan = plan_study(read_study(study), results)
     moments = MomentPass.of(plan, plan.models[0])
-    return moments.shard_jobs(cut_corpus(moments.corpus_job()))
+    job = moments.corpus_job()
+    return moments.shard_jobs(left_behind(job) or cut_corpus(job))
 
 
 def computed_by_kind(results):

@@ -100,5 +100,5 @@ def test_model_without_edits_has_no_texts(first_run):
         study=SimpleNamespace(evaluation=SimpleNamespace(continuations=N_WORST)),
     )
     worst = MostDamaging(ArtifactStore(first_run.results), N_WORST)
-    continue_worst(run, None, plan, SimpleNamespace(job=None), worst)
+    continue_worst(run, None, plan, SimpleNamespace(setup=None), worst)
     assert counted == []

@@ -1,5 +1,7 @@
 """bfloat16 weights on a device: finite updates, and the verdicts of the float64 model."""
 
+import json
+
 import pytest
 import torch
 
@@ -7,8 +9,7 @@ from benchmarks.inputs import DEMO
 from editcollapse.catalog.methods import METHODS
 from editcollapse.catalog.presets import ValueSettings
 from editcollapse.covariance.second_moment import MomentSolver, measure_moment
-from editcollapse.data.datasets import read_requests
-from editcollapse.data.texts import read_texts
+from editcollapse.data.requests import EditRequest
 from editcollapse.evaluation.perplexity import encode_texts, perplexities, text_nll
 from editcollapse.forecast.bounds import KeyFacts, LayerGeometry, update_bounds
 from editcollapse.forecast.verdicts import STUDY_FILE, Thresholds, verdict_of
@@ -56,18 +57,25 @@ def test_updates_are_finite(accelerator, model, variant):
 
 def demo_requests(encoder):
     """Return requests with the subject first and alone, then others."""
-    records = read_requests(DEMO / "counterfact.json").records
     first, others = [], []
-    for record in records:
-        rewrite = build_rewrites(encoder, ("{}",), [record.request])[0][0]
-        (first if rewrite.audit.is_first_token else others).append(record.request)
+    for record in json.loads((DEMO / "counterfact.json").read_text(encoding="utf-8")):
+        asked = record["requested_rewrite"]  # read plainly: a GPU machine may have no pydantic
+        request = EditRequest(asked["subject"], asked["prompt"], asked["target_new"]["str"], None)
+        rewrite = build_rewrites(encoder, ("{}",), [request])[0][0]
+        (first if rewrite.audit.is_first_token else others).append(request)
     return first[:_N_EACH] + others[:_N_EACH]
+
+
+def demo_texts():
+    """Return the demo's texts."""
+    lines = (DEMO / "texts.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line)["Text"] for line in lines]
 
 
 def verdicts(loaded, name):
     """Return the forecast's verdict and whether the edit did damage, by method and edit."""
     corpus = (DEMO / "corpus.txt").read_text(encoding="utf-8").split("\n\n")
-    texts = encode_texts(loaded.encoder, read_texts(DEMO / "texts.jsonl").texts)
+    texts = encode_texts(loaded.encoder, demo_texts())
     settings = ValueSettings(steps=20, weight_decay=0.5, clamp_factor=_CLAMP[name])
     rewrites, _ = build_rewrites(loaded.encoder, _TEMPLATES, demo_requests(loaded.encoder))
     site = EditSite(loaded, LAYER)

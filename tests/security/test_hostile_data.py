@@ -14,7 +14,7 @@ from editcollapse.data.datasets import read_requests
 from editcollapse.errors import DatasetError, EditCollapseError, ResultsError, StudyError
 from editcollapse.fingerprints import digest_file
 from flows.__main__ import USER_ERROR, main
-from storage import rows as module
+from storage import ingest as module
 from storage.ingest import RowsFile, read_rows
 from tests.support.small_study import fact, write_toml
 

@@ -54,7 +54,7 @@ def sweep_of(layers, requests=3):
     ]
     return SimpleNamespace(
         layers=[
-            SimpleNamespace(job=job, moment=SimpleNamespace(covariance_id=f"covariance-{layer}"))
+            SimpleNamespace(setup=job, moment=SimpleNamespace(covariance_id=f"covariance-{layer}"))
             for layer in layers
         ],
         study=SimpleNamespace(requests=SimpleNamespace(records=records)),
