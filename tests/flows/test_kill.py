@@ -117,12 +117,17 @@ def test_run_is_completed_on_the_server(interrupted, server):
     asked = {"flow_runs": {"state": {"type": {"any_": ["COMPLETED"]}}}}
     names = {run["name"] for run in _ask(server, "flow_runs", asked)}
     assert interrupted.last.returncode == 0
-    assert names == {"small"}
+    assert "small" in names  # other tests use the server too
 
 
 def test_run_page_has_the_log(interrupted, server):
     """What the science logs is on the run's page."""
-    messages = [line["message"] for line in _ask(server, "logs", {})]
+    messages, page = set(), [{}]
+    offset = 0
+    while page:
+        page = _ask(server, "logs", {"offset": offset, "limit": 200})
+        messages |= {line["message"] for line in page}
+        offset += len(page)
     assert "loaded model on cpu" in messages
     assert "Finished in state Completed()" in messages
 
