@@ -67,7 +67,7 @@ def _names(body: list[ast.stmt]) -> set[str]:
     return names
 
 
-FOREIGN = {"torch", "sys", "datasets", "transformers", "prefect", "mom2", "Tensor"}
+FOREIGN = {"torch", "sys", "datasets", "transformers", "prefect", "mom2", "Tensor", "DataFrame"}
 """Other projects' modules and files: their names are theirs to keep."""
 
 
