@@ -17,7 +17,7 @@ _EXAMPLES = """examples:
   python -m benchmarks --models demo                    the demo model in full
   python -m benchmarks --only edits --models gpt2-small --edits 8 --repeats 3
   python -m benchmarks --only overhead --models gpt2-small --edits 8 --steps 2
-  python -m benchmarks --markdown docs/benchmarks.md --json benchmarks.json --profile
+  python -m benchmarks --markdown docs/results.md --json benchmarks.json --profile
 """
 _USER_ERROR = 2
 

@@ -55,18 +55,18 @@ def incidence_figure(found: StudyFindings) -> Figure:
 
 
 def position_figure(found: StudyFindings) -> Figure:
-    """Return the same by place of the subject."""
+    """Return the same by position of the subject."""
     rows = places_named(found.positions.frame)
     places = present(rows, "place", PLACES)
     return Figure(
         name="figure-positions",
         caption=(
-            "The same by place of the subject: it is the prompt's first token, it begins there "
+            "The same by position of the subject: it is the prompt's first token, it begins there "
             "with several tokens, or it stands inside."
         ),
         description=(
-            "Share of edits that collapse the model, by method and place of the subject, with 95 % "
-            "intervals."
+            "Share of edits that collapse the model, by method and position of the subject, with "
+            "95 % intervals."
         ),
         panels=tuple(
             Panel(
@@ -253,7 +253,7 @@ def perplexity_figure(shown: StudyFigures) -> Figure:
 
 
 def denominator_figure(shown: StudyFigures) -> Figure:
-    """Return |denominator| against the ratio of perplexities, coloured by place of the subject."""
+    """Return |denominator| against the ratio of perplexities, coloured by subject position."""
     edits = places_named(_outcomes_named(shown.edits.frame))
     across = reach_of(edits["abs_denominator"])
     low, high = reach_of(edits["perplexity_ratio"])
@@ -264,8 +264,8 @@ def denominator_figure(shown: StudyFigures) -> Figure:
         name="figure-denominators",
         caption=(
             "|denominator| of the update against the factor by which perplexity grows, one point "
-            "an edit, coloured by place of the subject, shaped by method; both logarithmic. Above "
-            f"the dashed line an edit counts as collapse. {_drawn(edits)}"
+            "an edit, coloured by position of the subject, shaped by method; both logarithmic. "
+            f"Above the dashed line an edit counts as collapse. {_drawn(edits)}"
             f"{_odd(edits, 'perplexity_ratio')}{_odd(edits, 'abs_denominator')}"
         ),
         description=(

@@ -197,7 +197,7 @@ def by_model(rows: pl.DataFrame) -> Iterator[tuple[str, pl.DataFrame]]:
 
 
 def places_named(rows: pl.DataFrame) -> pl.DataFrame:
-    """Return rows with ``place``, the place of the subject in words."""
+    """Return rows with ``place``, the position of the subject in words."""
     named = pl.col("subject_position").replace_strict(POSITIONS, default=UNKNOWN_PLACE)
     return rows.with_columns(named.alias("place"))
 

@@ -186,7 +186,7 @@ def _skill(shown: StudyFigures) -> Section:
     )
     return Section(
         name="skill",
-        title="What the forecast foresaw",
+        title="What the forecast predicted",
         sentences=(
             (
                 "The forecast knows keys and C alone, no edit: flagged are edits that it calls at "

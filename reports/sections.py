@@ -85,7 +85,7 @@ def _incidence(found: StudyFindings) -> Section:
 def _positions(found: StudyFindings) -> Section:
     return Section(
         name="positions",
-        title="By place of the subject",
+        title="By position of the subject",
         sentences=(),
         table=Table(
             columns=("model", "method", "subject", *_SHARES),

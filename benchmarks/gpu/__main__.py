@@ -29,7 +29,7 @@ _EXAMPLES = """examples:
   make gpu
   python -m benchmarks.gpu --only tests gpt2-xl --json gpt2-xl.json
   python -m benchmarks.gpu --rehearse
-  python -m benchmarks.gpu --from build/gpu.json --markdown docs/benchmarks.md
+  python -m benchmarks.gpu --from build/gpu.json --markdown docs/results.md
 """
 _USER_ERROR = 2
 

@@ -99,7 +99,7 @@ def model_card(recipe: PretrainRecipe, n_parameters: int) -> str:
         + CLAIM
     )
     origin = (
-        "Made by `python -m flows pretrain` of editcollapse; `docs/demo_models.md` there has the "
+        "Made by `editcollapse pretrain`; `docs/results.md` of that project has the "
         "recipe, what was measured, and what failed. No text was taken from anywhere: all of it "
         "was generated."
     )

@@ -88,7 +88,7 @@ def _options(
 def pretrain(
     output: Annotated[Path, typer.Option(metavar="DIR", help="folder for models and data")],
 ) -> int:
-    """Train the demo models again (docs/demo_models.md)."""
+    """Train the demo models again (docs/results.md)."""
     from flows.observe import environment
 
     output = output.resolve()

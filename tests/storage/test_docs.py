@@ -36,7 +36,7 @@ def demo(tmp_path_factory) -> Path:
 def test_page_is_current(demo):
     """The checked-in answers are those of the queries; else: python -m scripts.docs."""
     page = COOKBOOK.read_text(encoding="utf-8")
-    assert page == page_with(page, cookbook(demo))
+    assert page == page_with(page, "recipes", cookbook(demo))
     assert page.count("\n### ") == len(read_recipes()) >= 12
 
 
@@ -76,6 +76,13 @@ def test_check_tells_stale_pages(tmp_path, monkeypatch, capsys):
     assert page.endswith("after\n")
     for look in ("dark", "light"):
         assert (tmp_path / f"denominators_{look}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_study_page_has_a_table_for_each_section():
+    """What a row calls "see below" is below."""
+    page = docs.studies_page()
+    for name in re.findall(r"^\| `(\w+)` \| see below", page, re.MULTILINE):
+        assert re.search(rf"^## \[{name}\]", page, re.MULTILINE), name
 
 
 def test_drawing_is_whole(demo):

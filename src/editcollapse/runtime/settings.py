@@ -70,7 +70,9 @@ class Settings:
     tokens_per_forward: int | None = _variable(
         None,
         "by estimate",
-        "Padded tokens of one forward at most. Numbers do not depend on it beyond rounding.",
+        "Padded tokens of one forward at most. Numbers do not depend on it beyond rounding; on one "
+        "CPU v\\* of equal runs has equal bytes where it, or the estimate, and the number of "
+        "threads (`OMP_NUM_THREADS`) are the same.",
         must_be="a positive whole number",
         parse=_positive_int,
     )
@@ -84,19 +86,19 @@ class Settings:
     turns: str = _variable(
         "auto",
         "`auto`",
-        "`always`: processes take turns on the CPU too, not only on accelerators.",
+        "`always`: one process at a time computes on the CPU too, not only on an accelerator.",
         must_be="auto or always",
         parse=_one_of({"auto": "auto", "always": "always"}),
     )
-    turns_folder: str = _variable("", "the user's runtime folder", "Where they take turns.")
+    turns_folder: str = _variable("", "the user's runtime folder", "Where the device locks lie.")
     unit_timeout_s: float | None = _variable(
         None,
         "none",
-        "Seconds that one unit may take; after them its process ends ([machines.md](machines.md)).",
+        "Seconds that one job may take; after them its process ends.",
         must_be="a positive number of seconds",
         parse=_positive_seconds,
     )
-    cache: str = _variable("", "the user's cache folder", "Where mirrors of remote results lie.")
+    cache: str = _variable("", "the user's cache folder", "Local copies of results at a URL.")
     reports_url: str = _variable(
         "", "links are `file://`", "Where `reports/` is served, for the links on run pages."
     )

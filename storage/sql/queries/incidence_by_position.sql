@@ -1,4 +1,4 @@
--- And by the place of the subject in the prompt?
+-- And by the position of the subject in the prompt?
 select
     model,
     method,

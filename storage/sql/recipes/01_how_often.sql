@@ -1,5 +1,5 @@
 -- How often does each method collapse each model?
--- `collapse_incidence` has a row for each place of the subject; the macros `wilson_low` and
+-- `collapse_incidence` has a row for each position of the subject; the macros `wilson_low` and
 -- `wilson_high` give the 95 % interval of any share.
 select
     model,

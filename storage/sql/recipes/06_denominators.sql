@@ -1,5 +1,5 @@
 -- Is it the denominator? Edits that collapse against those that do not.
--- `denominators` has quartiles of six quantities, by place and outcome; here of two, for ROME.
+-- `denominators` has quartiles of six quantities, by position and outcome; here of two, for ROME.
 select model, subject_position, outcome, quantity, n, minimum, median, maximum
 from denominators
 where method = 'rome'

@@ -143,7 +143,7 @@ comment on column measured_edits.method is 'Method: edits.method. Text.';
 comment on column measured_edits.dataset is
     'Name of the file of edit requests. Text. NULL = its row has not arrived.';
 comment on column measured_edits.subject_position is
-    'Place of the subject: positions.subject_position. Text. NULL = its row has not arrived.';
+    'Position of the subject: positions.subject_position. Text. NULL = its row has not arrived.';
 comment on column measured_edits.perplexity is
     'Perplexity after the edit: measurements.perplexity. No unit; inf and nan are kept.';
 comment on column measured_edits.perplexity_before is

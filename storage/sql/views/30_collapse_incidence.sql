@@ -1,4 +1,4 @@
--- How often do single edits collapse a model, by model, method, dataset and place of the subject?
+-- How often do single edits collapse a model, by model, method, dataset and position of the subject?
 -- The view asks with the default rule, the macro of the same name with any other:
 --     from collapse_incidence;
 --     from collapse_incidence(threshold := 500, ratio := null);

@@ -9,7 +9,7 @@ create macro forecast_verdict(bound, at_risk_at, collapse_at) as
 
 -- The default stands until there is a calibration of the very model: edits of the embedded demo
 -- models collapsed from 17 on, those of a small pretrained Llama from 3.4 on; no edit that was seen
--- to stay below 2.5 collapsed its model (docs/forecast.md).
+-- to stay below 2.5 collapsed its model (docs/results.md).
 create view forecast_thresholds as
 with newest as (
     select distinct on (model_id) *
