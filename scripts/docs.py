@@ -49,6 +49,7 @@ _TABLES: tuple[tuple[str, type[BaseModel]], ...] = (
     ("[value], or [models.value] below a model", spec.ValueSpec),
     ("[evaluation]", spec.EvaluationSpec),
     ("[guard]", spec.GuardSpec),
+    ("[collapse]", spec.CollapseSpec),
     ("[runner]", spec.RunnerSpec),
 )
 _STUDIES_HEAD = """# The study file
