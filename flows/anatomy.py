@@ -9,7 +9,7 @@ from pathlib import Path
 from prefect import flow
 
 from editcollapse.anatomy.encoders import absolute_source, encoder_id
-from editcollapse.config.spec import StudySpec
+from editcollapse.config.spec import CollapseSpec, StudySpec
 from editcollapse.config.study_file import with_absolute_paths
 from editcollapse.errors import ResultsError, StudyError
 from editcollapse.rows.collapse_rule import CollapseRule
@@ -34,11 +34,13 @@ class AnatomyRun(StudyRun):
     Args:
         plan: the study; its methods contain rome.
         encoders: folders or hub ids of encoders to profile beside the models.
-        rule: when an edit counts as a collapse.
+        rule: when an edit counts as a collapse; None: as the study states it.
     """
 
-    def __init__(self, plan: StudyPlan, encoders: tuple[str, ...], rule: CollapseRule) -> None:
-        super().__init__(plan, (*STUDY, _ANATOMY), n_last=1 + len(encoders))
+    def __init__(
+        self, plan: StudyPlan, encoders: tuple[str, ...], rule: CollapseRule | None
+    ) -> None:
+        super().__init__(plan, (*STUDY, _ANATOMY), n_last=1 + len(encoders), rule=rule)
         self._encoders = [
             EncoderProfilesJob(
                 results=plan.results,
@@ -48,7 +50,6 @@ class AnatomyRun(StudyRun):
             )
             for source in encoders
         ]
-        self._rule = rule
 
     def edit(self, model: ModelPlan) -> None:
         """Edit and measure one model as its study does; then compare its keys, and profile it."""
@@ -80,8 +81,8 @@ class AnatomyRun(StudyRun):
         job = AnatomyJob.of(
             self.plan.study_id,
             batch.model_copy(update={"requests": tuple(records.values())}),
-            rome_outcomes(self.store.here, self.plan.study_id, model.setup, self._rule),
-            self._rule,
+            rome_outcomes(self.store.here, self.plan.study_id, model.setup, self.rule),
+            self.rule,
             self.plan.study.seed,
         )
         if not job.outcomes:
@@ -126,8 +127,7 @@ def collapse_anatomy(
     study: StudySpec,
     results: str = "results",
     encoders: tuple[str, ...] = (),
-    threshold: float = 1000.0,
-    ratio: float = 10.0,
+    rule: CollapseSpec | None = None,
 ) -> str:
     """Run a study, look for the root cause of its collapses, and return its id.
 
@@ -136,8 +136,7 @@ def collapse_anatomy(
             relative to the working directory.
         results: folder, or URL that fsspec knows, that everything is written to.
         encoders: folders or hub ids of T5 models, whose encoders are profiled for contrast.
-        threshold: an edit has collapsed where perplexity is above this.
-        ratio: or above so many times the unedited model's.
+        rule: when an edit counts as a collapse; left out, as the study states it.
 
     Returns:
         The study's id.
@@ -147,5 +146,4 @@ def collapse_anatomy(
     """
     encoders = tuple(absolute_source(source) for source in encoders)
     plan = plan_anatomy(with_absolute_paths(study, Path.cwd()), results, encoders)
-    rule = CollapseRule(threshold=threshold, ratio=ratio)
-    return edit_and_report(AnatomyRun(plan, encoders, rule), "anatomy")
+    return edit_and_report(AnatomyRun(plan, encoders, rule.rule if rule else None), "anatomy")

@@ -10,9 +10,10 @@ from typing import Any
 
 from prefect import Task, flow
 
-from editcollapse.config.spec import EvaluationSpec, StudySpec
+from editcollapse.config.spec import CollapseSpec, EvaluationSpec, StudySpec
 from editcollapse.config.study_file import with_absolute_paths
 from editcollapse.errors import ResultsError
+from editcollapse.rows.collapse_rule import CollapseRule
 from editcollapse.study.guarded import known_jobs
 from editcollapse.study.jobs import EditJob, Job, Manifest
 from editcollapse.study.locks import left_behind
@@ -28,10 +29,11 @@ class StoredEditsRun(StudyRun):
 
     Args:
         plan: the study, with what is to be measured now.
+        rule: when an edit counts as a collapse; None: as the study states it.
     """
 
-    def __init__(self, plan: StudyPlan) -> None:
-        super().__init__(plan, (*PREPARE, UNEDITED, GUARD, EVALUATE))
+    def __init__(self, plan: StudyPlan, rule: CollapseRule | None = None) -> None:
+        super().__init__(plan, (*PREPARE, UNEDITED, GUARD, EVALUATE), rule=rule)
 
     def start(self, task: Task[[Any], Manifest], job: Job) -> Wait:
         """Start a unit; a batch of edits is taken as it is stored.
@@ -54,7 +56,12 @@ class StoredEditsRun(StudyRun):
     task_runner=one_at_a_time(),
     result_serializer="json",
 )
-def reevaluate(study: StudySpec, evaluation: EvaluationSpec, results: str = "results") -> str:
+def reevaluate(
+    study: StudySpec,
+    evaluation: EvaluationSpec,
+    results: str = "results",
+    rule: CollapseSpec | None = None,
+) -> str:
     """Measure a study's stored edits anew and return the id that the measurements have as a study.
 
     Args:
@@ -62,12 +69,13 @@ def reevaluate(study: StudySpec, evaluation: EvaluationSpec, results: str = "res
             directory.
         evaluation: what to measure them on now; no text is continued again.
         results: folder or URL that the study was written to.
+        rule: when an edit counts as a collapse, in the report; left out, as the study states it.
 
     Raises:
         EditCollapseError: an input is missing or unusable, or edits of the study are not stored.
     """
     plan = plan_reevaluation(with_absolute_paths(study, Path.cwd()), evaluation, results)
-    return edit_and_report(StoredEditsRun(plan), "reevaluation")
+    return edit_and_report(StoredEditsRun(plan, rule.rule if rule else None), "reevaluation")
 
 
 def plan_reevaluation(study: StudySpec, evaluation: EvaluationSpec, results: str) -> StudyPlan:

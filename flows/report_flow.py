@@ -7,11 +7,12 @@ from prefect import flow, get_client
 from prefect.exceptions import ObjectNotFound
 from prefect.runtime import flow_run
 
+from editcollapse.config.spec import CollapseSpec
 from editcollapse.errors import StudyError
 from editcollapse.study.results_folder import results_at
 from flows.observe.run_page import STUDY_LABEL, show_findings
 from reports.page import write_report
-from storage.ask import find_study
+from storage.ask import find_study, study_rule
 from storage.publish import folder_to_read
 
 _DEFAULT_RESULTS = "results"
@@ -39,7 +40,12 @@ def _run_name() -> str:
     description="Write a study's HTML report from results.duckdb and show its findings here.",
     result_serializer="json",
 )
-def report(study: str = "", results: str = _DEFAULT_RESULTS, run: str = "") -> str:
+def report(
+    study: str = "",
+    results: str = _DEFAULT_RESULTS,
+    run: str = "",
+    rule: CollapseSpec | None = None,
+) -> str:
     """Write a study's report and return its path.
 
     Args:
@@ -48,6 +54,7 @@ def report(study: str = "", results: str = _DEFAULT_RESULTS, run: str = "") -> s
         results: folder or URL that the study was written to; with `run` and left as it is, that
             of the run.
         run: id of a finished flow run of `collapse-study`, as an automation hands it over.
+        rule: when an edit counts as a collapse; left out, as the study states it.
 
     Raises:
         EditCollapseError: there is no such study, or no such run.
@@ -57,9 +64,11 @@ def report(study: str = "", results: str = _DEFAULT_RESULTS, run: str = "") -> s
         results = found.results if results == _DEFAULT_RESULTS else results
         study = study or found.study
     place = results_at(results)
-    study_id = find_study(folder_to_read(place), study)
-    path = write_report(place, study_id)
-    show_findings(place.name, study_id)
+    folder = folder_to_read(place)
+    study_id = find_study(folder, study)
+    counted_by = study_rule(folder, study_id) if rule is None else rule.rule
+    path = write_report(place, study_id, counted_by)
+    show_findings(place.name, study_id, counted_by)
     return f"{place.name}/{path}"
 
 

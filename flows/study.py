@@ -8,7 +8,7 @@ from pathlib import Path
 
 from prefect import flow
 
-from editcollapse.config.spec import StudySpec
+from editcollapse.config.spec import CollapseSpec, StudySpec
 from editcollapse.config.study_file import with_absolute_paths
 from flows.run.guard_steps import plan_guarded
 from flows.run.study_run import StudyRun, edit_and_report
@@ -22,13 +22,16 @@ from flows.run.submit import one_at_a_time
     task_runner=one_at_a_time(),
     result_serializer="json",
 )
-def collapse_study(study: StudySpec, results: str = "results") -> str:
+def collapse_study(
+    study: StudySpec, results: str = "results", rule: CollapseSpec | None = None
+) -> str:
     """Run a study and return its id.
 
     Args:
         study: models, methods, requests and measurements; paths are absolute, or relative to the
             working directory.
         results: folder, or URL that fsspec knows, that everything is written to.
+        rule: when an edit counts as a collapse, in the report; left out, as the study states it.
 
     Returns:
         The study's id.
@@ -37,4 +40,4 @@ def collapse_study(study: StudySpec, results: str = "results") -> str:
         EditCollapseError: an input is missing or unusable.
     """
     plan = plan_guarded(with_absolute_paths(study, Path.cwd()), results)
-    return edit_and_report(StudyRun(plan), "study")
+    return edit_and_report(StudyRun(plan, rule=rule.rule if rule else None), "study")

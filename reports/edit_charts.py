@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import altair as alt
 import polars as pl
 
+from editcollapse.rows.collapse_rule import CollapseRule
 from reports.figures import (
     PLACES,
     ROW,
@@ -219,9 +220,6 @@ def _roc_chart() -> AnyChart:
 
 _SPREAD = 3
 """Lines' heights that the points of a method are spread over."""
-_THRESHOLD = 1000.0
-_RATIO = 10.0
-"""The default rule of view ``collapse_incidence``."""
 _OUTCOMES = ("collapsed", "not collapsed")
 _FINITE, _INFINITE, _UNDEFINED = _KINDS = ("finite", "infinite", "undefined")
 _SIZE = 28
@@ -245,7 +243,7 @@ def perplexity_figure(shown: StudyFigures) -> Figure:
         ),
         description="Perplexity of the edited models by method, beside the unedited model's.",
         panels=tuple(
-            Panel(model, _strips(part, ends, outcomes), _texts(part, "jitter"))
+            Panel(model, _strips(part, shown.rule, ends, outcomes), _texts(part, "jitter"))
             for model, part in by_model(rows)
         ),
         sql=shown.edits.sql,
@@ -273,7 +271,7 @@ def denominator_figure(shown: StudyFigures) -> Figure:
             "at the upper left."
         ),
         panels=tuple(
-            Panel(model, _scatter(part, across, up, places), _texts(part, "place"))
+            Panel(model, _scatter(part, shown.rule, across, up, places), _texts(part, "place"))
             for model, part in by_model(rows)
         ),
         sql=shown.edits.sql,
@@ -348,12 +346,16 @@ def _odd(edits: pl.DataFrame, column: str) -> str:
     return said + (f" {name.capitalize()} 0, at the near end: {count(n_zero)}." if n_zero else "")
 
 
-def _collapses_at(part: pl.DataFrame) -> float | None:
-    """Return the perplexity from which on an edit of a model collapses it, by the default rule."""
+def _collapses_at(part: pl.DataFrame, rule: CollapseRule) -> float | None:
+    """Return the perplexity above which an edit of a model collapses it; None where none is."""
     before = part["perplexity_before"][0]
     if not math.isfinite(before):
         return None
-    return float(min(_THRESHOLD, _RATIO * before) if before <= _THRESHOLD else _RATIO * before)
+    bounds = [] if rule.ratio is None else [rule.ratio * before]
+    # A model that stands above the threshold unedited is judged by the ratio alone.
+    if rule.threshold is not None and before <= rule.threshold:
+        bounds.append(rule.threshold)
+    return float(min(bounds)) if bounds else None
 
 
 def _rule(channel: str, at: float, *, dashed: bool) -> alt.Chart:
@@ -368,7 +370,9 @@ def _rule(channel: str, at: float, *, dashed: bool) -> alt.Chart:
     return line
 
 
-def _strips(part: pl.DataFrame, ends: tuple[float, float], outcomes: list[str]) -> AnyChart:
+def _strips(
+    part: pl.DataFrame, rule: CollapseRule, ends: tuple[float, float], outcomes: list[str]
+) -> AnyChart:
     points = (
         alt.Chart(named_data())
         .mark_point(filled=True, size=_SIZE, opacity=0.7)
@@ -383,7 +387,7 @@ def _strips(part: pl.DataFrame, ends: tuple[float, float], outcomes: list[str]) 
     )
     known = part["perplexity_before"][0]
     lines = [_rule("x", known, dashed=False)] if math.isfinite(known) else []
-    limit = _collapses_at(part)
+    limit = _collapses_at(part, rule)
     if limit is not None and ends[0] <= limit <= ends[1]:
         lines.append(_rule("x", limit, dashed=True))
     height = ROW * _SPREAD * part["method"].n_unique()
@@ -391,7 +395,11 @@ def _strips(part: pl.DataFrame, ends: tuple[float, float], outcomes: list[str]) 
 
 
 def _scatter(
-    part: pl.DataFrame, across: tuple[float, float], up: tuple[float, float], places: list[str]
+    part: pl.DataFrame,
+    rule: CollapseRule,
+    across: tuple[float, float],
+    up: tuple[float, float],
+    places: list[str],
 ) -> AnyChart:
     points = (
         alt.Chart(named_data())
@@ -404,7 +412,7 @@ def _scatter(
             tooltip=_said("abs_denominator", "perplexity_ratio"),
         )
     )
-    limit, before = _collapses_at(part), part["perplexity_before"][0]
+    limit, before = _collapses_at(part, rule), part["perplexity_before"][0]
     at = None if limit is None else limit / before
     lines = [_rule("y", at, dashed=True)] if at is not None and up[0] <= at <= up[1] else []
     return charted(*lines, points, height=SQUARE)

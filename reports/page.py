@@ -21,6 +21,8 @@ import vl_convert
 from markupsafe import Markup
 
 from editcollapse import __version__
+from editcollapse.fingerprints import digest
+from editcollapse.rows.collapse_rule import CollapseRule
 from editcollapse.study.artifacts import put_text
 from editcollapse.study.results_folder import ResultsFolder
 from editcollapse.visible import visible, visible_lines
@@ -352,12 +354,13 @@ _TEMPLATE = "page.html.j2"
 _END = "</html>"
 
 
-def write_report(place: ResultsFolder, study_id: str) -> str:
+def write_report(place: ResultsFolder, study_id: str, rule: CollapseRule | None = None) -> str:
     """Write a study's report from what is published, whole or not at all.
 
     Args:
         place: the results, with a published snapshot on this machine.
         study_id: an id of table ``studies``.
+        rule: when an edit counts as a collapse; None: as the study states it.
 
     Returns:
         The report's path below the results folder.
@@ -365,9 +368,9 @@ def write_report(place: ResultsFolder, study_id: str) -> str:
     Raises:
         ResultsError: the study has no results yet, or the place cannot be written.
     """
-    found = findings(place.here, study_id)
+    found = findings(place.here, study_id, rule)
     path = report_path(found.name)
-    put_text(place, path, report_html(found, study_figures(place.here, study_id)))
+    put_text(place, path, report_html(found, study_figures(place.here, study_id, found.rule)))
     return path
 
 
@@ -394,17 +397,26 @@ def report_path(study_name: str) -> str:
     return f"{REPORTS}/{study_name}.html"
 
 
-def has_report(place: ResultsFolder, study_name: str, study_id: str) -> bool:
-    """Return whether there is a whole report of this very study, not of another of its name."""
+def has_report(place: ResultsFolder, study_name: str, study_id: str, rule: CollapseRule) -> bool:
+    """Return whether there is a whole report of this very study that counts by this very rule.
+
+    Args:
+        place: the results folder.
+        study_name: which names the file.
+        study_id: another study may have the same name.
+        rule: the collapse rule that the report has to count by.
+    """
     try:
         text = place.fetch(report_path(study_name)).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return False
-    return _id_line(study_id) in text and text.rstrip().endswith(_END)
+    lines = (_meta("study-id", study_id), _meta("collapse-rule", digest(rule)))
+    return all(line in text for line in lines) and text.rstrip().endswith(_END)
 
 
-def _id_line(study_id: str) -> str:
-    return f'<meta name="study-id" content="{study_id}">'
+def _meta(name: str, content: str) -> str:
+    """Return a line of the page's head."""
+    return f'<meta name="{name}" content="{content}">'
 
 
 def _environment() -> jinja2.Environment:
@@ -420,6 +432,7 @@ def _environment() -> jinja2.Environment:
         "count": count,
         "panel_json": lambda panel: json_block(panel_json(panel)),
         "percent": percent,
+        "rule_digest": digest,
         "visible": visible,
         "visible_lines": visible_lines,
     }

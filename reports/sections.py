@@ -12,7 +12,6 @@ from typing import Any
 from reports.comparisons import comparison, guarded
 from reports.text import (
     POSITIONS,
-    RULE,
     Interval,
     Section,
     Table,
@@ -67,7 +66,7 @@ def _incidence(found: StudyFindings) -> Section:
     return Section(
         name="incidence",
         title="How often edits collapse the model",
-        sentences=(RULE, *coverage(found), *incidence(found)),
+        sentences=(rule(found), *coverage(found), *incidence(found)),
         table=incidence_table(found),
         sql=found.incidence.sql,
         intervals=tuple(
@@ -215,6 +214,12 @@ def _setting_rows(found: StudyFindings) -> Iterator[tuple[str, str]]:
     yield "context templates", found.templates
     yield "seed", str(found.seed)
     yield "version of the numbers", str(found.numerics)
+
+
+def rule(found: StudyFindings) -> str:
+    """Return the collapse rule that the report counts by."""
+    said = found.rule.sentence()
+    return f"{said[0].upper()}{said[1:]}."
 
 
 def coverage(found: StudyFindings) -> Iterator[str]:

@@ -98,12 +98,6 @@ POSITIONS = {
 }
 """Places of the subject, as the database has them and as people read them."""
 
-RULE = (
-    "An edit collapses its model where perplexity rises above 1000, or above 10 times the unedited "
-    "model's; infinite and undefined perplexities count."
-)
-"""The default rule of view ``collapse_incidence``."""
-
 
 def percent(share: float) -> str:
     """Return a share as percent, with one decimal unless it is whole."""

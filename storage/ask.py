@@ -129,6 +129,8 @@ class StudyFindings:
     """One study as it is published. All texts are as the study and its files gave them."""
 
     study_id: str
+    rule: CollapseRule
+    """When an edit counted as a collapse, in all that follows."""
     name: str
     description: str
     note: str
@@ -165,28 +167,88 @@ class StudyFindings:
     """Query ``guard_in_study``; empty where the study has no guard."""
 
 
-def findings(results: Path, study_id: str, rule: CollapseRule = DEFAULT_RULE) -> StudyFindings:
-    """Return what a study has found, as last published.
+def study_rule(results: Path, study_id: str) -> CollapseRule:
+    """Return the collapse rule that a study states, as last published.
 
     Args:
         results: the results folder.
         study_id: an id of table ``studies``.
-        rule: when an edit counts as a collapse.
 
     Raises:
         ResultsError: there are no results yet, or they do not hold this study.
     """
     with open_snapshot(results) as connection:
+        return _stated_rule(connection, results, study_id)
+
+
+def common_rule(results: Path) -> CollapseRule:
+    """Return the collapse rule that all studies of a results folder state.
+
+    Raises:
+        ResultsError: there are no results yet, or the studies state different rules.
+    """
+    with open_snapshot(results) as connection:
+        rows = connection.sql("select name, settings from studies order by name").fetchall()
+    stated: dict[CollapseRule, list[str]] = {}
+    for name, settings in rows:
+        stated.setdefault(_rule_in(json.loads(settings)), []).append(name)
+    if len(stated) > 1:
+        listed = "; ".join(
+            f"{', '.join(dict.fromkeys(names))}: {rule.sentence()}"
+            for rule, names in stated.items()
+        )
+        raise ResultsError(
+            f"the studies in {results} state different collapse rules ({listed}). Name one with "
+            "--threshold and --ratio."
+        )
+    return next(iter(stated), DEFAULT_RULE)
+
+
+def _stated_rule(
+    connection: duckdb.DuckDBPyConnection, results: Path, study_id: str
+) -> CollapseRule:
+    """Return the rule of a study's settings. Raises ResultsError where there is no such study."""
+    found = connection.execute(
+        "select settings from studies where study_id = $study_id", {"study_id": study_id}
+    ).fetchone()
+    if found is None:
+        raise _no_study(results, study_id)
+    return _rule_in(json.loads(found[0]))
+
+
+def _rule_in(settings: dict[str, Any]) -> CollapseRule:
+    """Return the rule of ``studies.settings``, which have none where it is the default."""
+    return CollapseRule(**settings["collapse"]) if "collapse" in settings else DEFAULT_RULE
+
+
+def _no_study(results: Path, study_id: str) -> ResultsError:
+    return ResultsError(
+        f"{results} holds no study with the id {study_id}. "
+        'python -m flows sql "from studies" lists them.'
+    )
+
+
+def findings(results: Path, study_id: str, rule: CollapseRule | None = None) -> StudyFindings:
+    """Return what a study has found, as last published.
+
+    Args:
+        results: the results folder.
+        study_id: an id of table ``studies``.
+        rule: when an edit counts as a collapse; None: as the study states it.
+
+    Raises:
+        ResultsError: there are no results yet, or they do not hold this study.
+    """
+    with open_snapshot(results) as connection:
+        rule = rule or _stated_rule(connection, results, study_id)
         study = answer_for(connection, "study", study_id, rule)
         if study.frame.is_empty():
-            raise ResultsError(
-                f"{results} holds no study with the id {study_id}. "
-                'python -m flows sql "from studies" lists them.'
-            )
+            raise _no_study(results, study_id)
         row = study.frame.row(0, named=True)
         settings: dict[str, Any] = json.loads(row["settings"])
         return StudyFindings(
             study_id=study_id,
+            rule=rule,
             name=row["name"],
             description=row["description"],
             note=settings["note"],
@@ -269,6 +331,8 @@ def _written(value: str | float | None) -> str:
 class StudyFigures:
     """Answers about one study; where a study has nothing to one, its frame is empty."""
 
+    rule: CollapseRule
+    """When an edit counted as a collapse."""
     edits: Answer
     """Query ``figure_edits``: an edit a row, of a large study a sample."""
     perplexities: Answer
@@ -289,19 +353,21 @@ class StudyFigures:
     """Query ``published_in_study``."""
 
 
-def study_figures(results: Path, study_id: str, rule: CollapseRule = DEFAULT_RULE) -> StudyFigures:
+def study_figures(results: Path, study_id: str, rule: CollapseRule | None = None) -> StudyFigures:
     """Return what a study's figures are drawn from, as last published.
 
     Args:
         results: the results folder.
         study_id: an id of table ``studies``.
-        rule: when an edit counts as a collapse.
+        rule: when an edit counts as a collapse; None: as the study states it.
 
     Raises:
-        ResultsError: there are no results yet.
+        ResultsError: there are no results yet, or they do not hold this study.
     """
     with open_snapshot(results) as connection:
+        rule = rule or _stated_rule(connection, results, study_id)
         return StudyFigures(
+            rule=rule,
             edits=answer_for(connection, "figure_edits", study_id, rule),
             perplexities=answer_for(connection, "perplexity_by_method", study_id, rule),
             skill=answer_for(connection, "figure_skill", study_id, rule),

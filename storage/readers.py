@@ -193,14 +193,21 @@ def _row(model_id: str, values: dict[str, Any], wanted: Wanted) -> ForecastCalib
     )
 
 
-def thresholds(results: Path, model_id: str) -> Thresholds:
+def thresholds(results: Path, model_id: str, rule: CollapseRule | None = None) -> Thresholds:
     """Return the thresholds that verdicts on a model's edits use: its own, or the default.
+
+    Args:
+        results: the results folder.
+        model_id: the model.
+        rule: the collapse rule that the model was calibrated by; None: whichever was used last.
 
     Raises:
         ResultsError: there are no results yet.
     """
+    asked = {"model_id": model_id, "any_rule": rule is None}
+    asked |= dataclasses.asdict(rule or DEFAULT_RULE)
     with open_snapshot(results) as snapshot:
-        (found, *_) = snapshot.execute(query_text("thresholds"), {"model_id": model_id}).fetchall()
+        (found, *_) = snapshot.execute(query_text("thresholds"), asked).fetchall()
     return Thresholds(*found)
 
 

@@ -45,20 +45,20 @@ def publish_report(job: ReportJob) -> Any:
     """Publish, and return the report's path below the results folder; Cached where it is current.
 
     The manifest says that a report of these rows was made once; snapshot and page can be another
-    study's since, or gone.
+    study's since, or by another collapse rule, or gone.
     """
     left = left_behind(job)
     if left is not None and is_published(job):
         return Completed(name="Cached", data=left.summary)
     place = results_at(job.results)
     publish(place)
-    path = write_report(place, job.study_id)
+    path = write_report(place, job.study_id, job.rule)
     leave_manifest(job, Manifest(unit_id=job.key, summary=path))
     return path
 
 
 def is_published(job: ReportJob) -> bool:
-    """Return whether snapshot and report are there, whole, and have all row files."""
+    """Return whether snapshot and report are there, whole, by the rule and of all row files."""
     place = results_at(job.results)
-    has_page = has_report(place, job.study_name, job.study_id)
+    has_page = has_report(place, job.study_name, job.study_id, job.rule)
     return has_page and snapshot_is_current(place)

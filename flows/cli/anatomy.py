@@ -16,6 +16,7 @@ from flows.cli.options import (
     ResultsOption,
     StudyArgument,
     ThresholdOption,
+    as_spec,
     examples,
     opened,
     rule_of,
@@ -68,7 +69,7 @@ def anatomy(
     from storage.readers import anatomy_findings
 
     spec, place = opened(study, results)
-    rule = rule_of(spec, threshold, ratio)
+    rule = rule_of(spec.collapse.rule, threshold, ratio)
     encoders = tuple(absolute_source(source) for source in encoder or ())
     server = environment.prepare(place.here)
     from flows.anatomy import plan_anatomy
@@ -76,9 +77,7 @@ def anatomy(
     plan_anatomy(spec, place.name, encoders)  # a mistake is told before the work begins
     if not as_json:
         say(f"anatomy of {spec.name} with {server}; results in {shown(place.name)}")
-    study_id = run_watched(
-        server, _collapse_anatomy, spec, place.name, encoders, rule.threshold, rule.ratio
-    )
+    study_id = run_watched(server, _collapse_anatomy, spec, place.name, encoders, as_spec(rule))
     if study_id is None:
         return STOPPED
     found = anatomy_findings(place.here, study_id, rule)

@@ -11,6 +11,7 @@ import typer
 from rich.table import Table
 
 from editcollapse.errors import ResultsError
+from editcollapse.rows.collapse_rule import DEFAULT_RULE, CollapseRule
 from flows.cli.command_run import run_flow
 from flows.cli.console import STOPPED, console, plain, print_frame, print_json, say
 from flows.cli.options import (
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
         Thresholds,
         Verdict,
     )
-    from editcollapse.rows.collapse_rule import CollapseRule
     from editcollapse.rows.study import ForecastCalibrationRow
     from editcollapse.study.plan import ModelPlan, StudyPlan
     from editcollapse.study.results_folder import ResultsFolder
@@ -76,7 +76,7 @@ class CalibratedModel:
 class CalibrationReport:
     """What ``calibrate`` has found, for ``--json``."""
 
-    rule: "CollapseRule"
+    rule: CollapseRule
     models: tuple[CalibratedModel, ...]
     left_out: tuple[str, ...]
     """A sentence for each model whose edits give no thresholds."""
@@ -157,14 +157,19 @@ def calibrate(
     as_json: JsonOption = False,
     results: ResultsOption = "results",
 ) -> int:
-    """Take the forecast's thresholds from the edits that were foreseen, made and measured."""
+    """Take the forecast's thresholds from the edits that were foreseen, made and measured.
+
+    A limit that is not given is that of the folder's studies; where these differ, give both.
+    """
     from editcollapse.study.results_folder import results_at
-    from storage.ask import ask
+    from storage.ask import ask, common_rule
     from storage.publish import folder_to_read
     from storage.readers import Wanted
     from storage.readers import calibrate as measure
 
-    place, rule = results_at(results), rule_of(None, threshold, ratio)
+    place, rule = results_at(results), rule_of(DEFAULT_RULE, threshold, ratio)
+    if threshold is None or ratio is None:
+        rule = rule_of(common_rule(folder_to_read(place)), threshold, ratio)
     found = measure(folder_to_read(place), Wanted(recall, precision, rule.threshold, rule.ratio))
     _record(place, [row for _, row in found.rows])
     limits = f"threshold := {_sql(rule.threshold)}, ratio := {_sql(rule.ratio)}"
@@ -174,7 +179,7 @@ def calibrate(
         calibrated = tuple(CalibratedModel(*each) for each in found.rows)
         print_json(CalibrationReport(rule, calibrated, found.left_out, skill.to_dicts()))
     else:
-        _show_calibration(found, skill)
+        _show_calibration(found, rule, skill)
     return 0
 
 
@@ -210,7 +215,7 @@ def _study_report(plan: "StudyPlan") -> "ForecastReport":
     found: list[RequestForecast] = []
     unusable: list[str] = []
     for model in plan.models:
-        limits = thresholds(folder, model.setup.model_id)
+        limits = thresholds(folder, model.setup.model_id, plan.study.collapse.rule)
         basis.append(ModelThresholds(model.setup.spec.name, limits, limits.basis))
         ours, left_out = _of_model(plan, model, limits, folder)
         found += ours
@@ -340,8 +345,9 @@ def _show_one(report: "ForecastReport") -> None:
     say(report.basis[0].basis)
 
 
-def _show_calibration(found: "Calibration", skill: "pl.DataFrame") -> None:
+def _show_calibration(found: "Calibration", rule: CollapseRule, skill: "pl.DataFrame") -> None:
     """Print each model's thresholds, what they were taken from, and how well they do there."""
+    say(rule.sentence())
     for name, row in found.rows:
         say(
             f"{name}: at risk from a change bound of {row.at_risk_at:.4g} on, will collapse from "

@@ -15,10 +15,10 @@ import typer
 from rich.markup import escape
 
 from editcollapse.errors import EditCollapseError, StudyError
+from editcollapse.rows.collapse_rule import DEFAULT_RULE, CollapseRule
 
 if TYPE_CHECKING:
-    from editcollapse.config.spec import StudySpec
-    from editcollapse.rows.collapse_rule import CollapseRule
+    from editcollapse.config.spec import CollapseSpec, StudySpec
     from editcollapse.study.results_folder import ResultsFolder
 
 NAME = "editcollapse"
@@ -54,7 +54,8 @@ ThresholdOption = Annotated[
     float | None,
     typer.Option(
         metavar="X",
-        help="where perplexity is above this (default: the study's own, or 1000)",
+        help="where perplexity is above this; inf: never (default: the study's own, or "
+        f"{DEFAULT_RULE.threshold:g})",
         rich_help_panel=_RULE_PANEL,
     ),
 ]
@@ -62,7 +63,8 @@ RatioOption = Annotated[
     float | None,
     typer.Option(
         metavar="X",
-        help="or above so many times the unedited model's (default: the study's own, or 10)",
+        help="or above so many times the unedited model's; inf: never (default: the study's own, "
+        f"or {DEFAULT_RULE.ratio:g})",
         rich_help_panel=_RULE_PANEL,
     ),
 ]
@@ -190,25 +192,27 @@ def opened(study: Path, results: str) -> "tuple[StudySpec, ResultsFolder]":
     return read_study(study), results_at(results)
 
 
-def rule_of(
-    study: "StudySpec | None", threshold: float | None, ratio: float | None
-) -> "CollapseRule":
-    """When an edit counts as a collapse: as the options say, else the study, else the default.
+def rule_of(stated: CollapseRule, threshold: float | None, ratio: float | None) -> CollapseRule:
+    """When an edit counts as a collapse: as the options say, else as the study states it.
 
     Args:
-        study: the study that is asked about, where there is one.
+        stated: the rule of the study that is asked about.
         threshold: perplexity above which an edit has collapsed; inf: it does not count.
         ratio: or times the unedited model's perplexity; inf: it does not count.
 
     Raises:
         StudyError: a limit is no number above 0.
     """
-    from editcollapse.rows.collapse_rule import DEFAULT_RULE, CollapseRule
-
-    stated = DEFAULT_RULE if study is None else study.collapse.rule
     return CollapseRule(
         _limit("--threshold", threshold, stated.threshold), _limit("--ratio", ratio, stated.ratio)
     )
+
+
+def as_spec(rule: CollapseRule) -> "CollapseSpec":
+    """A collapse rule as a flow takes it."""
+    from editcollapse.config.spec import CollapseSpec
+
+    return CollapseSpec(threshold=rule.threshold, ratio=rule.ratio)
 
 
 def _limit(flag: str, given: float | None, stated: float | None) -> float | None:

@@ -20,7 +20,15 @@ from flows.cli.console import (
     shown,
     write_out,
 )
-from flows.cli.options import PROGRAM, JsonOption, ResultsOption, examples
+from flows.cli.options import (
+    PROGRAM,
+    JsonOption,
+    RatioOption,
+    ResultsOption,
+    ThresholdOption,
+    examples,
+    rule_of,
+)
 
 if TYPE_CHECKING:
     from storage.garbage import Garbage
@@ -107,7 +115,7 @@ def tables(
 
 
 @commands.command(
-    rich_help_panel=_PANEL, epilog=examples("report", "report demo --results /data/demo")
+    rich_help_panel=_PANEL, epilog=examples("report", "report demo --results /data/demo --ratio 5")
 )
 def report(
     study: Annotated[
@@ -116,16 +124,21 @@ def report(
             metavar="STUDY", help="name or id; may be left out where there is one study only"
         ),
     ] = "",
+    threshold: ThresholdOption = None,
+    ratio: RatioOption = None,
     results: ResultsOption = "results",
 ) -> int:
     """Write a study's HTML report again from the published results."""
     from editcollapse.study.results_folder import results_at
     from reports.page import write_report
-    from storage.ask import find_study
+    from storage.ask import find_study, study_rule
     from storage.publish import folder_to_read
 
     place = results_at(results)
-    path = write_report(place, find_study(folder_to_read(place), study))
+    folder = folder_to_read(place)
+    study_id = find_study(folder, study)
+    rule = rule_of(study_rule(folder, study_id), threshold, ratio)
+    path = write_report(place, study_id, rule)
     say(f"report: {shown(f'{place.name}/{path}')}")
     return 0
 

@@ -16,6 +16,7 @@ from flows.cli.options import (
     ResultsOption,
     StudyArgument,
     ThresholdOption,
+    as_spec,
     examples,
     opened,
     rule_of,
@@ -77,10 +78,11 @@ def run(
     from flows.run.guard_steps import plan_guarded
 
     spec, place = opened(study, results)
-    rule = rule_of(spec, threshold, ratio)
+    rule = rule_of(spec.collapse.rule, threshold, ratio)
     plan_guarded(spec, place.name)  # a mistake in the study is told before a server starts
     what = f"study {spec.name}"
-    study_id = run_flow(_collapse_study, what, place, spec, place.name, is_quiet=as_json)
+    asked = (spec, place.name, as_spec(rule))
+    study_id = run_flow(_collapse_study, what, place, *asked, is_quiet=as_json)
     if study_id is None:
         return STOPPED
     from reports.page import report_path
@@ -223,7 +225,7 @@ def reevaluate(
     from flows.observe import environment
 
     spec, place = opened(study, results)
-    rule = rule_of(spec, threshold, ratio)
+    rule = rule_of(spec.collapse.rule, threshold, ratio)
     with said_with_flags():
         evaluation = EvaluationSpec(texts=str(texts.resolve()), max_texts=max_texts)
     server = environment.prepare(place.here)
@@ -233,7 +235,8 @@ def reevaluate(
     plan_reevaluation(spec, evaluation, place.name)
     if not as_json:
         say(f"re-evaluation of {spec.name} with {server}; results in {shown(place.name)}")
-    study_id = run_watched(server, lambda: measure_again, spec, evaluation, place.name)
+    asked = (spec, evaluation, place.name, as_spec(rule))
+    study_id = run_watched(server, lambda: measure_again, *asked)
     if study_id is None:
         return STOPPED
     from storage.ask import incidence

@@ -127,7 +127,8 @@ def _sweep_report(sweep: "SweepPlan") -> "SweepReport":
     notes: list[str] = []
     for model in sweep.models:
         name = model.layers[0].setup.spec.name
-        limits = thresholds(folder, model.layers[0].setup.model_id)
+        rule = sweep.study.study.collapse.rule
+        limits = thresholds(folder, model.layers[0].setup.model_id, rule)
         basis.append(ModelThresholds(name, limits, limits.basis))
         templates = left_behind(model.layers[0].templates)
         if templates is None:

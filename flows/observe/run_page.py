@@ -25,6 +25,7 @@ from prefect.artifacts import (
 )
 from prefect.context import FlowRunContext
 
+from editcollapse.rows.collapse_rule import CollapseRule
 from editcollapse.runtime.environment import OVERALL, listening
 from editcollapse.runtime.settings import settings
 from editcollapse.study.results_folder import is_url, results_at, results_name
@@ -44,12 +45,17 @@ _PATIENCE_S = 15.0
 _WHOLE = 100.0
 
 
-def show_findings(results: str, study_id: str) -> None:
+def show_findings(results: str, study_id: str, rule: CollapseRule) -> None:
     """Put a study's findings on the page of the flow run that runs, also where all was cached.
 
     A server that does not take them is logged and no more: results and report are on disk.
+
+    Args:
+        results: path or URL of the results folder.
+        study_id: an id of table ``studies``.
+        rule: when an edit counts as a collapse.
     """
-    found = findings(results_at(results).here, study_id)
+    found = findings(results_at(results).here, study_id, rule)
     name = markdown_text(found.name)
     page = f"{results_name(results)}/{report_path(found.name)}"
     try:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from editcollapse.config.spec import StudySpec
 from editcollapse.forecast.guard import Guard
 from editcollapse.forecast.verdicts import DEFAULT_THRESHOLDS, Thresholds
+from editcollapse.rows.collapse_rule import CollapseRule
 from editcollapse.study.guarded import (
     NOTHING,
     decision_rows,
@@ -40,17 +41,25 @@ def plan_guarded(study: StudySpec, results: str) -> StudyPlan:
     Raises:
         EditCollapseError: an input is missing or unusable, or the thresholds cannot be read.
     """
-    return plan_study(study, results, partial(present_thresholds, results_at(results)))
+    calibrated = partial(present_thresholds, results_at(results), rule=study.collapse.rule)
+    return plan_study(study, results, calibrated)
 
 
-def present_thresholds(place: ResultsFolder, model_id: str) -> Thresholds:
+def present_thresholds(
+    place: ResultsFolder, model_id: str, rule: CollapseRule | None = None
+) -> Thresholds:
     """Return a model's thresholds in a results folder; the default where nothing was published.
+
+    Args:
+        place: the results folder.
+        model_id: the model.
+        rule: the collapse rule that they were calibrated by; None: whichever was used last.
 
     Raises:
         ResultsError: what was published cannot be read, or is older than forecasts.
     """
     published = published_folder(place)
-    return DEFAULT_THRESHOLDS if published is None else thresholds(published, model_id)
+    return DEFAULT_THRESHOLDS if published is None else thresholds(published, model_id, rule)
 
 
 def published_folder(place: ResultsFolder) -> Path | None:

@@ -13,6 +13,7 @@ from prefect import Flow, Task, flow, tags
 
 from editcollapse.data.requests import RequestRecord
 from editcollapse.errors import EditCollapseError
+from editcollapse.rows.collapse_rule import CollapseRule
 from editcollapse.rows.study import RejectionRow, StudyEditRow
 from editcollapse.study.artifacts import ArtifactRef, ArtifactStore
 from editcollapse.study.generation_jobs import MostDamaging
@@ -86,10 +87,19 @@ class StudyRun:
         plan: the study with its inputs identified.
         steps: what is done for each model.
         n_last: jobs that belong to no model: the report.
+        rule: when the report counts an edit as a collapse; None: as the study states it.
     """
 
-    def __init__(self, plan: StudyPlan, steps: Sequence[Step] = STUDY, *, n_last: int = 1) -> None:
+    def __init__(
+        self,
+        plan: StudyPlan,
+        steps: Sequence[Step] = STUDY,
+        *,
+        n_last: int = 1,
+        rule: CollapseRule | None = None,
+    ) -> None:
         self.plan = plan
+        self.rule = rule or plan.study.collapse.rule
         self.store = ArtifactStore(plan.results)
         plan.store_texts(self.store)
         self.rows = RowsToRecord(plan.results, self._call)
@@ -238,6 +248,7 @@ class StudyRun:
             study_name=study.name,
             note=study.note,
             recorded=self.rows.digest,
+            rule=self.rule,
         )
         self._call(publish_report, job)
         self.listed.finish_one()
@@ -354,7 +365,7 @@ def edit_and_report(run: StudyRun, kind: str) -> str:
         run.rows.add(run.study_rows())
         for_each_model(run, run.edit, ", ".join(plan.study.methods))
         run.report()
-    show_findings(plan.results, plan.study_id)
+    show_findings(plan.results, plan.study_id, run.rule)
     return plan.study_id
 
 

@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 import pytest
 
 from editcollapse.errors import StudyError
+from editcollapse.rows.collapse_rule import DEFAULT_RULE, CollapseRule
 from editcollapse.study.results_folder import results_at
 from flows.__main__ import USER_ERROR, main
 from flows.observe.run_page import report_link
@@ -164,8 +165,9 @@ def test_lost_or_cut_report_is_written_again(study, run_study, results):
 def test_report_of_another_study_of_the_name_is_none(first_run):
     """A page counts for its own study, not for one that merely has its name."""
     place = results_at(first_run.results)
-    assert has_report(place, "small", first_run.study_id)
-    assert not has_report(place, "small", "another")
+    assert has_report(place, "small", first_run.study_id, DEFAULT_RULE)
+    assert not has_report(place, "small", "another", DEFAULT_RULE)
+    assert not has_report(place, "small", first_run.study_id, CollapseRule(ratio=5))
 
 
 def test_command_writes_it(results, first_run, capsys):

@@ -6,6 +6,7 @@ import math
 import polars as pl
 import pytest
 
+from editcollapse.rows.collapse_rule import DEFAULT_RULE
 from reports import sections
 from reports.text import interval, number, percent
 from storage.ask import Answer, StudyFindings
@@ -46,6 +47,7 @@ def found():
     frame = pl.DataFrame({"model": ["a", "b"]})
     return StudyFindings(
         study_id="s",
+        rule=DEFAULT_RULE,
         name="n",
         description="",
         note="",

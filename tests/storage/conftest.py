@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from editcollapse.fingerprints import digest_file
+from editcollapse.rows.collapse_rule import DEFAULT_RULE
 from editcollapse.rows.frames import frame_of
 from editcollapse.rows.study import ROW_TYPES
 from editcollapse.study.results_folder import results_at
@@ -29,11 +30,14 @@ _IDS = {
     "settings_id": "settings-1",
     "request_id": "request-1",
     "edit_id": "edit-1",
+    "settings": "{}",
+    "collapse_threshold": DEFAULT_RULE.threshold,
+    "collapse_ratio": DEFAULT_RULE.ratio,
 }
 
 
 def make_row(table, **values):
-    """Return a row of a table; optional fields are None and ids go together, where not given."""
+    """Return a row of a table; ids and the rule go together, optional fields are None."""
     hints = typing.get_type_hints(ROW_TYPES[table])
     filled = {}
     for field in dataclasses.fields(ROW_TYPES[table]):

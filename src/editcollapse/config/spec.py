@@ -179,8 +179,8 @@ class GuardSpec(Spec):
     """Verdict from which on the guard acts."""
     at_risk_at: _Bound | None = None
     """Change bound from which on an edit is at risk. Where left out, with `collapse_at`, the newest
-    calibration of the model in the results folder counts, or the default where there is none;
-    another calibration makes another study."""
+    calibration of the model by the study's collapse rule in the results folder counts, or the
+    default where there is none; another calibration makes another study."""
     collapse_at: _Bound | None = None
     """Change bound from which on an edit will collapse."""
     switch_to: tuple[MethodName, ...] | None = None

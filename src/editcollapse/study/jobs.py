@@ -17,6 +17,7 @@ from editcollapse.catalog.presets import ValueSettings
 from editcollapse.config.spec import CovarianceSpec, ModelSpec
 from editcollapse.data.requests import EditRequest
 from editcollapse.fingerprints import digest, unit_key
+from editcollapse.rows.collapse_rule import DEFAULT_RULE, CollapseRule
 from editcollapse.study.artifacts import ArtifactRef
 
 _METHODS_NAMED = 3
@@ -183,11 +184,14 @@ class ReportJob(Job):
     note: str
     recorded: str
     """Digest of the row files that it covers."""
+    rule: CollapseRule = DEFAULT_RULE
+    """When an edit counts as a collapse."""
 
     @property
     def key(self) -> str:
-        """Cache key of the unit."""
-        return unit_key("report", self.study_id, self.note, self.recorded)
+        """Cache key of the unit; the default rule is no part of it."""
+        own = () if self.rule == DEFAULT_RULE else (self.rule,)
+        return unit_key("report", self.study_id, self.note, self.recorded, *own)
 
 
 class Manifest(BaseModel):

@@ -1,4 +1,4 @@
--- What did the root-cause study observe, and how sure is it?
+-- What did the root-cause study by this rule of collapse observe, and how sure is it?
 select
     coalesce(study_models.name, anatomies.model_id) as model,
     anatomies.layer,
@@ -14,6 +14,8 @@ select
 from (
     from anatomies
     where anatomies.study_id = $study_id
+        and anatomies.collapse_threshold = coalesce($threshold, 'inf'::double)
+        and anatomies.collapse_ratio = coalesce($ratio, 'inf'::double)
     qualify row_number() over (
         partition by model_id, layer
         order by n_requests desc, n_collapsed desc nulls last, anatomy_id

@@ -18,6 +18,8 @@ with named as (
         group by model_id
     ) as study_models using (model_id)
     where anatomies.study_id = $study_id
+        and anatomies.collapse_threshold = coalesce($threshold, 'inf'::double)
+        and anatomies.collapse_ratio = coalesce($ratio, 'inf'::double)
     qualify row_number() over (
         partition by anatomies.model_id, anatomies.layer
         order by n_requests desc, n_collapsed desc nulls last, anatomy_id

@@ -1,5 +1,23 @@
--- Which thresholds do verdicts on a model's edits use: its own, or the default?
+-- Which thresholds do verdicts on a model's edits use: those of its newest calibration by a rule of
+-- collapse that is named (or by whichever rule, with $any_rule), or the default?
+with own as (
+    select *
+    from forecast_calibrations
+    where model_id = $model_id
+        and (
+            $any_rule
+            or (
+                collapse_threshold is not distinct from $threshold::double
+                and collapse_ratio is not distinct from $ratio::double
+            )
+        )
+    order by calibrated_at desc, calibration_id
+    limit 1
+)
+select at_risk_at, collapse_at, calibration_id, n_edits, n_collapsed, false as is_default
+from own
+union all
 select at_risk_at, collapse_at, calibration_id, n_edits, n_collapsed, is_default
 from forecast_thresholds
-where model_id = $model_id or model_id is null
-order by model_id nulls last
+where model_id is null
+order by is_default
