@@ -49,6 +49,7 @@ _TABLES: tuple[tuple[str, type[BaseModel]], ...] = (
     ("[value], or [models.value] below a model", spec.ValueSpec),
     ("[evaluation]", spec.EvaluationSpec),
     ("[guard]", spec.GuardSpec),
+    ("[collapse]", spec.CollapseSpec),
     ("[runner]", spec.RunnerSpec),
 )
 _STUDIES_HEAD = """# The study file
@@ -66,7 +67,7 @@ rounding) and `EDITCOLLAPSE_TF32`.
 _SCHEMA_HEAD = """# The results database
 
 `results.duckdb` in a results folder. Open it with any DuckDB from 1.5 on, read-only:
-`duckdb -readonly results.duckdb`, or `python -m flows sql "from collapse_incidence"`.
+`duckdb -readonly results.duckdb`, or `editcollapse sql "from collapse_incidence"`.
 It is a snapshot, replaced at once whenever a study has new rows; open it again to see them.
 
 NULL means not measured. `inf` and `nan` are measurements and are kept; DuckDB sorts `nan` above

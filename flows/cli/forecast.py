@@ -295,7 +295,7 @@ def _show_study(report: "ForecastReport", methods: Sequence[str]) -> None:
         say(_line(one, each))
     if len(doubtful) > _SHOWN:
         say(
-            f"and {len(doubtful) - _SHOWN} more: python -m flows sql "
+            f"and {len(doubtful) - _SHOWN} more: editcollapse sql "
             "\"from forecast_verdicts where verdict <> 'safe'\""
         )
 

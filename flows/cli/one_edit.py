@@ -37,7 +37,7 @@ _TEXTS = "texts.jsonl"
 _NOT_IN_NAMES = re.compile(r"[^\w.-]")
 _LONGEST_NAME = 80
 _INSTEAD = (
-    "{what} a study with this model first (python -m flows {command} STUDY.toml), or say where C "
+    "{what} a study with this model first (editcollapse {command} STUDY.toml), or say where C "
     "comes from: --covariance identity, or --covariance CORPUS.txt"
 )
 _FORECAST_FIRST = _INSTEAD.format(what="Forecast", command="forecast")

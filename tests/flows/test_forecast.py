@@ -207,4 +207,4 @@ def test_study_and_edit_together_are_refused(study, capsys):
 def test_calibration_without_collapses_is_told(first_run, capsys):
     """A study that was not foreseen gives nothing to calibrate with."""
     assert main(["calibrate", "--results", str(first_run.results)]) == USER_ERROR
-    assert "python -m flows forecast STUDY.toml" in capsys.readouterr().err
+    assert "editcollapse forecast STUDY.toml" in capsys.readouterr().err

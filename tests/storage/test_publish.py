@@ -316,7 +316,7 @@ def test_killed_build_leaves_what_was_published(sources, make_row, delay_s):
     rows = [make_row("requests", request_id=f"r{n}", record_index=n) for n in range(20_000)]
     sources.write("requests", *rows)
     code = (
-        "import sys; from editcollapse.study.results_folder import place_of\n"
+        "import sys; from editcollapse.study.results_folder import results_at\n"
         "from storage.publish import rebuild\n"
         "print(1, flush=True)\n"
         "while True: rebuild(results_at(sys.argv[1]))"

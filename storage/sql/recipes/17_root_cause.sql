@@ -1,5 +1,5 @@
 -- Why does it collapse? What tells first-token subjects from others, with and without the anomaly.
--- `python -m flows anatomy` has compared their keys: [anatomy.md](anatomy.md). Column `statement` says each row in words.
+-- `editcollapse anatomy` has compared their keys: [anatomy.md](anatomy.md). Column `statement` says each row in words.
 select observation, model, value, low, high, n_group, n_others
 from anatomy
 where grouping = 'first_token'

@@ -50,7 +50,7 @@ select * from main.forecast_by_layer(request_ids := null);
 comment on macro table forecast_by_layer is
     'Verdicts counted by layer, with the requests that count as argument: a list of request_id; NULL = all.';
 comment on view forecast_by_layer is
-    'Verdicts of all forecasts, counted by model, layer, method and place of the subject; a row for each C, template set and v* settings. After python -m flows sweep: every layer.';
+    'Verdicts of all forecasts, counted by model, layer, method and place of the subject; a row for each C, template set and v* settings. After editcollapse sweep: every layer.';
 comment on column forecast_by_layer.model is
     'Name of the model: model_names.model. Text. NULL = neither the model nor a study of it is recorded.';
 comment on column forecast_by_layer.model_source is
