@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from editcollapse.errors import EditCollapseError
 from editcollapse.visible import visible_lines
 from flows.cli.console import console, progress_bar, say, shown
+from flows.observe.compat import internal_logger
 
 if TYPE_CHECKING:
     from editcollapse.study.results_folder import ResultsFolder
@@ -86,10 +87,10 @@ def _filter_terminal_log() -> None:
 
 
 def _terminal_handlers() -> Iterator[logging.Handler]:
-    """Yield the handlers of the terminal; Prefect's internal logger has handlers of its own."""
+    """Yield the handlers of the terminal."""
     yield from logging.getLogger().handlers
     yield from logging.getLogger("prefect").handlers
-    yield from logging.getLogger("prefect._internal").handlers
+    yield from internal_logger().handlers
 
 
 def _is_not_raised_again(record: logging.LogRecord) -> bool:

@@ -3,7 +3,6 @@
 A user's mistake is one sentence on stderr and exit status 2; anything else keeps its traceback.
 """
 
-import atexit
 import logging
 import os
 import sys
@@ -20,6 +19,7 @@ from editcollapse.study.planned import planned_once
 from flows.cli import anatomy, edit, forecast, results, study, sweep
 from flows.cli.console import STOPPED, console, progress_bar, say, shown
 from flows.cli.options import NAME, PROGRAM, examples
+from flows.observe.compat import stop_temporary_server
 
 USER_ERROR = 2
 
@@ -168,7 +168,7 @@ def _leave(status: int) -> NoReturn:
     if status in {USER_ERROR, edit.REFUSED}:  # the last line says what to do, or why not
         logging.disable()
         logging.raiseExceptions = False
-    atexit._run_exitfuncs()  # noqa: SLF001  stops Prefect's temporary server
+    stop_temporary_server()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
