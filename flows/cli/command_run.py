@@ -8,9 +8,10 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from editcollapse.cli.console import console, print_line
 from editcollapse.errors import EditCollapseError
 from editcollapse.visible import visible_lines
-from flows.cli.console import console, progress_bar, say, shown
+from flows.cli.console import progress_bar, shown
 from flows.observe.compat import internal_logger
 
 if TYPE_CHECKING:
@@ -127,5 +128,5 @@ def run_flow(
 
     server = environment.prepare(place.here)
     if not is_quiet:
-        say(f"{what} with {server}; results in {shown(place.name)}")
+        print_line(f"{what} with {server}; results in {shown(place.name)}")
     return run_watched(server, load, *arguments)

@@ -14,10 +14,11 @@ import typer
 from typer.core import TyperGroup
 
 from editcollapse.cli.check_model import add_check_model
+from editcollapse.cli.console import console, print_line
 from editcollapse.errors import EditCollapseError, nearest_first
 from editcollapse.study.planned import planned_once
 from flows.cli import anatomy, edit, forecast, results, study, sweep
-from flows.cli.console import STOPPED, console, progress_bar, say, shown
+from flows.cli.console import STOPPED, progress_bar, shown
 from flows.cli.options import NAME, PROGRAM, examples
 from flows.observe.compat import stop_temporary_server
 
@@ -67,7 +68,7 @@ def _print_version(value: bool) -> None:  # noqa: FBT001  Typer's callback
     if value:
         from editcollapse import __version__
 
-        say(f"{NAME} {__version__}")
+        print_line(f"{NAME} {__version__}")
         raise typer.Exit
 
 
@@ -97,7 +98,7 @@ def pretrain(
         from demo.train.flow import pretrain_demo_models
 
         pretrain_demo_models(str(output))
-    say(f"demo models and data: {shown(output)}")
+    print_line(f"demo models and data: {shown(output)}")
     return 0
 
 
@@ -127,7 +128,7 @@ def deploy(
     from flows.deploy.register import deploy_all, read_deployment_file
 
     for line in deploy_all(read_deployment_file(on), results):
-        say(line)
+        print_line(line)
     return 0
 
 

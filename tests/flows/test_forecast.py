@@ -174,7 +174,7 @@ def test_one_edit_needs_no_results(study, tmp_path, capsys, source):
         ([*_ONE, "--covariance", "none.txt"], "none.txt"),
         (
             [*_ONE, "--covariance", "corpus.txt", "--tokens", "0"],
-            "--tokens 0: Input should be",
+            "--tokens 0, --damping 0: tokens have to be at least 1",
         ),
         ([*_ONE[:-1], "Xyzzy", "--covariance", "identity"], "cannot take this edit"),
     ],
