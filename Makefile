@@ -1,12 +1,16 @@
-.PHONY: help setup demo test soak check bench gpu server deploy
+.PHONY: help setup demo test cover soak check bench gpu server deploy
 .DEFAULT_GOAL := help
 
 PYTHON ?= python3
 RESULTS ?= results
 PORT ?= 4200
 BENCH ?=
+TEST ?=
 SOAK ?=
 GPU ?=
+# Tracing takes three quarters of such a test's time again, so the tests that compute run without it.
+COVERED := $(addprefix src/editcollapse/,catalog config data rows) storage
+COVERED_BY := tests/unit/config tests/unit/data tests/unit/rows tests/storage
 VENV := .venv
 BIN := $(VENV)/bin
 LOCAL = http://127.0.0.1:$(PORT)
@@ -24,7 +28,8 @@ setup: $(VENV)/.installed ## make .venv with everything that is needed
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed, this is " + sys.version.split()[0] + ": make PYTHON=python3.12 ..." if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --upgrade pip
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[s3,dask,ray]' --group dev
 	@touch $@
 
 demo: setup ## run the embedded study and print what it found
@@ -38,7 +43,10 @@ deploy: setup ## register the deployments of prefect.yaml; again after editing s
 	$(if $(filter 4200,$(PORT)),,PREFECT_API_URL=$(LOCAL)/api )$(BIN)/python -m flows deploy --results $(RESULTS)
 
 test: setup ## run the tests, in two processes of one thread
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile $(TEST)
+
+cover: setup ## run the tests of files and database, with branch coverage and its floor
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile $(COVERED_BY) $(addprefix --cov=,$(COVERED)) --cov-report=term:skip-covered
 
 soak: setup ## run the long tests: kills, schedules, full disks, many batches
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow -rA $(or $(SOAK),tests/slow)

@@ -116,5 +116,5 @@ def _missing(plan: StudyPlan, n_missing: int) -> ResultsError:
     return ResultsError(
         f"{n_missing} of {n_batches} edit batches of study {plan.study.name!r} are not stored in "
         f"{plan.results}, and a re-evaluation never edits again. Run the study first, with its own "
-        f"texts: python -m flows run STUDY.toml --results {plan.results}"
+        f"texts: editcollapse run STUDY.toml --results {plan.results}"
     )

@@ -14,8 +14,8 @@ from typing import Any
 import altair as alt
 import polars as pl
 
+from editcollapse.rows.study import POSITIONS
 from editcollapse.visible import visible
-from reports.text import POSITIONS
 
 _FONT = "system-ui, sans-serif"
 _GRIDLESS = 0.35

@@ -9,9 +9,9 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+from editcollapse.rows.study import POSITIONS
 from reports.comparisons import comparison, guarded
 from reports.text import (
-    POSITIONS,
     Interval,
     Section,
     Table,

@@ -91,13 +91,6 @@ _PLAIN = 1e6
 _WHOLE = 100
 _SMALL = 1e-3
 
-POSITIONS = {
-    "first_token": "first token",
-    "first_several": "first, several tokens",
-    "inside": "inside",
-}
-"""Places of the subject, as the database has them and as people read them."""
-
 
 def percent(share: float) -> str:
     """Return a share as percent, with one decimal unless it is whole."""

@@ -224,7 +224,7 @@ def _is_whole(path: Path, name: str) -> bool:
 def _unpack(source: Path, folder: Path) -> _Index:
     """Unpack a backup, check every file, and return what its index says."""
     if not source.is_file():
-        raise ResultsError(f"no backup {source}. Give a file that python -m flows backup wrote.")
+        raise ResultsError(f"no backup {source}. Give a file that editcollapse backup wrote.")
     try:
         with tarfile.open(source, mode="r:") as tar:
             found, index = _unpacked(source, tar, folder)

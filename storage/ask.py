@@ -92,7 +92,7 @@ def _frame(connection: duckdb.DuckDBPyConnection, sql: str) -> pl.DataFrame:
         if any(each.type == duckdb.StatementType.CALL for each in duckdb.extract_statements(sql)):
             raise ResultsError(
                 "CALL runs a procedure, and here questions are answered: results are read-only. "
-                "Ask with select or from; python -m flows tables lists what can be asked."
+                "Ask with select or from; editcollapse tables lists what can be asked."
             )
         # DuckDB gives None for SQL without an answer, which its type hints do not say.
         relation = cast("duckdb.DuckDBPyRelation | None", connection.sql(sql))
@@ -100,7 +100,7 @@ def _frame(connection: duckdb.DuckDBPyConnection, sql: str) -> pl.DataFrame:
     except duckdb.Error as error:
         raise ResultsError(
             f"DuckDB refuses this query: {message_of(error)}\n"
-            "python -m flows tables lists what can be asked; results are read-only."
+            "editcollapse tables lists what can be asked; results are read-only."
         ) from error
     except pl.exceptions.PolarsError as error:
         raise ResultsError(
@@ -224,7 +224,7 @@ def _rule_in(settings: dict[str, Any]) -> CollapseRule:
 def _no_study(results: Path, study_id: str) -> ResultsError:
     return ResultsError(
         f"{results} holds no study with the id {study_id}. "
-        'python -m flows sql "from studies" lists them.'
+        'editcollapse sql "from studies" lists them.'
     )
 
 
@@ -286,7 +286,7 @@ def find_study(results: Path, wanted: str = "") -> str:
     with open_snapshot(results) as connection:
         known: pl.DataFrame = connection.sql(query_text("studies")).pl()
     if known.is_empty():
-        raise ResultsError(f"no study is recorded in {results} yet. Run one: python -m flows run")
+        raise ResultsError(f"no study is recorded in {results} yet. Run one: editcollapse run")
     is_asked = (pl.col("name") == wanted) | (pl.col("study_id") == wanted)
     found = known.filter(is_asked) if wanted else known
     if found.is_empty():

@@ -36,7 +36,7 @@ def open_snapshot(results: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     if not path.is_file():
         raise ResultsError(
             f"no results in {results} yet: run a study first: "
-            f"python -m flows run studies/demo.toml --results {results}"
+            f"editcollapse run studies/demo.toml --results {results}"
         )
     # Attached to a fresh instance: DuckDB shares one instance for each path in a process, so that
     # connecting to the path would show the old file for as long as anyone here has it open.
@@ -48,7 +48,7 @@ def open_snapshot(results: Path) -> Iterator[duckdb.DuckDBPyConnection]:
             raise ResultsError(
                 f"cannot open {path} to read: {message_of(error)}. If another program has it open "
                 "for writing, close it there (duckdb -readonly does not get in the way); "
-                f"otherwise build it again: python -m flows rebuild --results {results}"
+                f"otherwise build it again: editcollapse rebuild --results {results}"
             ) from error
         connection.execute("use results")
         connection.execute("set enable_external_access = false")
@@ -57,7 +57,7 @@ def open_snapshot(results: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     except (duckdb.CatalogException, duckdb.BinderException) as error:
         raise ResultsError(
             f"{path} was built by another version: {message_of(error)}. Build it again from its "
-            f"row files: python -m flows rebuild --results {results}"
+            f"row files: editcollapse rebuild --results {results}"
         ) from error
     finally:
         connection.close()

@@ -93,7 +93,7 @@ def folder_to_read(place: ResultsFolder) -> Path:
             place.fetch(SNAPSHOT.as_posix())
         except FileNotFoundError as error:
             raise ResultsError(
-                f"no results yet at {place.name}. Run a study there first: python -m flows run "
+                f"no results yet at {place.name}. Run a study there first: editcollapse run "
                 f"STUDY.toml --results {place.name}"
             ) from error
         except OSError as error:
@@ -210,7 +210,7 @@ def _unpublished(place: ResultsFolder, error: Exception) -> ResultsError:
     return ResultsError(
         f"could not publish {place.name}/{SNAPSHOT}: {message_of(error).rstrip('.!')}. What was "
         "published stays, and all rows are safe in their files: free space or mend the cause, then "
-        f"publish them: python -m flows rebuild --results {place.name}"
+        f"publish them: editcollapse rebuild --results {place.name}"
     )
 
 

@@ -161,7 +161,7 @@ def calibrate(results: Path, wanted: Wanted) -> Calibration:
         found = "; ".join(left_out) or "no edit has a forecast and a measurement"
         raise ResultsError(
             f"cannot calibrate the forecast from {results}: {found}. Forecast a study that has run "
-            "and in which some edits collapse: python -m flows forecast STUDY.toml"
+            "and in which some edits collapse: editcollapse forecast STUDY.toml"
         )
     return Calibration(tuple(rows), tuple(left_out))
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from flows.cli.console import STOPPED, console, plain, print_json, say, shown
+from editcollapse.cli.console import console, plain, print_json, print_line
+from flows.cli.console import STOPPED, shown
 from flows.cli.options import (
     PROGRAM,
     JsonOption,
@@ -76,7 +77,7 @@ def anatomy(
 
     plan_anatomy(spec, place.name, encoders)  # a mistake is told before the work begins
     if not as_json:
-        say(f"anatomy of {spec.name} with {server}; results in {shown(place.name)}")
+        print_line(f"anatomy of {spec.name} with {server}; results in {shown(place.name)}")
     study_id = run_watched(server, _collapse_anatomy, spec, place.name, encoders, as_spec(rule))
     if study_id is None:
         return STOPPED
@@ -98,7 +99,7 @@ def _show(found: "Sequence[AnatomyFinding]", note: str) -> None:
     """Print a table of findings for each model and grouping, then the study's note."""
     screen = console()
     if not found:
-        say(
+        print_line(
             "no findings: each side needs 5 subjects, those whose last token opens the prompt and "
             "the others, or those whose edit by rome collapsed the model and the others"
         )
@@ -119,8 +120,8 @@ def _show(found: "Sequence[AnatomyFinding]", note: str) -> None:
             )
         screen.print(table)
     if note:
-        say(f"\nNote: {note}")
-    say(
+        print_line(f"\nNote: {note}")
+    print_line(
         f'next:    {PROGRAM} sql "from anatomy", or "from key_geometry", or "from '
         'position_profiles"'
     )

@@ -8,9 +8,11 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from editcollapse.cli.console import console, print_line
 from editcollapse.errors import EditCollapseError
 from editcollapse.visible import visible_lines
-from flows.cli.console import console, progress_bar, say, shown
+from flows.cli.console import progress_bar, shown
+from flows.observe.compat import internal_logger
 
 if TYPE_CHECKING:
     from editcollapse.study.results_folder import ResultsFolder
@@ -86,10 +88,10 @@ def _filter_terminal_log() -> None:
 
 
 def _terminal_handlers() -> Iterator[logging.Handler]:
-    """Yield the handlers of the terminal; Prefect's internal logger has handlers of its own."""
+    """Yield the handlers of the terminal."""
     yield from logging.getLogger().handlers
     yield from logging.getLogger("prefect").handlers
-    yield from logging.getLogger("prefect._internal").handlers
+    yield from internal_logger().handlers
 
 
 def _is_not_raised_again(record: logging.LogRecord) -> bool:
@@ -126,5 +128,5 @@ def run_flow(
 
     server = environment.prepare(place.here)
     if not is_quiet:
-        say(f"{what} with {server}; results in {shown(place.name)}")
+        print_line(f"{what} with {server}; results in {shown(place.name)}")
     return run_watched(server, load, *arguments)

@@ -1,22 +1,18 @@
-"""What the terminal shows: a progress bar, tables, JSON, and the sentences around them.
+"""What the terminal shows of a study: its progress, and tables of the database.
 
 Texts of datasets, models and study files are untrusted: nothing in them is taken for markup, and
 control characters are written out, for a terminal would obey them.
 """
 
-import re
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
-from editcollapse.visible import visible_lines
-from reports.text import POSITIONS
+from editcollapse.cli.console import console, plain, print_json
+from editcollapse.rows.study import POSITIONS
 
 if TYPE_CHECKING:
     import polars as pl
@@ -24,44 +20,6 @@ if TYPE_CHECKING:
     from editcollapse.rows.collapse_rule import CollapseRule
 
 _PERCENT = 100
-_STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-"""Control characters but tab and line feed, and marks that change the direction of writing."""
-
-
-class _Screen(Console):
-    """A console that writes control characters out instead of sending them to the terminal."""
-
-    def render_str(self, text: str, **options: Any) -> Text:
-        """Return a text as Rich does, without anything that a terminal obeys."""
-        return super().render_str(visible_lines(text), **options)
-
-
-def console(*, to_stderr: bool = False) -> Console:
-    """Return a console; narrow output is not cut where it goes to a file."""
-    found = _Screen(stderr=to_stderr, highlight=False)
-    if not found.is_terminal:
-        found.width = 1000
-    return found
-
-
-def say(text: str) -> None:
-    """Print a text to standard output as it is: no markup, no line broken."""
-    console().print(text, markup=False, soft_wrap=True)
-
-
-def print_json(report: object) -> None:
-    """Print a report as JSON: nothing else may go to standard output.
-
-    Numbers that JSON cannot write are the texts ``Infinity``, ``-Infinity`` and ``NaN``; bytes are
-    base64, times ISO 8601, and what SQL calls NULL is null.
-
-    Args:
-        report: a dataclass, or the rows of a frame as ``DataFrame.to_dicts`` gives them.
-    """
-    from pydantic_core import to_json
-
-    text = to_json(report, indent=2, inf_nan_mode="strings", bytes_mode="base64").decode()
-    write_out(f"{text}\n")
 
 
 def print_rows(frame: "pl.DataFrame") -> None:
@@ -78,11 +36,6 @@ def print_rows(frame: "pl.DataFrame") -> None:
         if isinstance(dtype, pl.Decimal)
     ]
     print_json(frame.with_columns(numbers).to_dicts())
-
-
-def write_out(text: str) -> None:
-    """Write a text to standard output: as it is, or to a terminal without what that obeys."""
-    sys.stdout.write(visible_lines(text) if sys.stdout.isatty() else text)
 
 
 @contextmanager
@@ -179,21 +132,11 @@ def print_frame(frame: "pl.DataFrame") -> None:
     screen.print(f"{frame.height} row{'' if frame.height == 1 else 's'}")
 
 
-def plain(text: str) -> Text:
-    """Return a text as it is: no markup, control characters written out."""
-    return Text(visible_lines(text))
-
-
 def _cell(value: object) -> str:
     """Return a value as text; floats to six figures."""
     if value is None:
         return ""
-    return f"{value:.6g}" if isinstance(value, float) else _harmless(str(value))
-
-
-def _harmless(text: str) -> str:
-    """Return a text with what would steer a terminal, or turn its line around, written out."""
-    return _STEERING.sub(lambda found: ascii(found[0])[1:-1], text)
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def shown(path: str | Path) -> str:

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from editcollapse.catalog.methods import METHODS
+from editcollapse.cli.console import print_json, print_line
 from editcollapse.errors import ModelError, StudyError
 from flows.cli.command_run import run_flow
-from flows.cli.console import STOPPED, print_json, say
+from flows.cli.console import STOPPED
 from flows.cli.options import (
     EDIT_PANEL,
     JsonOption,
@@ -88,7 +89,7 @@ def edit(
         print_json(told)
     else:
         for line in _lines(told):
-            say(line)
+            print_line(line)
     return REFUSED if told.decision == "refused" else 0
 
 

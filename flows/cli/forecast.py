@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
+from editcollapse.cli.console import console, plain, print_json, print_line
+from editcollapse.cli.forecast import show_forecast
 from editcollapse.errors import ResultsError
 from editcollapse.rows.collapse_rule import DEFAULT_RULE, CollapseRule
 from flows.cli.command_run import run_flow
-from flows.cli.console import STOPPED, console, plain, print_frame, print_json, say
+from flows.cli.console import STOPPED, print_frame
 from flows.cli.options import (
     JsonOption,
     OneEdit,
@@ -28,7 +30,6 @@ from flows.cli.options import (
     study_or_edit,
     with_one_edit,
 )
-from reports.text import POSITIONS
 
 if TYPE_CHECKING:
     import polars as pl
@@ -113,7 +114,7 @@ def forecast(
     if as_json:
         print_json(report)
     else:
-        _show_one(report)
+        show_forecast(report)
     return 0
 
 
@@ -286,9 +287,9 @@ def _show_study(report: "ForecastReport", methods: Sequence[str]) -> None:
             counts.add_row(*(plain(cell) for cell in cells))
     screen.print(counts)
     for basis in basis_lines(report.basis):
-        say(basis)
+        print_line(basis)
     for sentence in report.unusable:
-        say(sentence)
+        print_line(sentence)
     doubtful = [
         (one, each)
         for one in report.requests
@@ -297,59 +298,19 @@ def _show_study(report: "ForecastReport", methods: Sequence[str]) -> None:
     ]
     doubtful.sort(key=lambda pair: -pair[1].forecast.text_change_bound)
     for one, each in doubtful[:_SHOWN]:
-        say(_line(one, each))
+        print_line(_line(one, each))
     if len(doubtful) > _SHOWN:
-        say(
-            f"and {len(doubtful) - _SHOWN} more: python -m flows sql "
+        print_line(
+            f"and {len(doubtful) - _SHOWN} more: editcollapse sql "
             "\"from forecast_verdicts where verdict <> 'safe'\""
         )
 
 
-def _show_one(report: "ForecastReport") -> None:
-    """Print the forecast of one edit: where the subject stands, then each method's verdict."""
-    screen = console()
-    (one,) = report.requests
-    place = one.position
-    say(
-        f"{one.prompt.replace('{}', one.subject)} -> {one.target_new}\n"
-        f"subject: {POSITIONS.get(place.subject_position, place.subject_position)}; tokens "
-        f"{place.subject_first_index} to {place.subject_last_index} of the input, the last "
-        f"{place.subject_last_token!r}"
-    )
-    table = Table(title=plain(f"forecast for {one.model}, layer {one.layer}"))
-    for name in (
-        "method",
-        "verdict",
-        "change bound",
-        "norm bound",
-        "over ‖W‖",
-        "k0 . u",
-        "kbar . u",
-        "rho",
-    ):
-        table.add_column(name, justify="left" if name in {"method", "verdict"} else "right")
-    for each in one.methods:
-        row = each.forecast
-        numbers = (
-            row.text_change_bound,
-            row.certified_bound,
-            row.relative_bound,
-            row.bare_key_dot,
-            row.prefixed_key_dot,
-            row.rho,
-        )
-        table.add_row(row.method, each.verdict, *(f"{number:.4g}" for number in numbers))
-    screen.print(table)
-    for each in one.methods:
-        say(f"{each.forecast.method}: {each.verdict}. {each.why}")
-    say(report.basis[0].basis)
-
-
 def _show_calibration(found: "Calibration", rule: CollapseRule, skill: "pl.DataFrame") -> None:
     """Print each model's thresholds, what they were taken from, and how well they do there."""
-    say(rule.sentence())
+    print_line(rule.sentence())
     for name, row in found.rows:
-        say(
+        print_line(
             f"{name}: at risk from a change bound of {row.at_risk_at:.4g} on, will collapse from "
             f"{row.collapse_at:.4g}; from {row.n_edits} measured edits, {row.n_collapsed} of which "
             f"collapsed; AUC {row.auc:.4f}\nlargest bound of a normal edit "
@@ -357,7 +318,7 @@ def _show_calibration(found: "Calibration", rule: CollapseRule, skill: "pl.DataF
             f"stored as {row.calibration_id}"
         )
     for sentence in found.left_out:
-        say(f"default thresholds for {sentence}")
+        print_line(f"default thresholds for {sentence}")
     print_frame(skill)
 
 

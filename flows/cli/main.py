@@ -3,7 +3,6 @@
 A user's mistake is one sentence on stderr and exit status 2; anything else keeps its traceback.
 """
 
-import atexit
 import logging
 import os
 import sys
@@ -15,11 +14,13 @@ import typer
 from typer.core import TyperGroup
 
 from editcollapse.cli.check_model import add_check_model
+from editcollapse.cli.console import console, print_line
 from editcollapse.errors import EditCollapseError, nearest_first
 from editcollapse.study.planned import planned_once
 from flows.cli import anatomy, edit, forecast, results, study, sweep
-from flows.cli.console import STOPPED, console, progress_bar, say, shown
+from flows.cli.console import STOPPED, progress_bar, shown
 from flows.cli.options import NAME, PROGRAM, examples
+from flows.observe.compat import stop_temporary_server
 
 USER_ERROR = 2
 
@@ -67,7 +68,7 @@ def _print_version(value: bool) -> None:  # noqa: FBT001  Typer's callback
     if value:
         from editcollapse import __version__
 
-        say(f"{NAME} {__version__}")
+        print_line(f"{NAME} {__version__}")
         raise typer.Exit
 
 
@@ -97,7 +98,7 @@ def pretrain(
         from demo.train.flow import pretrain_demo_models
 
         pretrain_demo_models(str(output))
-    say(f"demo models and data: {shown(output)}")
+    print_line(f"demo models and data: {shown(output)}")
     return 0
 
 
@@ -127,7 +128,7 @@ def deploy(
     from flows.deploy.register import deploy_all, read_deployment_file
 
     for line in deploy_all(read_deployment_file(on), results):
-        say(line)
+        print_line(line)
     return 0
 
 
@@ -168,7 +169,7 @@ def _leave(status: int) -> NoReturn:
     if status in {USER_ERROR, edit.REFUSED}:  # the last line says what to do, or why not
         logging.disable()
         logging.raiseExceptions = False
-    atexit._run_exitfuncs()  # noqa: SLF001  stops Prefect's temporary server
+    stop_temporary_server()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)

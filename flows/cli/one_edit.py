@@ -3,12 +3,12 @@
 import contextlib
 import dataclasses
 import json
-import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from editcollapse.catalog.presets import preset_for
+from editcollapse.cli.edit import texts_beside
 from editcollapse.config.spec import (
     CovarianceSpec,
     DatasetSpec,
@@ -16,28 +16,24 @@ from editcollapse.config.spec import (
     GuardSpec,
     ModelSpec,
     StudySpec,
-    TemplateSpec,
 )
 from editcollapse.config.study_file import with_absolute_paths
-from editcollapse.data.datasets import request_in_words
-from editcollapse.data.records import RecordError
+from editcollapse.data.corpora import CovarianceSource
+from editcollapse.data.datasets import edit_request
 from editcollapse.data.requests import EditRequest
 from editcollapse.errors import MomentError, StudyError
 from editcollapse.forecast.verdicts import ForecastReport
-from editcollapse.models.files import ModelFiles, digest_model, locate_model
+from editcollapse.models.files import ModelFiles, digest_model, locate_model, name_of
 from editcollapse.runtime.settings import settings
 from editcollapse.study.jobs import KnownSetup, ModelSetup
 from editcollapse.study.results_folder import results_at
 from editcollapse.study.sweep import SWEPT, chosen_layers, layers_in_words
-from flows.cli.options import FROM_RESULTS, IDENTITY, OneEdit
+from flows.cli.options import FROM_RESULTS, OneEdit
 from flows.run.guard_steps import present_thresholds, published_folder
 from storage.readers import known_setups
 
-_TEXTS = "texts.jsonl"
-_NOT_IN_NAMES = re.compile(r"[^\w.-]")
-_LONGEST_NAME = 80
 _INSTEAD = (
-    "{what} a study with this model first (python -m flows {command} STUDY.toml), or say where C "
+    "{what} a study with this model first (editcollapse {command} STUDY.toml), or say where C "
     "comes from: --covariance identity, or --covariance CORPUS.txt"
 )
 _FORECAST_FIRST = _INSTEAD.format(what="Forecast", command="forecast")
@@ -71,10 +67,10 @@ class _Setting:
             StudyError: the request is none.
             ModelError: the model is missing or unusable.
         """
-        request = _request(asked)
+        request = edit_request(asked.prompt, subject=asked.subject, target=asked.target)
         files = locate_model(asked.model, asked.revision)
         spec = ModelSpec(
-            name=name or _NOT_IN_NAMES.sub("_", Path(files.source).name)[:_LONGEST_NAME],
+            name=name or name_of(files.source),
             source=asked.model,
             revision=asked.revision,
             dtype=asked.dtype,
@@ -113,26 +109,16 @@ class _Setting:
             values=known.values,
         )
 
-    def covariance(self, asked: OneEdit) -> CovarianceSpec:
-        """How C is measured.
+    def covariance(self, asked: OneEdit) -> CovarianceSource:
+        """Where C comes from; nothing is measured yet.
 
         Raises:
-            ValidationError: a number is out of range.
-            StudyError: C would be singular.
+            StudyError: a number is out of range.
+            MomentError: there is no such file of statistics, or C would be singular.
+            DatasetError: there is no such corpus.
         """
-        if asked.covariance == IDENTITY:
-            return CovarianceSpec(kind="identity")
-        found = CovarianceSpec(
-            source=asked.covariance, n_tokens=asked.tokens, damping=asked.damping
-        )
         width = self.files.widths.d_key
-        if asked.tokens < width and asked.damping == 0:
-            raise StudyError(
-                f"--tokens {asked.tokens}: the second moment C of {self.files.source} is {width} x "
-                f"{width}, and singular from fewer keys than that, one a token. Give --tokens "
-                f"{width} or many more, or --damping, for example 0.001."
-            )
-        return found
+        return CovarianceSource.of(asked.covariance, asked.tokens, asked.damping, width)
 
 
 def forecast_of(asked: OneEdit) -> ForecastReport:
@@ -152,14 +138,14 @@ def forecast_of(asked: OneEdit) -> ForecastReport:
         covariance = setting.covariance(asked)
         job = setting.preset_model_setup(asked.layer)
     from editcollapse.models.loading import load_model
-    from editcollapse.units.single import forecast_one, known_edit, new_edit
+    from editcollapse.units.single import forecast_one, known_edit, new_edits
 
     loaded = load_model(setting.spec, settings().device)
     if known is not None:
         setup = known_edit(place.name, job, known, setting.request)
     else:
         assert covariance is not None
-        setup = new_edit(loaded, job, covariance, TemplateSpec(), 0, setting.request)
+        (setup,) = new_edits(loaded, (job,), covariance, setting.request)
     return forecast_one(loaded, setting.files.source, setup, limits)
 
 
@@ -190,7 +176,7 @@ def sweep_of(asked: OneEdit, layers: str) -> ForecastReport:
 
     loaded = load_model(setting.spec, settings().device)
     if covariance is not None:
-        setups = new_edits(loaded, jobs, covariance, TemplateSpec(), 0, setting.request)
+        setups = new_edits(loaded, jobs, covariance, setting.request)
     else:
         pairs = zip(jobs, known, strict=True)
         setups = (known_edit(place.name, job, each, setting.request) for job, each in pairs)
@@ -215,7 +201,12 @@ def study_of(
     setting = _Setting.of(asked, name="")
     known = _known_setup(setting, asked) if asked.covariance == FROM_RESULTS else None
     layer = known.layer if known else setting.preset_model_setup(asked.layer).layer
-    covariance = CovarianceSpec(kind="identity") if known else setting.covariance(asked)
+    covariance, statistics = CovarianceSpec(kind="identity"), None
+    if known is None:
+        found = setting.covariance(asked)
+        covariance = found.spec
+        statistics = None if found.statistics is None else str(found.statistics)
+    model = setting.spec.model_copy(update={"layer": layer, "statistics": statistics})
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "one_edit.json"
         path.write_text(_record(setting.request), encoding="utf-8")
@@ -225,25 +216,14 @@ def study_of(
                 "name": "-".join(part for part in parts if part),
                 "description": "One edit, asked for on the command line.",
                 "methods": (method,),
-                "models": (setting.spec.model_copy(update={"layer": layer}),),
+                "models": (model,),
                 "dataset": DatasetSpec(path=str(path)),
                 "covariance": covariance,
-                "evaluation": EvaluationSpec(texts=_texts(texts, asked, setting.files)),
+                "evaluation": EvaluationSpec(texts=texts or str(texts_beside(asked.model))),
                 "guard": guard,
             }
         )
         yield SingleEdit(with_absolute_paths(study, Path.cwd()), known)
-
-
-def _request(asked: OneEdit) -> EditRequest:
-    """The edit that the options name. Raises StudyError where it is none."""
-    subject, target = asked.subject.strip(), asked.target.strip()
-    if not subject or not target:
-        raise StudyError("--subject and --target must hold a word each; one of them is blank.")
-    try:
-        return request_in_words(subject, asked.prompt, target, "--prompt")
-    except RecordError as error:
-        raise StudyError(str(error)) from error
 
 
 def _known_setup(setting: _Setting, asked: OneEdit) -> KnownSetup:
@@ -320,17 +300,3 @@ def _record(request: EditRequest) -> str:
         "target_new": request.target_new,
     }
     return json.dumps([fields], ensure_ascii=False)
-
-
-def _texts(texts: str | None, asked: OneEdit, files: ModelFiles) -> str:
-    """The path of the perplexity texts: as asked, else those that the model came with."""
-    if texts is not None:
-        return texts
-    folder = Path(files.folder).resolve().parent
-    found = folder.parent / _TEXTS
-    if folder.name == "models" and found.is_file():
-        return str(found)
-    raise StudyError(
-        f"no texts to measure perplexity on: --texts was not given, and {asked.model} has none "
-        "beside it. Give a JSON, JSONL or plain text file: --texts FILE."
-    )

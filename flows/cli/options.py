@@ -26,7 +26,6 @@ PROGRAM = NAME if Path(sys.argv[0]).stem == NAME else "python -m flows"
 """What the user has typed before the command's name."""
 
 FROM_RESULTS = "results"
-IDENTITY = "identity"
 
 DType = Literal["float32", "bfloat16", "float16", "float64"]
 StartToken = Literal["tokenizer", "never", "always"]
@@ -92,13 +91,15 @@ class OneEdit:
         str,
         _of_edit(
             "SOURCE",
-            "where C comes from: results (what a study in --results uses), identity, or a corpus: "
-            "a text file or a hub dataset id",
+            "where C comes from: results (what a study in --results uses), identity, published "
+            "statistics (.npz or .safetensors), or a corpus: a text file or a hub dataset id",
             shows=True,
         ),
     ] = FROM_RESULTS
     tokens: Annotated[int, _of_edit("N", "of a corpus", shows=True)] = 100_000
-    damping: Annotated[float, _of_edit("X", "of a corpus's C", shows=True)] = 0.0
+    damping: Annotated[
+        float, _of_edit("X", "added to C's diagonal, in units of its mean", shows=True)
+    ] = 0.0
     revision: Annotated[str | None, _of_edit("REVISION", "branch, tag or commit on the hub")] = None
     dtype: Annotated[DType, _of_edit(shows=True)] = "float32"
     start_token: Annotated[
@@ -226,6 +227,7 @@ def _limit(flag: str, given: float | None, stated: float | None) -> float | None
 
 _FLAGS = {
     "acts_at": "--acts-at",
+    "covariance": "--covariance",
     "covariance.source": "--covariance",
     "damping": "--damping",
     "dtype": "--dtype",
@@ -234,10 +236,14 @@ _FLAGS = {
     "methods": "--method",
     "n_tokens": "--tokens",
     "policy": "--guard",
+    "prompt": "--prompt",
     "revision": "--revision",
     "source": "--model",
     "start_token": "--start-token",
+    "subject": "--subject",
+    "target": "--target",
     "texts": "--texts",
+    "tokens": "--tokens",
 }
 """Fields of a study file by the options that they are made from."""
 _FIELD = re.compile(r"`([a-z_0-9.]+)`(?: in the study file)?")

@@ -10,16 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+from editcollapse.cli.console import console, print_json, print_line, write_out
 from editcollapse.errors import ResultsError, nearest_first
-from flows.cli.console import (
-    console,
-    print_frame,
-    print_json,
-    print_rows,
-    say,
-    shown,
-    write_out,
-)
+from flows.cli.console import print_frame, print_rows, shown
 from flows.cli.options import (
     PROGRAM,
     JsonOption,
@@ -139,7 +132,7 @@ def report(
     study_id = find_study(folder, study)
     rule = rule_of(study_rule(folder, study_id), threshold, ratio)
     path = write_report(place, study_id, rule)
-    say(f"report: {shown(f'{place.name}/{path}')}")
+    print_line(f"report: {shown(f'{place.name}/{path}')}")
     return 0
 
 
@@ -162,8 +155,8 @@ def rebuild(as_json: JsonOption = False, results: ResultsOption = "results") -> 
         print_json(found)
         return 0
     for skipped in found.skipped:
-        say(f"skipped {skipped.path}: {skipped.reason}")
-    say(f"rebuilt from {found.n_files} files: {found.n_rows} rows")
+        print_line(f"skipped {skipped.path}: {skipped.reason}")
+    print_line(f"rebuilt from {found.n_files} files: {found.n_rows} rows")
     return 0
 
 
@@ -207,13 +200,13 @@ def gc(
     if as_json:
         print_json(TidyReport(remove, gone))
     elif not gone:
-        say(f"nothing to remove from {shown(folder)}")
+        print_line(f"nothing to remove from {shown(folder)}")
     else:
         title = "removed" if remove else "written and last used before then"
         console().print(_table(gone, title))
         if not remove:
-            say(f"remove them with: {PROGRAM} gc --remove, and the same options")
-            say("what a study needs of them it computes again")
+            print_line(f"remove them with: {PROGRAM} gc --remove, and the same options")
+            print_line("what a study needs of them it computes again")
     return 0
 
 
@@ -243,8 +236,8 @@ def backup(
         print_json(found)
     else:
         for name in found.left_out:
-            say(f"left out, missing or damaged: {name}")
-        say(f"backup: {shown(target)}, {found.n_files} files, {_size(found.n_bytes)}")
+            print_line(f"left out, missing or damaged: {name}")
+        print_line(f"backup: {shown(target)}, {found.n_files} files, {_size(found.n_bytes)}")
     return 1 if found.left_out else 0
 
 
@@ -268,8 +261,8 @@ def restore(
         print_json(found)
     else:
         for skipped in found.skipped:
-            say(f"skipped {skipped.path}: {skipped.reason}")
-        say(f"restored to {shown(folder)}: {found.n_rows} rows from {found.n_files} files")
+            print_line(f"skipped {skipped.path}: {skipped.reason}")
+        print_line(f"restored to {shown(folder)}: {found.n_rows} rows from {found.n_files} files")
     return 1 if found.skipped else 0
 
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from editcollapse.cli.console import console, print_json, print_line
 from flows.cli.command_run import run_flow
-from flows.cli.console import STOPPED, console, incidence_table, print_json, say, shown
+from flows.cli.console import STOPPED, incidence_table, shown
 from flows.cli.options import (
     PROGRAM,
     JsonOption,
@@ -123,11 +124,11 @@ def _print_epilogue(study: "StudySpec", results: str, page: str) -> None:
     from storage.database import SNAPSHOT
 
     if study.note:
-        say(f"\nNote: {study.note}")
-    say(f"\nresults: {shown(f'{results}/{SNAPSHOT}')}")
-    say(f"report:  {shown(page)}")
+        print_line(f"\nNote: {study.note}")
+    print_line(f"\nresults: {shown(f'{results}/{SNAPSHOT}')}")
+    print_line(f"report:  {shown(page)}")
     at = "" if results == results_name("results") else f" --results {shown(results)}"
-    say(f'next:    {PROGRAM} sql "{_NEXT}"{at}')
+    print_line(f'next:    {PROGRAM} sql "{_NEXT}"{at}')
 
 
 @commands.command(
@@ -164,7 +165,7 @@ def _print_plan(found: object, lines: Iterable[str], *, as_json: bool) -> None:
         print_json(found)
     else:
         for line in lines:
-            say(line)
+            print_line(line)
 
 
 @commands.command(
@@ -189,7 +190,7 @@ def covariance(
         print_json(found)
     else:
         for each in found:
-            say(f"{each.model}: covariance {each.covariance_id}")
+            print_line(f"{each.model}: covariance {each.covariance_id}")
     return 0
 
 
@@ -234,7 +235,7 @@ def reevaluate(
 
     plan_reevaluation(spec, evaluation, place.name)
     if not as_json:
-        say(f"re-evaluation of {spec.name} with {server}; results in {shown(place.name)}")
+        print_line(f"re-evaluation of {spec.name} with {server}; results in {shown(place.name)}")
     asked = (spec, evaluation, place.name, as_spec(rule))
     study_id = run_watched(server, lambda: measure_again, *asked)
     if study_id is None:
@@ -246,5 +247,5 @@ def reevaluate(
         _print_report(spec, study_id, rule, frame, place.name, None)
     else:
         console().print(incidence_table(frame, rule))
-        say(f"recorded as study_id {study_id}")
+        print_line(f"recorded as study_id {study_id}")
     return 0

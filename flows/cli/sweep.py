@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
+from editcollapse.cli.console import console, plain, print_json, print_line
 from editcollapse.errors import ResultsError
+from editcollapse.rows.study import POSITIONS
 from flows.cli.command_run import run_flow
-from flows.cli.console import STOPPED, console, plain, print_json, say
+from flows.cli.console import STOPPED
 from flows.cli.forecast import basis_lines
 from flows.cli.options import (
     JsonOption,
@@ -22,7 +24,6 @@ from flows.cli.options import (
     study_or_edit,
     with_one_edit,
 )
-from reports.text import POSITIONS
 
 if TYPE_CHECKING:
     from editcollapse.forecast.verdicts import (
@@ -172,13 +173,13 @@ def _show_sweep(report: "SweepReport", methods: Sequence[str]) -> None:
         told = {each.method: each for each in report.safe_layers if each.model == model}
         for method in methods:
             if method in told:
-                say(_sentence(told[method]))
+                print_line(_sentence(told[method]))
     for left in report.unswept:
-        say(
+        print_line(
             f"{left.model} cannot take {left.n_requests} of the requests: table rejections says why"
         )
     for sentence in (*report.notes, *basis_lines(report.basis)):
-        say(sentence)
+        print_line(sentence)
 
 
 def _show_one(report: "ForecastReport") -> None:
@@ -193,12 +194,12 @@ def _show_one(report: "ForecastReport") -> None:
         cells = (f"{each.verdict}, {each.forecast.text_change_bound:.3g}" for each in one.methods)
         table.add_row(str(one.layer), *cells)
     place = first.position.subject_position
-    say(
+    print_line(
         f"{first.prompt.replace('{}', first.subject)} -> {first.target_new}\n"
         f"subject: {POSITIONS.get(place, place)}"
     )
     screen.print(table)
-    say(report.basis[0].basis)
+    print_line(report.basis[0].basis)
 
 
 def _table(model: str, rows: "Sequence[LayerVerdicts]", methods: Sequence[str]) -> Table:

@@ -13,6 +13,7 @@ from editcollapse.config.spec import RunnerSpec
 from editcollapse.errors import StudyError
 from editcollapse.study.jobs import Job
 from editcollapse.study.plan import StudyPlan
+from flows.observe.compat import number_of_threads, result_of
 
 Runner = TaskRunner[PrefectFuture[Any]]
 
@@ -123,8 +124,7 @@ def runs_here() -> bool:
     """
     context = FlowRunContext.get()
     runner = None if context is None else context.task_runner
-    # Prefect has no public name for the number of workers.
-    return isinstance(runner, ThreadPoolTaskRunner) and runner._max_workers == 1  # noqa: SLF001
+    return isinstance(runner, ThreadPoolTaskRunner) and number_of_threads(runner) == 1
 
 
 def is_unit(task: Task[[Any], Any]) -> bool:
@@ -148,7 +148,7 @@ def started(task: Task[[Any], Result], job: Job) -> Callable[[], Result]:
         with _no_tags():
             # A task that found its work done returns a state, of which the result is wanted.
             state: Any = task(job, return_state=True)
-            return cast("Result", state.result(_sync=True))
+            return cast("Result", result_of(state))
 
     return run
 

@@ -9,7 +9,6 @@ loaded, C is measured and v* is optimised when they are first needed, and kept. 
 arguments between backticks.
 """
 
-import re
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
@@ -22,7 +21,7 @@ from editcollapse.catalog.methods import METHODS, method_of
 from editcollapse.catalog.presets import ValueSettings, preset_for
 from editcollapse.config.spec import ModelSpec, TemplateSpec
 from editcollapse.data import datasets
-from editcollapse.data.covariance_sources import CovarianceSource
+from editcollapse.data.corpora import CovarianceSource
 from editcollapse.data.datasets import edit_request
 from editcollapse.data.requests import SLOT, EditRequest, RequestFile
 from editcollapse.data.texts import read_texts
@@ -33,10 +32,10 @@ from editcollapse.forecast.verdicts import (
     ForecastReport,
     Thresholds,
 )
-from editcollapse.models.files import locate_model
+from editcollapse.models.files import locate_model, name_of
 from editcollapse.rows.study import ProbeScores
 from editcollapse.runtime.settings import settings
-from editcollapse.study.jobs import EditJob, ModelSetup
+from editcollapse.study.jobs import ModelSetup
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -62,9 +61,6 @@ __all__ = [
 
 Texts = Sequence[str] | str | Path
 """Texts, or the file that holds them: JSON, JSONL or plain text, one a line."""
-
-_NOT_IN_NAMES = re.compile(r"[^\w.-]")
-_LONGEST_NAME = 80
 
 
 def load_model(
@@ -156,13 +152,13 @@ class Editor:
         if isinstance(model, (str, Path)):
             files = locate_model(str(model), revision)
             row, self._widths, self._source = files.architecture, files.widths, files.source
-            self._spec = _model_spec(self._name, model, revision, dtype, start_token)
+            self._spec = _model_spec(name_of(self._source), model, revision, dtype, start_token)
         else:
             self._loaded = model
             row, self._widths, self._source = model.architecture, model.widths, model.source
             digests = model.digests
             self._spec = _model_spec(
-                self._name, model.source, None, digests.dtype, digests.start_token_policy
+                name_of(self._source), model.source, None, digests.dtype, digests.start_token_policy
             )
         preset = preset_for(None, row.family, self._widths)
         self.layer: int = preset.layer if layer is None else layer
@@ -181,10 +177,6 @@ class Editor:
         self._covariance = CovarianceSource.of(str(covariance), tokens, damping, self._widths.d_key)
         self._last: tuple[tuple[EditRequest, ...], TargetValues] | None = None
         self._perplexities: dict[tuple[str, ...], float] = {}
-
-    @property
-    def _name(self) -> str:
-        return _NOT_IN_NAMES.sub("_", Path(self._source).name)[:_LONGEST_NAME]
 
     def __repr__(self) -> str:
         return (
@@ -215,9 +207,10 @@ class Editor:
     @cached_property
     def solver(self) -> "MomentSolver":
         """C of the layer, factored; measured or read when it is first needed."""
-        from editcollapse.units.single import second_moment_solver
+        from editcollapse.units.single import second_moment_solvers
 
-        return second_moment_solver(self.model, self.layer, self._covariance)
+        (solver,) = second_moment_solvers(self.model, (self.layer,), self._covariance)
+        return solver
 
     def forecast(
         self,
@@ -360,28 +353,19 @@ class Editor:
 
         return LayerGeometry.of(EditSite(self.model, self.layer), self.solver)
 
-    def _batch(self, requests: tuple[EditRequest, ...]) -> EditJob:
-        from editcollapse.fingerprints import digest
-        from editcollapse.units.single import single_batch
-
-        covariance_id = digest("unstored covariance", self._covariance.spec)
-        return single_batch("", self._job, self.templates, covariance_id, requests)
-
     def _setup(self, request: EditRequest) -> "EditSetup":
-        from editcollapse.units.single import EditSetup
+        from editcollapse.units.single import edit_setup
 
-        summary = (
-            f"layer {self.layer} ({self.layer_source}), {self._covariance}, "
-            f"{len(self.templates)} templates, clamp factor {self._values.clamp_factor:g}"
-        )
-        return EditSetup(self._batch((request,)), self.solver, summary)
+        return edit_setup(self._job, self.templates, self._covariance, self.solver, request)
 
     def _target_values(self, requests: tuple[EditRequest, ...]) -> "TargetValues":
         """Return v* of some requests; those of the last call are kept."""
         if self._last is None or self._last[0] != requests:
-            from editcollapse.units.single import target_values
+            from editcollapse.units.single import single_batch, target_values
 
-            self._last = requests, target_values(self.model, self._batch(requests))
+            covariance_id = self._covariance.covariance_id
+            batch = single_batch("", self._job, self.templates, covariance_id, requests)
+            self._last = requests, target_values(self.model, batch)
         return self._last[1]
 
 

@@ -5,9 +5,10 @@ import logging
 import polars as pl
 import pytest
 
+from editcollapse.cli.console import console
 from editcollapse.rows.collapse_rule import CollapseRule
 from flows.cli.command_run import _on_its_lines
-from flows.cli.console import console, incidence_table, print_frame
+from flows.cli.console import incidence_table, print_frame
 
 HOSTILE = "\x1b]0;owned\x07\x1b[2J[red]x[/red][link=http://evil.example]y[/link]\u202e"
 SHOWN = r"\x1b]0;owned\x07\x1b[2J[red]x[/red][link=http://evil.example]y[/link]\u202e"

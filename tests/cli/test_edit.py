@@ -142,4 +142,4 @@ def test_model_without_texts_beside_it_needs_some(study, first_run, capsys):
     assert main(["edit", "--model", model, "--results", str(first_run.results), *_OSLO]) == (
         USER_ERROR
     )
-    assert "Give a JSON, JSONL or plain text file: --texts FILE" in capsys.readouterr().err
+    assert "--texts was not given" in capsys.readouterr().err

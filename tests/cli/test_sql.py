@@ -42,7 +42,7 @@ def test_query_that_writes_or_errs_is_refused(ask, query, first_run):
     status, out, err = ask("sql", query)
     assert (status, out) == (USER_ERROR, "")
     assert err.startswith("error: DuckDB refuses this query")
-    assert "python -m flows tables" in err
+    assert "editcollapse tables" in err
     assert "Traceback" not in err
     assert (first_run.results / "results.duckdb").read_bytes() == before
 

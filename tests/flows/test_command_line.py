@@ -261,8 +261,8 @@ def test_too_few_tokens_are_told_before_anything_is_loaded(
     more = ["--tokens", str(width - 1), "--results", str(results)]
     assert main([*asked, *more]) == USER_ERROR
     err = capsys.readouterr().err
-    assert err.startswith(f"error: --tokens {width - 1}: the second moment C of ")
-    assert f"Give --tokens {width} or many more, or --damping" in err
+    assert err.startswith(f"error: --tokens {width - 1}: keys of this model have {width} entries")
+    assert f"Give {width} or more, or a --damping" in err
     assert not results.exists()
 
 
@@ -274,5 +274,6 @@ def test_singular_covariance_is_told_by_its_flags(study, tmp_path, capsys):
     asked = ["forecast", "--model", model, *_OSLO, "--covariance", str(corpus), "--layer", "0"]
     assert main([*asked, "--results", str(tmp_path / "no")]) == USER_ERROR
     err = capsys.readouterr().err
-    assert "singular. Raise --tokens (some keys never fired) or set --damping" in err
+    assert "is singular. It was measured on" in err
+    assert "give more (--tokens), or a --damping" in err
     assert "`" not in err

@@ -174,7 +174,7 @@ def test_one_edit_needs_no_results(study, tmp_path, capsys, source):
         ([*_ONE, "--covariance", "none.txt"], "none.txt"),
         (
             [*_ONE, "--covariance", "corpus.txt", "--tokens", "0"],
-            "--tokens 0: Input should be",
+            "--tokens 0, --damping 0: tokens have to be at least 1",
         ),
         ([*_ONE[:-1], "Xyzzy", "--covariance", "identity"], "cannot take this edit"),
     ],
@@ -207,4 +207,4 @@ def test_study_and_edit_together_are_refused(study, capsys):
 def test_calibration_without_collapses_is_told(first_run, capsys):
     """A study that was not foreseen gives nothing to calibrate with."""
     assert main(["calibrate", "--results", str(first_run.results)]) == USER_ERROR
-    assert "python -m flows forecast STUDY.toml" in capsys.readouterr().err
+    assert "editcollapse forecast STUDY.toml" in capsys.readouterr().err

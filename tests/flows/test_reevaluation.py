@@ -90,7 +90,7 @@ def test_edits_that_are_not_stored_are_counted(backend, study, other_texts, resu
     ) as told:
         reevaluate(read_study(study), EvaluationSpec(texts=str(other_texts)), str(results))
     assert "never edits again" in str(told.value)
-    assert f"python -m flows run STUDY.toml --results {results}" in str(told.value)
+    assert f"editcollapse run STUDY.toml --results {results}" in str(told.value)
     assert manifests(results) == before
 
 

@@ -187,4 +187,4 @@ def test_layers_without_a_covariance_are_told(first_run, study, capsys):
     assert main(asked) == USER_ERROR
     err = capsys.readouterr().err
     assert "no second moment C of layers 0, 2 of" in err
-    assert "python -m flows sweep STUDY.toml" in err
+    assert "editcollapse sweep STUDY.toml" in err

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from editcollapse.compat import multiplies_half
 from editcollapse.covariance.second_moment import RunningSum
 from editcollapse.models.loading import widened
-from editcollapse.runtime.devices import multiplies_half
 
 _TOKENS, _KEY = 3000, 96
 

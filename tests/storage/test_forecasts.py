@@ -100,7 +100,7 @@ def test_infinite_bounds_count(folder, make_row):
 def test_one_kind_of_edit_is_too_little(folder, make_row, perplexities, sentence):
     """Without collapses, without normal edits or without measurements nothing is calibrated."""
     results = foreseen(folder, make_row, (1.0, 2.0), perplexities)
-    with pytest.raises(ResultsError, match=f"{sentence}.*python -m flows forecast"):
+    with pytest.raises(ResultsError, match=f"{sentence}.*editcollapse forecast"):
         calibrate(results, Wanted())
 
 

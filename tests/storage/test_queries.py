@@ -23,7 +23,9 @@ def test_ask_returns_a_frame(published):
 
 def test_ask_without_results_says_how_to_get_some(tmp_path):
     """Before the first study there is no table to ask, and the message says so."""
-    with pytest.raises(ResultsError, match=r"no results in .* yet: run a study first: python -m"):
+    with pytest.raises(
+        ResultsError, match=r"no results in .* yet: run a study first: editcollapse run"
+    ):
         ask(tmp_path, "select 1")
 
 

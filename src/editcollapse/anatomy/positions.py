@@ -21,6 +21,7 @@ from scipy import stats
 from torch import Tensor, nn
 
 from editcollapse.anatomy.keys import Numbers
+from editcollapse.compat import attention_implementation
 from editcollapse.models.loading import LoadedModel, widened
 from editcollapse.models.tokenization import pad_right
 from editcollapse.rows.other import PositionProfileRow
@@ -98,23 +99,8 @@ def watch_stack(
     with ExitStack() as held:
         held.enter_context(_watched(stack, on_key, on_residual, on_attention))
         if on_attention is not None:
-            held.enter_context(eager_attention(stack.config))
+            held.enter_context(attention_implementation(stack.config, "eager"))
         stack.module(**inputs)
-
-
-@contextmanager
-def eager_attention(config: Any) -> Iterator[None]:
-    """Let a model's attention give its weights while the block runs.
-
-    Args:
-        config: of the model; as it was afterwards.
-    """
-    usual = config._attn_implementation  # noqa: SLF001  transformers has no public name for it
-    config._attn_implementation = "eager"  # noqa: SLF001
-    try:
-        yield
-    finally:
-        config._attn_implementation = usual  # noqa: SLF001
 
 
 @contextmanager

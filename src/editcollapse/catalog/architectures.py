@@ -153,7 +153,7 @@ ARCHITECTURES: dict[str, Architecture] = {
         _llama_like("phi3", ("self_attn.qkv_proj",), activation=None),
     )
 }
-"""Family name to its row. To add a family, add a row and run ``python -m flows check-model``."""
+"""Family name to its row. To add a family, add a row and run ``editcollapse check-model``."""
 
 
 def architecture_of(model_type: str, source: str) -> Architecture:

@@ -1,4 +1,4 @@
-"""The terminal: console, JSON, and a progress bar.
+"""The terminal: console, lines, JSON, and a progress bar.
 
 Texts of models and files are untrusted: nothing in them is taken for markup, and control
 characters are written out.
@@ -9,12 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from pydantic_core import to_json
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from editcollapse.runtime.environment import listening
 from editcollapse.visible import visible_lines
 
 _NO_WIDTH = 1000
@@ -37,24 +34,49 @@ def console(*, to_stderr: bool = False) -> Screen:
     return found
 
 
+def plain(text: str) -> Text:
+    """Text for a table's cell or title: no markup, control characters written out."""
+    return Text(visible_lines(text))
+
+
 def print_line(line: str) -> None:
     """Print a line as it is: no markup, no wrapping."""
     console().print(line, markup=False, soft_wrap=True)
 
 
 def print_json(report: object) -> None:
-    """Print a report as JSON; inf and nan are the texts ``Infinity`` and ``NaN``.
+    """Print a report as JSON: nothing else may go to standard output.
+
+    Numbers that JSON cannot write are the texts ``Infinity``, ``-Infinity`` and ``NaN``; bytes are
+    base64, times ISO 8601, and what SQL calls NULL is null.
 
     Args:
-        report: a dataclass.
+        report: a dataclass, or a list of rows, each a dictionary.
     """
-    text = to_json(report, indent=2, inf_nan_mode="strings").decode() + "\n"
+    from pydantic_core import to_json
+
+    text = to_json(report, indent=2, inf_nan_mode="strings", bytes_mode="base64").decode()
+    write_out(f"{text}\n")
+
+
+def write_out(text: str) -> None:
+    """Write a text to standard output: as it is, or to a terminal without what that obeys."""
     sys.stdout.write(visible_lines(text) if sys.stdout.isatty() else text)
 
 
 @contextmanager
 def progress_bar() -> Iterator[None]:
     """Show on a terminal's standard error how far the computation in the block is."""
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+    )
+
+    from editcollapse.runtime.environment import listening
+
     screen = console(to_stderr=True)
     columns = (
         TextColumn("{task.description}", markup=False),

@@ -107,7 +107,7 @@ def edit(
         dtype=dtype,
         start_token=start_token,
     )
-    on_texts = read_texts(_texts_beside(model) if texts is None else texts).texts
+    on_texts = read_texts(texts_beside(model) if texts is None else texts).texts
     with progress_bar():
         report = _report(editor.edit(request, method=method), on_texts, new_tokens)
     if as_json:
@@ -176,8 +176,15 @@ def _lines(report: EditReport) -> Iterator[str]:
         yield f"after:      {prompt}{visible(report.text_after)}"
 
 
-def _texts_beside(model: str) -> Path:
-    """Return the perplexity texts that lie beside a model's folder ``models``."""
+def texts_beside(model: str) -> Path:
+    """Perplexity texts that lie beside the folder ``models`` that a model lies in.
+
+    Args:
+        model: a local folder or a hub id.
+
+    Raises:
+        StudyError: there are none.
+    """
     from editcollapse.errors import StudyError
 
     folder = Path(model).expanduser().resolve()

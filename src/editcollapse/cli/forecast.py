@@ -21,12 +21,6 @@ _COLUMNS = (
     "kbar . u",
     "rho",
 )
-POSITIONS = {
-    "first_token": "first token",
-    "first_several": "first, several tokens",
-    "inside": "inside",
-}
-"""Places of the subject, as rows have them and as people read them."""
 
 
 def add_forecast(app: typer.Typer) -> None:
@@ -84,9 +78,9 @@ def forecast(
 def show_forecast(report: "ForecastReport") -> None:
     """Print the forecast of one edit: where the subject stands, then each method's verdict."""
     from rich.table import Table
-    from rich.text import Text
 
-    from editcollapse.cli.console import console, print_line
+    from editcollapse.cli.console import console, plain, print_line
+    from editcollapse.rows.study import POSITIONS
     from editcollapse.visible import visible
 
     (one,) = report.requests
@@ -97,7 +91,7 @@ def show_forecast(report: "ForecastReport") -> None:
         f"{place.subject_first_index} to {place.subject_last_index} of the input, the last "
         f"{place.subject_last_token!r}"
     )
-    table = Table(title=Text(visible(f"forecast for {one.model}, layer {one.layer}")))
+    table = Table(title=plain(f"forecast for {one.model}, layer {one.layer}"))
     for name in _COLUMNS:
         table.add_column(name, justify="left" if name in {"method", "verdict"} else "right")
     for each in one.methods:

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from editcollapse.compat import multiplies_half
 from editcollapse.covariance.shards import Shard, budgeted_rows, check_budget, cut
 from editcollapse.errors import MomentError
 from editcollapse.forward.batching import length_batches, padded_tokens, padding_share
 from editcollapse.forward.keys import KeyReader
 from editcollapse.models.loading import LoadedModel, widened
 from editcollapse.models.tokenization import pad_right
-from editcollapse.runtime.devices import multiplies_half
 from editcollapse.runtime.oom import GroupLimit, halved
 from editcollapse.runtime.precision import float32_products
 

@@ -1,4 +1,4 @@
-"""Corpora for the second moment: documents streamed from a file or from the Hugging Face hub."""
+"""Where the second moment C comes from: documents of a file or of the hub, or statistics."""
 
 import dataclasses
 import functools
@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+from pydantic import ValidationError
 
+from editcollapse.config.spec import CovarianceSpec
 from editcollapse.data.records import (
     LINE_SUFFIXES,
     TEXT_FIELDS,
@@ -22,9 +24,11 @@ from editcollapse.data.records import (
     text_field_of,
     text_of_item,
 )
-from editcollapse.errors import DatasetError
+from editcollapse.errors import DatasetError, MomentError, StudyError
 from editcollapse.fingerprints import digest, digest_file
 
+IDENTITY = "identity"
+_STATISTICS = (".npz", ".safetensors")
 _WANTED = "a corpus"
 _FILE_SUFFIXES = (".txt", ".text", ".raw", ".tokens", ".json", ".parquet", *LINE_SUFFIXES)
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?", re.ASCII)
@@ -311,3 +315,75 @@ def _hub_error(source: str, asked: str, error: Exception) -> DatasetError:
         f"the corpus {source!r} ({asked}) was asked from the Hugging Face hub, which gave "
         f"{type(error).__name__}: {found}. Check its name and the network, or name a file."
     )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CovarianceSource:
+    """A second moment C that can be had."""
+
+    spec: CovarianceSpec
+    """Kind, token budget and damping."""
+    corpus: Corpus | None = None
+    """To measure C on."""
+    statistics: Path | None = None
+    """Published layer statistics to read C from. Without either, C is the identity."""
+
+    @classmethod
+    def of(cls, source: str, tokens: int, damping: float, d_key: int) -> "CovarianceSource":
+        """Check where C is to come from; neither corpus nor statistics are read to their end.
+
+        Args:
+            source: ``identity``, an ``.npz`` or ``.safetensors`` file of statistics, or a corpus: a
+                text file or a hub data set id.
+            tokens: of a corpus, at most.
+            damping: added to C's diagonal, in units of its mean.
+            d_key: K of the layer.
+
+        Raises:
+            StudyError: tokens or damping are out of range.
+            MomentError: there is no such statistics file, or C of so few tokens is singular.
+            DatasetError: there is no such corpus, or no text in it.
+        """
+        is_file_of_statistics = Path(source).suffix in _STATISTICS
+        kind = "statistics" if is_file_of_statistics else "corpus"
+        try:
+            spec = CovarianceSpec.model_validate(
+                {"kind": kind, "source": source, "n_tokens": tokens, "damping": damping}
+            )
+        except ValidationError as error:
+            raise StudyError(
+                f"`tokens` {tokens}, `damping` {damping:g}: tokens have to be at least 1, and "
+                "damping at least 0."
+            ) from error
+        if source == IDENTITY:
+            return cls(CovarianceSpec(kind="identity"))
+        if is_file_of_statistics:
+            path = Path(source).expanduser()
+            if not path.is_file():
+                raise MomentError(
+                    f"`covariance` {source}: there is no such file. It was looked up as "
+                    f"{path.absolute()}."
+                )
+            return cls(spec, statistics=path)
+        if tokens < d_key and damping == 0:
+            raise MomentError(
+                f"`tokens` {tokens}: keys of this model have {d_key} entries, and C of fewer "
+                f"tokens is singular. Give {d_key} or more, or a `damping` such as 0.001."
+            )
+        try:
+            return cls(spec, corpus=open_corpus(source))
+        except DatasetError as error:
+            raise DatasetError(f"`covariance` {source}: {error}") from error
+
+    @property
+    def covariance_id(self) -> str:
+        """Id of C where it is kept in no file."""
+        return digest("unstored covariance", self.spec)
+
+    def __str__(self) -> str:
+        """For people."""
+        if self.statistics is not None:
+            return f"covariance of {self.statistics.name}"
+        if self.corpus is not None:
+            return f"covariance of {self.corpus.name}, {self.spec.n_tokens} tokens at most"
+        return "identity covariance"

@@ -39,7 +39,7 @@ class Thresholds:
             return (
                 f"default thresholds, not calibrated on edits of this model: embedded demo models "
                 f"collapsed from {self.collapse_at:g} on, a small pretrained Llama from 3.4 on "
-                f"(python -m flows calibrate takes yours)"
+                f"(editcollapse calibrate, in a checkout of the project, takes yours)"
             )
         if self.calibration_id == STUDY_FILE:
             return "thresholds of the study file"

@@ -4,7 +4,6 @@ A decoder runs its own code on a view in which some blocks are replaced: masks, 
 stay the family's, and the resident model is never changed.
 """
 
-import copy
 import dataclasses
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,6 +11,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from editcollapse.compat import view_of
 
 
 class Replay(nn.Module):
@@ -131,17 +132,14 @@ def with_modules(module: nn.Module, replacements: Mapping[str, nn.Module]) -> nn
         module: stays as it is.
         replacements: by dotted path.
     """
-    view = copy.copy(module)
-    view.__dict__["_modules"] = dict(module._modules)  # noqa: SLF001  the view's own table
+    view = view_of(module)
     inside: dict[str, dict[str, nn.Module]] = {}
     for path, replacement in replacements.items():
         head, _, rest = path.partition(".")
         if rest:
             inside.setdefault(head, {})[rest] = replacement
         else:
-            view._modules[head] = replacement  # noqa: SLF001  torch names no public table
+            setattr(view, head, replacement)
     for head, deeper in inside.items():
-        inner = module._modules[head]  # noqa: SLF001
-        assert inner is not None
-        view._modules[head] = with_modules(inner, deeper)  # noqa: SLF001
+        setattr(view, head, with_modules(module.get_submodule(head), deeper))
     return view

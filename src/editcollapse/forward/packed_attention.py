@@ -29,6 +29,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
+from editcollapse.compat import attention_implementation, softmax_backward
 from editcollapse.forward.module_views import EnoughIsKnown
 from editcollapse.forward.packed_layout import Segment
 from editcollapse.models.loading import LoadedModel
@@ -195,9 +196,7 @@ class _Part:
         given = self._by_token(gradient, self.asked).contiguous()
         d_shares = self._joined(self._products(given, 1))
         wide = d_shares.dtype if d_shares.dtype == torch.float64 else torch.float32
-        d_scores = torch._softmax_backward_data(  # noqa: SLF001  what autograd itself calls
-            d_shares.to(wide), self.shares.to(wide), -1, wide
-        ).to(d_shares.dtype)
+        d_scores = softmax_backward(d_shares.to(wide), self.shares.to(wide)).to(d_shares.dtype)
         if self.slopes is not None:
             d_scores *= self.slopes
         self._by_token(d_query, self.asked)[:] = self._sums(d_scores, 0).mul_(rule.scaling)
@@ -363,15 +362,12 @@ def attending(loaded: LoadedModel, first: int, left: Sequence[SegmentLeft]) -> I
         left: of every segment.
     """
     AttentionInterface.register(_NAME, _attend)
-    config: Any = loaded.model.config
-    usual = config._attn_implementation  # noqa: SLF001  transformers has no public name for it
     token = _pass.set(_Pass(left, first, len(loaded.blocks), LastBlock()))
-    # No mask is registered under this name, so transformers makes none.
-    config._attn_implementation = _NAME  # noqa: SLF001
     try:
-        yield
+        # No mask is registered under this name, so transformers makes none.
+        with attention_implementation(loaded.model.config, _NAME):
+            yield
     finally:
-        config._attn_implementation = usual  # noqa: SLF001
         _pass.reset(token)
 
 

@@ -99,6 +99,8 @@ def _is_entry(entry: Any) -> bool:
     return plain and len(offsets) == 2 and offsets[0] <= offsets[1]  # noqa: PLR2004
 
 
+_NOT_IN_NAMES = re.compile(r"[^\w.-]")
+_LONGEST_NAME = 80
 _HUB_ID = re.compile(r"^[\w.-]+(/[\w.-]+)?$")
 _PATTERNS = ["*.safetensors", "*.safetensors.index.json", "*.json", "tokenizer.model", "*.txt"]
 _TOKENIZER_FILES = (
@@ -143,6 +145,15 @@ class ModelFiles(PlainFolder):
     def weight_bytes(self) -> int:
         """Size of the weights on disk."""
         return sum(path.stat().st_size for path in self.weight_files)
+
+
+def name_of(source: str) -> str:
+    """Name of a model in a study that names it by its source alone.
+
+    Args:
+        source: a folder or a hub id; the last part counts.
+    """
+    return _NOT_IN_NAMES.sub("_", Path(source).name)[:_LONGEST_NAME]
 
 
 def locate_model(source: str, revision: str | None = None) -> ModelFiles:

@@ -151,11 +151,6 @@ class LoadedModel:
         cap = getattr(self.model.config, "final_logit_softcapping", None)
         return logits if cap is None else torch.tanh(logits / cap) * cap
 
-    @property
-    def caps_logits(self) -> bool:
-        """Whether the family bounds its logits softly."""
-        return getattr(self.model.config, "final_logit_softcapping", None) is not None
-
 
 def widened(tensor: Tensor) -> Tensor:
     """Return a tensor as float32 or better: half types are widened, float64 stays."""

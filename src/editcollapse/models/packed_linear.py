@@ -21,13 +21,7 @@ from torch.nn import functional
 from transformers import activations
 from transformers.pytorch_utils import Conv1D
 
-
-def can_pack() -> bool:
-    """Return whether this torch was built with the kernels."""
-    return bool(torch.backends.mkldnn.is_available()) and hasattr(  # type: ignore[no-untyped-call]
-        torch.ops.mkldnn, "_reorder_linear_weight"
-    )
-
+from editcollapse.compat import has_packed_products, packed_product, packed_weight, version_of
 
 Fused = tuple[str, str]
 """An activation as oneDNN names it, with its variant."""
@@ -73,21 +67,16 @@ class PackedMatrix:
             bias: of the product.
             then: an activation of the result.
         """
-        if self._packed is None or self._version != self._matrix._version:  # noqa: SLF001
-            self._version = self._matrix._version  # noqa: SLF001  torch has no public counter
+        version = version_of(self._matrix)
+        if self._packed is None or self._version != version:
+            self._version = version
             with torch.inference_mode(mode=False), torch.no_grad():
-                self._packed = torch.ops.mkldnn._reorder_linear_weight(  # noqa: SLF001
-                    self._matrix.contiguous(), self._EXPECTED_ROWS
-                )
-        name, algorithm = then or ("none", "")
+                self._packed = packed_weight(self._matrix.contiguous(), self._EXPECTED_ROWS)
         n_rows = len(rows)
         missing = -n_rows % self._STEP if n_rows < self._FEW else 0
         if missing:
             rows = functional.pad(rows, (0, 0, 0, missing))
-        product: Tensor = torch.ops.mkldnn._linear_pointwise(  # noqa: SLF001
-            rows, self._packed, bias, name, [], algorithm
-        )
-        return product[:n_rows]
+        return packed_product(rows, self._packed, bias, then or ("none", ""))[:n_rows]
 
 
 class _StandIn(nn.Module):
@@ -118,7 +107,7 @@ class PackedLinear(_StandIn):
         self.bias: nn.Parameter | None = bias
         matrix = linear.weight.detach()
         matrix = matrix.T if isinstance(linear, Conv1D) else matrix
-        self._there, self._back = PackedMatrix(matrix), PackedMatrix(matrix.T)
+        self.there, self.back = PackedMatrix(matrix), PackedMatrix(matrix.T)
         self._activation: list[nn.Module] = []
         self._fused: Fused | None = None
 
@@ -135,7 +124,7 @@ class PackedLinear(_StandIn):
         if torch.is_grad_enabled() and rows.requires_grad:
             product = self._activated(_Product.apply(flat, self))  # type: ignore[no-untyped-call]
         else:
-            product = self._there.times(flat, self.bias, self._fused)
+            product = self.there.times(flat, self.bias, self._fused)
         return product.view(*rows.shape[:-1], -1)
 
     def _activated(self, product: Tensor) -> Tensor:
@@ -159,12 +148,12 @@ class _Product(torch.autograd.Function):
     def forward(ctx: Any, rows: Tensor, linear: PackedLinear) -> Tensor:
         """Return the product."""
         ctx.linear = linear
-        return linear._there.times(rows, linear.bias)  # noqa: SLF001
+        return linear.there.times(rows, linear.bias)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         """Return the gradient of the rows."""
-        return ctx.linear._back.times(gradient.contiguous(), None), None  # noqa: SLF001
+        return ctx.linear.back.times(gradient.contiguous(), None), None
 
 
 def pack_products_(model: nn.Module) -> int:
@@ -173,7 +162,7 @@ def pack_products_(model: nn.Module) -> int:
     Only float32 weights on a CPU that take no gradients are packed. Weights and their names stay
     as they are.
     """
-    if not can_pack():
+    if not has_packed_products():
         return 0
     packed = 0
     for parent in list(model.modules()):

@@ -123,6 +123,14 @@ class PositionRow:
     n_target_new_tokens: int
 
 
+POSITIONS = {
+    "first_token": "first token",
+    "first_several": "first, several tokens",
+    "inside": "inside",
+}
+"""Values of ``subject_position``, as the database has them and as people read them."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class TemplateRow:
     """One context template of a template set, with the ids of the text before its slot."""

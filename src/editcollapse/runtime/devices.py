@@ -73,15 +73,6 @@ def has_float64(device: torch.device) -> bool:
     return device.type not in _WITHOUT_FLOAT64
 
 
-def multiplies_half(device: torch.device) -> bool:
-    """Return whether a device multiplies half types with float32 sums and a float32 result.
-
-    Products of half types are exact in float32, so nothing is lost beside widening them first, and
-    the matrix units run at their full speed.
-    """
-    return device.type == "cuda" and hasattr(torch.ops.aten.mm, "dtype")
-
-
 def free_bytes(device: torch.device) -> int | None:
     """Return the memory of a device that new tensors may take, in bytes; None where unknown."""
     if device.type == "cpu":

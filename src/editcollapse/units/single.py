@@ -17,18 +17,15 @@ from editcollapse.config.spec import CovarianceSpec, TemplateSpec
 from editcollapse.covariance.second_moment import (
     MomentSolver,
     SecondMoment,
-    measure_moment,
     measure_moments,
 )
 from editcollapse.covariance.statistics import read_statistics
-from editcollapse.data.corpora import open_corpus
-from editcollapse.data.covariance_sources import CovarianceSource
+from editcollapse.data.corpora import Corpus, CovarianceSource
 from editcollapse.data.requests import EditRequest
 from editcollapse.errors import ModelError, MomentError
 from editcollapse.evaluation.perplexity import Perplexity, encode_texts, perplexities, text_nll
 from editcollapse.evaluation.probes import ProbePlan, Question, plan_probes
 from editcollapse.evaluation.scores import answer_probes, score_probes
-from editcollapse.fingerprints import digest
 from editcollapse.forecast.bounds import LayerGeometry
 from editcollapse.forecast.verdicts import (
     ForecastReport,
@@ -90,66 +87,56 @@ def known_edit(
     return EditSetup(edits, solver, str(known))
 
 
-def new_edit(
-    loaded: LoadedModel,
-    model: ModelSetup,
-    covariance: CovarianceSpec,
-    templates: TemplateSpec,
-    seed: int,
-    request: EditRequest,
-) -> EditSetup:
-    """Return a request with templates drawn and C measured here and now: ``new_edits`` of one."""
-    (found,) = new_edits(loaded, (model,), covariance, templates, seed, request)
-    return found
-
-
 def new_edits(
     loaded: LoadedModel,
     models: Sequence[ModelSetup],
-    covariance: CovarianceSpec,
-    templates: TemplateSpec,
-    seed: int,
+    covariance: CovarianceSource,
     request: EditRequest,
 ) -> Iterator[EditSetup]:
-    """Yield a request at some layers, with C of all from one pass; nothing is stored.
+    """Yield a request at some layers, with templates drawn and C found here; nothing is stored.
 
-    The templates are drawn once, and one C is factored at a time.
+    The templates are those that a study draws by default with seed 0. C of all layers comes from
+    one pass over a corpus, and one is factored at a time.
 
     Args:
         loaded: the model.
         models: layers and v* settings; the same model.
-        covariance: the identity, or a corpus.
-        templates: how they are drawn.
-        seed: of the draws.
+        covariance: where C comes from.
         request: the edit.
 
     Raises:
         DatasetError: the corpus cannot be read.
-        MomentError: the corpus has no tokens, or C has no Cholesky factor.
+        MomentError: as ``second_moment_solvers``.
     """
-    drawn = generate_templates(loaded, templates.kind, templates.lengths, seed)
-    moments: list[SecondMoment | None] = [None] * len(models)
-    what = "identity covariance"
-    if covariance.kind == "corpus":
-        corpus = open_corpus(str(covariance.source), text_field=covariance.text_field)
-        layers = [model.layer for model in models]
-        found = measure_moments(
-            loaded,
-            layers,
-            corpus.documents(),
-            n_tokens=covariance.n_tokens,
-            max_length=covariance.max_length,
-            tokens_per_batch=tokens_per_forward(loaded.device, loaded.size(max(layers)), "moment"),
-        )
-        moments, what = [*found], f"covariance of {found[0].n_tokens} tokens of {corpus.name}"
-    covariance_id = digest("unstored covariance", covariance)
-    n_templates = len(drawn.templates)
-    for model, moment in zip(models, moments, strict=True):
-        solver = MomentSolver(None if moment is None else moment.matrix, covariance.damping)
-        edits = single_batch("", model, drawn.templates, covariance_id, (request,))
-        where = f"layer {model.layer} ({model.layer_source})"
-        summary = f"{where}, {what}, {n_templates} templates drawn"
-        yield EditSetup(edits, solver, f"{summary}, clamp factor {model.values.clamp_factor:g}")
+    spec = TemplateSpec()
+    templates = generate_templates(loaded, spec.kind, spec.lengths, 0).templates
+    solvers = second_moment_solvers(loaded, [model.layer for model in models], covariance)
+    for model, solver in zip(models, solvers, strict=True):
+        yield edit_setup(model, templates, covariance, solver, request)
+
+
+def edit_setup(
+    model: ModelSetup,
+    templates: tuple[str, ...],
+    covariance: CovarianceSource,
+    solver: MomentSolver,
+    request: EditRequest,
+) -> EditSetup:
+    """One request with all that its forecast needs, none of which is stored.
+
+    Args:
+        model: layer and v* settings.
+        templates: context templates, the bare one first.
+        covariance: where C comes from.
+        solver: C of the layer, factored.
+        request: the edit.
+    """
+    summary = (
+        f"layer {model.layer} ({model.layer_source}), {covariance}, {len(templates)} templates, "
+        f"clamp factor {model.values.clamp_factor:g}"
+    )
+    edits = single_batch("", model, templates, covariance.covariance_id, (request,))
+    return EditSetup(edits, solver, summary)
 
 
 def single_batch(
@@ -275,50 +262,65 @@ def _told(
     )
 
 
-@float32_products()
-def second_moment_solver(
-    loaded: LoadedModel, layer: int, covariance: CovarianceSource
-) -> MomentSolver:
-    """Second moment C of one layer's keys, factored: measured, read, or the identity.
+def second_moment_solvers(
+    loaded: LoadedModel, layers: Sequence[int], covariance: CovarianceSource
+) -> Iterator[MomentSolver]:
+    """Second moment C of some layers' keys, factored one at a time: measured, read or the identity.
 
     Args:
         loaded: the model.
-        layer: zero-based block.
+        layers: zero-based blocks, each once; one pass over a corpus measures C of all.
         covariance: where C comes from.
 
     Raises:
-        MomentError: the corpus has no tokens, the file holds no C of this layer, or C has no
-            Cholesky factor.
+        MomentError: the corpus has no tokens, the file holds no C of this model, or of one layer
+            where several are asked for, or C has no Cholesky factor.
         DatasetError: the corpus cannot be read.
     """
-    spec, corpus = covariance.spec, covariance.corpus
+    damping = covariance.spec.damping
     if covariance.statistics is not None:
-        matrix = read_statistics(covariance.statistics, loaded.widths.d_key).matrix
+        if len(layers) > 1:
+            raise MomentError(
+                f"`covariance` {covariance.statistics}: published statistics are of one layer, and "
+                f"{len(layers)} were asked for. Give one layer, or a corpus."
+            )
+        matrices = [read_statistics(covariance.statistics, loaded.widths.d_key).matrix]
         advice = "Give another file, or a `damping` such as 0.001"
-    elif corpus is not None:
-        moment = measure_moment(
-            loaded,
-            layer,
-            corpus.documents(),
-            n_tokens=spec.n_tokens,
-            max_length=spec.max_length,
-            tokens_per_batch=tokens_per_forward(loaded.device, loaded.size(layer), "moment"),
-            on_tokens=reporter(f"covariance of {corpus.name}"),
-        )
-        matrix = moment.matrix
+    elif covariance.corpus is not None:
+        moments = _measured(loaded, layers, covariance.corpus, covariance.spec)
+        matrices = [moment.matrix for moment in moments]
         advice = (
-            f"It was measured on {moment.n_tokens} tokens: give more (`tokens`), or a `damping` "
-            "such as 0.001"
+            f"It was measured on {moments[0].n_tokens} tokens: give more (`tokens`), or a "
+            "`damping` such as 0.001"
         )
     else:
-        return MomentSolver(None)
-    try:
-        return MomentSolver(matrix, spec.damping)
-    except MomentError as error:
-        raise MomentError(
-            f"the second moment C of layer {layer} ({len(matrix)} x {len(matrix)}, damping "
-            f"{spec.damping:g}) is singular. {advice}."
-        ) from error
+        yield from (MomentSolver(None) for _ in layers)
+        return
+    for layer, matrix in zip(layers, matrices, strict=True):
+        try:
+            solver = MomentSolver(matrix, damping)
+        except MomentError as error:
+            raise MomentError(
+                f"the second moment C of layer {layer} ({len(matrix)} x {len(matrix)}, damping "
+                f"{damping:g}) is singular. {advice}."
+            ) from error
+        yield solver
+
+
+@float32_products()
+def _measured(
+    loaded: LoadedModel, layers: Sequence[int], corpus: Corpus, spec: CovarianceSpec
+) -> list[SecondMoment]:
+    """Second moments of some layers, from one pass over a corpus."""
+    return measure_moments(
+        loaded,
+        layers,
+        corpus.documents(),
+        n_tokens=spec.n_tokens,
+        max_length=spec.max_length,
+        tokens_per_batch=tokens_per_forward(loaded.device, loaded.size(max(layers)), "moment"),
+        on_tokens=reporter(f"covariance of {corpus.name}"),
+    )
 
 
 @float32_products()

@@ -14,12 +14,12 @@ from editcollapse.anatomy.positions import (
     PositionNumbers,
     Stack,
     decoder_stack,
-    eager_attention,
     mean_of,
     profile_rows,
     read_positions,
     watch_stack,
 )
+from editcollapse.compat import attention_implementation
 from editcollapse.errors import ModelError, UnknownFamilyError
 from tests.support.cases import TIGHT, Float64Throughout
 from tests.support.tiny import VARIANTS
@@ -125,7 +125,7 @@ def test_attention_is_put_back_after_an_error(tiny_model):
 
     with pytest.raises(KeyError):
         watch_stack(stack, _ROWS, fail, fail, fail)
-    with pytest.raises(KeyError), eager_attention(loaded.model.config):
+    with pytest.raises(KeyError), attention_implementation(loaded.model.config, "eager"):
         fail()
     assert loaded.model.config._attn_implementation == usual == "sdpa"
     assert not any(module._forward_pre_hooks for module in stack.projections)

@@ -7,19 +7,21 @@ import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
+from editcollapse.compat import has_packed_products
 from editcollapse.config.spec import ModelSpec
 from editcollapse.models.loading import load_model
 from editcollapse.models.packed_linear import (
     PackedLinear,
     PackedMatrix,
     absorb_activation_,
-    can_pack,
     pack_products_,
     plain_products,
 )
 from tests.support.tiny import VARIANTS
 
-pytestmark = pytest.mark.skipif(not can_pack(), reason="this torch has no packed products")
+pytestmark = pytest.mark.skipif(
+    not has_packed_products(), reason="no packed products in this torch"
+)
 
 _ROUNDING = 1e-5
 """float32, relative to the largest entry."""

@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from editcollapse.catalog.architectures import Entry
+from editcollapse.compat import has_packed_products
 from editcollapse.config.spec import ModelSpec
 from editcollapse.errors import ModelError
 from editcollapse.models.loading import load_model
-from editcollapse.models.packed_linear import absorb_activation_, can_pack
+from editcollapse.models.packed_linear import absorb_activation_
 from editcollapse.rome.check import check_model
 from tests.support.tiny import N_LAYERS, VARIANTS
 
@@ -103,7 +104,7 @@ def test_wrong_entry_is_found(tiny_model, variant, change):
     assert failed(check_model(dataclasses.replace(loaded, architecture=row))) == {"rank-one update"}
 
 
-@pytest.mark.skipif(not can_pack(), reason="this torch has no packed products")
+@pytest.mark.skipif(not has_packed_products(), reason="no packed products in this torch")
 def test_wrong_activation_is_found(tiny_folder, monkeypatch):
     """An activation applied to a product that others read makes another model: it is found."""
 
