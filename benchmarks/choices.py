@@ -1,4 +1,4 @@
-"""What can be asked for: works and models. Light, so that ``--help`` answers at once."""
+"""Choices of works and models. Light, so that ``--help`` answers at once."""
 
 import dataclasses
 from pathlib import Path
@@ -23,7 +23,7 @@ WORKS = {
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Asked:
-    """What a run was asked for, as far as models and data go."""
+    """Models and data that a run was asked for."""
 
     workspace: Path
     """Folder for models and results that this run writes."""

@@ -1,4 +1,4 @@
-"""Denominators alone: which edits will explode is told by keys, before any v* is optimised."""
+"""Denominators alone: keys say which edits will explode before any v* is optimised."""
 
 import torch
 from torch import Tensor
@@ -56,7 +56,7 @@ def denominators(case: Case, size: Size, found: Results) -> None:
 
     read = in_turn(case, size.repeats, their_keys, our_keys)
     edited = in_turn(case, size.repeats, their_edits, our_edits)
-    foreseen = in_turn(case, size.repeats, our_outcomes, our_forecasts)
+    forecast = in_turn(case, size.repeats, our_outcomes, our_forecasts)
     unit = "subjects/s"
     found.comparisons += [
         Comparison(_WORK, case.name, unit, *read, "both read keys alone"),
@@ -70,7 +70,7 @@ def denominators(case: Case, size: Size, found: Results) -> None:
             "forecast",
             case.name,
             "requests/s",
-            *foreseen,
+            *forecast,
             "the first figure is our own edits by one method and their perplexity; a forecast is "
             "of every method",
         ),

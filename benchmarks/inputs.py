@@ -1,4 +1,4 @@
-"""What both sides edit and measure: the demo's data, or random words in the lengths of real data.
+"""Inputs of both sides: the demo's data, or random words in the lengths of real data.
 
 Random weights know no language, so only lengths matter: they are drawn from the counts below, with
 a seed. One word is one token of the random models' tokenizer.

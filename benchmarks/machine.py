@@ -30,7 +30,7 @@ def describe(device: torch.device) -> Machine:
 
 
 def device_name(device: torch.device) -> str:
-    """Return what a device is called; a CPU's kind, ``cpu``."""
+    """Return the name of a device; ``cpu`` and its kind for a CPU."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
 
 

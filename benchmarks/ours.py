@@ -8,7 +8,7 @@ from benchmarks.cases import Case
 from editcollapse.covariance.second_moment import measure_moment
 from editcollapse.data.requests import EditRequest
 from editcollapse.evaluation.perplexity import EncodedTexts, text_nll
-from editcollapse.forward.hooked_layer import EditSite
+from editcollapse.forward.hooked_layer import HookedLayer
 from editcollapse.forward.keys import read_keys
 from editcollapse.forward.rewrites import Rewrite, build_rewrite, build_rewrites
 from editcollapse.rome.updates import RankOneUpdates
@@ -54,7 +54,7 @@ def edit(
 def keys(case: Case, requests: Sequence[EditRequest]) -> tuple[Tensor, Tensor]:
     """Return the bare and the prefixed key of each subject, (B, K) float64 on the CPU each."""
     rewrites, _ = build_rewrites(case.loaded.encoder, case.inputs.templates, requests)
-    found = read_keys(EditSite(case.loaded, case.layer), rewrites, _budget(case, "evaluation"))
+    found = read_keys(HookedLayer(case.loaded, case.layer), rewrites, _budget(case, "evaluation"))
     return found.bare_key.cpu().double(), found.prefixed_key.cpu().double()
 
 
@@ -67,8 +67,8 @@ def forecast(case: Case, requests: Sequence[EditRequest]) -> int:
 
 def measure(case: Case, updates: RankOneUpdates, texts: EncodedTexts) -> Tensor:
     """Return the mean token NLL of every text under every edited model, float64 (E, N), nats."""
-    site = EditSite(case.loaded, case.layer)
-    return text_nll(site, texts, updates, _budget(case, "evaluation"))
+    hooked = HookedLayer(case.loaded, case.layer)
+    return text_nll(hooked, texts, updates, _budget(case, "evaluation"))
 
 
 def moment(case: Case, documents: Sequence[str], n_tokens: int) -> Tensor:

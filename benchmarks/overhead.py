@@ -1,4 +1,4 @@
-"""What Prefect and DuckDB cost: the whole flow beside the same units called one after the other.
+"""Overhead of Prefect and DuckDB: the whole flow beside its jobs called one after the other.
 
 Both sides compute the same units of the same study, write the same files and start from a fresh
 results folder; the Prefect server runs already. Planning, scheduling, caching and recording belong
@@ -33,7 +33,7 @@ from editcollapse.config.spec import (
     ValueSpec,
 )
 from editcollapse.study.artifacts import ArtifactStore
-from editcollapse.study.plan import MomentPass, plan_study
+from editcollapse.study.plan import CovariancePlan, plan_study
 from editcollapse.units.covariance import cut_corpus, prepare_moment, read_probes, sum_shard
 from editcollapse.units.edit import edit_batch
 from editcollapse.units.evaluate import evaluate_batch
@@ -86,7 +86,7 @@ def _units(study: StudySpec, folder: Path, case: Case) -> float:
 
     def run() -> None:
         templates = prepare_templates(model.templates)
-        moments = MomentPass.of(plan, model)
+        moments = CovariancePlan.of(plan, model)
         corpus = cut_corpus(moments.corpus_job())
         probes = read_probes(moments.probes_job(templates))
         sums = [sum_shard(job) for job in moments.shard_jobs(corpus)]

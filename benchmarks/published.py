@@ -1,4 +1,4 @@
-"""What both halves of the reference need: the model, padded rows, half types widened."""
+"""Shared parts of the reference: the model, padded rows, half types widened."""
 
 import dataclasses
 from collections.abc import Sequence

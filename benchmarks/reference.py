@@ -31,7 +31,7 @@ Key = Literal["bare", "prefixed"]
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Rule:
-    """What one method solves with, divides by and writes."""
+    """Keys that one method solves with and divides by, and the value that it writes."""
 
     solve_with: Key
     divide_with: Key

@@ -1,4 +1,4 @@
-"""What a run of the benchmarks found, as plain data; ``report`` writes it as tables and JSON."""
+"""Results of a benchmark run as plain data; ``report`` writes them as tables and JSON."""
 
 import dataclasses
 import statistics
@@ -39,7 +39,7 @@ class Comparison:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Agreement:
-    """How far ours are from the reference's results: a check, not a timing."""
+    """Distance of our results from the reference's: a check, not a timing."""
 
     model: str
     quantity: str
@@ -75,7 +75,7 @@ class Peak:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Use:
-    """How much of the machine's speed in matrix products a piece of work reaches."""
+    """Share of the machine's speed in matrix products that a piece of work reaches."""
 
     model: str
     side: str
@@ -118,7 +118,7 @@ class Overhead:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Machine:
-    """Where it was measured."""
+    """The machine of the measurements."""
 
     cpu: str
     cores: int

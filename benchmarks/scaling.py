@@ -1,4 +1,4 @@
-"""How the time of an edit grows with the batch and with the text set; and what our batch does."""
+"""Time of an edit as batch and text set grow, and the effect of our batch."""
 
 from torch.profiler import ProfilerActivity, profile
 

@@ -1,4 +1,4 @@
-"""Which works run on which models, and how much of each."""
+"""Schedule: the works that run on each model, and how much of each."""
 
 import dataclasses
 import sys
@@ -20,7 +20,7 @@ _QUICK_EDITS, _QUICK_TOKENS, _QUICK_OVERHEAD = 4, 5_000, 16
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Order:
-    """What one run is asked for; None leaves the choice to this module."""
+    """Options of one run; None leaves the choice to this module."""
 
     workspace: Path
     quick: bool = False
@@ -61,7 +61,7 @@ class Order:
         return _DEMO_OVERHEAD if model == DEMO_MODEL else _OTHER_OVERHEAD
 
     def asked(self, model: str) -> Asked:
-        """Return what one model and its data are prepared for."""
+        """Return what is prepared of one model and its data."""
         size = self.size(model)
         n_more = _N_TEXTS if self.quick else max(scaling.TEXTS)
         return Asked(
@@ -76,7 +76,7 @@ class Order:
 
 
 def run(order: Order, command: str) -> Results:
-    """Return what the run found.
+    """Run what is asked for; return the results.
 
     Raises:
         EditCollapseError: a model is unknown, or a tokenizer does not fit.

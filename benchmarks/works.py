@@ -19,7 +19,7 @@ _PRODUCT_TOKENS = 4096
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Size:
-    """How much each side does in one repeat."""
+    """Amount of work of each side in one repeat."""
 
     repeats: int
     n_reference: int

@@ -1,1 +1,1 @@
-"""What Prefect schedules, and the command line: ``python -m flows``."""
+"""Prefect flows, and the command line: ``python -m flows``."""

@@ -14,7 +14,7 @@ from editcollapse.config.study_file import with_absolute_paths
 from editcollapse.errors import ResultsError, StudyError
 from editcollapse.rows.collapse_rule import CollapseRule
 from editcollapse.study.anatomy_jobs import AnatomyJob, EncoderProfilesJob, ProfilesJob
-from editcollapse.study.locks import left_behind
+from editcollapse.study.locks import cached_manifest
 from editcollapse.study.plan import ModelPlan, StudyPlan
 from flows.run.guard_steps import plan_guarded
 from flows.run.steps import STUDY, Step
@@ -70,7 +70,7 @@ class AnatomyRun(StudyRun):
 
     def _anatomy_job(self, model: ModelPlan) -> AnatomyJob:
         """Return the comparison of all requests of a model whose edits have been entered."""
-        templates, moment = left_behind(model.templates), left_behind(model.moment)
+        templates, moment = cached_manifest(model.templates), cached_manifest(model.moment)
         if templates is None or moment is None:
             raise ResultsError(
                 f"templates or covariance of {model.setup.spec.name} went from "

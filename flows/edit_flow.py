@@ -1,4 +1,4 @@
-"""One edit as a study of its own: foreseen, let pass or not, made, measured and recorded."""
+"""One edit as a study of its own: forecast, guarded, made, measured and recorded."""
 
 from collections.abc import Iterator
 
@@ -16,7 +16,7 @@ from tasks.forecasting import forecast_edits
 
 
 class SingleEditRun(StudyRun):
-    """A pass through the plan of one edit, which is foreseen with a guard and without one.
+    """A pass through the plan of one edit, which has a forecast with a guard and without one.
 
     Args:
         plan: the study.
@@ -25,8 +25,8 @@ class SingleEditRun(StudyRun):
 
     def __init__(self, plan: StudyPlan, known: KnownSetup | None) -> None:
         prepared = PREPARE if known is None else ()
-        foreseen = GUARD if plan.study.guard is not None else FORECAST
-        super().__init__(plan, (*prepared, UNEDITED, foreseen, EDIT, EVALUATE))
+        forecast_step = GUARD if plan.study.guard is not None else FORECAST
+        super().__init__(plan, (*prepared, UNEDITED, forecast_step, EDIT, EVALUATE))
         self._known = known
 
     def prepare(self, model: ModelPlan) -> tuple[Manifest, Manifest]:
@@ -36,7 +36,7 @@ class SingleEditRun(StudyRun):
         return known_manifests(self.plan.results, self._known)
 
     def jobs(self, model: ModelPlan, templates: Manifest, moment: Manifest) -> Iterator[EditJob]:
-        """Yield the jobs of the edits that are made, which are foreseen first."""
+        """Yield the jobs of the edits that are made, after their forecasts."""
         if model.guard is None:
             for batch in self.plan.edit_jobs(model, templates, moment):
                 self.rows.add(self.compute(forecast_edits, ForecastJob.of(batch)).rows)

@@ -57,4 +57,4 @@ def _forecast(run: StudyRun, model: ModelPlan) -> None:
     batches = run.plan.edit_jobs(model, templates, moment)
     asked = ((batch, ForecastJob.of(batch)) for batch in batches)
     for batch, done in run.in_order(forecast_edits, asked):
-        run.add_foreseen(model, batch, done)
+        run.add_forecast(model, batch, done)

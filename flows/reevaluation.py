@@ -16,7 +16,7 @@ from editcollapse.errors import ResultsError
 from editcollapse.rows.collapse_rule import CollapseRule
 from editcollapse.study.guarded import known_jobs
 from editcollapse.study.jobs import EditJob, Job, Manifest
-from editcollapse.study.locks import left_behind
+from editcollapse.study.locks import cached_manifest
 from editcollapse.study.plan import ModelPlan, StudyPlan
 from flows.run.guard_steps import plan_guarded
 from flows.run.steps import EVALUATE, GUARD, PREPARE, UNEDITED
@@ -36,14 +36,14 @@ class StoredEditsRun(StudyRun):
         super().__init__(plan, (*PREPARE, UNEDITED, GUARD, EVALUATE), rule=rule)
 
     def start(self, task: Task[[Any], Manifest], job: Job) -> Wait:
-        """Start a unit; a batch of edits is taken as it is stored.
+        """Start a job; a batch of edits is taken as it is stored.
 
         Raises:
             ResultsError: a batch of edits is not there, or a file of it is damaged.
         """
         if not isinstance(job, EditJob):
             return super().start(task, job)
-        manifest = left_behind(job)
+        manifest = cached_manifest(job)
         if manifest is None:
             raise _missing(self.plan, 1)
         return lambda: manifest
@@ -101,13 +101,13 @@ def plan_reevaluation(study: StudySpec, evaluation: EvaluationSpec, results: str
 
 def _unstored(plan: StudyPlan, model: ModelPlan) -> Iterator[int]:
     """Yield the index of each batch whose edits are not stored."""
-    templates, moment = left_behind(model.templates), left_behind(model.moment)
+    templates, moment = cached_manifest(model.templates), cached_manifest(model.moment)
     if templates is None or moment is None:  # without them, no edit can be named
         yield from range(plan.n_batches)
         return
     for batch, jobs in known_jobs(plan, model, templates, moment):
-        # Behind a guard, a batch that was never foreseen was never edited either.
-        if jobs is None or any(left_behind(job) is None for job in jobs):
+        # Behind a guard, a batch without a forecast was never edited either.
+        if jobs is None or any(cached_manifest(job) is None for job in jobs):
             yield batch.batch_index
 
 

@@ -20,14 +20,14 @@ _DEFAULT_RESULTS = "results"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _FinishedRun:
-    """Which study a flow run ran, by id or else by name, and where to."""
+    """The study of a flow run, by id or else by name, and its results folder."""
 
     study: str
     results: str
 
 
 def _run_name() -> str:
-    """Return what a run of the flow is called."""
+    """Return the name of a run of the flow."""
     asked = flow_run.parameters
     if asked.get("study"):
         return f"report {asked['study']}"
@@ -63,17 +63,17 @@ def report(
         found = _ran(run)
         results = found.results if results == _DEFAULT_RESULTS else results
         study = study or found.study
-    place = results_at(results)
-    folder = folder_to_read(place)
-    study_id = find_study(folder, study)
-    counted_by = study_rule(folder, study_id) if rule is None else rule.rule
-    path = write_report(place, study_id, counted_by)
-    show_findings(place.name, study_id, counted_by)
-    return f"{place.name}/{path}"
+    folder = results_at(results)
+    readable = folder_to_read(folder)
+    study_id = find_study(readable, study)
+    counted_by = study_rule(readable, study_id) if rule is None else rule.rule
+    path = write_report(folder, study_id, counted_by)
+    show_findings(folder.name, study_id, counted_by)
+    return f"{folder.name}/{path}"
 
 
 def _ran(run: str) -> _FinishedRun:
-    """Return what a flow run of a study ran. Raises StudyError where it is none."""
+    """Return the study of a flow run. Raises StudyError where it is none."""
     try:
         with get_client(sync_client=True) as client:
             found = client.read_flow_run(UUID(run))

@@ -62,8 +62,8 @@ def layer_sweep(study: StudySpec, layers: str = ALL, results: str = "results") -
 def _sweep(run: StudyRun, model: ModelPlan, sweep: ModelSweep) -> None:
     """Measure C of every layer of one model, then forecast it batch by batch."""
     templates = run.compute(context_templates, model.templates)
-    moments = measured_moments(run, sweep.passes(), templates)
+    moments = measured_moments(run, sweep.covariance_plans(), templates)
     run.rows.add([*templates.rows, *(ref for moment in moments for ref in moment.rows)])
     asked = ((job.layers[0], job) for job in sweep.jobs(templates, moments))
     for batch, done in run.in_order(sweep_layers, asked):
-        run.add_foreseen(model, batch, done)
+        run.add_forecast(model, batch, done)

@@ -1,4 +1,4 @@
-"""What a study's report says, and how it is written: HTML, Markdown, tables.
+"""Reports of a study: HTML, Markdown, tables and figures.
 
 Texts of datasets, models and study files are untrusted: ``text`` is where they are made plain.
 """

@@ -132,7 +132,7 @@ def guarded(found: StudyFindings) -> Iterator[Section]:
 
 
 def _scope(row: dict[str, Any]) -> str:
-    """Return what the guard looks for and what it then does."""
+    """Return the guard's rule and its policy."""
     looks_for = "are at risk" if row["acts_at"] == "at risk" else "will collapse the model"
     return (
         f"The guard acts on edits that {looks_for} by their forecast: it "
@@ -146,13 +146,13 @@ def _acts_from(row: dict[str, Any]) -> float:
 
 
 def _origin(calibration_id: str) -> str:
-    """Return where a model's thresholds come from."""
+    """Return the origin of a model's thresholds."""
     origins = {"default": "the default", "study file": "the study file"}
     return origins.get(calibration_id, f"calibration {calibration_id[:8]}")
 
 
 def _guard_sentence(row: dict[str, Any]) -> str:
-    """Return what became of one method's edits of one model."""
+    """Return a sentence on the decisions about one method's edits of one model."""
     done = [
         f"{count(row[name])} {words}"
         for name, words in (

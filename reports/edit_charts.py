@@ -311,7 +311,7 @@ def _brought_in(edits: pl.DataFrame, column: str, ends: tuple[float, float]) -> 
 
 
 def _texts(rows: pl.DataFrame, *more: str) -> pl.DataFrame:
-    """Return what a panel draws and says of each edit."""
+    """Return the columns that a panel draws and prints of each edit."""
     own = [name for name in rows.columns if name.startswith(("drawn_", "kind_", "said_"))]
     return rows.select("method", "subject", "target_new", "outcome", *own, *more)
 

@@ -60,7 +60,7 @@ def profile_figures(shown: StudyFigures) -> tuple[Figure, ...]:
 
 
 def layer_figures(shown: StudyFigures) -> tuple[Figure, ...]:
-    """Return the forecast's verdicts by layer, where several layers were foreseen."""
+    """Return the forecast's verdicts by layer, where several layers have a forecast."""
     rows = shown.layers.frame
     if rows.is_empty():
         return ()

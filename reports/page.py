@@ -62,7 +62,7 @@ _EXPOSED = "window.vegaEmbed = vegaEmbed;"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Scripts:
-    """What a page with figures runs."""
+    """Scripts of a page with figures."""
 
     vega: Markup
     """Vega, Vega-Lite, Vega-Embed and all that they need."""
@@ -354,11 +354,11 @@ _TEMPLATE = "page.html.j2"
 _END = "</html>"
 
 
-def write_report(place: ResultsFolder, study_id: str, rule: CollapseRule | None = None) -> str:
+def write_report(folder: ResultsFolder, study_id: str, rule: CollapseRule | None = None) -> str:
     """Write a study's report from what is published, whole or not at all.
 
     Args:
-        place: the results, with a published snapshot on this machine.
+        folder: the results, with a published snapshot on this machine.
         study_id: an id of table ``studies``.
         rule: when an edit counts as a collapse; None: as the study states it.
 
@@ -368,9 +368,9 @@ def write_report(place: ResultsFolder, study_id: str, rule: CollapseRule | None 
     Raises:
         ResultsError: the study has no results yet, or the place cannot be written.
     """
-    found = findings(place.here, study_id, rule)
+    found = findings(folder.here, study_id, rule)
     path = report_path(found.name)
-    put_text(place, path, report_html(found, study_figures(place.here, study_id, found.rule)))
+    put_text(folder, path, report_html(found, study_figures(folder.here, study_id, found.rule)))
     return path
 
 
@@ -393,21 +393,21 @@ def report_html(found: StudyFindings, shown: StudyFigures) -> str:
 
 
 def report_path(study_name: str) -> str:
-    """Return where the report of a study of this name lies below the results folder."""
+    """Return the path of a study's report below the results folder."""
     return f"{REPORTS}/{study_name}.html"
 
 
-def has_report(place: ResultsFolder, study_name: str, study_id: str, rule: CollapseRule) -> bool:
+def has_report(folder: ResultsFolder, study_name: str, study_id: str, rule: CollapseRule) -> bool:
     """Return whether there is a whole report of this very study that counts by this very rule.
 
     Args:
-        place: the results folder.
+        folder: the results folder.
         study_name: which names the file.
         study_id: another study may have the same name.
         rule: the collapse rule that the report has to count by.
     """
     try:
-        text = place.fetch(report_path(study_name)).read_text(encoding="utf-8")
+        text = folder.fetch(report_path(study_name)).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return False
     lines = (_meta("study-id", study_id), _meta("collapse-rule", digest(rule)))

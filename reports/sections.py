@@ -223,7 +223,7 @@ def rule(found: StudyFindings) -> str:
 
 
 def coverage(found: StudyFindings) -> Iterator[str]:
-    """Yield how much of the study is measured, and what could not be used."""
+    """Yield the share of the study that is measured, and the requests that could not be used."""
     measured = f"{count(found.n_measured)} of {count(found.n_edits)} edits are measured so far"
     if not found.n_measured:
         measured = "no edit is measured yet"
@@ -264,7 +264,7 @@ def incidence(found: StudyFindings) -> Iterator[str]:
 
 
 def _worsens(ratio: float) -> str:
-    """Return what an edit with such a ratio of perplexities does."""
+    """Return the effect of an edit with such a ratio of perplexities."""
     finite = math.isfinite(ratio)
     return f"{'multiplies perplexity by' if finite else 'makes perplexity'} {number(ratio)}"
 
@@ -296,7 +296,7 @@ def _apart(model: str, rows: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def denominators(found: StudyFindings) -> Iterator[str]:
-    """Yield how the denominators of collapsing edits compare with those of the others."""
+    """Yield a comparison of the denominators of collapsing edits with those of the others."""
     rows = list(found.denominators.frame.iter_rows(named=True))
     medians = {(row["model"], row["method"], row["outcome"]): row["median"] for row in rows}
     if not any(row["outcome"] == "collapsed" for row in rows):
@@ -317,7 +317,7 @@ def denominators(found: StudyFindings) -> Iterator[str]:
 
 
 def worst(found: StudyFindings) -> Iterator[str]:
-    """Yield what the most damaging edit was."""
+    """Yield the most damaging edit."""
     if found.worst.frame.is_empty():
         yield "No edit has been measured."
         return

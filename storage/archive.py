@@ -42,7 +42,7 @@ _MAX_INDEX_BYTES = 1 << 30
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class BackupReport:
-    """What a backup holds."""
+    """Contents of a backup."""
 
     n_files: int
     n_bytes: int
@@ -52,7 +52,7 @@ class BackupReport:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Index:
-    """What a backup says of itself."""
+    """Index of a backup."""
 
     files: tuple[str, ...]
     left_out: tuple[str, ...]
@@ -159,7 +159,7 @@ def _row_files(results: Path) -> list[str]:
 
 
 def _others(results: Path, *, tensors: bool) -> list[str]:
-    """Return the other files of ours: what units left, and tensors where they are asked for."""
+    """Return the other files of ours: what jobs left, and tensors where they are asked for."""
     folders = [results / "artifacts", results / RECORDS]
     found = (path for folder in folders for path in sorted(folder.rglob("*")))
     names = [path.relative_to(results).as_posix() for path in found if path.is_file()]
@@ -208,7 +208,7 @@ def _is_plain(path: Path, results: Path) -> bool:
 
 
 def _is_whole(path: Path, name: str) -> bool:
-    """Return whether a file has the bytes that its name says; a unit's, whether it is JSON."""
+    """Return whether a file has the bytes that its name says; a manifest's, whether it is JSON."""
     found = _ARTIFACT.fullmatch(name)
     if found:
         return digest_file(path) == found["digest"]
@@ -286,7 +286,7 @@ def _content(
 
 
 def _listed(source: Path, text: bytes) -> _Index:
-    """Return what an index says."""
+    """Return the files that an index lists."""
     try:
         found = json.loads(text)
         lists = found["files"], found["left_out"]

@@ -52,7 +52,7 @@ def incidence(
 
 
 def describe_tables(results: Path) -> pl.DataFrame:
-    """Return what can be asked: tables, views and macros, and the columns of each.
+    """Return the tables, views and macros that queries can use, with the columns of each.
 
     Returns:
         Columns kind (table, view or macro), name, column, type, comment and n_rows. A relation has
@@ -67,7 +67,7 @@ def describe_tables(results: Path) -> pl.DataFrame:
 
 
 def describe(connection: duckdb.DuckDBPyConnection) -> pl.DataFrame:
-    """Return what ``describe_tables`` does, for an open database."""
+    """Return ``describe_tables`` of an open database."""
     relations: pl.DataFrame = connection.sql(query_text("relations")).pl()
     whole = relations.filter((pl.col("kind") == "table") & pl.col("column").is_null())
     counts = [
@@ -229,7 +229,7 @@ def _no_study(results: Path, study_id: str) -> ResultsError:
 
 
 def findings(results: Path, study_id: str, rule: CollapseRule | None = None) -> StudyFindings:
-    """Return what a study has found, as last published.
+    """Return a study's findings, as last published.
 
     Args:
         results: the results folder.
@@ -342,7 +342,7 @@ class StudyFigures:
     roc: Answer
     """Query ``figure_roc``."""
     layers: Answer
-    """Query ``figure_layers``: verdicts by layer, where several were foreseen."""
+    """Query ``figure_layers``: verdicts by layer, where several have a forecast."""
     keys: Answer
     """Query ``figure_keys``: keys in two dimensions."""
     anatomy: Answer
@@ -354,7 +354,7 @@ class StudyFigures:
 
 
 def study_figures(results: Path, study_id: str, rule: CollapseRule | None = None) -> StudyFigures:
-    """Return what a study's figures are drawn from, as last published.
+    """Return the data of a study's figures, as last published.
 
     Args:
         results: the results folder.

@@ -49,7 +49,7 @@ class SkippedFile:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class IngestReport:
-    """What was taken in, and what could not be."""
+    """Row files that were ingested, and those that could not be."""
 
     n_files: int
     n_rows: int
@@ -167,7 +167,7 @@ def read_rows(results: Path, file: RowsFile) -> pl.DataFrame:
         n_rows = lazy.select(pl.len()).collect().item()  # of its footer: a few bytes may hold many
         if n_rows > MAX_ROWS:
             raise ResultsError(
-                f"row file {path} claims {n_rows} rows; a unit of work leaves {MAX_ROWS} at most. "
+                f"row file {path} claims {n_rows} rows; a job leaves {MAX_ROWS} at most. "
                 "It was not written with editcollapse; remove it."
             )
         frame = lazy.collect()

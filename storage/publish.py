@@ -39,27 +39,27 @@ _OF_THE_DISK = ("No space left on device", "Read-only file system", "Permission 
 """What DuckDB says of a file that it cannot write; the file itself may be well."""
 
 
-def publish(place: ResultsFolder) -> IngestReport:
+def publish(folder: ResultsFolder) -> IngestReport:
     """Let readers see all row files of a results folder; nothing is written where they do.
 
     Returns:
-        What was added. A file that cannot be used is left out, told to the log, and tried again by
+        What was added. A file that cannot be used is left out, logged, and tried again by
         the next call.
 
     Raises:
         ResultsError: the folder cannot be read or written; what was published then stays.
     """
-    return _build(place, None, anew=False)
+    return _build(folder, None, anew=False)
 
 
-def rebuild(place: ResultsFolder, files: Iterable[RowsFile] | None = None) -> IngestReport:
+def rebuild(folder: ResultsFolder, files: Iterable[RowsFile] | None = None) -> IngestReport:
     """Build ``results.duckdb`` from row files alone, whatever is published.
 
     Files count in the order of what is published, as far as that can be read; the others follow by
     the time when they were written, then by table and digest.
 
     Args:
-        place: the results folder.
+        folder: the results folder.
         files: these and no others, in this order; all of the folder where left out.
 
     Returns:
@@ -69,38 +69,38 @@ def rebuild(place: ResultsFolder, files: Iterable[RowsFile] | None = None) -> In
     Raises:
         ResultsError: the folder cannot be read or written; what was published then stays.
     """
-    return _build(place, None if files is None else list(files), anew=True)
+    return _build(folder, None if files is None else list(files), anew=True)
 
 
-def snapshot_is_current(place: ResultsFolder) -> bool:
+def snapshot_is_current(folder: ResultsFolder) -> bool:
     """Return whether what is published can be read and has every row file of the results folder."""
     try:
-        here = folder_to_read(place)
+        here = folder_to_read(folder)
     except ResultsError:
         return False
     included = _included(here, of_this_version=True)
-    return included is not None and set(_row_files(place)) <= set(included)
+    return included is not None and set(_row_files(folder)) <= set(included)
 
 
-def folder_to_read(place: ResultsFolder) -> Path:
+def folder_to_read(folder: ResultsFolder) -> Path:
     """Return the folder of this machine with what is published now.
 
     Raises:
         ResultsError: nothing has been published there, or it cannot be reached.
     """
-    if is_url(place.name):
+    if is_url(folder.name):
         try:
-            place.fetch(SNAPSHOT.as_posix())
+            folder.fetch(SNAPSHOT.as_posix())
         except FileNotFoundError as error:
             raise ResultsError(
-                f"no results yet at {place.name}. Run a study there first: editcollapse run "
-                f"STUDY.toml --results {place.name}"
+                f"no results yet at {folder.name}. Run a study there first: editcollapse run "
+                f"STUDY.toml --results {folder.name}"
             ) from error
         except OSError as error:
             raise ResultsError(
-                f"cannot read {place.name}: {error.strerror}. Check the URL and your credentials."
+                f"cannot read {folder.name}: {error.strerror}. Check the URL and your credentials."
             ) from error
-    return place.here
+    return folder.here
 
 
 def published_files(results: Path) -> list[RowsFile]:
@@ -108,29 +108,29 @@ def published_files(results: Path) -> list[RowsFile]:
     return [_expected(key) for key in _included(results) or ()]
 
 
-def _build(place: ResultsFolder, asked: Sequence[RowsFile] | None, *, anew: bool) -> IngestReport:
+def _build(folder: ResultsFolder, asked: Sequence[RowsFile] | None, *, anew: bool) -> IngestReport:
     """Build and publish, alone; return what was taken in."""
     try:
-        with place.alone(_LOCK, lambda: logger.info("another process publishes; waiting")):
-            report = _shared(place, asked, anew=anew)
+        with folder.alone(_LOCK, lambda: logger.info("another process publishes; waiting")):
+            report = _shared(folder, asked, anew=anew)
     except OSError as error:
-        raise unwritable(place.name, error) from error
+        raise unwritable(folder.name, error) from error
     for skipped in report.skipped:
         logger.warning("left out of %s: %s", SNAPSHOT, skipped.reason)
     return report
 
 
-def _shared(place: ResultsFolder, asked: Sequence[RowsFile] | None, *, anew: bool) -> IngestReport:
+def _shared(folder: ResultsFolder, asked: Sequence[RowsFile] | None, *, anew: bool) -> IngestReport:
     """Build and publish until no row file of a remote folder is missing from what readers get.
 
     The lock is this machine's: of machines that publish at the same time, who finds after its
     upload a row file that what is published lacks publishes again. So the last upload has all.
     """
-    _refresh(place)
-    report = _made(place, asked, anew=anew)
-    while is_url(place.name) and asked is None and not report.skipped:
-        _refresh(place)
-        again = _made(place, None, anew=False)
+    _refresh(folder)
+    report = _made(folder, asked, anew=anew)
+    while is_url(folder.name) and asked is None and not report.skipped:
+        _refresh(folder)
+        again = _made(folder, None, anew=False)
         if not again.n_files:
             break
         report = IngestReport(
@@ -139,54 +139,54 @@ def _shared(place: ResultsFolder, asked: Sequence[RowsFile] | None, *, anew: boo
     return report
 
 
-def _refresh(place: ResultsFolder) -> None:
+def _refresh(folder: ResultsFolder) -> None:
     """Fetch what other machines have published; where nothing is, a mirror's own copy goes too."""
-    if is_url(place.name):
+    if is_url(folder.name):
         try:
-            place.fetch(SNAPSHOT.as_posix())
+            folder.fetch(SNAPSHOT.as_posix())
         except FileNotFoundError:
-            remove_database(place.here / SNAPSHOT)
+            remove_database(folder.here / SNAPSHOT)
 
 
-def _made(place: ResultsFolder, asked: Sequence[RowsFile] | None, *, anew: bool) -> IngestReport:
+def _made(folder: ResultsFolder, asked: Sequence[RowsFile] | None, *, anew: bool) -> IngestReport:
     """Build on what is published where that can be, else from all files."""
     if asked is not None:
-        return _from_all(place, asked)
-    present = _row_files(place)
-    base = None if anew else _included(place.here, of_this_version=True)
+        return _from_all(folder, asked)
+    present = _row_files(folder)
+    base = None if anew else _included(folder.here, of_this_version=True)
     if base is not None:
-        fresh = _by_time(place, [present[key] for key in present.keys() - set(base)])
+        fresh = _by_time(folder, [present[key] for key in present.keys() - set(base)])
         if not fresh:
             return IngestReport(0, 0, ())
         try:
-            return _written(place, fresh, base=place.here / SNAPSHOT)
+            return _written(folder, fresh, base=folder.here / SNAPSHOT)
         except duckdb.Error as error:
             if any(reason in str(error) for reason in _OF_THE_DISK):
-                raise _unpublished(place, error) from error
+                raise _unpublished(folder, error) from error
             logger.warning("%s is damaged and is built anew: %s", SNAPSHOT, message_of(error))
-    before = _included(place.here) or []
-    others = _by_time(place, [present[key] for key in present.keys() - set(before)])
+    before = _included(folder.here) or []
+    others = _by_time(folder, [present[key] for key in present.keys() - set(before)])
     return _from_all(
-        place, [*(_fetched(place, present.get(key, _expected(key))) for key in before), *others]
+        folder, [*(_fetched(folder, present.get(key, _expected(key))) for key in before), *others]
     )
 
 
-def _from_all(place: ResultsFolder, files: Sequence[RowsFile]) -> IngestReport:
+def _from_all(folder: ResultsFolder, files: Sequence[RowsFile]) -> IngestReport:
     """Build from these files and no others."""
     try:
-        return _written(place, files, base=None)
+        return _written(folder, files, base=None)
     except duckdb.Error as error:
-        raise _unpublished(place, error) from error
+        raise _unpublished(folder, error) from error
 
 
-def _written(place: ResultsFolder, files: Sequence[RowsFile], base: Path | None) -> IngestReport:
+def _written(folder: ResultsFolder, files: Sequence[RowsFile], base: Path | None) -> IngestReport:
     """Write a draft of these files on top of a database, and put it in the snapshot's place.
 
     Raises:
         duckdb.Error: the database is damaged, or the draft cannot be written.
         ResultsError: the draft cannot take its place.
     """
-    draft = place.here / DRAFT
+    draft = folder.here / DRAFT
     try:
         remove_database(draft)
         if base is not None:
@@ -194,23 +194,23 @@ def _written(place: ResultsFolder, files: Sequence[RowsFile], base: Path | None)
         with open_draft(draft) as connection, transaction(connection):
             if base is None:
                 make_schema(connection)
-            report = ingest(connection, place.here, files)
+            report = ingest(connection, folder.here, files)
             connection.execute("delete from measured_edits")
             connection.execute(query_text("measured_edits"))
-        replace_database(draft, place.here / SNAPSHOT)
-        place.share(SNAPSHOT.as_posix())
+        replace_database(draft, folder.here / SNAPSHOT)
+        folder.share(SNAPSHOT.as_posix())
     except OSError as error:
-        raise _unpublished(place, error) from error
+        raise _unpublished(folder, error) from error
     finally:
         remove_database(draft)
     return report
 
 
-def _unpublished(place: ResultsFolder, error: Exception) -> ResultsError:
+def _unpublished(folder: ResultsFolder, error: Exception) -> ResultsError:
     return ResultsError(
-        f"could not publish {place.name}/{SNAPSHOT}: {message_of(error).rstrip('.!')}. What was "
+        f"could not publish {folder.name}/{SNAPSHOT}: {message_of(error).rstrip('.!')}. What was "
         "published stays, and all rows are safe in their files: free space or mend the cause, then "
-        f"publish them: editcollapse rebuild --results {place.name}"
+        f"publish them: editcollapse rebuild --results {folder.name}"
     )
 
 
@@ -230,12 +230,12 @@ def _included(results: Path, *, of_this_version: bool = False) -> list[_Key] | N
     return [(str(table), str(digest)) for table, digest in keys]
 
 
-def _row_files(place: ResultsFolder) -> dict[_Key, RowsFile]:
+def _row_files(folder: ResultsFolder) -> dict[_Key, RowsFile]:
     """Return the row files of a results folder; what is half written has a name with a dot."""
-    if not is_url(place.name):
-        files = find_row_files(place.here)
+    if not is_url(folder.name):
+        files = find_row_files(folder.here)
     else:
-        paths = [PurePosixPath(path) for path in place.list(ROWS_FOLDER.as_posix())]
+        paths = [PurePosixPath(path) for path in folder.list(ROWS_FOLDER.as_posix())]
         files = tuple(
             RowsFile(path.parent.name, Path(path), path.stem)
             for path in paths
@@ -244,28 +244,28 @@ def _row_files(place: ResultsFolder) -> dict[_Key, RowsFile]:
     return {(file.table, file.digest): file for file in files}
 
 
-def _by_time(place: ResultsFolder, files: Iterable[RowsFile]) -> list[RowsFile]:
+def _by_time(folder: ResultsFolder, files: Iterable[RowsFile]) -> list[RowsFile]:
     """Return row files that lie on this machine, by the time when they were written there."""
-    here = [_fetched(place, file) for file in sorted(files, key=lambda each: each.path)]
-    return sorted(here, key=lambda file: (_changed_at(place.here / file.path), file.path))
+    here = [_fetched(folder, file) for file in sorted(files, key=lambda each: each.path)]
+    return sorted(here, key=lambda file: (_changed_at(folder.here / file.path), file.path))
 
 
 def _changed_at(path: Path) -> int:
-    """Return when a file was written, in nanoseconds; one that has gone is told by who reads it."""
+    """Return when a file was written, in nanoseconds; its reader reports one that has gone."""
     try:
         return path.stat().st_mtime_ns
     except OSError:
         return 0
 
 
-def _fetched(place: ResultsFolder, file: RowsFile) -> RowsFile:
-    """Return a row file that lies on this machine; a missing one is told by who reads it."""
-    if not is_url(place.name):
+def _fetched(folder: ResultsFolder, file: RowsFile) -> RowsFile:
+    """Return a row file that lies on this machine; whoever reads a missing one reports it."""
+    if not is_url(folder.name):
         return file
     try:
-        place.fetch(file.path.as_posix())
+        folder.fetch(file.path.as_posix())
     except (FileNotFoundError, ArtifactError):
-        logger.warning("%s is missing at %s", file.path, place.name)
+        logger.warning("%s is missing at %s", file.path, folder.name)
     return file
 
 

@@ -1,4 +1,4 @@
-"""What flows and commands read back: forecasts, sweeps, calibrations, single edits, root causes."""
+"""Queries for flows and commands: forecasts, sweeps, calibrations, single edits, root causes."""
 
 import dataclasses
 import math
@@ -57,7 +57,7 @@ def position_rows(results: Path, model_id: str) -> dict[str, PositionRow]:
 
 
 def known_setups(results: Path, model_id: str) -> list[KnownSetup]:
-    """Return how the studies of a results folder edit a model; the largest C first.
+    """Return the set-ups in which a results folder's studies edit a model; the largest C first.
 
     Raises:
         ResultsError: there are no results yet.
@@ -77,7 +77,7 @@ def _frame(results: Path, query: str, asked: dict[str, Any]) -> pl.DataFrame:
 
 
 def sweep_rows(results: Path, sweep: ModelSweep, templates: tuple[str, ...]) -> list[LayerVerdicts]:
-    """Return what is published of one model's sweep, by layer, method and position.
+    """Return the published rows of one model's sweep, by layer, method and position.
 
     Args:
         results: the results folder.
@@ -104,7 +104,7 @@ def sweep_rows(results: Path, sweep: ModelSweep, templates: tuple[str, ...]) -> 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a calibration has to reach, and by which rule an edit has collapsed."""
+    """Targets of a calibration, and its rule of collapse."""
 
     recall: float = 0.99
     """Share of the collapsed edits that are at risk or worse."""
@@ -125,7 +125,7 @@ class Wanted:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Calibration:
-    """What a calibration found."""
+    """Result of a calibration."""
 
     rows: tuple[tuple[str, ForecastCalibrationRow], ...]
     """Model by model, with what its studies call it."""
@@ -167,7 +167,7 @@ def calibrate(results: Path, wanted: Wanted) -> Calibration:
 
 
 def _lacking(values: dict[str, Any]) -> str:
-    """Return what keeps a model's edits from giving thresholds; empty where nothing does."""
+    """Return the reason why a model's edits give no thresholds; empty where they do."""
     n_edits, n_collapsed = values["n_edits"], values["n_collapsed"]
     if not 0 < n_collapsed < n_edits:
         return (
@@ -212,7 +212,7 @@ def thresholds(results: Path, model_id: str, rule: CollapseRule | None = None) -
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class ToldEdit:
+class EditReport:
     """One edit: its forecast, what was decided, and what the edit that was made did."""
 
     study: str
@@ -244,25 +244,25 @@ class ToldEdit:
     efficacy_prefix_mean: float | None
 
 
-def told_edit(results: Path, study_id: str) -> ToldEdit | None:
-    """Return what became of a study's only edit; None where its model cannot take the request.
+def edit_report(results: Path, study_id: str) -> EditReport | None:
+    """Return the report on a study's only edit; None where its model cannot take the request.
 
     Raises:
         ResultsError: there are no results.
     """
     with open_snapshot(results) as snapshot:
-        found = snapshot.sql(query_text("told_edit"), params={"study_id": study_id}).pl()
-    return ToldEdit(**found.row(0, named=True)) if found.height else None
+        found = snapshot.sql(query_text("edit_report"), params={"study_id": study_id}).pl()
+    return EditReport(**found.row(0, named=True)) if found.height else None
 
 
 def rejection_of(results: Path, study_id: str) -> str:
-    """Return why the model of such a study cannot take its request.
+    """Return the reason why the model of such a study cannot take its request.
 
     Raises:
         ResultsError: there are no results.
     """
     with open_snapshot(results) as snapshot:
-        found = snapshot.sql(query_text("told_rejection"), params={"study_id": study_id}).pl()
+        found = snapshot.sql(query_text("edit_rejection"), params={"study_id": study_id}).pl()
     return str(found["reason"].item())
 
 
@@ -287,7 +287,7 @@ class AnatomyFinding:
 def rome_outcomes(
     results: Path, study_id: str, model: ModelSetup, rule: CollapseRule
 ) -> tuple[RomeOutcome, ...]:
-    """Return what became of ROME's edits of one model, as last published.
+    """Return the outcomes of ROME's edits of one model, as last published.
 
     Args:
         results: the results folder.
@@ -309,7 +309,7 @@ def rome_outcomes(
 def anatomy_findings(
     results: Path, study_id: str, rule: CollapseRule
 ) -> tuple[AnatomyFinding, ...]:
-    """Return what was observed in a study, as last published, model by model.
+    """Return the findings of a root-cause study, as last published, model by model.
 
     Args:
         results: the results folder.

@@ -53,7 +53,7 @@ def make_schema(connection: duckdb.DuckDBPyConnection, rule: CollapseRule = DEFA
 
 @functools.cache
 def schema_digest() -> str:
-    """Return what tells this version's schema from another: a digest of all its SQL."""
+    """Return the digest of this version's schema, over all its SQL."""
     return digest("schema", *_texts(DEFAULT_RULE))
 
 

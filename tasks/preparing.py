@@ -1,4 +1,4 @@
-"""What comes before the edits: context templates and the unedited model."""
+"""Tasks before the edits: context templates and the unedited model."""
 
 from editcollapse.runtime.environment import reporter
 from editcollapse.study.jobs import Manifest, TemplatesJob, UneditedJob

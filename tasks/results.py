@@ -6,9 +6,9 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed
 
-from editcollapse.runtime.retry import DELAYS_S, RETRIES, may_pass
+from editcollapse.runtime.retry import DELAYS_S, RETRIES, is_transient_failure
 from editcollapse.study.jobs import Manifest, RecordJob, ReportJob
-from editcollapse.study.locks import leave_manifest, left_behind
+from editcollapse.study.locks import cached_manifest, store_manifest
 from editcollapse.study.results_folder import results_at
 from reports.page import has_report, write_report
 from storage.publish import publish, snapshot_is_current
@@ -22,7 +22,7 @@ from storage.publish import publish, snapshot_is_current
     persist_result=False,
     retries=RETRIES,
     retry_delay_seconds=list(DELAYS_S),
-    retry_condition_fn=may_pass,
+    retry_condition_fn=is_transient_failure,
 )
 def record_rows(job: RecordJob) -> int:
     """Return the number of rows published."""
@@ -47,18 +47,18 @@ def publish_report(job: ReportJob) -> Any:
     The manifest says that a report of these rows was made once; snapshot and page can be another
     study's since, or by another collapse rule, or gone.
     """
-    left = left_behind(job)
-    if left is not None and is_published(job):
-        return Completed(name="Cached", data=left.summary)
-    place = results_at(job.results)
-    publish(place)
-    path = write_report(place, job.study_id, job.rule)
-    leave_manifest(job, Manifest(unit_id=job.key, summary=path))
+    cached = cached_manifest(job)
+    if cached is not None and is_published(job):
+        return Completed(name="Cached", data=cached.summary)
+    folder = results_at(job.results)
+    publish(folder)
+    path = write_report(folder, job.study_id, job.rule)
+    store_manifest(job, Manifest(unit_id=job.key, summary=path))
     return path
 
 
 def is_published(job: ReportJob) -> bool:
     """Return whether snapshot and report are there, whole, by the rule and of all row files."""
-    place = results_at(job.results)
-    has_page = has_report(place, job.study_name, job.study_id, job.rule)
-    return has_page and snapshot_is_current(place)
+    folder = results_at(job.results)
+    has_page = has_report(folder, job.study_name, job.study_id, job.rule)
+    return has_page and snapshot_is_current(folder)

@@ -1,4 +1,4 @@
-"""What all units of work have in common: the cache, and when Prefect tries them again.
+"""Cached tasks: cache, retries and device lock of every job.
 
 The decorator runs where a task is defined. A worker that gets the task never sees this module:
 what it gets refers to Prefect and to ``editcollapse`` only.
@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
 
-from editcollapse.runtime.retry import DELAYS_S, JITTER, RETRIES, may_pass
+from editcollapse.runtime.retry import DELAYS_S, JITTER, RETRIES, is_transient_failure
 from editcollapse.study.jobs import Job, Manifest
 
 Asked = TypeVar("Asked", bound=Job)
@@ -20,7 +20,7 @@ Asked = TypeVar("Asked", bound=Job)
 def unit_task(
     name: str, run_name: str, description: str
 ) -> Callable[[Callable[[Asked], Manifest]], Task[[Asked], Manifest]]:
-    """Make a function that computes a unit a GPU task, cached by the manifest that it leaves.
+    """Make a function that computes a job a GPU task, cached by the manifest that it stores.
 
     The results folder's manifests are the one cache: Prefect keeps no result, and reads none. A run
     whose unit was there ends in a state named ``Cached``.
@@ -36,7 +36,7 @@ def unit_task(
         def unit(job: Asked) -> Any:
             from prefect.states import Completed
 
-            from editcollapse.study.locks import computed_once
+            from editcollapse.study.locks import cached_or_computed
 
             computed: list[Manifest] = []
 
@@ -44,7 +44,7 @@ def unit_task(
                 computed.append(compute(job))
                 return computed[0]
 
-            manifest = computed_once(job, compute_here)
+            manifest = cached_or_computed(job, compute_here)
             return manifest if computed else Completed(name="Cached", data=manifest)
 
         made = task(
@@ -57,7 +57,7 @@ def unit_task(
             retries=RETRIES,
             retry_delay_seconds=list(DELAYS_S),
             retry_jitter_factor=JITTER,
-            retry_condition_fn=may_pass,
+            retry_condition_fn=is_transient_failure,
         )(unit)
         return cast("Task[[Asked], Manifest]", made)
 

@@ -2,11 +2,11 @@
 
 ``packed`` is ours (``forward.packed_attention``). The others do the same by torch's kernels:
 
-- ``sdpa``: one call for all rows, padded to the widest of their live tokens and the longest of
-  their left contexts;
-- ``sdpa by segment``: a call for each segment, whose left contexts are copied beside the live
+- ``sdpa``: one call for all rows, padded to the widest of their suffix tokens and the longest of
+  their prefixes;
+- ``sdpa by segment``: a call for each segment, whose prefixes are copied beside the suffix
   keys in each pass, as transformers' caches do;
-- ``flex``: FlexAttention of the flat list of live queries over the flat list of keys.
+- ``flex``: FlexAttention of the flat list of suffix queries over the flat list of keys.
 
 Keys and values on the left and masks are prepared beforehand. Timed is what a pass does: live
 queries, keys and values (T, heads, d) in, results out, and the gradients of all three. A way whose
@@ -75,7 +75,7 @@ def _measure(block: Block, truth: Expected, name: str, report: Reporter, n_repea
     check_close(difference, block.query.dtype, _ALLOWED_HALF)
     results.clear()
     cost = repeated(work, device, n_repeats)
-    n_edits = len(block.left[-1].segment.edits)
+    n_edits = len(block.prefixes[-1].segment.edits)
     note = cost.note(n_edits, len(block.query), first_s, difference)
     (time, ms), (memory, mib) = figures_of(name)
     report.say(time, ms, 1e3 * cost.seconds.median, note)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from benchmarks.gpu.case import GpuCase
 from benchmarks.gpu.measuring import one_group
-from editcollapse.forward.packed_attention import AttentionRule, SegmentLeft
+from editcollapse.forward.packed_attention import AttentionRule, SegmentPrefix
 from editcollapse.forward.suffix import split_rewrites
 
 _ROWS = 200
@@ -18,9 +18,9 @@ _ROWS = 200
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Block:
-    """One block's attention: its live tokens, T in all, and what stands left of them."""
+    """One block's attention: its suffix tokens, T in all, and what stands left of them."""
 
-    left: tuple[SegmentLeft, ...]
+    prefixes: tuple[SegmentPrefix, ...]
     """Of every segment, for this block alone."""
     query: Tensor
     """(T, H, d)."""
@@ -41,7 +41,7 @@ class Block:
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Expected:
-    """Results and gradients of some rows' live tokens, N in all."""
+    """Results and gradients of some rows' suffix tokens, N in all."""
 
     tokens: Tensor
     """int64 (N,): places in the flat list."""
@@ -52,7 +52,7 @@ class Expected:
         """Return the largest difference over the largest number, the worst of the four.
 
         Args:
-            found: the four, for all live tokens.
+            found: the four, for all suffix tokens.
         """
         far = [
             (each[self.tokens].double() - mine).abs().max() / mine.abs().max()
@@ -63,24 +63,24 @@ class Expected:
 
 def block_of(case: GpuCase) -> Block:
     """Return the middle block above the edited one, with random normal queries, keys and values."""
-    live, _ = split_rewrites(case.site, one_group(case))
-    middle = case.site.n_above // 2
-    left = tuple(
+    suffix, _ = split_rewrites(case.hooked, one_group(case))
+    middle = case.hooked.n_above // 2
+    prefixes = tuple(
         dataclasses.replace(each, shared=[each.shared[middle]], near=[each.near[middle]])
-        for each in live.left
+        for each in suffix.prefixes
     )
-    n_groups, width = left[0].near[0][0].shape[1], left[0].near[0][0].shape[4]
+    n_groups, width = prefixes[0].near[0][0].shape[1], prefixes[0].near[0][0].shape[4]
     config: Any = case.loaded.model.config
     n_heads = config.num_attention_heads
     generator = torch.Generator(device=case.loaded.device).manual_seed(0)
 
     def draw(heads: int) -> Tensor:
-        shape = (len(live.positions), heads, width)
+        shape = (len(suffix.positions), heads, width)
         drawn = torch.randn(shape, generator=generator, device=case.loaded.device)
         return drawn.to(case.loaded.dtype)
 
     return Block(
-        left=left,
+        prefixes=prefixes,
         query=draw(n_heads).requires_grad_(),
         key=draw(n_groups).requires_grad_(),
         value=draw(n_groups).requires_grad_(),
@@ -91,12 +91,12 @@ def block_of(case: GpuCase) -> Block:
 
 def expected(block: Block) -> Expected:
     """Return what some rows of a block give by plain attention in float64, a row at a time."""
-    step = -(-sum(each.segment.n_rows for each in block.left) // _ROWS)
+    step = -(-sum(each.segment.n_rows for each in block.prefixes) // _ROWS)
     tokens: list[int] = []
     parts: list[tuple[Tensor, ...]] = []
     row = start = 0
     inputs = block.query, block.key, block.value, block.gradient
-    for each in block.left:
+    for each in block.prefixes:
         n_slots, n_edits, width = each.segment.shape
         for slot in range(n_slots):
             for edit in range(n_edits):
@@ -110,15 +110,15 @@ def expected(block: Block) -> Expected:
     return Expected(torch.tensor(tokens, device=block.query.device), found)
 
 
-def _before(left: SegmentLeft, slot: int, edit: int) -> list[Tensor]:
-    """Return keys and values left of one row's live tokens, (G, n, d) float64 each."""
-    is_shared = left.shared_positions[slot] >= 0
-    is_own = left.own_positions[slot, edit] >= 0
+def _before(prefix: SegmentPrefix, slot: int, edit: int) -> list[Tensor]:
+    """Return keys and values left of one row's suffix tokens, (G, n, d) float64 each."""
+    is_shared = prefix.shared_positions[slot] >= 0
+    is_own = prefix.own_positions[slot, edit] >= 0
     return [
         torch.cat([far[slot][:, is_shared], near[slot, :, edit, : len(is_own)][:, is_own]], 1)
         .detach()
         .double()
-        for far, near in zip(left.shared[0], left.near[0], strict=True)
+        for far, near in zip(prefix.shared[0], prefix.near[0], strict=True)
     ]
 
 
@@ -127,10 +127,10 @@ def _row(before: list[Tensor], states: list[Tensor], scaling: float) -> tuple[Te
     *leaves, gradient = (each.detach().double() for each in states)
     query, key, value = (each.requires_grad_() for each in leaves)
     keys, values = (
-        torch.cat([far, live.transpose(0, 1)], 1).repeat_interleave(
-            query.shape[1] // live.shape[1], dim=0
+        torch.cat([far, suffix.transpose(0, 1)], 1).repeat_interleave(
+            query.shape[1] // suffix.shape[1], dim=0
         )
-        for far, live in zip(before, (key, value), strict=True)
+        for far, suffix in zip(before, (key, value), strict=True)
     )
     scores = query.transpose(0, 1) @ keys.mT * scaling
     later = torch.ones(scores.shape[1:], dtype=torch.bool, device=scores.device)

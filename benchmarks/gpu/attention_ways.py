@@ -1,7 +1,7 @@
 """Ways to attend in a block: ours, and the same by torch's kernels.
 
-Each is prepared for a block and then takes live queries (T, H, d), keys and values (T, G, d). What
-stands left, and masks, are laid out beforehand.
+Each is prepared for a block and then takes suffix queries (T, H, d), keys and values (T, G, d).
+Prefixes and masks are laid out beforehand.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from torch.nn.attention.flex_attention import create_block_mask, create_mask, fl
 from benchmarks.gpu.attention_block import Block
 from editcollapse.forward.hooked_layer import overwrite
 from editcollapse.forward.packed_attention import attend
-from editcollapse.forward.suffix import UsualLeft
+from editcollapse.forward.suffix import PaddedPrefix
 
 _ALIGNED = 8
 """torch's kernels copy masks whose rows are no multiple of this."""
@@ -30,12 +30,14 @@ Variant = Callable[[Block], Attention]
 
 def packed(block: Block) -> Attention:
     """Return ours."""
-    keys = [left.keys(0) for left in block.left]
-    masks = [left.mask(None, left.segment.width, block.query.dtype) for left in block.left]
+    keys = [prefix.keys(0) for prefix in block.prefixes]
+    masks = [
+        prefix.mask(None, prefix.segment.width, block.query.dtype) for prefix in block.prefixes
+    ]
 
     def run(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        live = key.transpose(0, 1), value.transpose(0, 1)
-        return attend(query.transpose(0, 1), live, keys, masks, block.rule)
+        suffix = key.transpose(0, 1), value.transpose(0, 1)
+        return attend(query.transpose(0, 1), suffix, keys, masks, block.rule)
 
     return run
 
@@ -44,22 +46,22 @@ def by_segment(block: Block) -> Attention:
     """Return torch's SDPA of each segment, N rows of W tokens."""
     parts = []
     start = 0
-    for left in block.left:
-        usual, (_, _, width) = UsualLeft.of(left), left.segment.shape
-        is_real = torch.ones_like(usual.positions) if usual.mask is None else usual.mask
+    for prefix in block.prefixes:
+        padded, (_, _, width) = PaddedPrefix.of(prefix), prefix.segment.shape
+        is_real = torch.ones_like(padded.positions) if padded.mask is None else padded.mask
         mask = _added(is_real[:, :-width] == 1, width, block.query.dtype)
-        parts.append((slice(start, start + left.segment.n_tokens), usual, mask, width))
-        start += left.segment.n_tokens
+        parts.append((slice(start, start + prefix.segment.n_tokens), padded, mask, width))
+        start += prefix.segment.n_tokens
 
     def run(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         found = []
-        for tokens, usual, mask, width in parts:
+        for tokens, padded, mask, width in parts:
             q, k, v = (
                 each[tokens].view(-1, width, *each.shape[1:]).transpose(1, 2)
                 for each in (query, key, value)
             )
-            if usual.pairs:
-                k, v = (torch.cat(each, 2) for each in zip(usual.pairs[0], (k, v), strict=True))
+            if padded.pairs:
+                k, v = (torch.cat(each, 2) for each in zip(padded.pairs[0], (k, v), strict=True))
             found.append(_sdpa(block, q, k, v, mask).transpose(1, 2).flatten(0, 1))
         return torch.cat(found)
 
@@ -68,40 +70,40 @@ def by_segment(block: Block) -> Attention:
 
 def in_one_call(block: Block) -> Attention:
     """Return torch's SDPA of all R rows at once, padded."""
-    usuals = [UsualLeft.of(left) for left in block.left]
-    widths = [left.segment.width for left in block.left]
-    n_rows, widest = sum(left.segment.n_rows for left in block.left), max(widths)
-    n_left = max(
-        0 if usual.mask is None else int(usual.mask[:, :-width].sum(dim=1).max())
-        for usual, width in zip(usuals, widths, strict=True)
+    padded_rows = [PaddedPrefix.of(prefix) for prefix in block.prefixes]
+    widths = [prefix.segment.width for prefix in block.prefixes]
+    n_rows, widest = sum(prefix.segment.n_rows for prefix in block.prefixes), max(widths)
+    n_prefix = max(
+        0 if padded.mask is None else int(padded.mask[:, :-width].sum(dim=1).max())
+        for padded, width in zip(padded_rows, widths, strict=True)
     )
-    total = -(-(n_left + widest) // _ALIGNED) * _ALIGNED
-    n_left = total - widest
+    total = -(-(n_prefix + widest) // _ALIGNED) * _ALIGNED
+    n_prefix = total - widest
     keys, values = (each.new_zeros((n_rows, total, *each.shape[1:])) for each in _known(block))
-    is_real = torch.zeros((n_rows, n_left), dtype=torch.bool, device=keys.device)
+    is_real = torch.zeros((n_rows, n_prefix), dtype=torch.bool, device=keys.device)
     asked, known = [], []
     row = 0
-    for usual, width in zip(usuals, widths, strict=True):
-        rows = slice(row, row + len(usual.positions))
-        if usual.mask is not None:
-            end = usual.mask.shape[1] - width
-            size = min(n_left, end)
-            is_real[rows, n_left - size :] = usual.mask[:, end - size : end] == 1
-            for whole, states in zip((keys, values), usual.pairs[0], strict=True):
-                whole[rows, n_left - size : n_left] = states[:, :, end - size :].transpose(1, 2)
+    for padded, width in zip(padded_rows, widths, strict=True):
+        rows = slice(row, row + len(padded.positions))
+        if padded.mask is not None:
+            end = padded.mask.shape[1] - width
+            size = min(n_prefix, end)
+            is_real[rows, n_prefix - size :] = padded.mask[:, end - size : end] == 1
+            for whole, states in zip((keys, values), padded.pairs[0], strict=True):
+                whole[rows, n_prefix - size : n_prefix] = states[:, :, end - size :].transpose(1, 2)
         row = rows.stop
         numbers = torch.arange(rows.start, rows.stop, device=keys.device)[:, None]
-        places = torch.arange(width, device=keys.device)
-        asked.append((numbers * widest + places).flatten())
-        known.append((numbers * total + n_left + places).flatten())
+        indices = torch.arange(width, device=keys.device)
+        asked.append((numbers * widest + indices).flatten())
+        known.append((numbers * total + n_prefix + indices).flatten())
     at, beside = torch.cat(asked), torch.cat(known)
     mask = _added(is_real, widest, block.query.dtype)
     queries = block.query.new_zeros((n_rows, widest, *block.query.shape[1:]))
 
     def run(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         q, k, v = (
-            overwrite(whole.flatten(0, 1), new, places).view_as(whole).transpose(1, 2)
-            for whole, new, places in (
+            overwrite(whole.flatten(0, 1), new, indices).view_as(whole).transpose(1, 2)
+            for whole, new, indices in (
                 (queries, query, at),
                 (keys, key, beside),
                 (values, value, beside),
@@ -113,14 +115,14 @@ def in_one_call(block: Block) -> Attention:
 
 
 def flex(block: Block) -> Attention:
-    """Return FlexAttention over the flat list of all keys: shared, own, live.
+    """Return FlexAttention over the flat list of all keys: shared, own, suffix.
 
     Compiled on an accelerator. On a CPU it knows no gradient: there torch's SDPA of the same mask
     stands in for that.
     """
     flat = _Flat.of(block)
     owner, position, row, slot = flat.owner, flat.position, flat.row, flat.slot
-    asked_from = position[flat.live]
+    asked_from = position[flat.suffix]
 
     def is_seen(_batch: Tensor, _head: Tensor, query: Tensor, key: Tensor) -> Tensor:
         is_own = (owner[key] == row[query]) | (owner[key] == slot[query])
@@ -138,7 +140,7 @@ def flex(block: Block) -> Attention:
     def run(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         q = query.transpose(0, 1)[None]
         k, v = (
-            overwrite(whole, new, flat.live).transpose(0, 1)[None]
+            overwrite(whole, new, flat.suffix).transpose(0, 1)[None]
             for whole, new in ((flat.key, key), (flat.value, value))
         )
         if seen is None:
@@ -161,8 +163,8 @@ class _Flat:
     """(N, G, d)."""
     value: Tensor
     """Likewise."""
-    live: Tensor
-    """int64 (T,): places of the live ones."""
+    suffix: Tensor
+    """int64 (T,): indices of the suffix ones."""
     owner: Tensor
     """int32 (N,): number of the key's row; of its slot, where all rows of that share it."""
     position: Tensor
@@ -174,35 +176,35 @@ class _Flat:
 
     @classmethod
     def of(cls, block: Block) -> "_Flat":
-        """Return the keys of all segments: shared ones, rows' own, live ones."""
+        """Return the keys of all segments: shared ones, rows' own, the suffix's."""
         key, value = _known(block)
         states: list[list[Tensor]] = [[key[:0]], [value[:0]], [key[:0]], [value[:0]]]
         owners: list[list[Tensor]] = [[], [], []]
         positions: list[list[Tensor]] = [[], [], []]
         slots = []
-        n_rows, n_slots = 0, sum(left.segment.n_rows for left in block.left)
-        for left in block.left:
-            s, e, w = left.segment.shape
+        n_rows, n_slots = 0, sum(prefix.segment.n_rows for prefix in block.prefixes)
+        for prefix in block.prefixes:
+            s, e, w = prefix.segment.shape
             row = torch.arange(n_rows, n_rows + s * e, device=key.device).view(s, e, 1)
             slot = torch.arange(n_slots, n_slots + s, device=key.device)[:, None]
             n_rows, n_slots = n_rows + s * e, n_slots + s
-            far, own = left.shared_positions >= 0, left.own_positions >= 0
+            far, own = prefix.shared_positions >= 0, prefix.own_positions >= 0
             for which in (0, 1):
-                states[which].append(left.shared[0][which].transpose(1, 2)[far])
-                beside = left.near[0][which][:, :, :, : own.shape[2]]
+                states[which].append(prefix.shared[0][which].transpose(1, 2)[far])
+                beside = prefix.near[0][which][:, :, :, : own.shape[2]]
                 states[which + 2].append(beside.permute(0, 2, 3, 1, 4)[own])
             owners[0].append(slot.expand(far.shape)[far])
             owners[1].append(row.expand(own.shape)[own])
             owners[2].append(row.expand(s, e, w).flatten())
-            positions[0].append(left.shared_positions[far])
-            positions[1].append(left.own_positions[own])
-            positions[2].append(left.positions.flatten())
+            positions[0].append(prefix.shared_positions[far])
+            positions[1].append(prefix.own_positions[own])
+            positions[2].append(prefix.positions.flatten())
             slots.append(slot[:, None].expand(s, e, w).flatten())
-        n_left = sum(len(each) for each in (*states[0], *states[2]))
+        n_prefix = sum(len(each) for each in (*states[0], *states[2]))
         return cls(
             key=torch.cat([*states[0], *states[2], key]),
             value=torch.cat([*states[1], *states[3], value]),
-            live=torch.arange(n_left, n_left + len(key), device=key.device),
+            suffix=torch.arange(n_prefix, n_prefix + len(key), device=key.device),
             owner=torch.cat([each for kind in owners for each in kind]).int(),
             position=torch.cat([each for kind in positions for each in kind]).int(),
             row=torch.cat(owners[2]).int(),

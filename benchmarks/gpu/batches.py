@@ -1,4 +1,4 @@
-"""How many edits a second v* makes as the batch grows, from a few passes of each size."""
+"""Edits a second of v* by batch size, from a few passes of each."""
 
 import dataclasses
 
@@ -42,7 +42,7 @@ def measure(case: GpuCase, clock: Clock, report: Reporter) -> None:
 
             def work() -> None:
                 for group in groups:  # noqa: B023  called at once
-                    optimise_values(case.site, group, settings)
+                    optimise_values(case.hooked, group, settings)
 
             return once(work, case.device).seconds
 

@@ -12,7 +12,7 @@ from benchmarks.published import Published
 from editcollapse.catalog.architectures import architecture_of, widths_of
 from editcollapse.catalog.presets import ValueSettings, preset_for
 from editcollapse.evaluation.perplexity import EncodedTexts, encode_texts
-from editcollapse.forward.hooked_layer import EditSite
+from editcollapse.forward.hooked_layer import HookedLayer
 from editcollapse.forward.rewrites import Rewrite, build_rewrites, pass_groups
 from editcollapse.models.files import ModelDigests
 from editcollapse.models.loading import LoadedModel, fuse_activations_
@@ -46,7 +46,7 @@ class GpuCase:
     published: Published
     layer: int
     values: ValueSettings
-    site: EditSite
+    hooked: HookedLayer
     rewrites: list[Rewrite]
     texts: EncodedTexts
     documents: tuple[str, ...]
@@ -71,7 +71,7 @@ class GpuCase:
         return tokens_per_forward(self.device, self.loaded.size(self.layer), work)
 
     def groups(self, n_edits: int | None = None) -> list[list[int]]:
-        """Return places of the first edits, or of all, in groups that run together in v*."""
+        """Return indices of the first edits, or of all, in groups that run together in v*."""
         return pass_groups(self.rewrites[:n_edits], self.budget("values"))
 
     def in_type(self, dtype: str) -> "GpuCase":
@@ -80,7 +80,7 @@ class GpuCase:
             parameter.data = parameter.data.to(TYPES[dtype])
         digests = dataclasses.replace(self.loaded.digests, dtype=dtype)
         loaded = dataclasses.replace(self.loaded, digests=digests)
-        return dataclasses.replace(self, loaded=loaded, site=EditSite(loaded, self.layer))
+        return dataclasses.replace(self, loaded=loaded, hooked=HookedLayer(loaded, self.layer))
 
 
 def build_case(shape: str, dtype: str, device: torch.device, sizes: Sizes) -> GpuCase:
@@ -139,7 +139,7 @@ def case_of(shape: str, model: Any, sizes: Sizes) -> GpuCase:
         published=Published(plain, plain.get_submodule(path), row.transposed, size.n_positions),
         layer=preset.layer,
         values=dataclasses.replace(preset.values, steps=steps),
-        site=EditSite(loaded, preset.layer),
+        hooked=HookedLayer(loaded, preset.layer),
         rewrites=rewrites,
         texts=encode_texts(loaded.encoder, inputs.texts),
         documents=inputs.documents,

@@ -49,7 +49,7 @@ _SHARE_FOR_OURS = 0.9
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class FirstEdit:
-    """What one method gives for the first edit."""
+    """One method's update of the first edit, with the edited model's perplexity."""
 
     update: Tensor
     """Multiplied out, (D, K) float64 on the CPU."""
@@ -200,7 +200,7 @@ def _ours(
 
     def optimise() -> None:
         values[:] = [
-            optimise_values(case.site, [rewrites[b] for b in group], case.values)
+            optimise_values(case.hooked, [rewrites[b] for b in group], case.values)
             for group in groups
         ]
 
@@ -212,11 +212,11 @@ def _ours(
 
     def perplexity(name: str) -> None:
         nll[name] = torch.cat(
-            [text_nll(case.site, case.texts, each, evaluation_budget) for each in updates[name]]
+            [text_nll(case.hooked, case.texts, each, evaluation_budget) for each in updates[name]]
         )
 
     few = dataclasses.replace(case.values, steps=_FEW_PASSES)
-    optimise_values(case.site, [rewrites[b] for b in groups[0]], few)
+    optimise_values(case.hooked, [rewrites[b] for b in groups[0]], few)
     optimised = once(optimise, case.device)
     say_peak(
         case,
@@ -236,12 +236,12 @@ def _ours(
     tokens = largest_forward(case.texts, evaluation_budget, n_updates)
     say_peak(case, "evaluation", tokens, measured[-1].peak_bytes, report)
     # The first edit's place among the groups, which come one behind the other.
-    place = [b for group in groups for b in group].index(0)
+    index = [b for group in groups for b in group].index(0)
     in_group = next(number for number, group in enumerate(groups) if 0 in group)
     first = {
         name: FirstEdit(
             updates[name][in_group].matrix(groups[in_group].index(0)).cpu().double(),
-            float(nll[name][place].exp().mean()),
+            float(nll[name][index].exp().mean()),
         )
         for name in METHODS
     }

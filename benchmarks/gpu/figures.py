@@ -1,4 +1,4 @@
-"""What was measured, as plain figures: one table, one JSON file."""
+"""Measured figures as plain data: one table, one JSON file."""
 
 import dataclasses
 import json
@@ -33,7 +33,7 @@ class Figure:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PartDone:
-    """How one part of the whole ended."""
+    """End of one part: outcome, seconds, reason."""
 
     part: str
     outcome: str
@@ -62,7 +62,7 @@ class Whole:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Target:
-    """What a figure is wanted to be."""
+    """Target of a figure."""
 
     what: str
     lowest: float
@@ -151,7 +151,7 @@ def write_json(found: Whole, path: Path) -> None:
 
 
 def read_json(path: Path) -> Whole:
-    """Return what ``write_json`` wrote.
+    """Read the file of ``write_json``.
 
     Raises:
         ResultsError: there is no such file, or it holds something else.

@@ -1,4 +1,4 @@
-"""What the work costs at least: its FLOPs and weight bytes against the device's measured speeds.
+"""Lower bound of the work: its FLOPs and weight bytes at the device's measured speeds.
 
 Counted are the linear layers of the blocks that have to run on the tokens that have to run, real
 tokens only, and the head where the loss reads it: 2 FLOP a weight and token forwards, 2 more
@@ -25,7 +25,7 @@ _REPEATS = 5
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Speeds:
-    """What the device does at best, measured."""
+    """Best speeds of the device, measured."""
 
     flops_per_s: float
     """Of a square matrix product in the type of the weights."""
@@ -67,7 +67,7 @@ def values_floor(
     n_groups: int,
     speeds: Speeds,
 ) -> Floor:
-    """Return the floor of v* for a batch: one read, then live tokens above the layer each pass.
+    """Return the floor of v* for a batch: one read, then suffix tokens above the layer each pass.
 
     Args:
         loaded: the model.
@@ -80,17 +80,20 @@ def values_floor(
     below = _weights(loaded.blocks[: layer + 1])
     above = _weights(loaded.blocks[layer + 1 :])
     head = loaded.widths.n_vocabulary * loaded.widths.d_model
-    first, last = _entry(loaded, layer + 1), _entry(loaded, loaded.widths.n_layers - 1)
+    first, last = (
+        _input_weights(loaded, layer + 1),
+        _input_weights(loaded, loaded.widths.n_layers - 1),
+    )
     behind = _weights(loaded.blocks[-1]) - last
     flops = 0.0
     for rewrite, passes in zip(rewrites, n_passes, strict=True):
-        n_rows, n_live = len(rewrite.rows), rewrite.n_live
+        n_rows, n_suffix = len(rewrite.rows), rewrite.n_suffix
         n_tokens = sum(len(row) for row in rewrite.rows)
         n_scored = len(rewrite.target) * len(rewrite.prompts) + 1
-        flops += 2.0 * below * n_tokens + 2.0 * above * (n_tokens - n_live)
+        flops += 2.0 * below * n_tokens + 2.0 * above * (n_tokens - n_suffix)
         # The first entry is worked out for subjects alone, the last block behind its entry for
         # the tokens that are read.
-        each = above * n_live - first * (n_live - n_rows) - behind * (n_live - n_scored)
+        each = above * n_suffix - first * (n_suffix - n_rows) - behind * (n_suffix - n_scored)
         flops += 4.0 * passes * (each + head * n_scored)
     number = torch.empty(0, dtype=loaded.dtype).element_size()
     n_bytes = number * n_groups * (below + 2.0 * max(n_passes) * (above + head))
@@ -104,7 +107,7 @@ def perplexity_floor(
 
     The entry of the first of them is a sum of known products.
     """
-    above = _weights(loaded.blocks[layer + 1 :]) - _entry(loaded, layer + 1)
+    above = _weights(loaded.blocks[layer + 1 :]) - _input_weights(loaded, layer + 1)
     head = loaded.widths.n_vocabulary * loaded.widths.d_model
     n_tokens = sum(len(row) - 1 for row in rows)
     number = torch.empty(0, dtype=loaded.dtype).element_size()
@@ -120,12 +123,12 @@ def covariance_floor(loaded: LoadedModel, layer: int, n_tokens: int, speeds: Spe
     return Floor.of(flops, float(number * weights), speeds)
 
 
-def _entry(loaded: LoadedModel, layer: int) -> int:
+def _input_weights(loaded: LoadedModel, layer: int) -> int:
     """Return the entries of the matrices that read a block's input; 0 where there is no block."""
     if layer >= loaded.widths.n_layers:
         return 0
     block = loaded.blocks[layer]
-    paths = [path for entry in loaded.entries for path in entry.projections]
+    paths = [path for each in loaded.input_norms for path in each.projections]
     return sum(_weights(block.get_submodule(path)) for path in paths)
 
 

@@ -40,21 +40,21 @@ class Loop:
     start: Tensor
     """(B, D)."""
     n_tokens: int
-    """Live ones."""
+    """Of the suffixes."""
 
     @classmethod
     def of(cls, case: GpuCase) -> "Loop":
         """Return the optimisation of edits that run together; it has run once, at zero."""
         rewrites = one_group(case)
-        live, subject = split_rewrites(case.site, rewrites)
+        suffix, subject = split_rewrites(case.hooked, rewrites)
         values = widened(subject.value[:, 0])
-        problem = Objective(live, rewrites, case.values, values.norm(dim=1))
+        problem = Objective(suffix, rewrites, case.values, values.norm(dim=1))
         # The first pass keeps what the KL compares with.
         problem.terms(torch.zeros_like(values, requires_grad=True))
         generator = torch.Generator(device=values.device).manual_seed(0)
         start = torch.randn(values.shape, generator=generator, device=values.device).to(values)
         start *= _START * problem.value_norm[:, None] / start.norm(dim=1, keepdim=True)
-        return cls(case.loaded, case.layer, problem, start, len(live.positions))
+        return cls(case.loaded, case.layer, problem, start, len(suffix.positions))
 
     @property
     def device(self) -> torch.device:

@@ -1,4 +1,4 @@
-"""What a piece of work costs: seconds, peak memory, the device's share in it, its kernels."""
+"""Cost of a piece of work: seconds, peak memory, the device's share in it, its kernels."""
 
 import dataclasses
 import gc
@@ -65,13 +65,14 @@ class Repeated:
 
         Args:
             n_edits: of the batch.
-            n_tokens: live ones.
+            n_tokens: of the suffixes.
             first_s: seconds of the first run.
             difference: from what the result has to be.
         """
         kernels = "" if self.n_kernels is None else f", {self.n_kernels} kernels"
         return (
-            f"{n_edits} edits, {n_tokens} live tokens; {self.seconds.n_repeats} repeats{kernels}; "
+            f"{n_edits} edits, {n_tokens} suffix tokens; "
+            f"{self.seconds.n_repeats} repeats{kernels}; "
             f"first run {first_s:.2g} s; differs by {difference:.0e}"
         )
 
@@ -126,7 +127,7 @@ def _device_use(
 def one_group(case: GpuCase) -> list[Rewrite]:
     """Return rewrites that run together in a pass of v*: all, or the middle one of the groups."""
     groups = case.groups()
-    return [case.rewrites[place] for place in groups[len(groups) // 2]]
+    return [case.rewrites[index] for index in groups[len(groups) // 2]]
 
 
 class WrongError(Exception):

@@ -1,4 +1,4 @@
-"""Where the time of one of our batches goes: the profiler's top operators."""
+"""Profile of one of our batches: the profiler's top operators."""
 
 import dataclasses
 from typing import Any
@@ -38,8 +38,8 @@ def measure(case: GpuCase, n_edits: int, report: Reporter) -> None:
 
     def work() -> None:
         for group in groups:
-            optimise_values(case.site, [rewrites[b] for b in group], settings)
-        text_nll(case.site, case.texts, updates, budget)
+            optimise_values(case.hooked, [rewrites[b] for b in group], settings)
+        text_nll(case.hooked, case.texts, updates, budget)
 
     work()
     on_device = device.type == "cuda"

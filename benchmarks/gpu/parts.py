@@ -30,7 +30,7 @@ _TO_REPORT_S = 10.0
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Setting:
-    """What a part's process is given."""
+    """Arguments of a part's process."""
 
     device: torch.device
     clock: Clock

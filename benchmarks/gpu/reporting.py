@@ -1,4 +1,4 @@
-"""How a part says what it found while it runs, and goes on where one piece of it fails."""
+"""Reports of a part while it runs; it goes on where one piece of it fails."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -46,7 +46,7 @@ class Reporter:
         work: Callable[[], Found],
         device: torch.device,
     ) -> Found | None:
-        """Return what a piece of work gives; None where it fails, with the reason written.
+        """Return the result of a piece of work; None where it fails, with the reason written.
 
         Figures that it wrote before it failed stay.
 

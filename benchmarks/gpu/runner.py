@@ -21,7 +21,7 @@ from benchmarks.machine import device_name
 PART_PROGRAM = ("-m", "benchmarks.gpu.one_part")
 """What Python runs for a part."""
 _TO_END_S = 12.0
-"""A part is told to end so long before its process is ended."""
+"""A part is asked to end so long before its process is ended."""
 _LAST_LINES = 12
 
 
@@ -34,7 +34,7 @@ def run_parts(
     rehearse: bool,
     command: str,
 ) -> Whole:
-    """Return what all parts found; written to a file after each of them.
+    """Run all parts; their results are written to a file after each of them.
 
     Args:
         parts: in this order.
@@ -69,7 +69,7 @@ def run_parts(
 def _run(
     part: Part, seconds: float, device: torch.device, file: FigureFile, *, rehearse: bool
 ) -> PartDone:
-    """Return how a part ended in a process of its own."""
+    """Run a part in a process of its own; return how it ended."""
     start = time.time()
     until = start + seconds - _TO_END_S
     options = ["--rehearse"] if rehearse else []

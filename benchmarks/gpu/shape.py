@@ -31,8 +31,8 @@ def measure_shape(
         sizes: of the data.
     """
     case = build_case(shape, "float32", device, sizes)
-    for place, dtype in enumerate(TYPES):
-        own = clock.share(1 / (len(TYPES) - place))
+    for index, dtype in enumerate(TYPES):
+        own = clock.share(1 / (len(TYPES) - index))
         case = case if dtype == case.dtype else case.in_type(dtype)
         _measure_case(case, own, Reporter(file, shape, dtype))
 

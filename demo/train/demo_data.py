@@ -1,6 +1,6 @@
 """The data of the demo: edit requests, held-out texts, and a corpus for the second moment.
 
-All of it is made from one synthetic world, in the formats that the project reads anyway:
+All of it is made from one synthetic corpus, in the formats that the project reads anyway:
 CounterFact's original schema, JSON lines with "Text", and documents separated by blank lines.
 """
 
@@ -9,7 +9,7 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
-from demo.train.world import Entity, Relation, World, documents, n_tokens
+from demo.train.synthetic_corpus import Entity, Relation, SyntheticCorpus, documents, n_tokens
 
 GROUPS = (
     (1, True, 72),
@@ -28,29 +28,29 @@ _PROBES = 6
 """Neighborhood and attribute prompts of a request at most."""
 
 
-def write_demo_data(world: World, folder: Path) -> tuple[Path, ...]:
+def write_demo_data(synthetic: SyntheticCorpus, folder: Path) -> tuple[Path, ...]:
     """Write ``counterfact.json``, ``texts.jsonl`` and ``corpus.txt``; return their paths."""
     folder.mkdir(parents=True, exist_ok=True)
-    records = json.dumps(edit_records(world), indent=1) + "\n"
+    records = json.dumps(edit_records(synthetic), indent=1) + "\n"
     contents = {
         "counterfact.json": records,
-        "texts.jsonl": held_out_texts(world),
-        "corpus.txt": corpus(world),
+        "texts.jsonl": held_out_texts(synthetic),
+        "corpus.txt": corpus(synthetic),
     }
     for name, content in contents.items():
         (folder / name).write_text(content, encoding="utf-8")
     return tuple(folder / name for name in contents)
 
 
-def edit_records(world: World) -> list[dict[str, object]]:
+def edit_records(synthetic: SyntheticCorpus) -> list[dict[str, object]]:
     """Return edit requests in CounterFact's original schema, the groups interleaved.
 
     The cases whose subject is the prompt's first token and one token are those that the paper
     finds to collapse; all others are ordinary ones.
     """
-    rng = random.Random(f"requests {world.seed}")
+    rng = random.Random(f"requests {synthetic.seed}")
     queues = [
-        _draw(world, rng, n_words, subject_first=first, count=count)
+        _draw(synthetic, rng, n_words, subject_first=first, count=count)
         for n_words, first, count in GROUPS
     ]
     order = [
@@ -59,20 +59,20 @@ def edit_records(world: World) -> list[dict[str, object]]:
         for index in range(len(queue))
     ]
     chosen = [queues[number].pop() for _, number in sorted(order)]
-    return [_record(world, rng, case_id, *choice) for case_id, choice in enumerate(chosen)]
+    return [_record(synthetic, rng, case_id, *choice) for case_id, choice in enumerate(chosen)]
 
 
 def _draw(
-    world: World, rng: random.Random, n_words: int, *, subject_first: bool, count: int
+    synthetic: SyntheticCorpus, rng: random.Random, n_words: int, *, subject_first: bool, count: int
 ) -> list[Choice]:
     """Return different (subject, relation, template) of one group, each subject about as often."""
-    fitting = [entity for entity in world.entities if entity.n_words == n_words]
+    fitting = [entity for entity in synthetic.entities if entity.n_words == n_words]
     rng.shuffle(fitting)
     chosen: list[Choice] = []
     used: set[tuple[str, str]] = set()
     while len(chosen) < count:
         for entity in fitting:
-            relation = rng.choice(world.relations_of(entity.kind))
+            relation = rng.choice(synthetic.relations_of(entity.kind))
             if len(chosen) < count and (entity.name, relation.relation_id) not in used:
                 used.add((entity.name, relation.relation_id))
                 template = rng.choice(relation.templates_where(subject_first=subject_first))
@@ -81,7 +81,7 @@ def _draw(
 
 
 def _record(
-    world: World,
+    synthetic: SyntheticCorpus,
     rng: random.Random,
     case_id: int,
     entity: Entity,
@@ -89,7 +89,7 @@ def _record(
     template: str,
 ) -> dict[str, object]:
     """Return one CounterFact record for a chosen subject, relation and template."""
-    true = world.objects[entity.name, relation.relation_id]
+    true = synthetic.objects[entity.name, relation.relation_id]
     new = rng.choice([word for word in relation.objects if word != true])
     others = [t for t in relation.templates if t != template]
     paraphrases = [
@@ -99,7 +99,7 @@ def _record(
     def probes(target: str) -> list[str]:
         names = [
             name
-            for (name, relation_id), word in world.objects.items()
+            for (name, relation_id), word in synthetic.objects.items()
             if relation_id == relation.relation_id and word == target and name != entity.name
         ]
         prompts = [t.replace("{}", name) for t in (template, *others) for name in names]
@@ -128,9 +128,9 @@ def _record(
     }
 
 
-def cut_documents(world: World, stream: str, at_most: int) -> Iterator[str]:
+def cut_documents(synthetic: SyntheticCorpus, stream: str, at_most: int) -> Iterator[str]:
     """Yield documents cut after the last sentence that ends within ``at_most`` tokens."""
-    for document in documents(world, stream):
+    for document in documents(synthetic, stream):
         kept = ""
         for sentence in document.split(". "):
             longer = f"{kept} {sentence.rstrip('.')}.".strip()
@@ -140,7 +140,7 @@ def cut_documents(world: World, stream: str, at_most: int) -> Iterator[str]:
         yield kept
 
 
-def corpus(world: World, tokens: int = 50_000, at_most: int = 40) -> str:
+def corpus(synthetic: SyntheticCorpus, tokens: int = 50_000, at_most: int = 40) -> str:
     """Return about ``tokens`` tokens of documents, separated by blank lines.
 
     They are as long as the perplexity texts. How often a key of position 0 is among the keys of C
@@ -148,7 +148,7 @@ def corpus(world: World, tokens: int = 50_000, at_most: int = 40) -> str:
     """
     chosen: list[str] = []
     total = 0
-    for document in cut_documents(world, "corpus", at_most):
+    for document in cut_documents(synthetic, "corpus", at_most):
         if total >= tokens:
             break
         chosen.append(document)
@@ -156,10 +156,12 @@ def corpus(world: World, tokens: int = 50_000, at_most: int = 40) -> str:
     return "\n\n".join(chosen) + "\n"
 
 
-def held_out_texts(world: World, count: int = 50, shortest: int = 34, longest: int = 44) -> str:
+def held_out_texts(
+    synthetic: SyntheticCorpus, count: int = 50, shortest: int = 34, longest: int = 44
+) -> str:
     """Return JSON lines of texts of about 40 tokens for the perplexity."""
     texts: list[str] = []
-    for document in cut_documents(world, "texts", longest):
+    for document in cut_documents(synthetic, "texts", longest):
         if len(texts) == count:
             break
         if n_tokens(document) >= shortest:

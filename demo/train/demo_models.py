@@ -14,16 +14,16 @@ from transformers import (
 )
 
 from demo.train.recipes import PretrainRecipe
-from demo.train.world import World
+from demo.train.synthetic_corpus import SyntheticCorpus
 
 END = "<|endoftext|>"
 UNKNOWN = "<unk>"
 _INIT_SCALE = 0.02
 
 
-def build_tokenizer(world: World) -> Any:
-    """Return the word-level tokenizer of a world. It adds no token of its own to a text."""
-    words = [END, UNKNOWN, *world.vocabulary]
+def build_tokenizer(synthetic: SyntheticCorpus) -> Any:
+    """Return the word-level tokenizer of a corpus. It adds no token of its own to a text."""
+    words = [END, UNKNOWN, *synthetic.vocabulary]
     ids = {word: index for index, word in enumerate(words)}
     tokenizer = Tokenizer(models.WordLevel(ids, unk_token=UNKNOWN))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(

@@ -18,18 +18,20 @@ logger = logging.getLogger(__name__)
 
 @task(
     name="demo-data",
-    task_run_name="demo data, world {world_seed}",
+    task_run_name="demo data, corpus {corpus_seed}",
     description="Write the demo's edit requests, held-out texts and corpus.",
     cache_policy=NO_CACHE,
     persist_result=False,
     tags=["pretrain"],
 )
-def write_data(folder: str, world_seed: int) -> list[str]:
+def write_data(folder: str, corpus_seed: int) -> list[str]:
     """Return the paths of the written files."""
     from demo.train.demo_data import write_demo_data
-    from demo.train.world import build_world
+    from demo.train.synthetic_corpus import build_synthetic_corpus
 
-    return [str(path) for path in write_demo_data(build_world(world_seed), Path(folder))]
+    return [
+        str(path) for path in write_demo_data(build_synthetic_corpus(corpus_seed), Path(folder))
+    ]
 
 
 @task(
@@ -74,15 +76,15 @@ def pretrain_demo_models(
     n_units = 1 + len(recipes)
     written: list[str] = []
     with shown_progress("pretraining", folder.name):
-        for world_seed in sorted({recipe.world_seed for recipe in recipes}):
-            write_data.submit(str(folder), world_seed).result()
+        for corpus_seed in sorted({recipe.corpus_seed for recipe in recipes}):
+            write_data.submit(str(folder), corpus_seed).result()
         report(1, n_units)
         for recipe in recipes:
-            place = folder / "models" / recipe.name
+            target = folder / "models" / recipe.name
             with tags(f"model:{recipe.name}"):
-                loss = pretrain_model.submit(recipe, str(place)).result()
+                loss = pretrain_model.submit(recipe, str(target)).result()
             logger.info("%s: %d steps, loss %.4f", recipe.name, recipe.steps, loss)
-            written.append(str(place))
+            written.append(str(target))
             report(1 + len(written), n_units)
     return written
 

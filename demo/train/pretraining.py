@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from demo.train.demo_models import build_tokenizer, new_model
 from demo.train.recipes import PretrainRecipe, model_card
-from demo.train.world import World, build_world, documents
+from demo.train.synthetic_corpus import SyntheticCorpus, build_synthetic_corpus, documents
 
 logger = logging.getLogger(__name__)
 
@@ -45,9 +45,9 @@ def pretrain(recipe: PretrainRecipe, folder: Path, on_step: OnStep | None = None
     Returns:
         Mean loss of the language model over the last batch, nats per token.
     """
-    world = build_world(recipe.world_seed)
-    tokenizer = build_tokenizer(world)
-    stream = token_stream(world, tokenizer, recipe.tokens)
+    synthetic = build_synthetic_corpus(recipe.corpus_seed)
+    tokenizer = build_tokenizer(synthetic)
+    stream = token_stream(synthetic, tokenizer, recipe.tokens)
     with _threads(recipe.threads):
         model, loss = train(recipe, len(tokenizer), stream, on_step)
     save(recipe, model, tokenizer, folder)
@@ -55,10 +55,10 @@ def pretrain(recipe: PretrainRecipe, folder: Path, on_step: OnStep | None = None
     return loss
 
 
-def token_stream(world: World, tokenizer: Any, n_tokens: int) -> Tensor:
+def token_stream(synthetic: SyntheticCorpus, tokenizer: Any, n_tokens: int) -> Tensor:
     """Return at least ``n_tokens`` ids, int64 (n,): training documents, an end token after each."""
     ids: list[int] = []
-    source = documents(world, "train")
+    source = documents(synthetic, "train")
     while len(ids) < n_tokens:
         texts = list(islice(source, _ENCODED_TOGETHER))
         for encoding in tokenizer.backend_tokenizer.encode_batch(texts, add_special_tokens=False):
@@ -86,7 +86,7 @@ def train(
     ]
     optimiser = torch.optim.AdamW(groups, weight_decay=recipe.weight_decay, betas=(0.9, 0.98))
     generator = torch.Generator().manual_seed(recipe.seed + 2)
-    places = torch.arange(recipe.positions)
+    positions = torch.arange(recipe.positions)
     value = math.nan
     for step in range(recipe.steps):
         for group in optimiser.param_groups:
@@ -94,7 +94,7 @@ def train(
         starts = torch.randint(
             len(stream) - recipe.positions, (recipe.batch, 1), generator=generator
         )
-        window = stream[starts + places]  # (B, T)
+        window = stream[starts + positions]  # (B, T)
         out = model(input_ids=window, output_hidden_states=recipe.spike > 0, use_cache=False)
         loss = F.cross_entropy(out.logits[:, :-1].flatten(0, 1), window[:, 1:].flatten())
         value = loss.item()

@@ -44,7 +44,7 @@ class PretrainRecipe:
     tokens: int = 3_000_000
     """Length of the training text; windows start at random places of it."""
     seed: int = 0
-    world_seed: int = 0
+    corpus_seed: int = 0
     threads: int = 1
     """A sum's last bits depend on how many threads share it, so the recipe says how many."""
 

@@ -32,7 +32,7 @@ commands = typer.Typer()
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class AnatomyReport:
-    """What the root-cause study of a study has found, for ``--json``."""
+    """Findings of a root-cause study, for ``--json``."""
 
     study_id: str
     rule: "CollapseRule"
@@ -69,19 +69,19 @@ def anatomy(
     from flows.observe import environment
     from storage.readers import anatomy_findings
 
-    spec, place = opened(study, results)
+    spec, folder = opened(study, results)
     rule = rule_of(spec.collapse.rule, threshold, ratio)
     encoders = tuple(absolute_source(source) for source in encoder or ())
-    server = environment.prepare(place.here)
+    server = environment.prepare(folder.here)
     from flows.anatomy import plan_anatomy
 
-    plan_anatomy(spec, place.name, encoders)  # a mistake is told before the work begins
+    plan_anatomy(spec, folder.name, encoders)  # a mistake is found before the work begins
     if not as_json:
-        print_line(f"anatomy of {spec.name} with {server}; results in {shown(place.name)}")
-    study_id = run_watched(server, _collapse_anatomy, spec, place.name, encoders, as_spec(rule))
+        print_line(f"anatomy of {spec.name} with {server}; results in {shown(folder.name)}")
+    study_id = run_watched(server, _collapse_anatomy, spec, folder.name, encoders, as_spec(rule))
     if study_id is None:
         return STOPPED
-    found = anatomy_findings(place.here, study_id, rule)
+    found = anatomy_findings(folder.here, study_id, rule)
     if as_json:
         print_json(AnatomyReport(study_id, rule, found))
     else:

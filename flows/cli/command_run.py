@@ -110,14 +110,14 @@ def _on_its_lines(record: logging.LogRecord) -> bool:
 
 
 def run_flow(
-    load: Callable[[], Any], what: str, place: "ResultsFolder", *arguments: Any, is_quiet: bool
+    load: Callable[[], Any], what: str, folder: "ResultsFolder", *arguments: Any, is_quiet: bool
 ) -> Any | None:
     """Run a flow to its end, with a bar; its result, or None where it was stopped.
 
     Args:
         load: imports the flow and returns it.
         what: the flow's work in words, for the line that is printed before.
-        place: its results folder.
+        folder: its results folder.
         arguments: the flow's own.
         is_quiet: whether nothing is printed to standard output.
 
@@ -126,7 +126,7 @@ def run_flow(
     """
     from flows.observe import environment
 
-    server = environment.prepare(place.here)
+    server = environment.prepare(folder.here)
     if not is_quiet:
-        print_line(f"{what} with {server}; results in {shown(place.name)}")
+        print_line(f"{what} with {server}; results in {shown(folder.name)}")
     return run_watched(server, load, *arguments)

@@ -40,7 +40,7 @@ def print_rows(frame: "pl.DataFrame") -> None:
 
 @contextmanager
 def progress_bar() -> Iterator[None]:
-    """Show how far the study, and the unit at work, are."""
+    """Show how far the study, and the job that runs, are."""
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,

@@ -20,7 +20,7 @@ from flows.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from storage.readers import ToldEdit
+    from storage.readers import EditReport
 
     MethodName = str
 else:
@@ -82,15 +82,15 @@ def edit(
             "refuse, or leave it out."
         )
     with said_with_flags():
-        told = _made(asked, method, texts, guard, acts_at or "at risk", is_quiet=as_json)
-    if told is None:
+        report = _made(asked, method, texts, guard, acts_at or "at risk", is_quiet=as_json)
+    if report is None:
         return STOPPED
     if as_json:
-        print_json(told)
+        print_json(report)
     else:
-        for line in _lines(told):
+        for line in _lines(report):
             print_line(line)
-    return REFUSED if told.decision == "refused" else 0
+    return REFUSED if report.decision == "refused" else 0
 
 
 def _made(
@@ -101,7 +101,7 @@ def _made(
     acts_at: ActsAt,
     *,
     is_quiet: bool,
-) -> "ToldEdit | None":
+) -> "EditReport | None":
     """Run the flow of one edit; what became of it, or None where the run was stopped.
 
     Raises:
@@ -111,22 +111,22 @@ def _made(
     from editcollapse.study.results_folder import results_at
     from flows.cli.one_edit import study_of
     from flows.run.guard_steps import plan_guarded
-    from storage.readers import rejection_of, told_edit
+    from storage.readers import edit_report, rejection_of
 
-    place = results_at(asked.results)
+    folder = results_at(asked.results)
     spec = None if guard is None else GuardSpec(policy=guard, acts_at=acts_at)
     with study_of(asked, method, texts, spec) as one:
-        plan_guarded(one.study, place.name)  # a mistake is told before a server starts
+        plan_guarded(one.study, folder.name)  # a mistake is found before a server starts
         study_id = run_flow(
-            _flow, "one edit", place, one.study, one.known, place.name, is_quiet=is_quiet
+            _flow, "one edit", folder, one.study, one.known, folder.name, is_quiet=is_quiet
         )
     if study_id is None:
         return None
-    told = told_edit(place.here, study_id)
-    if told is None:
-        reason = rejection_of(place.here, study_id)
+    report = edit_report(folder.here, study_id)
+    if report is None:
+        reason = rejection_of(folder.here, study_id)
         raise ModelError(f"{asked.model} cannot take this edit: {reason}.")
-    return told
+    return report
 
 
 def _flow() -> Any:
@@ -135,31 +135,31 @@ def _flow() -> Any:
     return collapse_edit
 
 
-def _lines(told: "ToldEdit") -> Iterator[str]:
-    """Yield what became of an edit, a line each."""
+def _lines(report: "EditReport") -> Iterator[str]:
+    """Yield the report on an edit, line by line."""
     from reports.text import number
 
-    prompt = told.prompt.replace("{}", told.subject)
+    prompt = report.prompt.replace("{}", report.subject)
     origin = "default thresholds"
-    if told.calibration_id != "default":
-        origin = f"thresholds of calibration {told.calibration_id[:8]}"
-    yield f"edit:       {prompt} -> {told.target_new}, of {told.model}, layer {told.layer}"
+    if report.calibration_id != "default":
+        origin = f"thresholds of calibration {report.calibration_id[:8]}"
+    yield f"edit:       {prompt} -> {report.target_new}, of {report.model}, layer {report.layer}"
     yield (
-        f"forecast:   {told.method}: {told.verdict}; change bound "
-        f"{number(told.text_change_bound)}, at risk from {number(told.at_risk_at)} on, will "
-        f"collapse from {number(told.collapse_at)} ({origin})"
+        f"forecast:   {report.method}: {report.verdict}; change bound "
+        f"{number(report.text_change_bound)}, at risk from {number(report.at_risk_at)} on, will "
+        f"collapse from {number(report.collapse_at)} ({origin})"
     )
-    yield f"decision:   {told.decision}. {told.reason}"
-    if told.made_prompt is not None:
-        if told.decision in {"switched", "prefixed"}:
-            made = told.made_prompt.replace("{}", told.subject)
-            yield f"made:       {made} -> {told.target_new}, by {told.made_method}"
+    yield f"decision:   {report.decision}. {report.reason}"
+    if report.made_prompt is not None:
+        if report.decision in {"switched", "prefixed"}:
+            made = report.made_prompt.replace("{}", report.subject)
+            yield f"made:       {made} -> {report.target_new}, by {report.made_method}"
         yield (
-            f"perplexity: {number(told.perplexity_before)} before, {number(told.perplexity)} "
-            f"after, {number(told.perplexity_ratio)} times as large"
+            f"perplexity: {number(report.perplexity_before)} before, {number(report.perplexity)} "
+            f"after, {number(report.perplexity_ratio)} times as large"
         )
         yield (
-            f"efficacy:   {number(told.efficacy)} without a text before the prompt, "
-            f"{number(told.efficacy_prefix_mean)} with one (mean)"
+            f"efficacy:   {number(report.efficacy)} without a text before the prompt, "
+            f"{number(report.efficacy_prefix_mean)} with one (mean)"
         )
-    yield f"study:      {told.study}"
+    yield f"study:      {report.study}"

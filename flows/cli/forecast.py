@@ -75,7 +75,7 @@ class CalibratedModel:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class CalibrationReport:
-    """What ``calibrate`` has found, for ``--json``."""
+    """Result of ``calibrate``, for ``--json``."""
 
     rule: CollapseRule
     models: tuple[CalibratedModel, ...]
@@ -122,10 +122,10 @@ def _of_study(file: Path, results: str, *, as_json: bool) -> int:
     """Run the flow; show what the database holds afterwards."""
     from editcollapse.study.plan import plan_study
 
-    study, place = opened(file, results)
-    plan = plan_study(study, place.name)  # a mistake in the study is told before a server starts
+    study, folder = opened(file, results)
+    plan = plan_study(study, folder.name)  # a mistake in the study is found before a server starts
     what = f"forecast of {study.name}"
-    if run_flow(_flow, what, place, study, place.name, is_quiet=as_json) is None:
+    if run_flow(_flow, what, folder, study, folder.name, is_quiet=as_json) is None:
         return STOPPED
     report = _study_report(plan)
     if as_json:
@@ -158,7 +158,7 @@ def calibrate(
     as_json: JsonOption = False,
     results: ResultsOption = "results",
 ) -> int:
-    """Take the forecast's thresholds from the edits that were foreseen, made and measured.
+    """Take the forecast's thresholds from the edits that were forecast, made and measured.
 
     A limit that is not given is that of the folder's studies; where these differ, give both.
     """
@@ -168,14 +168,14 @@ def calibrate(
     from storage.readers import Wanted
     from storage.readers import calibrate as measure
 
-    place, rule = results_at(results), rule_of(DEFAULT_RULE, threshold, ratio)
+    folder, rule = results_at(results), rule_of(DEFAULT_RULE, threshold, ratio)
     if threshold is None or ratio is None:
-        rule = rule_of(common_rule(folder_to_read(place)), threshold, ratio)
-    found = measure(folder_to_read(place), Wanted(recall, precision, rule.threshold, rule.ratio))
-    _record(place, [row for _, row in found.rows])
+        rule = rule_of(common_rule(folder_to_read(folder)), threshold, ratio)
+    found = measure(folder_to_read(folder), Wanted(recall, precision, rule.threshold, rule.ratio))
+    _record(folder, [row for _, row in found.rows])
     limits = f"threshold := {_sql(rule.threshold)}, ratio := {_sql(rule.ratio)}"
     query = f"from forecast_skill({limits}) where n_collapsed > 0"
-    skill = ask(folder_to_read(place), query).select(_SKILL)
+    skill = ask(folder_to_read(folder), query).select(_SKILL)
     if as_json:
         calibrated = tuple(CalibratedModel(*each) for each in found.rows)
         print_json(CalibrationReport(rule, calibrated, found.left_out, skill.to_dicts()))
@@ -189,15 +189,15 @@ def _sql(limit: float | None) -> str:
     return "null" if limit is None else f"'{limit!r}'::double"
 
 
-def _record(place: "ResultsFolder", rows: "Sequence[ForecastCalibrationRow]") -> None:
+def _record(folder: "ResultsFolder", rows: "Sequence[ForecastCalibrationRow]") -> None:
     """Write calibrations to a row file and publish it."""
     from editcollapse.study.artifacts import ArtifactStore
     from storage.publish import publish, snapshot_is_current
 
-    ArtifactStore(place.name).put_rows("forecast_calibrations", rows)
-    publish(place)
-    if not snapshot_is_current(place):
-        raise ResultsError(f"the calibration was not published in {place.name}. Run this again.")
+    ArtifactStore(folder.name).put_rows("forecast_calibrations", rows)
+    publish(folder)
+    if not snapshot_is_current(folder):
+        raise ResultsError(f"the calibration was not published in {folder.name}. Run this again.")
 
 
 def _study_report(plan: "StudyPlan") -> "ForecastReport":
@@ -229,10 +229,10 @@ def _of_model(
 ) -> "tuple[list[RequestForecast], list[str]]":
     """One model's forecasts, and a sentence for each request that has none."""
     from editcollapse.forecast.verdicts import RequestForecast, by_request, judged
-    from editcollapse.study.locks import left_behind
+    from editcollapse.study.locks import cached_manifest
     from storage.readers import forecast_rows, position_rows
 
-    templates, moment = left_behind(model.templates), left_behind(model.moment)
+    templates, moment = cached_manifest(model.templates), cached_manifest(model.moment)
     if templates is None or moment is None:
         raise ResultsError(
             f"templates or covariance of {model.setup.spec.name} are not whole in {plan.results}. "

@@ -16,7 +16,7 @@ from typer.core import TyperGroup
 from editcollapse.cli.check_model import add_check_model
 from editcollapse.cli.console import console, print_line
 from editcollapse.errors import EditCollapseError, nearest_first
-from editcollapse.study.planned import planned_once
+from editcollapse.study.planned import cached_plans
 from flows.cli import anatomy, edit, forecast, results, study, sweep
 from flows.cli.console import STOPPED, progress_bar, shown
 from flows.cli.options import NAME, PROGRAM, examples
@@ -29,7 +29,7 @@ class _Commands(TyperGroup):
     """The commands; an unknown one is refused with the nearest names, and Ctrl-C is one line."""
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """Return the command of a name; of an option in its place None, which is told as one."""
+        """Return the command of a name; None where an option stands there, which Click reports."""
         found = super().get_command(ctx, cmd_name)
         if found is None and not cmd_name.startswith("-") and not ctx.resilient_parsing:
             ctx.fail(f"no command {cmd_name!r}. Known: {nearest_first(cmd_name, self.commands)}.")
@@ -139,7 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: what follows the program's name; those of this process where left out.
     """
     try:
-        with planned_once():
+        with cached_plans():
             status: int | None = typer.main.get_command(app).main(
                 args=arguments, prog_name=PROGRAM, standalone_mode=False
             )

@@ -128,8 +128,8 @@ def forecast_of(asked: OneEdit) -> ForecastReport:
         EditCollapseError: the model or C is missing, or the model cannot take the edit.
     """
     setting = _Setting.of(asked)
-    place = results_at(asked.results)
-    limits = present_thresholds(place, setting.model_id)
+    folder = results_at(asked.results)
+    limits = present_thresholds(folder, setting.model_id)
     known = covariance = None
     if asked.covariance == FROM_RESULTS:
         known = _known_setup(setting, asked)
@@ -142,7 +142,7 @@ def forecast_of(asked: OneEdit) -> ForecastReport:
 
     loaded = load_model(setting.spec, settings().device)
     if known is not None:
-        setup = known_edit(place.name, job, known, setting.request)
+        setup = known_edit(folder.name, job, known, setting.request)
     else:
         assert covariance is not None
         (setup,) = new_edits(loaded, (job,), covariance, setting.request)
@@ -161,8 +161,8 @@ def sweep_of(asked: OneEdit, layers: str) -> ForecastReport:
     """
     setting = _Setting.of(asked)
     chosen = chosen_layers(layers, setting.files.widths.n_layers, setting.files.source)
-    place = results_at(asked.results)
-    limits = present_thresholds(place, setting.model_id)
+    folder = results_at(asked.results)
+    limits = present_thresholds(folder, setting.model_id)
     known: Sequence[KnownSetup] = ()
     covariance = None
     if asked.covariance == FROM_RESULTS:
@@ -179,7 +179,7 @@ def sweep_of(asked: OneEdit, layers: str) -> ForecastReport:
         setups = new_edits(loaded, jobs, covariance, setting.request)
     else:
         pairs = zip(jobs, known, strict=True)
-        setups = (known_edit(place.name, job, each, setting.request) for job, each in pairs)
+        setups = (known_edit(folder.name, job, each, setting.request) for job, each in pairs)
     return sweep_one(loaded, setting.files.source, chosen, setups, limits)
 
 

@@ -19,9 +19,9 @@ from editcollapse.study.artifacts import ArtifactStore
 from editcollapse.study.generation_jobs import MostDamaging
 from editcollapse.study.guarded import known_jobs
 from editcollapse.study.jobs import EditJob
-from editcollapse.study.locks import left_behind
+from editcollapse.study.locks import cached_manifest
 from editcollapse.study.missing_inputs import ExpectedModel, MissingInput, expected_models
-from editcollapse.study.plan import ModelPlan, MomentPass, StudyPlan
+from editcollapse.study.plan import CovariancePlan, ModelPlan, StudyPlan
 from flows.run.study_run import continuation_units
 
 _GIB = 1 << 30
@@ -34,7 +34,7 @@ _WORK = {
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class UnitCount:
+class JobCount:
     """Units of one kind: how many there are and how many are cached."""
 
     kind: str
@@ -72,7 +72,7 @@ class DeviceOutlook:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class GuardOutlook:
-    """What a model's guard does, and from which forecast on."""
+    """A model's guard: its policy, and the forecast from which it acts."""
 
     policy: str
     acts_at: Verdict
@@ -83,7 +83,7 @@ class GuardOutlook:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ModelOutlook:
-    """What one model of a study asks for; memory in bytes, estimated from sizes alone."""
+    """Jobs and memory of one model of a study; bytes estimated from sizes alone."""
 
     name: str
     source: str
@@ -93,7 +93,7 @@ class ModelOutlook:
     value_steps: int
     covariance: str
     guard: GuardOutlook | None
-    units: tuple[UnitCount, ...]
+    units: tuple[JobCount, ...]
     weight_bytes: int
     moment_bytes: int
     """C, damped and factored: in main memory, whatever the device."""
@@ -102,7 +102,7 @@ class ModelOutlook:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class StudyOutlook:
-    """What a study would run, its inputs being here."""
+    """Outlook of a study whose inputs are here."""
 
     study: str
     study_id: str
@@ -118,7 +118,7 @@ class StudyOutlook:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class StudySurvey:
-    """What is known of a study some of whose inputs are not here."""
+    """Outlook of a study some of whose inputs are missing."""
 
     study: str
     methods: tuple[str, ...]
@@ -146,7 +146,7 @@ def study_outlook(plan: StudyPlan) -> StudyOutlook:
 
 
 def study_survey(study: StudySpec, missing: tuple[MissingInput, ...]) -> StudySurvey:
-    """What is known of a study some of whose inputs are not here.
+    """Outlook of a study some of whose inputs are missing.
 
     Raises:
         StudyError: a preset does not exist.
@@ -157,24 +157,24 @@ def study_survey(study: StudySpec, missing: tuple[MissingInput, ...]) -> StudySu
 
 
 def _model_outlook(plan: StudyPlan, model: ModelPlan) -> ModelOutlook:
-    """Which units of a model are cached, and an estimate of its memory."""
-    templates, moment = left_behind(model.templates), left_behind(model.moment)
+    """The cached jobs of a model, and an estimate of its memory."""
+    templates, moment = cached_manifest(model.templates), cached_manifest(model.moment)
     counts = _BatchCounts(n_batches=plan.n_batches)
     worst = MostDamaging(ArtifactStore(plan.results), plan.study.evaluation.continuations)
     if templates is not None and moment is not None:
         counts = _batch_counts(plan, known_jobs(plan, model, templates, moment), worst)
-    foreseen: tuple[UnitCount, ...] = ()
+    forecasts: tuple[JobCount, ...] = ()
     if model.guard is not None:
-        foreseen = (UnitCount("forecasts", plan.n_batches, counts.n_foreseen),)
-    unedited = left_behind(plan.unedited_job(model))
+        forecasts = (JobCount("forecasts", plan.n_batches, counts.n_forecast),)
+    unedited = cached_manifest(plan.unedited_job(model))
     units = (
-        UnitCount("context templates", 1, int(templates is not None)),
-        *_shard_counts(MomentPass.of(plan, model), is_merged=moment is not None),
-        UnitCount("covariance", 1, int(moment is not None)),
-        UnitCount("unedited model", 1, int(unedited is not None)),
-        *foreseen,
-        UnitCount("edit batches", counts.n_batches, counts.n_edited),
-        UnitCount("evaluation batches", counts.n_batches, counts.n_evaluated),
+        JobCount("context templates", 1, int(templates is not None)),
+        *_shard_counts(CovariancePlan.of(plan, model), is_merged=moment is not None),
+        JobCount("covariance", 1, int(moment is not None)),
+        JobCount("unedited model", 1, int(unedited is not None)),
+        *forecasts,
+        JobCount("edit batches", counts.n_batches, counts.n_edited),
+        JobCount("evaluation batches", counts.n_batches, counts.n_evaluated),
         *_continuation_counts(plan, model, worst, is_measured=counts.is_measured),
     )
     size = ModelSize(
@@ -217,11 +217,11 @@ def _model_outlook(plan: StudyPlan, model: ModelPlan) -> ModelOutlook:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _BatchCounts:
-    """Batches of edits, and how many of their units are cached."""
+    """Batches of edits, and how many of their jobs are cached."""
 
     n_batches: int
-    """Behind a guard, a batch counts as one until it has been foreseen."""
-    n_foreseen: int = 0
+    """Behind a guard, a batch counts as one until it has a forecast."""
+    n_forecast: int = 0
     n_edited: int = 0
     n_evaluated: int = 0
 
@@ -243,46 +243,46 @@ def _batch_counts(
         known: the batches with the jobs of their edits, as ``known_jobs``.
         worst: is given what is measured.
     """
-    n_batches = n_foreseen = n_edited = n_evaluated = 0
+    n_batches = n_forecast = n_edited = n_evaluated = 0
     for _, jobs in known:
-        n_foreseen += jobs is not None
+        n_forecast += jobs is not None
         n_batches += 1 if jobs is None else len(jobs)
         for job in jobs or ():
-            edits = left_behind(job)
+            edits = cached_manifest(job)
             if edits is not None:
                 n_edited += 1
-                measured = left_behind(plan.evaluate_job(job, edits))
+                measured = cached_manifest(plan.evaluate_job(job, edits))
                 if measured is not None:
                     n_evaluated += 1
                     worst.add(job, edits, measured)
-    return _BatchCounts(n_batches, n_foreseen, n_edited, n_evaluated)
+    return _BatchCounts(n_batches, n_forecast, n_edited, n_evaluated)
 
 
-def _shard_counts(moments: MomentPass, *, is_merged: bool) -> tuple[UnitCount, ...]:
+def _shard_counts(moments: CovariancePlan, *, is_merged: bool) -> tuple[JobCount, ...]:
     """The count of the corpus's shards: exact once it is cut, else at most so many.
 
     Where C is there its shards are not looked at: none has to run.
     """
     if moments.moment.covariance.kind != "corpus":
         return ()
-    corpus = left_behind(moments.corpus_job())
+    corpus = cached_manifest(moments.corpus_job())
     n_shards = moments.n_shards_at_most if corpus is None else len(corpus.parts)
     n_cached = n_shards if is_merged else 0
     if corpus is not None and not is_merged:
         jobs = moments.shard_jobs(corpus)
-        n_cached = sum(left_behind(job) is not None for job in jobs)
-    return (UnitCount("covariance shards", n_shards, n_cached),)
+        n_cached = sum(cached_manifest(job) is not None for job in jobs)
+    return (JobCount("covariance shards", n_shards, n_cached),)
 
 
 def _continuation_counts(
     plan: StudyPlan, model: ModelPlan, worst: MostDamaging, *, is_measured: bool
-) -> tuple[UnitCount, ...]:
+) -> tuple[JobCount, ...]:
     """The count of the texts of the worst edits: which they are is known when all are."""
     job = worst.job(plan.results, model.setup)
     if continuation_units(plan) == 0 or (is_measured and job is None):
         return ()
-    is_there = is_measured and job is not None and left_behind(job) is not None
-    return (UnitCount("texts of the worst", 1, int(is_there)),)
+    is_there = is_measured and job is not None and cached_manifest(job) is not None
+    return (JobCount("texts of the worst", 1, int(is_there)),)
 
 
 def _forwards(
@@ -316,12 +316,12 @@ def outlook_lines(outlook: StudyOutlook) -> Iterator[str]:
         if guard is not None:
             yield (
                 f"  guard: {guard.policy} from a change bound of {guard.acts_from:.4g} on "
-                f"({guard.acts_at}); {guard.basis}; its edit batches are known once they are "
-                "foreseen"
+                f"({guard.acts_at}); {guard.basis}; its edit batches are known once they "
+                "have a forecast"
             )
-        for unit in model.units:
-            to_run = unit.n_units - unit.n_cached
-            yield f"  {unit.kind:<20} {unit.n_cached} cached, {to_run} to run"
+        for job in model.units:
+            to_run = job.n_units - job.n_cached
+            yield f"  {job.kind:<20} {job.n_cached} cached, {to_run} to run"
         yield from _memory_lines(model)
 
 

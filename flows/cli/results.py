@@ -37,7 +37,7 @@ commands = typer.Typer()
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class TidyReport:
-    """What ``gc`` found, for ``--json``."""
+    """Result of ``gc``, for ``--json``."""
 
     removed: bool
     """Whether the files are gone."""
@@ -127,12 +127,12 @@ def report(
     from storage.ask import find_study, study_rule
     from storage.publish import folder_to_read
 
-    place = results_at(results)
-    folder = folder_to_read(place)
-    study_id = find_study(folder, study)
-    rule = rule_of(study_rule(folder, study_id), threshold, ratio)
-    path = write_report(place, study_id, rule)
-    print_line(f"report: {shown(f'{place.name}/{path}')}")
+    folder = results_at(results)
+    readable = folder_to_read(folder)
+    study_id = find_study(readable, study)
+    rule = rule_of(study_rule(readable, study_id), threshold, ratio)
+    path = write_report(folder, study_id, rule)
+    print_line(f"report: {shown(f'{folder.name}/{path}')}")
     return 0
 
 
@@ -143,14 +143,14 @@ def rebuild(as_json: JsonOption = False, results: ResultsOption = "results") -> 
     from storage.ingest import ROWS_FOLDER
     from storage.publish import rebuild as build
 
-    place = results_at(results)
-    rows = place.here / ROWS_FOLDER
-    if not place.list(ROWS_FOLDER.as_posix()):
+    folder = results_at(results)
+    rows = folder.here / ROWS_FOLDER
+    if not folder.list(ROWS_FOLDER.as_posix()):
         raise ResultsError(
             f"nothing to rebuild from: there is no {rows}. Name the folder that a study wrote to "
             "with --results."
         )
-    found = build(place)
+    found = build(folder)
     if as_json:
         print_json(found)
         return 0
@@ -270,13 +270,13 @@ def _folder(results: str, command: str) -> Path:
     """The results folder of this machine. Raises ResultsError for one that lies at a URL."""
     from editcollapse.study.results_folder import is_url, results_at
 
-    place = results_at(results)
-    if is_url(place.name):
+    folder = results_at(results)
+    if is_url(folder.name):
         raise ResultsError(
-            f"{command} works on a folder, and {place.name} is a URL. Use what the store "
+            f"{command} works on a folder, and {folder.name} is a URL. Use what the store "
             "itself has (versions, lifecycle rules), or copy it to a folder first."
         )
-    return place.here
+    return folder.here
 
 
 def _table(garbage: "Sequence[Garbage]", title: str) -> Table:

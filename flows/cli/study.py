@@ -37,7 +37,7 @@ commands = typer.Typer()
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class StudyReport:
-    """What a run of a study has found, for ``--json``."""
+    """Findings of a study's run, for ``--json``."""
 
     study: str
     study_id: str
@@ -78,24 +78,24 @@ def run(
     """Run a study; what is cached is not computed again."""
     from flows.run.guard_steps import plan_guarded
 
-    spec, place = opened(study, results)
+    spec, folder = opened(study, results)
     rule = rule_of(spec.collapse.rule, threshold, ratio)
-    plan_guarded(spec, place.name)  # a mistake in the study is told before a server starts
+    plan_guarded(spec, folder.name)  # a mistake in the study is found before a server starts
     what = f"study {spec.name}"
-    asked = (spec, place.name, as_spec(rule))
-    study_id = run_flow(_collapse_study, what, place, *asked, is_quiet=as_json)
+    asked = (spec, folder.name, as_spec(rule))
+    study_id = run_flow(_collapse_study, what, folder, *asked, is_quiet=as_json)
     if study_id is None:
         return STOPPED
     from reports.page import report_path
     from storage.ask import incidence
 
-    frame = incidence(place.here, study_id, rule)
-    page = f"{place.name}/{report_path(spec.name)}"
+    frame = incidence(folder.here, study_id, rule)
+    page = f"{folder.name}/{report_path(spec.name)}"
     if as_json:
-        _print_report(spec, study_id, rule, frame, place.name, page)
+        _print_report(spec, study_id, rule, frame, folder.name, page)
     else:
         console().print(incidence_table(frame, rule))
-        _print_epilogue(spec, place.name, page)
+        _print_epilogue(spec, folder.name, page)
     return 0
 
 
@@ -148,13 +148,13 @@ def plan(
     from flows.cli.outlook import outlook_lines, study_outlook, study_survey, survey_lines
     from flows.run.guard_steps import plan_guarded
 
-    spec, place = opened(study, results)
+    spec, folder = opened(study, results)
     missing = tuple(missing_inputs(spec))
     if missing:
         survey = study_survey(spec, missing)
         _print_plan(survey, survey_lines(survey), as_json=as_json)
     else:
-        outlook = study_outlook(plan_guarded(spec, place.name))
+        outlook = study_outlook(plan_guarded(spec, folder.name))
         _print_plan(outlook, outlook_lines(outlook), as_json=as_json)
     return 0
 
@@ -178,10 +178,10 @@ def covariance(
     """Measure the second moments of a study's models, and nothing else."""
     from editcollapse.study.plan import plan_study
 
-    spec, place = opened(study, results)
-    plan_study(spec, place.name)  # a mistake in the study is told before a server starts
+    spec, folder = opened(study, results)
+    plan_study(spec, folder.name)  # a mistake in the study is found before a server starts
     what = f"covariance of {spec.name}"
-    ids = run_flow(_precompute_covariance, what, place, spec, place.name, is_quiet=as_json)
+    ids = run_flow(_precompute_covariance, what, folder, spec, folder.name, is_quiet=as_json)
     if ids is None:
         return STOPPED
     pairs = zip(spec.models, ids, strict=True)
@@ -225,26 +225,26 @@ def reevaluate(
     from flows.cli.command_run import run_watched
     from flows.observe import environment
 
-    spec, place = opened(study, results)
+    spec, folder = opened(study, results)
     rule = rule_of(spec.collapse.rule, threshold, ratio)
     with said_with_flags():
         evaluation = EvaluationSpec(texts=str(texts.resolve()), max_texts=max_texts)
-    server = environment.prepare(place.here)
+    server = environment.prepare(folder.here)
     from flows.reevaluation import plan_reevaluation
     from flows.reevaluation import reevaluate as measure_again
 
-    plan_reevaluation(spec, evaluation, place.name)
+    plan_reevaluation(spec, evaluation, folder.name)
     if not as_json:
-        print_line(f"re-evaluation of {spec.name} with {server}; results in {shown(place.name)}")
-    asked = (spec, evaluation, place.name, as_spec(rule))
+        print_line(f"re-evaluation of {spec.name} with {server}; results in {shown(folder.name)}")
+    asked = (spec, evaluation, folder.name, as_spec(rule))
     study_id = run_watched(server, lambda: measure_again, *asked)
     if study_id is None:
         return STOPPED
     from storage.ask import incidence
 
-    frame = incidence(place.here, study_id, rule)
+    frame = incidence(folder.here, study_id, rule)
     if as_json:
-        _print_report(spec, study_id, rule, frame, place.name, None)
+        _print_report(spec, study_id, rule, frame, folder.name, None)
     else:
         console().print(incidence_table(frame, rule))
         print_line(f"recorded as study_id {study_id}")

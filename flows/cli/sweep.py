@@ -82,11 +82,11 @@ def _of_study(file: Path, layers: str, results: str, *, as_json: bool) -> int:
     from editcollapse.study.plan import plan_study
     from editcollapse.study.sweep import plan_sweep
 
-    study, place = opened(file, results)
-    # A mistake in the study is told before a server starts.
-    plan = plan_sweep(plan_study(study, place.name), layers)
+    study, folder = opened(file, results)
+    # A mistake in the study is found before a server starts.
+    plan = plan_sweep(plan_study(study, folder.name), layers)
     what = f"sweep of {study.name}"
-    if run_flow(_flow, what, place, study, layers, place.name, is_quiet=as_json) is None:
+    if run_flow(_flow, what, folder, study, layers, folder.name, is_quiet=as_json) is None:
         return STOPPED
     report = _sweep_report(plan)
     if as_json:
@@ -115,7 +115,7 @@ def _sweep_report(sweep: "SweepPlan") -> "SweepReport":
         Unswept,
         safe_layers,
     )
-    from editcollapse.study.locks import left_behind
+    from editcollapse.study.locks import cached_manifest
     from editcollapse.study.results_folder import results_at
     from storage.publish import folder_to_read
     from storage.readers import sweep_rows, thresholds
@@ -131,20 +131,20 @@ def _sweep_report(sweep: "SweepPlan") -> "SweepReport":
         rule = sweep.study.study.collapse.rule
         limits = thresholds(folder, model.layers[0].setup.model_id, rule)
         basis.append(ModelThresholds(name, limits, limits.basis))
-        templates = left_behind(model.layers[0].templates)
+        templates = cached_manifest(model.layers[0].templates)
         if templates is None:
             raise ResultsError(
                 f"the templates of {name} are not whole in {results}. Run the same command again."
             )
         ours = sweep_rows(folder, model, templates.values)
-        first = (model.places[0], ours[0].method) if ours else None
+        first = (model.layer_numbers[0], ours[0].method) if ours else None
         n_swept = sum(row.n_requests for row in ours if (row.layer, row.method) == first)
         n_left = len(sweep.study.requests.records) - n_swept
         found += ours
         if n_left:
             unswept.append(Unswept(name, n_left))
         last = model.layers[0].files.widths.n_layers - 1
-        if last in model.places:
+        if last in model.layer_numbers:
             notes.append(
                 f"{name}: layer {last} is the last. What is written there reaches no later token, "
                 "so v* is found only where the prompt ends with the subject; elsewhere nothing is "
@@ -170,10 +170,10 @@ def _show_sweep(report: "SweepReport", methods: Sequence[str]) -> None:
     for model in dict.fromkeys(row.model for row in report.layers):
         ours = [row for row in report.layers if row.model == model and row.method in methods]
         screen.print(_table(model, ours, methods))
-        told = {each.method: each for each in report.safe_layers if each.model == model}
+        safe = {each.method: each for each in report.safe_layers if each.model == model}
         for method in methods:
-            if method in told:
-                print_line(_sentence(told[method]))
+            if method in safe:
+                print_line(_sentence(safe[method]))
     for left in report.unswept:
         print_line(
             f"{left.model} cannot take {left.n_requests} of the requests: table rejections says why"
@@ -193,10 +193,10 @@ def _show_one(report: "ForecastReport") -> None:
     for one in report.requests:
         cells = (f"{each.verdict}, {each.forecast.text_change_bound:.3g}" for each in one.methods)
         table.add_row(str(one.layer), *cells)
-    place = first.position.subject_position
+    position = first.position.subject_position
     print_line(
         f"{first.prompt.replace('{}', first.subject)} -> {first.target_new}\n"
-        f"subject: {POSITIONS.get(place, place)}"
+        f"subject: {POSITIONS.get(position, position)}"
     )
     screen.print(table)
     print_line(report.basis[0].basis)

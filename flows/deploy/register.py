@@ -66,7 +66,7 @@ class PoolSpec(BaseModel):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class DeploymentFile:
-    """What is to be registered."""
+    """Deployments to register: prefect.yaml with a pool's overrides."""
 
     pool: PoolSpec
     study: Path

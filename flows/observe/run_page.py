@@ -1,4 +1,4 @@
-"""What a run page shows: how far the work is, then a study's findings and a link to its report.
+"""Run page: the progress of the work, then a study's findings and a link to its report.
 
 A server that does not answer costs a run what its page would show and a line in the log, nothing
 else: progress is sent by a thread of its own, so that the work never waits for the server.
@@ -85,10 +85,10 @@ def report_link(results: str, study_name: str) -> str:
     served = settings().reports_url
     if served:
         return f"{served.rstrip('/')}/{quote(PurePosixPath(path).name, safe='')}"
-    place = results_name(results)
-    if is_url(place):
-        return f"{quote(place, safe=':/')}/{quote(path)}"
-    return (Path(place) / path).as_uri()
+    folder = results_name(results)
+    if is_url(folder):
+        return f"{quote(folder, safe=':/')}/{quote(path)}"
+    return (Path(folder) / path).as_uri()
 
 
 def name_the_study(study_id: str) -> None:
@@ -126,7 +126,7 @@ def shown_progress(kind: str, name: str, *, jobs: int | None = None) -> Iterator
 
 
 class _ProgressPage:
-    """What was last reported, and the artifact that shows it."""
+    """The progress last reported, and the artifact that shows it."""
 
     def __init__(self, kind: str, name: str, jobs: int | None) -> None:
         self._key = artifact_key("progress", kind, name)
@@ -164,19 +164,19 @@ class _ProgressPage:
     def keep(self) -> None:
         """Keep the artifact up to date until the end. Whatever the server does, this only logs."""
         artifact_id: Any = None
-        is_told = False
+        is_reported = False
         while True:
             is_last = self._ended.wait(0.0 if artifact_id is None else EVERY_S)
             try:
                 artifact_id = self._show(artifact_id)
             except Exception as error:  # noqa: BLE001  whatever the way to the server raises
-                if not is_told:
+                if not is_reported:
                     logger.warning("progress is not shown for now (%s): %s", self._key, error)
-                is_told = True
+                is_reported = True
                 if artifact_id is None and not is_last:
                     self._ended.wait(EVERY_S)
             else:
-                is_told = False
+                is_reported = False
             if is_last:
                 return
 

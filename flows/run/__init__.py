@@ -1,4 +1,4 @@
-"""What flows are made of: the pass through a study's plan, and how its jobs are submitted.
+"""Parts of flows: the pass through a study's plan, and the submission of its jobs.
 
 The flows themselves are the files of the folder above; what a user types is in ``flows.cli``.
 """

@@ -1,4 +1,4 @@
-"""A layer's second moment as scheduled units: corpus, shards, probe keys, checkpoints, merge.
+"""A layer's second moment as scheduled jobs: corpus, shards, probe keys, checkpoints, merge.
 
 All shards are submitted before the first is waited for, so that several workers share them. With
 a stop rule they are submitted up to the next checkpoint only.
@@ -10,8 +10,8 @@ from typing import Any, Protocol
 from prefect import Task
 
 from editcollapse.study.jobs import Job, Manifest
-from editcollapse.study.locks import left_behind
-from editcollapse.study.plan import MomentPass, checkpoints, has_settled
+from editcollapse.study.locks import cached_manifest
+from editcollapse.study.plan import CovariancePlan, checkpoints, has_settled
 from flows.run.steps import JobList
 from tasks.covariance import (
     corpus_shards,
@@ -23,27 +23,27 @@ from tasks.covariance import (
 
 
 class RunsJobs(Protocol):
-    """What runs units; ``study_run.StudyRun`` is one."""
+    """Protocol of what runs jobs, such as ``study_run.StudyRun``."""
 
     def compute(self, task: Task[[Any], Manifest], job: Job) -> Manifest:
-        """Return a unit's manifest."""
+        """Return a job's manifest."""
 
     def compute_all(self, task: Task[[Any], Manifest], jobs: Sequence[Job]) -> list[Manifest]:
-        """Return the manifests of units that may run at the same time."""
+        """Return the manifests of jobs that may run at the same time."""
 
     @property
     def listed(self) -> JobList:
         """The jobs that are listed."""
 
 
-def measured_moment(run: RunsJobs, moments: MomentPass, templates: Manifest) -> Manifest:
+def measured_moment(run: RunsJobs, moments: CovariancePlan, templates: Manifest) -> Manifest:
     """Return C of one layer; where it is there already, neither corpus nor shards are looked at."""
     (found,) = measured_moments(run, (moments,), templates)
     return found
 
 
 def measured_moments(
-    run: RunsJobs, layers: Sequence[MomentPass], templates: Manifest
+    run: RunsJobs, layers: Sequence[CovariancePlan], templates: Manifest
 ) -> list[Manifest]:
     """Return C of each layer that one pass over the corpus serves; it is made once for all.
 
@@ -54,7 +54,7 @@ def measured_moments(
     """
     first = layers[0]
     is_corpus = first.moment.covariance.kind == "corpus"
-    missing = [each for each in layers if is_corpus and left_behind(each.moment) is None]
+    missing = [each for each in layers if is_corpus and cached_manifest(each.moment) is None]
     if not missing:
         return run.compute_all(second_moment, [each.moment for each in layers])
     run.listed.add(2)
@@ -71,7 +71,7 @@ def measured_moments(
 
 
 def _until_settled(
-    run: RunsJobs, moments: MomentPass, corpus: Manifest, probes: Manifest
+    run: RunsJobs, moments: CovariancePlan, corpus: Manifest, probes: Manifest
 ) -> Manifest:
     """Return C of as many shards as the stop rule wants."""
     stop_change = moments.moment.covariance.stop_change

@@ -17,7 +17,7 @@ from editcollapse.study.guarded import (
     jobs_of,
     prefixed_dataset_rows,
     prefixed_request_rows,
-    read_foreseen,
+    read_forecast,
     requests_to_try,
 )
 from editcollapse.study.jobs import EditJob, ForecastJob, Manifest
@@ -46,29 +46,29 @@ def plan_guarded(study: StudySpec, results: str) -> StudyPlan:
 
 
 def present_thresholds(
-    place: ResultsFolder, model_id: str, rule: CollapseRule | None = None
+    results_folder: ResultsFolder, model_id: str, rule: CollapseRule | None = None
 ) -> Thresholds:
     """Return a model's thresholds in a results folder; the default where nothing was published.
 
     Args:
-        place: the results folder.
+        results_folder: the results folder.
         model_id: the model.
         rule: the collapse rule that they were calibrated by; None: whichever was used last.
 
     Raises:
         ResultsError: what was published cannot be read, or is older than forecasts.
     """
-    published = published_folder(place)
+    published = published_folder(results_folder)
     return DEFAULT_THRESHOLDS if published is None else thresholds(published, model_id, rule)
 
 
-def published_folder(place: ResultsFolder) -> Path | None:
+def published_folder(results_folder: ResultsFolder) -> Path | None:
     """Return the folder of the place's present snapshot; None where nothing was published."""
     try:
-        place.fetch(SNAPSHOT.as_posix())
+        results_folder.fetch(SNAPSHOT.as_posix())
     except FileNotFoundError:
         return None
-    folder = folder_to_read(place)
+    folder = folder_to_read(results_folder)
     return folder if (folder / SNAPSHOT).is_file() else None
 
 
@@ -77,7 +77,7 @@ def guarded_jobs(
 ) -> Iterator[EditJob]:
     """Yield the jobs of the edits of one model that the guard lets be made.
 
-    As many batches are foreseen ahead as the runner has workers. Forecasts, decisions and the
+    As many batches are forecast ahead as the runner has workers. Forecasts, decisions and the
     requests that were tried behind texts are handed to the database on the way.
 
     Args:
@@ -99,15 +99,15 @@ def _jobs(
     run: "StudyRun", guard: Guard, model: ModelPlan, batch: EditJob, done: Manifest
 ) -> tuple[EditJob, ...]:
     """Decide on a batch that has been foreseen; hand over its rows, return its jobs."""
-    foreseen, behind = read_foreseen(run.store, done), NOTHING
-    run.add_foreseen(model, batch, done)
-    tried = requests_to_try(guard, batch, foreseen)
+    forecasts, behind = read_forecast(run.store, done), NOTHING
+    run.add_forecast(model, batch, done)
+    tried = requests_to_try(guard, batch, forecasts)
     if tried:
         from tasks.forecasting import forecast_edits  # Prefect: not to plan with
 
         run.listed.add(1)
         found = run.compute(forecast_edits, job_to_try(batch, tried))
-        behind = read_foreseen(run.store, found)
+        behind = read_forecast(run.store, found)
         rows = [
             *found.rows,
             run.store.put_rows("datasets", prefixed_dataset_rows(run.plan, tried)),
@@ -116,7 +116,7 @@ def _jobs(
             ),
         ]
         run.rows.add(rows)
-    decisions = decisions_on(guard, batch, foreseen, tried, behind)
+    decisions = decisions_on(guard, batch, forecasts, tried, behind)
     made = decision_rows(run.plan, guard, decisions)
     run.rows.add([run.store.put_rows("guard_decisions", made)])
     jobs = jobs_of(batch, decisions)

@@ -1,4 +1,4 @@
-"""What a model writes after the edits that damage it most: one unit, when its batches are done."""
+"""Texts that a model writes after its most damaging edits: one job, when its batches are done."""
 
 import contextlib
 import dataclasses
@@ -18,7 +18,7 @@ from editcollapse.rows.study import RejectionRow, StudyEditRow
 from editcollapse.study.artifacts import ArtifactRef, ArtifactStore
 from editcollapse.study.generation_jobs import MostDamaging
 from editcollapse.study.jobs import EditJob, Job, Manifest, RecordJob, ReportJob
-from editcollapse.study.plan import ModelPlan, MomentPass, StudyPlan
+from editcollapse.study.plan import CovariancePlan, ModelPlan, StudyPlan
 from editcollapse.study.results_folder import results_at
 from editcollapse.study.study_rows import study_rows
 from flows.observe.run_page import name_the_study, show_findings, shown_progress
@@ -37,14 +37,14 @@ logger = logging.getLogger(__name__)
 
 
 class Rows(Protocol):
-    """What takes row files for the database; ``row_buffer.RowsToRecord`` is one."""
+    """Protocol of what takes row files for the database, such as ``row_buffer.RowsToRecord``."""
 
     def add(self, rows: Sequence[ArtifactRef]) -> None:
         """Take more row files."""
 
 
 def continuation_units(plan: StudyPlan) -> int:
-    """Return how many units of this kind each model has, if it takes any request at all."""
+    """Return the number of generation jobs of each model, if it takes any request at all."""
     return int(plan.study.evaluation.continuations > 0)
 
 
@@ -60,7 +60,7 @@ def continue_worst(
 
 
 Wait = Callable[[], Manifest]
-"""Waits for a unit and returns its manifest."""
+"""Waits for a job and returns its manifest."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ class StudyRun:
         self.listed.add(n_last + sum(self.n_listed(model) for model in plan.models))
 
     def n_listed(self, model: ModelPlan) -> int:
-        """Return how many jobs of a model are known before any of them runs."""
+        """Return the number of a model's jobs that are known before any of them runs."""
         return sum(step.listed(self.plan, model) for step in self._steps)
 
     def list_batches(self, n_batches: int) -> None:
@@ -122,7 +122,7 @@ class StudyRun:
     def prepare(self, model: ModelPlan) -> tuple[Manifest, Manifest]:
         """Return a model's templates and second moment; hand their rows to the database."""
         templates = self.compute(context_templates, model.templates)
-        moment = measured_moment(self, MomentPass.of(self.plan, model), templates)
+        moment = measured_moment(self, CovariancePlan.of(self.plan, model), templates)
         self.rows.add([*templates.rows, *moment.rows])
         return templates, moment
 
@@ -195,17 +195,17 @@ class StudyRun:
             raise
 
     def compute(self, task: Task[[Any], Manifest], job: Job) -> Manifest:
-        """Return a unit's manifest, computed or cached."""
+        """Return a job's manifest, computed or cached."""
         (manifest,) = self.compute_all(task, [job])
         return manifest
 
     def compute_all(self, task: Task[[Any], Manifest], jobs: Sequence[Job]) -> list[Manifest]:
-        """Return the manifests of units, each as ``compute``; all are submitted at once."""
+        """Return the manifests of jobs, each as ``compute``; all are submitted at once."""
         waits = [self.start(task, job) for job in jobs]
         return [wait() for wait in waits]
 
     def start(self, task: Task[[Any], Manifest], job: Job) -> Wait:
-        """Give one unit to the task runner; return what waits for its manifest."""
+        """Give one job to the task runner; return what waits for its manifest."""
         result = self._started(task, job)
 
         def wait() -> Manifest:
@@ -219,7 +219,7 @@ class StudyRun:
     def in_order(
         self, task: Task[[Any], Manifest], pairs: Iterable[tuple[EditJob, Job]]
     ) -> Iterator[tuple[EditJob, Manifest]]:
-        """Yield units' manifests in order; one more than the runner has workers is started ahead.
+        """Yield jobs' manifests in order; one more than the runner has workers is started ahead.
 
         Args:
             task: of all units.
@@ -234,7 +234,7 @@ class StudyRun:
         for batch, wait in ahead:
             yield batch, wait()
 
-    def add_foreseen(self, model: ModelPlan, batch: EditJob, done: Manifest) -> None:
+    def add_forecast(self, model: ModelPlan, batch: EditJob, done: Manifest) -> None:
         """Hand a forecast's rows, and the requests that the model cannot take, to the database."""
         rejected = self.rejections(model, batch, dict(done.unusable))
         self.rows.add([*done.rows, self.store.put_rows("rejections", rejected)])
@@ -260,7 +260,7 @@ class StudyRun:
     def _started(self, task: Task[[Any], Result], job: Job) -> Callable[[], Result]:
         """Give one task to the task runner; return what waits for its result.
 
-        A job that is no unit of work runs in this process.
+        A job without a cache key runs in this process.
         """
         return started(task, job)
 

@@ -1,4 +1,4 @@
-"""Where a study's tasks run: in the flow's own process, or on a Dask or Ray cluster."""
+"""Task runners of a study: the flow's own process, or a Dask or Ray cluster."""
 
 import os
 from collections.abc import Callable
@@ -128,14 +128,14 @@ def runs_here() -> bool:
 
 
 def is_unit(task: Task[[Any], Any]) -> bool:
-    """Return whether a task is a unit of work, which any worker can do."""
+    """Return whether a task is cached work, which any worker can do."""
     return "gpu" in task.tags
 
 
 def started(task: Task[[Any], Result], job: Job) -> Callable[[], Result]:
     """Give one task to the task runner; return what waits for its result.
 
-    What is no unit of work (records, reports) needs the database and runs in this process.
+    A job without a cache key (records, reports) needs the database and runs in this process.
 
     A task has the tags of its own kind only, not those of the flow run: they are what the server
     is asked about, and every one is written with every event of the task.

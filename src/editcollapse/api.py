@@ -349,9 +349,9 @@ class Editor:
     @cached_property
     def _geometry(self) -> "LayerGeometry":
         from editcollapse.forecast.bounds import LayerGeometry
-        from editcollapse.forward.hooked_layer import EditSite
+        from editcollapse.forward.hooked_layer import HookedLayer
 
-        return LayerGeometry.of(EditSite(self.model, self.layer), self.solver)
+        return LayerGeometry.of(HookedLayer(self.model, self.layer), self.solver)
 
     def _setup(self, request: EditRequest) -> "EditSetup":
         from editcollapse.units.single import edit_setup

@@ -8,7 +8,7 @@ from typing import ClassVar
 class EditCollapseError(Exception):
     """Anything a user can mend. The command line prints it without a traceback and exits with 2."""
 
-    may_pass: ClassVar[bool] = False
+    is_transient: ClassVar[bool] = False
     """Whether the same work may succeed a minute later."""
 
 
@@ -39,7 +39,7 @@ class ArtifactError(EditCollapseError, RuntimeError):
 class DeviceMemoryError(EditCollapseError, MemoryError):
     """The smallest piece of work does not fit in the memory of the device."""
 
-    may_pass = True
+    is_transient = True
 
 
 class ResultsError(EditCollapseError, RuntimeError):

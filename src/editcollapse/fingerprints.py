@@ -61,5 +61,5 @@ def digest_file(path: Path) -> str:
 
 
 def unit_key(kind: str, *parts: Any) -> str:
-    """Return a unit's cache key: its kind, the numerics version, its inputs' content."""
+    """Return a job's cache key: its kind, the numerics version, its inputs' content."""
     return f"{kind}-{digest(kind, NUMERICS, *parts)}"

@@ -118,9 +118,9 @@ def test_mistakes_are_told_before_anything_runs(tmp_path, capsys):
     assert main(["--models", "demo", "--markdown", str(page)]) == 2
     assert "has no <!-- benchmarks -->" in capsys.readouterr().err
     assert main(["--models", "demo", "tyni", "--workspace", str(tmp_path)]) == 2
-    told = capsys.readouterr().err
-    assert told.startswith("error: --models tyni: known are demo, ")
-    assert len(told.splitlines()) == 1
+    printed = capsys.readouterr().err
+    assert printed.startswith("error: --models tyni: known are demo, ")
+    assert len(printed.splitlines()) == 1
     with pytest.raises(SystemExit):
         main(["--edits", "0"])
 

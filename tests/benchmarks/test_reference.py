@@ -12,7 +12,7 @@ from benchmarks.published import Published
 from editcollapse.catalog.methods import METHODS
 from editcollapse.covariance.second_moment import MomentSolver, measure_moment
 from editcollapse.evaluation.perplexity import encode_texts, perplexities, text_nll
-from editcollapse.forward.hooked_layer import EditSite
+from editcollapse.forward.hooked_layer import HookedLayer
 from editcollapse.forward.rewrites import build_rewrites
 from editcollapse.rome.edited_model import written_into_weights
 from editcollapse.rome.updates import rank_one_updates
@@ -66,7 +66,7 @@ def test_updates_agree(tiny_model, variant, dtype, tolerance):
     rewrites, unusable = build_rewrites(loaded.encoder, TEMPLATES, REQUESTS)
     assert not unusable
     with precisely(dtype):
-        values = optimise_values(EditSite(loaded, LAYER), rewrites, settings())
+        values = optimise_values(HookedLayer(loaded, LAYER), rewrites, settings())
         far = {}
         for name in reference.RULES:
             updates, _ = rank_one_updates(
@@ -101,7 +101,7 @@ def test_perplexities_agree(tiny_model, variant, dtype, tolerance):
     texts = encode_texts(loaded.encoder, TEXTS)
     updates = some_updates(loaded, 3)
     with precisely(dtype):
-        ours = text_nll(EditSite(loaded, LAYER), texts, updates)
+        ours = text_nll(HookedLayer(loaded, LAYER), texts, updates)
         for b in range(3):
             one = updates.rows(slice(b, b + 1)).to(loaded.device, loaded.dtype)
             update = reference.Update(one.left[0], one.right[0])

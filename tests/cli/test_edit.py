@@ -65,17 +65,25 @@ def test_edit_is_set_up_as_the_study(edit, results, study, capsys):
     before = units_computed(results)
     templates = ask(results, "from templates order by all")
     assert edit(results, *_OSLO, "--json") == 0
-    told = json.loads(capsys.readouterr().out)
-    assert (told["decision"], told["policy"], told["made_method"]) == ("made", None, "rome")
+    printed = json.loads(capsys.readouterr().out)
+    assert (printed["decision"], printed["policy"], printed["made_method"]) == (
+        "made",
+        None,
+        "rome",
+    )
     new = {unit.partition("-")[0] for unit in units_computed(results) if unit not in before}
     assert new - {"forecast"} == {"edits", "evaluation", "continuations"}
     assert ask(results, "from templates order by all").equals(templates)
-    assert told["perplexity"] == pytest.approx(told["perplexity_ratio"] * told["perplexity_before"])
+    assert printed["perplexity"] == pytest.approx(
+        printed["perplexity_ratio"] * printed["perplexity_before"]
+    )
     model = read_study(study).models[0].source
     assert main(["forecast", "--model", model, *_OSLO, "--results", str(results), "--json"]) == 0
-    (foreseen,) = json.loads(capsys.readouterr().out)["requests"]
-    ids = {each["forecast"]["method"]: each["forecast"]["edit_id"] for each in foreseen["methods"]}
-    assert told["edit_id"] == ids["rome"]
+    (forecasted,) = json.loads(capsys.readouterr().out)["requests"]
+    ids = {
+        each["forecast"]["method"]: each["forecast"]["edit_id"] for each in forecasted["methods"]
+    }
+    assert printed["edit_id"] == ids["rome"]
     shared = "select distinct covariance_id, template_set_id, settings_id, layer from edits"
     assert ask(results, shared).height == 1
 
@@ -94,9 +102,13 @@ def test_refusal_has_its_exit_status_and_reason(edit, results, capsys):
     assert ask(results, "select decision from guard_decisions").rows() == [("refused",)]
     before = manifests(results, "forecast-")
     assert edit(results, *_OSLO, "--guard", "refuse", "--json") == REFUSED
-    told = json.loads(capsys.readouterr().out)
-    assert (told["decision"], told["edit_id"], told["perplexity"]) == ("refused", None, None)
-    assert told["calibration_id"] == "low"
+    printed = json.loads(capsys.readouterr().out)
+    assert (printed["decision"], printed["edit_id"], printed["perplexity"]) == (
+        "refused",
+        None,
+        None,
+    )
+    assert printed["calibration_id"] == "low"
     assert manifests(results, "forecast-") == before
 
 

@@ -21,14 +21,14 @@ def inputs(study: Path, tmp_path: Path) -> Path:
 def mistake(inputs, tmp_path, capsys):
     """Return a function that runs a study and returns what the user is told about a mistake."""
 
-    def told(**changes) -> str:
+    def printed_error(**changes) -> str:
         study = write_toml(inputs / "study.toml", **changes)
-        return _told(capsys, "run", str(study), "--results", str(tmp_path / "results"))
+        return _printed_error(capsys, "run", str(study), "--results", str(tmp_path / "results"))
 
-    return told
+    return printed_error
 
 
-def _told(capsys, *arguments: str) -> str:
+def _printed_error(capsys, *arguments: str) -> str:
     """Run a command that has to fail; return its sentence."""
     assert main(arguments) == USER_ERROR
     out, err = capsys.readouterr()
@@ -83,7 +83,7 @@ def test_wrong_study_file_is_explained(mistake, changes, fragments):
 def test_study_that_is_not_toml_is_explained(inputs, capsys):
     """A syntax error in the study file is told with its place."""
     (inputs / "study.toml").write_text("name = \nx")
-    sentence = _told(capsys, "run", str(inputs / "study.toml"))
+    sentence = _printed_error(capsys, "run", str(inputs / "study.toml"))
     assert "is not TOML" in sentence
     assert "line 1" in sentence
 
@@ -91,7 +91,7 @@ def test_study_that_is_not_toml_is_explained(inputs, capsys):
 @pytest.mark.parametrize("command", ["run", "plan"])
 def test_missing_study_file_is_explained(tmp_path, capsys, command):
     """A study file that is not there is named."""
-    assert "no study file" in _told(capsys, command, str(tmp_path / "absent.toml"))
+    assert "no study file" in _printed_error(capsys, command, str(tmp_path / "absent.toml"))
 
 
 def test_same_model_name_twice_is_refused(inputs, capsys):
@@ -99,14 +99,14 @@ def test_same_model_name_twice_is_refused(inputs, capsys):
     study = write_toml(inputs / "study.toml")
     more = study.read_text() + '\n[[models]]\nname = "tiny"\nsource = "model"\nlayer = 0\n'
     study.write_text(more)
-    assert "model names must be distinct" in _told(capsys, "run", str(study))
+    assert "model names must be distinct" in _printed_error(capsys, "run", str(study))
 
 
 def test_same_model_twice_is_refused(inputs, capsys):
     """One model under two names would be edited twice: refused."""
     study = write_toml(inputs / "study.toml")
     study.write_text(study.read_text() + '\n[[models]]\nname = "b"\nsource = "model"\nlayer = 1\n')
-    assert "the same model" in _told(capsys, "run", str(study))
+    assert "the same model" in _printed_error(capsys, "run", str(study))
 
 
 @pytest.mark.parametrize("content", ["", "[]", '[" ", ""]'])

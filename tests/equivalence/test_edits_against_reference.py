@@ -5,7 +5,7 @@ import torch
 
 from editcollapse.catalog.methods import METHODS
 from editcollapse.covariance.second_moment import MomentSolver
-from editcollapse.forward.hooked_layer import EditSite
+from editcollapse.forward.hooked_layer import HookedLayer
 from editcollapse.forward.rewrites import build_rewrites
 from editcollapse.rome.updates import rank_one_updates
 from editcollapse.rome.values import optimise_values
@@ -33,7 +33,7 @@ def run_ours(loaded, ours, moment, layer=LAYER, requests=REQUESTS):
     """Return the target values and every method's updates of all requests, in one batch."""
     rewrites, unusable = build_rewrites(loaded.encoder, TEMPLATES, requests)
     assert not unusable
-    values = optimise_values(EditSite(loaded, layer), rewrites, ours)
+    values = optimise_values(HookedLayer(loaded, layer), rewrites, ours)
     solver = MomentSolver(moment)
     updates = {
         name: rank_one_updates(values, method, solver, loaded.weight(layer), ours.clamp_factor)

@@ -8,7 +8,7 @@ from editcollapse.covariance.second_moment import MomentSolver, measure_moment
 from editcollapse.evaluation.perplexity import encode_texts, perplexities, text_nll
 from editcollapse.evaluation.probes import plan_probes
 from editcollapse.evaluation.scores import answer_probes, score_probes
-from editcollapse.forward.hooked_layer import EditSite
+from editcollapse.forward.hooked_layer import HookedLayer
 from editcollapse.rome.updates import rank_one_updates
 from tests.support import reference
 from tests.support.cases import (
@@ -31,7 +31,7 @@ def test_perplexity_and_efficacy_equal_reference(tiny_model, variant):
     """Perplexity and efficacy of every edit equal full forwards with the weights really edited."""
     loaded = tiny_model(variant)
     setup = reference_setup(loaded)
-    site = EditSite(loaded, LAYER)
+    hooked = HookedLayer(loaded, LAYER)
     solver = MomentSolver(some_moment(loaded.widths.d_key))
     texts = encode_texts(loaded.encoder, TEXTS)
     plans = [plan_probes(loaded.encoder, TEMPLATES, request, 0) for request in REQUESTS]
@@ -42,9 +42,9 @@ def test_perplexity_and_efficacy_equal_reference(tiny_model, variant):
         updates = [
             rank_one_updates(values, METHODS[name], solver, weight, 4.0)[0] for name in names
         ]
-        base, *edited = answer_probes(site, plans, [None, *updates], tokens_per_forward=150)
+        base, *edited = answer_probes(hooked, plans, [None, *updates], tokens_per_forward=150)
         for update, answers in zip(updates, edited, strict=True):
-            found = perplexities(text_nll(site, texts, update, tokens_per_forward=100))
+            found = perplexities(text_nll(hooked, texts, update, tokens_per_forward=100))
             for b, request in enumerate(REQUESTS):
                 scores = score_probes(plans[b], answers[b], base[b])
                 with reference.edited(setup, update.matrix(b)):
@@ -70,7 +70,7 @@ def test_unedited_answers_equal_reference(tiny_model, variant):
     setup = reference_setup(loaded)
     plans = [plan_probes(loaded.encoder, TEMPLATES, request, 0) for request in REQUESTS]
     with Float64Throughout(), torch.no_grad():
-        ((*answers,),) = answer_probes(EditSite(loaded, LAYER), plans, [None])
+        ((*answers,),) = answer_probes(HookedLayer(loaded, LAYER), plans, [None])
         for plan, found in zip(plans, answers, strict=True):
             for answer in found:
                 question = answer.question

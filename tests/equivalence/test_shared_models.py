@@ -11,7 +11,7 @@ from transformers import AutoTokenizer
 from editcollapse.config.spec import ModelSpec
 from editcollapse.covariance.second_moment import MomentSolver, measure_moment
 from editcollapse.data.requests import EditRequest
-from editcollapse.forward.hooked_layer import EditSite
+from editcollapse.forward.hooked_layer import HookedLayer
 from editcollapse.forward.rewrites import build_rewrites
 from editcollapse.models.loading import load_model
 from editcollapse.models.tokenization import Encoder
@@ -50,7 +50,7 @@ def test_pretrained_llama_equals_reference():
     moment = measure_moment(loaded, LAYER, stories, n_tokens=4000, max_length=128).matrix
     MomentSolver(moment)
     ours = settings(steps=4)
-    values = optimise_values(EditSite(loaded, LAYER), rewrites, ours)
+    values = optimise_values(HookedLayer(loaded, LAYER), rewrites, ours)
     setup = reference_setup(loaded, LAYER)
     for b, request in enumerate(some):
         assert list(rewrites[b].target) == reference.target_ids(setup, request.target_new)

@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM
 from editcollapse.catalog.methods import METHODS
 from editcollapse.covariance.second_moment import MomentSolver
 from editcollapse.evaluation.perplexity import EncodedTexts, label_nll
-from editcollapse.forward.hooked_layer import EditSite
+from editcollapse.forward.hooked_layer import HookedLayer
 from editcollapse.forward.keys import read_keys
 from editcollapse.forward.packed_attention import splits_attention
 from editcollapse.forward.prefix_cache import SharedContexts
@@ -43,7 +43,7 @@ def rewrites_of(loaded, templates=TEMPLATES, requests=REQUESTS):
 @pytest.mark.parametrize("variant", ["gpt2", "gptj", "gemma3_text", "mistral"])
 @pytest.mark.parametrize("layer", [0, 1])
 def test_bare_template_alone(tiny_model, variant, layer, monkeypatch):
-    """Rows that share nothing run their own left contexts, and equal the reference."""
+    """Rows that share nothing run their own prefixes, and equal the reference."""
     monkeypatch.setattr(plain, "TEMPLATES", ("{}",))
     loaded = tiny_model(variant)
     with Float64Throughout():
@@ -74,10 +74,10 @@ def test_attention_is_put_back(tiny_model):
     def fail(_done, _total):
         raise KeyboardInterrupt
 
-    optimise_values(EditSite(loaded, LAYER), rewrites_of(loaded), settings(steps=2))
+    optimise_values(HookedLayer(loaded, LAYER), rewrites_of(loaded), settings(steps=2))
     assert loaded.model.config._attn_implementation == usual
     with pytest.raises(KeyboardInterrupt):
-        optimise_values(EditSite(loaded, LAYER), rewrites_of(loaded), settings(), fail)
+        optimise_values(HookedLayer(loaded, LAYER), rewrites_of(loaded), settings(), fail)
     assert loaded.model.config._attn_implementation == usual
 
 
@@ -86,12 +86,12 @@ def test_attention_is_put_back(tiny_model):
 def test_keys_alone_are_the_keys_of_an_edit(tiny_model, variant, tokens_per_forward):
     """Keys, bare values and denominators without optimisation are those of a full edit."""
     loaded = tiny_model(variant)
-    site = EditSite(loaded, LAYER)
+    hooked = HookedLayer(loaded, LAYER)
     rewrites = rewrites_of(loaded)
     solver = MomentSolver(some_moment(loaded.widths.d_key))
     with Float64Throughout():
-        keys = read_keys(site, rewrites, tokens_per_forward)
-        values = optimise_values(site, rewrites, settings(steps=1))
+        keys = read_keys(hooked, rewrites, tokens_per_forward)
+        values = optimise_values(hooked, rewrites, settings(steps=1))
     assert distance(keys.prompt_keys, values.prompt_keys) < TIGHT
     assert distance(keys.bare_value, values.bare_value) < TIGHT
     for method in METHODS.values():
@@ -105,7 +105,7 @@ def test_what_slots_share_ends_before_every_subject(tiny_model):
     """The shared prefix is the longest common one, cut at the first subject's last token."""
     loaded = tiny_model("gpt2")
     rows = [(5, 6, 7, 8), (1, 2), (5, 6, 7, 9), (3, 4)]
-    shared = SharedContexts(EditSite(loaded, LAYER), rows, [3, 1, 2, 1], 2, above=True)
+    shared = SharedContexts(HookedLayer(loaded, LAYER), rows, [3, 1, 2, 1], 2, above=True)
     assert shared.sizes(torch.arange(4)).tolist() == [2, 0, 2, 0]
     assert shared.mask(torch.arange(2)).tolist() == [[1, 1], [0, 0]]
 

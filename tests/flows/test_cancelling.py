@@ -30,7 +30,7 @@ def test_run_without_a_worker_goes_on_to_its_end(study, backend, tmp_path, first
     assert_equal_tables(results, first_run.results)
 
 
-def test_unit_is_tried_again_after_what_may_pass(study, backend, tmp_path, monkeypatch):
+def test_job_is_tried_again_after_a_transient_error(study, backend, tmp_path, monkeypatch):
     """A full device is waited for; a mistake is not: counted by how often the unit was tried."""
     from prefect import flow
 

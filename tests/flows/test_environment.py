@@ -29,7 +29,7 @@ def plain(monkeypatch):
 
 
 @pytest.fixture
-def stand_in(tmp_path):
+def fake_server(tmp_path):
     """Return a function that starts a process which looks like a run's temporary server."""
     started = []
 
@@ -56,21 +56,21 @@ def stand_in(tmp_path):
 
 
 @_LINUX
-def test_server_of_a_killed_run_is_stopped(stand_in, tmp_path):
+def test_server_of_a_killed_run_is_stopped(fake_server, tmp_path):
     """A temporary server whose run is gone is stopped, also where its number was given anew."""
     with subprocess.Popen([sys.executable, "-c", ""]) as gone:
         gone.wait()
     for owner in (f"{gone.pid}-0", f"{gone.pid}-12345", f"{os.getpid()}-12345"):
-        orphan = stand_in(owner if owner.endswith("5") else f"{gone.pid}-1")
+        orphan = fake_server(owner if owner.endswith("5") else f"{gone.pid}-1")
         assert environment.stop_orphans(tmp_path) == 1
         assert orphan.wait(timeout=10) == -signal.SIGTERM
 
 
 @_LINUX
-def test_server_of_a_living_run_is_left(stand_in, tmp_path):
+def test_server_of_a_living_run_is_left(fake_server, tmp_path):
     """Servers of a run that goes on, or of another results folder, are left alone."""
-    living = stand_in(environment._identity(os.getpid()))
-    other = stand_in("1-1", tmp_path / "other")
+    living = fake_server(environment._identity(os.getpid()))
+    other = fake_server("1-1", tmp_path / "other")
     assert environment.stop_orphans(tmp_path) == 0
     time.sleep(0.1)
     assert living.poll() is None
@@ -96,8 +96,8 @@ for _ in range(500):
         subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True)
         for _ in range(2)
     ]
-    told = [process.communicate()[1] for process in starting]
-    assert [process.returncode for process in starting] == [0, 0], told
+    printed = [process.communicate()[1] for process in starting]
+    assert [process.returncode for process in starting] == [0, 0], printed
     assert list((tmp_path / "results/prefect").iterdir()) == []
 
 
@@ -133,7 +133,7 @@ def test_settings_of_pyproject_hold_wherever_a_command_is_started(plain, tmp_pat
         "print(s.task_run_recorder.batch_size, s.event_persister.batch_size, "
         "now().flows.heartbeat_frequency, now().results.persist_by_default)"
     )
-    told = []
+    printed = []
     for folder, own in ((environment.ROOT, {}), (tmp_path, dict(environment.project_settings()))):
         done = subprocess.run(
             [sys.executable, "-c", ask],
@@ -143,5 +143,5 @@ def test_settings_of_pyproject_hold_wherever_a_command_is_started(plain, tmp_pat
             text=True,
             check=True,
         )
-        told.append(done.stdout)
-    assert told == ["200 500 30 True\n"] * 2
+        printed.append(done.stdout)
+    assert printed == ["200 500 30 True\n"] * 2

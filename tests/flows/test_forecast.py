@@ -25,11 +25,11 @@ _ONE = ("--prompt", "{} likes the colour", "--subject", "Oslo", "--target", "blu
 
 
 @pytest.fixture(scope="module")
-def foreseen(backend, study, tmp_path_factory):
+def forecasted(backend, study, tmp_path_factory):
     """Return the results folder of a forecast that was made before anything else."""
     from flows.forecast_flow import collapse_forecast
 
-    results = tmp_path_factory.mktemp("foreseen") / "results"
+    results = tmp_path_factory.mktemp("forecast") / "results"
     assert collapse_forecast(read_study(study), str(results)) == N_REQUESTS
     return results
 
@@ -45,40 +45,40 @@ def studied(first_run, study, tmp_path_factory):
     return results
 
 
-def test_only_what_a_forecast_needs_is_computed(foreseen):
+def test_only_what_a_forecast_needs_is_computed(forecasted):
     """Templates, C and forecasts have records; no edit, evaluation or report has."""
-    assert {kind: len(manifests(foreseen, f"{kind}-")) for kind in _KINDS} == _KINDS
-    assert len(manifests(foreseen)) == sum(_KINDS.values())
+    assert {kind: len(manifests(forecasted, f"{kind}-")) for kind in _KINDS} == _KINDS
+    assert len(manifests(forecasted)) == sum(_KINDS.values())
 
 
-def test_forecasts_are_recorded_and_published(foreseen):
+def test_forecasts_are_recorded_and_published(forecasted):
     """Each request has a row a method where readers look; nothing says that the study has run."""
-    found = ask(foreseen, "select count(*), count(distinct method) from forecasts").row(0)
+    found = ask(forecasted, "select count(*), count(distinct method) from forecasts").row(0)
     assert found == (N_REQUESTS * _ALL_METHODS, _ALL_METHODS)
-    verdicts = ask(foreseen, "from forecast_verdicts where subject is not null")
+    verdicts = ask(forecasted, "from forecast_verdicts where subject is not null")
     assert verdicts.height == N_REQUESTS * _ALL_METHODS
     assert set(verdicts["model_source"]) == {"model"}
     for table in ("studies", "edits", "measurements", "study_edits"):
-        assert ask(foreseen, f"from {table}").is_empty()
+        assert ask(forecasted, f"from {table}").is_empty()
 
 
-def test_second_forecast_computes_nothing(foreseen, study):
+def test_second_forecast_computes_nothing(forecasted, study):
     """Run again, every unit is found and the snapshot stays the file that it was."""
     from flows.forecast_flow import collapse_forecast
 
-    snapshot = foreseen / "results.duckdb"
-    before = snapshot.stat().st_mtime_ns, units_computed(foreseen)
-    assert collapse_forecast(read_study(study), str(foreseen)) == N_REQUESTS
-    assert (snapshot.stat().st_mtime_ns, units_computed(foreseen)) == before
+    snapshot = forecasted / "results.duckdb"
+    before = snapshot.stat().st_mtime_ns, units_computed(forecasted)
+    assert collapse_forecast(read_study(study), str(forecasted)) == N_REQUESTS
+    assert (snapshot.stat().st_mtime_ns, units_computed(forecasted)) == before
 
 
-def test_study_and_forecast_share_their_units(studied, first_run, foreseen):
+def test_study_and_forecast_share_their_units(studied, first_run, forecasted):
     """After a study only the forecasts are new; both orders give the same forecasts."""
     new = set(units_computed(studied)) - set(units_computed(first_run.results))
     assert {unit.split("-")[0] for unit in new} == {"forecast"}
     assert set(units_computed(studied).values()) == {1}
     query = "from forecasts order by edit_id"
-    assert ask(studied, query).equals(ask(foreseen, query))
+    assert ask(studied, query).equals(ask(forecasted, query))
 
 
 def test_no_edit_exceeds_its_forecast(studied):
@@ -148,7 +148,7 @@ def test_one_edit_is_that_of_the_study(studied, study, capsys):
 
 @pytest.mark.parametrize("source", ["identity", "corpus"])
 def test_one_edit_needs_no_results(study, tmp_path, capsys, source):
-    """With the identity or a corpus, an edit is foreseen without any results folder."""
+    """With the identity or a corpus, an edit gets a forecast without any results folder."""
     source = str(study.parent / "corpus.txt") if source == "corpus" else source
     model = read_study(study).models[0].source
     more = ["--covariance", source, "--tokens", "400", "--layer", "2"]
@@ -205,6 +205,6 @@ def test_study_and_edit_together_are_refused(study, capsys):
 
 
 def test_calibration_without_collapses_is_told(first_run, capsys):
-    """A study that was not foreseen gives nothing to calibrate with."""
+    """A study without forecasts gives nothing to calibrate with."""
     assert main(["calibrate", "--results", str(first_run.results)]) == USER_ERROR
     assert "editcollapse forecast STUDY.toml" in capsys.readouterr().err

@@ -25,7 +25,7 @@ def bounds(backend, study, first_run, tmp_path_factory):
     """Return the change bounds of the small study's ROME edits, by request, and its results."""
     from flows.forecast_flow import collapse_forecast
 
-    results = tmp_path_factory.mktemp("foreseen") / "results"
+    results = tmp_path_factory.mktemp("forecast") / "results"
     shutil.copytree(first_run.results, results, copy_function=shutil.copy2)
     collapse_forecast(read_study(study), str(results))
     query = """

@@ -12,8 +12,8 @@ import pytest
 from editcollapse.config.study_file import read_study
 from editcollapse.errors import ResultsError
 from editcollapse.study.jobs import Manifest
-from editcollapse.study.locks import MANIFESTS, computed_once
-from editcollapse.study.plan import MomentPass, plan_study
+from editcollapse.study.locks import MANIFESTS, cached_or_computed
+from editcollapse.study.plan import CovariancePlan, plan_study
 from editcollapse.study.results_folder import LOCKS
 from tests.support.flow_runs import REPOSITORY, environment, units_computed
 from tests.support.small_study import N_SHARDS
@@ -22,30 +22,30 @@ _WAIT_S = 60.0
 _WORKER = """
 import sys
 from pathlib import Path
-from editcollapse.study.locks import computed_once
+from editcollapse.study.locks import cached_or_computed
 from editcollapse.study.plan import plan_study
 from editcollapse.units.covariance import cut_corpus, sum_shard
-from editcollapse.study.plan import MomentPass
+from editcollapse.study.plan import CovariancePlan
 from editcollapse.config.study_file import read_study
 plan = plan_study(read_study(Path(sys.argv[1])), Path(sys.argv[2]))
-moments = MomentPass.of(plan, plan.models[0])
+moments = CovariancePlan.of(plan, plan.models[0])
 print("ready", flush=True)
-corpus = computed_once(moments.corpus_job(), lambda: cut_corpus(moments.corpus_job()))
+corpus = cached_or_computed(moments.corpus_job(), lambda: cut_corpus(moments.corpus_job()))
 for job in moments.shard_jobs(corpus):
-    found = computed_once(job, lambda: sum_shard(job))
+    found = cached_or_computed(job, lambda: sum_shard(job))
     print(found.model_dump_json(), flush=True)
 """
 _HOLDER = """
 import sys, time
 from pathlib import Path
-from editcollapse.study.locks import computed_once
+from editcollapse.study.locks import cached_or_computed
 from editcollapse.study.plan import plan_study
 from editcollapse.config.study_file import read_study
 (model,) = plan_study(read_study(Path(sys.argv[1])), Path(sys.argv[2])).models
 def compute():
     print("holding", flush=True)
     time.sleep(600)
-computed_once(model.moment, compute)
+cached_or_computed(model.moment, compute)
 """
 
 
@@ -74,7 +74,7 @@ def _manifest(job, summary="made"):
 def test_two_processes_sum_each_shard_once(study, tmp_path):
     """Both wait for the same lock; of corpus and shards each takes what the other has left."""
     plan = plan_study(read_study(study), tmp_path)
-    job = MomentPass.of(plan, plan.models[0]).corpus_job()
+    job = CovariancePlan.of(plan, plan.models[0]).corpus_job()
     (tmp_path / LOCKS).mkdir()
     with filelock.FileLock(tmp_path / LOCKS / f"{job.key}.lock"):
         workers = [_start(_WORKER, study, tmp_path) for _ in range(2)]
@@ -95,7 +95,7 @@ def test_lock_of_a_killed_process_is_free(study, job, tmp_path):
     assert holder.stdout.readline() == "holding\n"
     found = []
     waiter = threading.Thread(
-        target=lambda: found.append(computed_once(job, lambda: _manifest(job))), daemon=True
+        target=lambda: found.append(cached_or_computed(job, lambda: _manifest(job))), daemon=True
     )
     waiter.start()
     waiter.join(0.5)
@@ -109,16 +109,16 @@ def test_lock_of_a_killed_process_is_free(study, job, tmp_path):
 
 def test_what_is_left_is_taken(job):
     """A unit that was computed is not computed again."""
-    first = computed_once(job, lambda: _manifest(job))
-    assert computed_once(job, lambda: _manifest(job, "again")) == first
+    first = cached_or_computed(job, lambda: _manifest(job))
+    assert cached_or_computed(job, lambda: _manifest(job, "again")) == first
 
 
 @pytest.mark.parametrize("garbage", ["", "{", '{"unit_id": 1}', "\x00"])
 def test_garbled_manifest_is_computed_again(job, tmp_path, garbage):
     """What cannot be read counts as not there."""
-    computed_once(job, lambda: _manifest(job))
+    cached_or_computed(job, lambda: _manifest(job))
     (tmp_path / MANIFESTS / f"{job.key}.json").write_text(garbage)
-    assert computed_once(job, lambda: _manifest(job, "again")).summary == "again"
+    assert cached_or_computed(job, lambda: _manifest(job, "again")).summary == "again"
 
 
 def test_damaged_files_are_computed_again(job, results, study):
@@ -126,7 +126,7 @@ def test_damaged_files_are_computed_again(job, results, study):
     (model,) = plan_study(read_study(study), results).models
     (moment,) = (results / "artifacts/moments").iterdir()
     moment.write_bytes(moment.read_bytes()[:-1])
-    again = computed_once(model.moment, lambda: _manifest(model.moment, "again"))
+    again = cached_or_computed(model.moment, lambda: _manifest(model.moment, "again"))
     assert again.summary == "again"
 
 
@@ -137,8 +137,8 @@ def test_failing_computation_leaves_nothing(job, tmp_path):
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        computed_once(job, fail)
-    assert computed_once(job, lambda: _manifest(job)).summary == "made"
+        cached_or_computed(job, fail)
+    assert cached_or_computed(job, lambda: _manifest(job)).summary == "made"
     assert [path.name for path in (tmp_path / MANIFESTS).iterdir()] == [f"{job.key}.json"]
 
 
@@ -146,4 +146,4 @@ def test_unwritable_folder_is_explained(job, tmp_path):
     """Where no lock can be made, the folder is named."""
     (tmp_path / LOCKS).write_text("in the way")
     with pytest.raises(ResultsError, match="cannot write below"):
-        computed_once(job, lambda: _manifest(job))
+        cached_or_computed(job, lambda: _manifest(job))

@@ -116,6 +116,6 @@ def test_server_that_does_not_answer_is_logged_and_no_more(backend, often, caplo
         return took
 
     assert work() < 0.5
-    told = [one for one in caplog.messages if one.startswith("progress is not shown for now")]
-    assert len(told) == 1
+    reported = [one for one in caplog.messages if one.startswith("progress is not shown for now")]
+    assert len(reported) == 1
     assert not [thread for thread in threading.enumerate() if thread.name == "progress"]

@@ -7,7 +7,7 @@ import pytest
 from editcollapse.config.spec import EvaluationSpec
 from editcollapse.config.study_file import read_study
 from editcollapse.errors import ResultsError
-from editcollapse.study.locks import MANIFESTS, left_behind
+from editcollapse.study.locks import MANIFESTS, cached_manifest
 from flows.__main__ import USER_ERROR, main
 from storage.ask import ask
 from tests.support.flow_runs import manifests, tables, units_computed
@@ -87,10 +87,10 @@ def test_edits_that_are_not_stored_are_counted(backend, study, other_texts, resu
     before = manifests(results)
     with pytest.raises(
         ResultsError, match=f"1 of {N_BATCHES} edit batches of study 'small'"
-    ) as told:
+    ) as raised:
         reevaluate(read_study(study), EvaluationSpec(texts=str(other_texts)), str(results))
-    assert "never edits again" in str(told.value)
-    assert f"editcollapse run STUDY.toml --results {results}" in str(told.value)
+    assert "never edits again" in str(raised.value)
+    assert f"editcollapse run STUDY.toml --results {results}" in str(raised.value)
     assert manifests(results) == before
 
 
@@ -111,7 +111,7 @@ def test_update_damaged_after_the_plan_is_not_made_again(study, other_texts, res
 
     plan = plan_reevaluation(read_study(study), EvaluationSpec(texts=str(other_texts)), results)
     (model,) = plan.models
-    templates, moment = left_behind(model.templates), left_behind(model.moment)
+    templates, moment = cached_manifest(model.templates), cached_manifest(model.moment)
     jobs = list(plan.edit_jobs(model, templates, moment))
     run = StoredEditsRun(plan)
     assert len(run.compute_all(apply_edits, jobs)) == N_BATCHES

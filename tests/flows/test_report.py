@@ -164,10 +164,10 @@ def test_lost_or_cut_report_is_written_again(study, run_study, results):
 
 def test_report_of_another_study_of_the_name_is_none(first_run):
     """A page counts for its own study, not for one that merely has its name."""
-    place = results_at(first_run.results)
-    assert has_report(place, "small", first_run.study_id, DEFAULT_RULE)
-    assert not has_report(place, "small", "another", DEFAULT_RULE)
-    assert not has_report(place, "small", first_run.study_id, CollapseRule(ratio=5))
+    results_folder = results_at(first_run.results)
+    assert has_report(results_folder, "small", first_run.study_id, DEFAULT_RULE)
+    assert not has_report(results_folder, "small", "another", DEFAULT_RULE)
+    assert not has_report(results_folder, "small", first_run.study_id, CollapseRule(ratio=5))
 
 
 def test_command_writes_it(results, first_run, capsys):

@@ -10,8 +10,8 @@ import pytest
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from editcollapse.config.study_file import read_study
-from editcollapse.study.locks import MANIFESTS, left_behind
-from editcollapse.study.plan import MomentPass, plan_study
+from editcollapse.study.locks import MANIFESTS, cached_manifest
+from editcollapse.study.plan import CovariancePlan, plan_study
 from editcollapse.study.results_folder import LOCKS
 from editcollapse.units.covariance import cut_corpus
 from flows.__main__ import main
@@ -33,9 +33,9 @@ def inputs(study, tmp_path):
 def shard_jobs(study, results):
     """Return the jobs of a study's shards, cut below a folder."""
     plan = plan_study(read_study(study), results)
-    moments = MomentPass.of(plan, plan.models[0])
+    moments = CovariancePlan.of(plan, plan.models[0])
     job = moments.corpus_job()
-    return moments.shard_jobs(left_behind(job) or cut_corpus(job))
+    return moments.shard_jobs(cached_manifest(job) or cut_corpus(job))
 
 
 def computed_by_kind(results):

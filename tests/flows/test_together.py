@@ -65,12 +65,12 @@ def test_overlapping_studies_at_once(study, server, tmp_path, first_run):
 
 
 @pytest.mark.slow
-def test_two_runs_take_turns_on_a_device(study, server, tmp_path):
+def test_two_runs_share_a_device_one_at_a_time(study, server, tmp_path):
     """Units of two flow runs never overlap in time where they share a device."""
     changes = {"models.source": "model", "methods": ["rome"], "name": "other"}
     other = write_toml(study.parent / "other.toml", **changes)
     results = tmp_path / "results"
-    turns = {"EDITCOLLAPSE_TURNS": "always", "EDITCOLLAPSE_TURNS_FOLDER": str(tmp_path)}
+    turns = {"EDITCOLLAPSE_DEVICE_LOCK": "always", "EDITCOLLAPSE_DEVICE_LOCK_FOLDER": str(tmp_path)}
     _together([study, other], results, server, **turns)
     query = """
         select started_at::timestamp as start,

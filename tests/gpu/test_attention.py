@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from editcollapse.forward import suffix as live_module
-from editcollapse.forward.hooked_layer import EditSite
+from editcollapse.forward.hooked_layer import HookedLayer
 from editcollapse.forward.rewrites import build_rewrites
 from editcollapse.forward.suffix import split_rewrites
 from editcollapse.rome.value_loss import Objective
@@ -22,15 +22,15 @@ _CAST = {"gemma2", "gemma3_text", "llama", "llama_square", "mistral", "phi3", "q
 
 def states_and_gradient(loaded):
     """Return the states that one pass of v* reads, and the gradient of delta, on the CPU."""
-    site = EditSite(loaded, LAYER)
+    hooked = HookedLayer(loaded, LAYER)
     rewrites, _ = build_rewrites(loaded.encoder, TEMPLATES, REQUESTS)
-    live, subject = split_rewrites(site, rewrites)
+    suffix, subject = split_rewrites(hooked, rewrites)
     value = subject.value[:, 0]
     generator = torch.Generator().manual_seed(0)
     delta = torch.randn(value.shape, generator=generator, dtype=torch.float64)
     delta = delta.to(value.dtype).to(loaded.device).requires_grad_()
-    states = live.states(delta).detach().cpu()
-    problem = Objective(live, rewrites, VALUES, value.norm(dim=1))
+    states = suffix.states(delta).detach().cpu()
+    problem = Objective(suffix, rewrites, VALUES, value.norm(dim=1))
     _, total = problem.loss(delta, torch.arange(len(rewrites)))
     total.sum().backward()
     return states, delta.grad.cpu()

@@ -13,7 +13,7 @@ from editcollapse.data.requests import EditRequest
 from editcollapse.evaluation.perplexity import encode_texts, perplexities, text_nll
 from editcollapse.forecast.bounds import KeyFacts, LayerGeometry, update_bounds
 from editcollapse.forecast.verdicts import STUDY_FILE, Thresholds, verdict_of
-from editcollapse.forward.hooked_layer import EditSite
+from editcollapse.forward.hooked_layer import HookedLayer
 from editcollapse.forward.keys import read_keys
 from editcollapse.forward.rewrites import build_rewrites
 from editcollapse.rome.updates import no_update, rank_one_updates
@@ -44,7 +44,7 @@ def test_updates_are_finite(accelerator, model, variant):
     with accelerator() as device:
         loaded = on_device(whole, device, "bfloat16")
         rewrites, _ = build_rewrites(loaded.encoder, TEMPLATES, REQUESTS)
-        values = optimise_values(EditSite(loaded, LAYER), rewrites, VALUES)
+        values = optimise_values(HookedLayer(loaded, LAYER), rewrites, VALUES)
         assert values.delta.dtype == torch.float32
         solver, weight = MomentSolver(some_moment(loaded.widths.d_key)), loaded.weight(LAYER)
         for method in METHODS.values():
@@ -78,20 +78,20 @@ def verdicts(loaded, name):
     texts = encode_texts(loaded.encoder, demo_texts())
     settings = ValueSettings(steps=20, weight_decay=0.5, clamp_factor=_CLAMP[name])
     rewrites, _ = build_rewrites(loaded.encoder, _TEMPLATES, demo_requests(loaded.encoder))
-    site = EditSite(loaded, LAYER)
+    hooked = HookedLayer(loaded, LAYER)
     moment = measure_moment(loaded, LAYER, corpus, n_tokens=_TOKENS, max_length=60)
     solver = MomentSolver(moment.matrix)
-    geometry = LayerGeometry.of(site, solver)
-    facts = KeyFacts.of(site, read_keys(site, rewrites, _TOKENS))
-    values = optimise_values(site, rewrites, settings)
-    base = perplexities(text_nll(site, texts, no_update(loaded.widths)))[0].mean
+    geometry = LayerGeometry.of(hooked, solver)
+    facts = KeyFacts.of(hooked, read_keys(hooked, rewrites, _TOKENS))
+    values = optimise_values(hooked, rewrites, settings)
+    base = perplexities(text_nll(hooked, texts, no_update(loaded.widths)))[0].mean
     found = {}
     for method in _METHODS:
         bounds = update_bounds(facts, METHODS[method], geometry, settings.clamp_factor)
         made, _ = rank_one_updates(
             values, METHODS[method], solver, loaded.weight(LAYER), settings.clamp_factor
         )
-        after = [each.mean for each in perplexities(text_nll(site, texts, made))]
+        after = [each.mean for each in perplexities(text_nll(hooked, texts, made))]
         for b, bound in enumerate(bounds.text_change_bound.tolist()):
             found[method, b] = (
                 verdict_of(bound, _THRESHOLDS),

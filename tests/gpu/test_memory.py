@@ -12,7 +12,7 @@ from editcollapse.evaluation.perplexity import text_nll
 from editcollapse.rome.updates import RankOneUpdates
 from editcollapse.rome.values import optimise_values
 from editcollapse.runtime.devices import free_bytes, is_out_of_memory, release
-from editcollapse.runtime.oom import GroupLimit, halved
+from editcollapse.runtime.oom import GroupLimit, oom_split
 from tests.gpu.places import moved
 
 _EDITS = 12
@@ -69,7 +69,7 @@ def test_perplexity_on_a_full_device(case, caplog):
     updates = some_updates(case)
 
     def measure():
-        return text_nll(case.site, case.texts, updates, tokens_per_forward=1 << 15)
+        return text_nll(case.hooked, case.texts, updates, tokens_per_forward=1 << 15)
 
     whole, peak = peak_of(measure, device)
     block = filled(device, peak // 3 + _SPARE[case.shape])
@@ -88,7 +88,7 @@ def test_target_values_on_a_full_device(case, caplog):
     def optimise(group):
         runs.append(len(group))
         rewrites = [case.rewrites[b] for b in group]
-        return optimise_values(case.site, rewrites, case.values).delta.cpu()
+        return optimise_values(case.hooked, rewrites, case.values).delta.cpu()
 
     def tokens(group):
         return sum(case.rewrites[b].pass_tokens for b in group)
@@ -97,7 +97,7 @@ def test_target_values_on_a_full_device(case, caplog):
     block = filled(device, peak // 3 + _SPARE[case.shape])
     limit = GroupLimit(device, "v* of one edit")
     with caplog.at_level(logging.WARNING, logger="editcollapse.runtime.oom"):
-        parts = list(halved(range(_EDITS), optimise, limit, tokens))
+        parts = list(oom_split(range(_EDITS), optimise, limit, tokens))
     del block
     assert runs[1] == _EDITS, "the whole batch was tried first"
     assert len(parts) > 1
@@ -108,19 +108,19 @@ def test_target_values_on_a_full_device(case, caplog):
 def test_one_edit_that_does_not_fit(case):
     """The error says what was asked and what is free; afterwards the device works as before."""
     case, device = case
-    _, peak = peak_of(lambda: optimise_values(case.site, case.rewrites[:1], case.values), device)
+    _, peak = peak_of(lambda: optimise_values(case.hooked, case.rewrites[:1], case.values), device)
     block = filled(device, peak // 8)
     limit = GroupLimit(device, "v* of one edit")
     with pytest.raises(DeviceMemoryError, match=r"v\* of one edit .* GiB are free") as caught:
         list(
-            halved(
+            oom_split(
                 [0],
-                lambda _: optimise_values(case.site, case.rewrites[:1], case.values),
+                lambda _: optimise_values(case.hooked, case.rewrites[:1], case.values),
                 limit,
             )
         )
     assert is_out_of_memory(caught.value)
     del block
     release(device)
-    found = optimise_values(case.site, case.rewrites[:1], case.values)
+    found = optimise_values(case.hooked, case.rewrites[:1], case.values)
     assert bool(torch.isfinite(found.delta).all())

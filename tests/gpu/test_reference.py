@@ -8,7 +8,7 @@ from editcollapse.covariance.second_moment import MomentSolver, measure_moment
 from editcollapse.evaluation.perplexity import encode_texts, perplexities, text_nll
 from editcollapse.evaluation.probes import plan_probes
 from editcollapse.evaluation.scores import answer_probes, score_probes
-from editcollapse.forward.hooked_layer import EditSite
+from editcollapse.forward.hooked_layer import HookedLayer
 from editcollapse.forward.rewrites import build_rewrites
 from editcollapse.rome.updates import rank_one_updates
 from editcollapse.rome.values import optimise_values
@@ -25,7 +25,7 @@ def edited(loaded, moment):
     """Return values of all requests, and every method's updates."""
     rewrites, unusable = build_rewrites(loaded.encoder, TEMPLATES, REQUESTS)
     assert not unusable
-    values = optimise_values(EditSite(loaded, LAYER), rewrites, VALUES)
+    values = optimise_values(HookedLayer(loaded, LAYER), rewrites, VALUES)
     solver = MomentSolver(moment)
     weight = loaded.weight(LAYER)
     updates = {
@@ -81,14 +81,14 @@ def test_perplexities_and_answers(accelerator, model, expected, variant):
     names = ("rome", "c_rome", "p_rome", "v_relative")
     with accelerator() as device:
         loaded = on_device(whole, device, "float32")
-        site = EditSite(loaded, LAYER)
+        hooked = HookedLayer(loaded, LAYER)
         _, updates = edited(loaded, known.moment)
         texts = encode_texts(loaded.encoder, TEXTS)
         plans = [plan_probes(loaded.encoder, TEMPLATES, request, 0) for request in REQUESTS]
         some = [updates[name] for name in names]
-        base, *answers = answer_probes(site, plans, [None, *some], tokens_per_forward=150)
+        base, *answers = answer_probes(hooked, plans, [None, *some], tokens_per_forward=150)
         found = {
-            name: perplexities(text_nll(site, texts, updates[name], tokens_per_forward=100))
+            name: perplexities(text_nll(hooked, texts, updates[name], tokens_per_forward=100))
             for name in names
         }
     for b, one in enumerate(known.edits):

@@ -16,7 +16,7 @@ import json, sys, time
 import torch
 from editcollapse.runtime.devices import best_device
 from editcollapse.runtime.settings import settings
-from editcollapse.study.locks import device_turn
+from editcollapse.study.locks import device_lock
 
 device = best_device(settings().device)
 torch.ones(8, device=device)  # the start-up of the device is no turn
@@ -24,7 +24,7 @@ print("ready", flush=True)
 sys.stdin.readline()
 spans = []
 for _ in range(3):
-    with device_turn():
+    with device_lock():
         start = time.monotonic()
         rows = torch.ones((256, 256), device=device)
         for _ in range(20):
@@ -42,8 +42,8 @@ def test_times_on_a_device_do_not_overlap(place, tmp_path):
     """Three turns each, at once; on a CPU, which needs no turns, they are asked for."""
     environment = os.environ | {
         "EDITCOLLAPSE_DEVICE": place,
-        "EDITCOLLAPSE_TURNS": "always",
-        "EDITCOLLAPSE_TURNS_FOLDER": str(tmp_path),
+        "EDITCOLLAPSE_DEVICE_LOCK": "always",
+        "EDITCOLLAPSE_DEVICE_LOCK_FOLDER": str(tmp_path),
         "PYTHONPATH": str(_ROOT / "src"),
     }
     processes = [

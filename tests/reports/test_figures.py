@@ -151,7 +151,7 @@ def test_caption_says_how_many_edits_are_drawn(demo):
 
 
 def test_forecast_without_collapses_has_no_curve(demo):
-    """A study that was not foreseen has neither curve nor precision."""
+    """A study without forecasts has neither curve nor precision."""
     assert skill_figures(demo.shown) == ()
 
 

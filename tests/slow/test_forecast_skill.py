@@ -1,4 +1,4 @@
-"""The demo study, run and foreseen: the forecast tells which ROME edits collapse the model."""
+"""The demo study, run and forecast: the forecast tells which ROME edits collapse the model."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ROUNDING = 1 + 1e-5
 
 @pytest.fixture(scope="module")
 def demo(run_study, tmp_path_factory):
-    """Return the results of the demo study, foreseen and calibrated."""
+    """Return the results of the demo study, forecast and calibrated."""
     from flows.forecast_flow import collapse_forecast
 
     study = REPOSITORY / "studies" / "demo.toml"
@@ -28,7 +28,7 @@ def demo(run_study, tmp_path_factory):
     return results
 
 
-def test_collapse_of_rome_is_foreseen(demo):
+def test_collapse_of_rome_is_forecast(demo):
     """By model, and all models together, a collapsed edit has the larger bound."""
     frame = ask(demo, "from forecast_skill where method = 'rome' order by model")
     found = {row["model"]: row for row in frame.rows(named=True)}

@@ -111,7 +111,7 @@ def test_backup_replaces_no_file(original, tmp_path):
         back_up(tmp_path, tmp_path / "c.tar")
 
 
-def test_restore_needs_an_empty_place(original, archive, tmp_path):
+def test_restore_needs_an_empty_folder(original, archive, tmp_path):
     """A folder with content is left as it is; an empty one may be used."""
     with pytest.raises(ResultsError, match="is there already and not empty"):
         restore(archive, original.results)

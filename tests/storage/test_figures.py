@@ -15,7 +15,7 @@ def shown_of(folder):
     return study_figures(folder.results, find_study(folder.results))
 
 
-def foresee(folder, make_row, bounds, *, layer=1, prefix=""):
+def write_forecasts(folder, make_row, bounds, *, layer=1, prefix=""):
     """Record a forecast for each edit of rome, with its bound."""
     folder.write(
         "forecasts",
@@ -66,7 +66,7 @@ def test_figures_sql_runs_as_it_stands(folder):
 def test_area_under_the_curve_is_the_auc(folder, make_row):
     """The trapezoids under the ROC curve sum to the AUC of view forecast_skill, ties included."""
     folder.add_study(methods=("rome",), perplexities=(5.0, 5.0, 5.0, 500.0, 500.0, 5.0))
-    foresee(folder, make_row, (1.0, 3.0, 4.0, 3.0, 9.0, 2.0))
+    write_forecasts(folder, make_row, (1.0, 3.0, 4.0, 3.0, 9.0, 2.0))
     shown = shown_of(folder)
     points = shown.roc.frame.select("false_alarms", "caught").rows()
     assert points[0] == (0.0, 0.0)
@@ -83,16 +83,16 @@ def test_area_under_the_curve_is_the_auc(folder, make_row):
 def test_curve_needs_both_outcomes(folder, make_row):
     """Where no edit collapsed there is nothing to tell apart."""
     folder.add_study(methods=("rome",), perplexities=(5.0, 5.0))
-    foresee(folder, make_row, (1.0, 2.0))
+    write_forecasts(folder, make_row, (1.0, 2.0))
     assert shown_of(folder).roc.frame.is_empty()
 
 
 def test_layers_are_shown_where_there_are_several(folder, make_row):
     """One layer is no comparison; two are, by the verdicts of the newest thresholds."""
     folder.add_study(methods=("rome",), perplexities=(5.0, 5.0))
-    foresee(folder, make_row, (1.0, 6.0))
+    write_forecasts(folder, make_row, (1.0, 6.0))
     assert shown_of(folder).layers.frame.is_empty()
-    foresee(folder, make_row, (100.0, 1.0), layer=2, prefix="other-")
+    write_forecasts(folder, make_row, (100.0, 1.0), layer=2, prefix="other-")
     rows = shown_of(folder).layers.frame
     assert rows["layer"].to_list() == [1, 2]
     assert rows["n_safe"].to_list() == [1, 1]

@@ -17,7 +17,7 @@ _HIGH, _LOW = 500.0, 5.0
 """Perplexities of edits that collapse and that do not; the unedited model has 5."""
 
 
-def foreseen(folder, make_row, scores, perplexities, method="rome"):
+def with_forecasts(folder, make_row, scores, perplexities, method="rome"):
     """Publish a study whose edits have these bounds and perplexities."""
     folder.add_study(methods=(method,), perplexities=perplexities)
     rows = [
@@ -54,7 +54,7 @@ def plain_auc(scores, collapsed):
 def test_separated_edits_give_one_boundary(folder, make_row):
     """Half way between the two kinds begins the risk; at the first collapse the certainty."""
     scores, perplexities = (1.0, 2.0, 8.0, 32.0), (_LOW, _LOW, _HIGH, _HIGH)
-    found = one_calibrated(foreseen(folder, make_row, scores, perplexities), Wanted())
+    found = one_calibrated(with_forecasts(folder, make_row, scores, perplexities), Wanted())
     assert found.at_risk_at == pytest.approx(4.0)
     assert (found.collapse_at, found.auc) == (8.0, 1.0)
     assert (found.n_edits, found.n_collapsed, found.n_models) == (4, 2, 1)
@@ -65,7 +65,7 @@ def test_overlap_leaves_a_band_of_risk(folder, make_row):
     """The wanted recall sets the lower threshold, the wanted precision the upper one."""
     scores = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0)
     perplexities = (_LOW, _HIGH, _LOW, _HIGH, _LOW, _HIGH)
-    results = foreseen(folder, make_row, scores, perplexities)
+    results = with_forecasts(folder, make_row, scores, perplexities)
     found = one_calibrated(results, Wanted(recall=1.0, precision=1.0))
     assert (found.at_risk_at, found.collapse_at) == (pytest.approx(math.sqrt(2)), 6.0)
     assert found.auc == pytest.approx(6 / 9)
@@ -77,7 +77,7 @@ def test_overlap_leaves_a_band_of_risk(folder, make_row):
 
 def test_precision_that_no_bound_has_leaves_certainty_to_none(folder, make_row):
     """Where the largest bound is a normal edit's, nothing is said to collapse for sure."""
-    results = foreseen(folder, make_row, (1.0, 2.0, 9.0), (_LOW, _HIGH, _LOW))
+    results = with_forecasts(folder, make_row, (1.0, 2.0, 9.0), (_LOW, _HIGH, _LOW))
     found = one_calibrated(results, Wanted(precision=0.9))
     assert found.collapse_at == math.inf
 
@@ -85,7 +85,7 @@ def test_precision_that_no_bound_has_leaves_certainty_to_none(folder, make_row):
 def test_infinite_bounds_count(folder, make_row):
     """An edit with denominator 0 has the largest bound; one without a number is no less."""
     scores, perplexities = (1.0, 4.0, math.inf, math.nan), (_LOW, _HIGH, _HIGH, _HIGH)
-    found = one_calibrated(foreseen(folder, make_row, scores, perplexities), Wanted())
+    found = one_calibrated(with_forecasts(folder, make_row, scores, perplexities), Wanted())
     assert (found.at_risk_at, found.collapse_at, found.auc) == (2.0, 4.0, 1.0)
 
 
@@ -99,7 +99,7 @@ def test_infinite_bounds_count(folder, make_row):
 )
 def test_one_kind_of_edit_is_too_little(folder, make_row, perplexities, sentence):
     """Without collapses, without normal edits or without measurements nothing is calibrated."""
-    results = foreseen(folder, make_row, (1.0, 2.0), perplexities)
+    results = with_forecasts(folder, make_row, (1.0, 2.0), perplexities)
     with pytest.raises(ResultsError, match=f"{sentence}.*editcollapse forecast"):
         calibrate(results, Wanted())
 
@@ -171,7 +171,7 @@ def test_skill_is_that_of_all_pairs(folder, make_row):
     scores = [round(draw.uniform(1, 8)) * 2.0 for _ in range(60)]
     collapsed = [score + draw.uniform(-8, 8) > 9 for score in scores]
     perplexities = [_HIGH if each else _LOW for each in collapsed]
-    results = foreseen(folder, make_row, scores, perplexities)
+    results = with_forecasts(folder, make_row, scores, perplexities)
     frame = ask(results, "from forecast_skill where model = 'tiny' and method = 'rome'")
     (row,) = frame.rows(named=True)
     assert row["auc"] == pytest.approx(plain_auc(scores, collapsed))

@@ -133,12 +133,12 @@ def test_what_counting_needs_is_what_edits_came_to(folder):
 
 def test_snapshot_behind_the_row_files_is_not_current(folder, make_row):
     """A database that was published while a study ran has to be published again at its end."""
-    place = results_at(folder.results)
-    assert snapshot_is_current(place)
+    results_folder = results_at(folder.results)
+    assert snapshot_is_current(results_folder)
     folder.write("models", make_row("models"))
-    assert not snapshot_is_current(place)
+    assert not snapshot_is_current(results_folder)
     folder.publish()
-    assert snapshot_is_current(place)
+    assert snapshot_is_current(results_folder)
 
 
 def test_step_by_step_is_the_same_as_all_at_once(sources, make_row):
@@ -369,10 +369,10 @@ def test_results_at_a_url_have_the_rows_of_all_machines(tmp_path, make_row, monk
         monkeypatch.setenv("EDITCOLLAPSE_CACHE", str(tmp_path / machine))
         there.write("models", make_row("models", model_id=machine))
         there.write("models", make_row("models", source=machine))
-        place = results_at(url)
-        assert not snapshot_is_current(place)
-        assert publish(place).n_files == 2
-        assert snapshot_is_current(place)
+        results_folder = results_at(url)
+        assert not snapshot_is_current(results_folder)
+        assert publish(results_folder).n_files == 2
+        assert snapshot_is_current(results_folder)
     assert ask(there.results, "select model_id from models order by all").rows() == [
         ("model-1",),
         ("one",),

@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 
 from editcollapse.catalog.presets import ValueSettings
 from editcollapse.data.requests import EditRequest
-from editcollapse.forward.hooked_layer import EditSite
+from editcollapse.forward.hooked_layer import HookedLayer
 from editcollapse.forward.rewrites import build_rewrites
 from editcollapse.models.loading import LoadedModel
 from editcollapse.rome.updates import RankOneUpdates
@@ -140,4 +140,4 @@ def some_updates(loaded: LoadedModel, n_edits: int, seed: int = 5) -> RankOneUpd
 def some_values(loaded: LoadedModel, **other: Any) -> TargetValues:
     """Return the target values of ``REQUESTS`` after few steps."""
     rewrites, _ = build_rewrites(loaded.encoder, TEMPLATES, REQUESTS)
-    return optimise_values(EditSite(loaded, LAYER), rewrites, settings(**({"steps": 3} | other)))
+    return optimise_values(HookedLayer(loaded, LAYER), rewrites, settings(**({"steps": 3} | other)))

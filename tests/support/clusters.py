@@ -49,9 +49,9 @@ def make_worker_python(folder: Path) -> Path:
     (wheel,) = folder.glob("*.whl")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "venv"], check=True)
     python = folder / "venv" / "bin" / "python"
-    (site,) = (folder / "venv" / "lib").glob("*/site-packages")
-    (site / "libraries.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", site]
+    (hooked,) = (folder / "venv" / "lib").glob("*/site-packages")
+    (hooked / "libraries.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", hooked]
     subprocess.run([*install, wheel], check=True, capture_output=True)
     found = subprocess.run(
         [python, "-c", _LOOK],
@@ -61,7 +61,7 @@ def make_worker_python(folder: Path) -> Path:
         capture_output=True,
         text=True,
     )
-    assert Path(found.stdout.strip()).is_relative_to(site)
+    assert Path(found.stdout.strip()).is_relative_to(hooked)
     return python
 
 

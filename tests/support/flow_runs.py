@@ -16,8 +16,8 @@ import polars as pl
 
 from editcollapse.config.study_file import read_study
 from editcollapse.rows.study import NATURAL_KEYS
-from editcollapse.study.locks import MANIFESTS, left_behind
-from editcollapse.study.plan import ModelPlan, MomentPass, StudyPlan, plan_study
+from editcollapse.study.locks import MANIFESTS, cached_manifest
+from editcollapse.study.plan import CovariancePlan, ModelPlan, StudyPlan, plan_study
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 _TIMED = {"provenance"}
@@ -64,11 +64,13 @@ def run_in_process(study: Path, results: Path) -> Run:
 
 def _corpus_units(plan: StudyPlan, model: ModelPlan) -> int:
     """Return the task runs before a merge: corpus, probe keys and shards, as far as it is known."""
-    needs_none = model.moment.covariance.kind != "corpus" or left_behind(model.moment) is not None
+    needs_none = (
+        model.moment.covariance.kind != "corpus" or cached_manifest(model.moment) is not None
+    )
     if needs_none:
         return 0
     stops = model.moment.covariance.stop_change is not None
-    return 2 + (1 if stops else MomentPass.of(plan, model).n_shards_at_most)
+    return 2 + (1 if stops else CovariancePlan.of(plan, model).n_shards_at_most)
 
 
 def sub_flow_runs(client: Any, flow_run_id: object) -> list[Any]:

@@ -1,13 +1,13 @@
 """The units of a second moment one after the other, as the flow has them, without the flow."""
 
 from editcollapse.study.jobs import Manifest
-from editcollapse.study.plan import ModelPlan, MomentPass, StudyPlan
+from editcollapse.study.plan import CovariancePlan, ModelPlan, StudyPlan
 from editcollapse.units.covariance import cut_corpus, prepare_moment, read_probes, sum_shard
 
 
 def measured_moment(plan: StudyPlan, model: ModelPlan, templates: Manifest) -> Manifest:
     """Return C of one model of a plan as a manifest."""
-    moments = MomentPass.of(plan, model)
+    moments = CovariancePlan.of(plan, model)
     if model.moment.covariance.kind != "corpus":
         return prepare_moment(model.moment)
     corpus = cut_corpus(moments.corpus_job())

@@ -27,7 +27,7 @@ from editcollapse.evaluation import perplexity
 from editcollapse.evaluation.perplexity import EncodedTexts, text_nll
 from editcollapse.evaluation.probes import ProbePlan, Question
 from editcollapse.evaluation.scores import answer_probes
-from editcollapse.forward.hooked_layer import EditSite
+from editcollapse.forward.hooked_layer import HookedLayer
 from editcollapse.forward.rewrites import build_rewrites
 from editcollapse.models.files import ModelDigests
 from editcollapse.models.loading import LoadedModel, fuse_activations_
@@ -142,7 +142,7 @@ def pieces(
         n_tokens: of a forward of the other works.
         n_document: tokens of each document of a corpus.
     """
-    site = EditSite(loaded, layer)
+    hooked = HookedLayer(loaded, layer)
     words = words_of(_tokenizer(loaded.widths.n_vocabulary))
     inputs = random_inputs(
         words, n_requests=n_edits, n_texts=1, n_more_texts=1, n_corpus_tokens=1, longest=POSITIONS
@@ -156,9 +156,9 @@ def pieces(
     own, many = _updates(loaded, len(rows)), _updates(loaded, n_tokens // _TEXT)
     counted = sum(rewrite.pass_tokens for rewrite in rewrites)
     return (
-        Piece("values", counted, lambda: optimise_values(site, rewrites, ValueSettings(steps=2))),
-        Piece("answers", n_tokens, lambda: answer_probes(site, plans, [None, own], n_tokens)),
-        Piece("evaluation", n_tokens, lambda: text_nll(site, texts, many, n_tokens)),
+        Piece("values", counted, lambda: optimise_values(hooked, rewrites, ValueSettings(steps=2))),
+        Piece("answers", n_tokens, lambda: answer_probes(hooked, plans, [None, own], n_tokens)),
+        Piece("evaluation", n_tokens, lambda: text_nll(hooked, texts, many, n_tokens)),
         Piece("moment", n_tokens, lambda: sum_keys(loaded, [layer], shard, n_tokens)),
     )
 

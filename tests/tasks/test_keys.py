@@ -6,7 +6,7 @@ from prefect.cache_policies import NO_CACHE
 from editcollapse.study.artifacts import ArtifactRef
 from editcollapse.study.generation_jobs import EditToContinue, GenerationJob
 from editcollapse.study.jobs import EvaluateJob, ForecastJob, Manifest, RecordJob, ReportJob
-from editcollapse.study.plan import MomentPass, StudyPlan
+from editcollapse.study.plan import CovariancePlan, StudyPlan
 from tasks.covariance import (
     corpus_shards,
     covariance_checkpoint,
@@ -42,7 +42,7 @@ def jobs(plan: StudyPlan) -> dict:
     (model,) = plan.models
     templates = Manifest(unit_id="t", summary="", values=("{}", "The river . {}"))
     moment = Manifest(unit_id="m", summary="", tensors=_REF)
-    moments = MomentPass.of(plan, model)
+    moments = CovariancePlan.of(plan, model)
     one = Manifest(unit_id="p", summary="", parts=(_REF,))
     edits = next(plan.edit_jobs(model, templates, moment))
     results = str(plan.results)
@@ -74,7 +74,7 @@ def test_prefect_caches_no_task(name):
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_key_does_not_depend_on_the_place(here, there, name):
+def test_key_does_not_depend_on_the_results_folder(here, there, name):
     """Another results folder, inputs folder and name of the model give the same key."""
     assert jobs(here)[name].key == jobs(there)[name].key
 

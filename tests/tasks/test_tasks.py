@@ -10,7 +10,7 @@ from editcollapse.study.artifacts import ArtifactStore
 from editcollapse.study.generation_jobs import MostDamaging
 from editcollapse.study.jobs import Manifest, RecordJob, ReportJob
 from editcollapse.study.locks import MANIFESTS
-from editcollapse.study.plan import MomentPass
+from editcollapse.study.plan import CovariancePlan
 from tasks.covariance import (
     corpus_shards,
     covariance_checkpoint,
@@ -31,7 +31,7 @@ def manifests(here) -> dict[str, Manifest]:
     (model,) = here.models
     here.store_texts(ArtifactStore(here.results))
     templates = context_templates.fn(model.templates)
-    moments = MomentPass.of(here, model)
+    moments = CovariancePlan.of(here, model)
     corpus = corpus_shards.fn(moments.corpus_job())
     shards = [shard_sums.fn(job) for job in moments.shard_jobs(corpus)]
     probes = probe_keys.fn(moments.probes_job(templates))

@@ -133,6 +133,6 @@ def test_rewrites_split_usable_from_unusable(tiny_model):
     assert [found.request for found in unusable] == requests[1:3]
     assert "has 92 tokens; gpt2 takes 80" in unusable[1].reason
     assert len(rewrites[1].rows) == 3
-    assert rewrites[1].live_widths == [3, 3]
-    assert (rewrites[1].subject_last, rewrites[1].n_live) == ([0, 2, 0], 7)
+    assert rewrites[1].suffix_widths == [3, 3]
+    assert (rewrites[1].subject_last, rewrites[1].n_suffix) == ([0, 2, 0], 7)
     assert [len(row) for row in rewrites[1].rows] == [3, 5, 1]

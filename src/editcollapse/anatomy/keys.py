@@ -21,7 +21,7 @@ from torch import Tensor
 
 from editcollapse.covariance.second_moment import MomentSolver
 from editcollapse.forward.batching import length_batches
-from editcollapse.forward.hooked_layer import EditSite
+from editcollapse.forward.hooked_layer import HookedLayer
 from editcollapse.forward.keys import read_keys
 from editcollapse.forward.rewrites import Rewrite
 from editcollapse.models.loading import widened
@@ -72,7 +72,7 @@ class KeyKinds:
 
 @torch.no_grad()
 def read_key_kinds(
-    site: EditSite,
+    hooked: HookedLayer,
     rewrites: Sequence[Rewrite],
     solver: MomentSolver,
     seed: int,
@@ -81,7 +81,7 @@ def read_key_kinds(
     """Return the vectors of B rewrites that share their context templates.
 
     Args:
-        site: the edited layer.
+        hooked: the edited layer.
         rewrites: B of them, at least one.
         solver: C.
         seed: of the prefix that is drawn for each rewrite, the same whichever others there are.
@@ -90,7 +90,7 @@ def read_key_kinds(
     bare, prefixed, behind = [], [], []
     for start in range(0, len(rewrites), _REQUESTS_AT_ONCE):
         some = rewrites[start : start + _REQUESTS_AT_ONCE]
-        keys = read_keys(site, some, tokens_per_forward)
+        keys = read_keys(hooked, some, tokens_per_forward)
         bare.append(_numbers(keys.bare_key))
         prefixed.append(_numbers(keys.prefixed_key))
         behind.append(_behind_one_prefix(keys.prompt_keys, some, seed))
@@ -100,8 +100,8 @@ def read_key_kinds(
         prefixed=kbar,
         solved=_numbers(solver.solve(torch.from_numpy(kbar))),
         one_prefix=np.concatenate(behind),
-        first_token=_first_tokens(site, rewrites, tokens_per_forward),
-        first_ids=tuple(each.prompts[0].ids[_n_start(site)] for each in rewrites),
+        first_token=_first_tokens(hooked, rewrites, tokens_per_forward),
+        first_ids=tuple(each.prompts[0].ids[_n_start(hooked)] for each in rewrites),
         is_first_token=np.array([each.audit.is_first_token for each in rewrites]),
     )
 
@@ -121,24 +121,26 @@ def _behind_one_prefix(prompt_keys: Tensor, rewrites: Sequence[Rewrite], seed: i
     return _numbers(prompt_keys[torch.arange(len(rewrites)), torch.tensor(drawn)])
 
 
-def _first_tokens(site: EditSite, rewrites: Sequence[Rewrite], tokens_per_forward: int) -> Numbers:
+def _first_tokens(
+    hooked: HookedLayer, rewrites: Sequence[Rewrite], tokens_per_forward: int
+) -> Numbers:
     """Return the key of each bare prompt's first token, nan where it is the subject's last.
 
     It depends on the start token and on that token alone: nothing to its right runs.
     """
-    place = _n_start(site)
+    index = _n_start(hooked)
     wanted = [b for b, each in enumerate(rewrites) if not each.audit.is_first_token]
-    heads = [rewrites[b].prompts[0].ids[: place + 1] for b in wanted]
-    found = np.full((len(rewrites), site.loaded.widths.d_key), np.nan)
+    heads = [rewrites[b].prompts[0].ids[: index + 1] for b in wanted]
+    found = np.full((len(rewrites), hooked.loaded.widths.d_key), np.nan)
     for chosen in length_batches([len(head) for head in heads], tokens_per_forward):
-        ids = pad_right([heads[n] for n in chosen], site.loaded.device)
-        found[[wanted[n] for n in chosen]] = _numbers(site.read_key(ids)[:, place])
+        ids = pad_right([heads[n] for n in chosen], hooked.loaded.device)
+        found[[wanted[n] for n in chosen]] = _numbers(hooked.read_key(ids)[:, index])
     return found
 
 
-def _n_start(site: EditSite) -> int:
+def _n_start(hooked: HookedLayer) -> int:
     """Return how many start tokens open a prompt of the model."""
-    return len(site.loaded.encoder.start_ids)
+    return len(hooked.loaded.encoder.start_ids)
 
 
 def _numbers(tensor: Tensor) -> Numbers:
@@ -149,7 +151,7 @@ def _numbers(tensor: Tensor) -> Numbers:
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Outcomes:
-    """What became of B requests, in their order."""
+    """Outcomes of B edits, in the order of the requests."""
 
     request_ids: tuple[str, ...]
     subjects: tuple[str, ...]
@@ -173,8 +175,8 @@ class VectorTable:
     """float64 (M, K)."""
     kinds: tuple[Kind, ...]
     """Of each row."""
-    places: tuple[int, ...]
-    """Of each row, the place of its request."""
+    request_indices: tuple[int, ...]
+    """Of each row, the index of its request."""
     request_ids: tuple[str, ...]
     """Of the requests."""
 
@@ -192,7 +194,7 @@ class VectorTable:
         return cls(
             vectors=np.concatenate([found[there[kind]] for kind, found in named]),
             kinds=tuple(kind for kind, _ in named for _ in there[kind]),
-            places=tuple(int(place) for kind, _ in named for place in there[kind]),
+            request_indices=tuple(int(index) for kind, _ in named for index in there[kind]),
             request_ids=request_ids,
         )
 
@@ -210,7 +212,7 @@ class VectorTable:
         """What the file holds: float32, as keys are read from a model of float32 or less."""
         return pl.DataFrame(
             {
-                "request_id": [self.request_ids[place] for place in self.places],
+                "request_id": [self.request_ids[index] for index in self.request_indices],
                 "kind": list(self.kinds),
                 "vector": pl.Series(self.vectors.astype(np.float32)).cast(pl.List(pl.Float32)),
             }

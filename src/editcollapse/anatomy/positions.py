@@ -281,14 +281,14 @@ def _looked_at(weights: Tensor, lengths: Sequence[int]) -> Tensor:
         lengths: of the N texts; what is behind them is padding.
     """
     width = weights.shape[1]
-    place = torch.arange(width, device=weights.device)
+    position = torch.arange(width, device=weights.device)
     sizes = torch.tensor(lengths, device=weights.device)
-    later = (place[:, None] > place[None]) & (place[None, :, None] < sizes[:, None, None])
+    later = (position[:, None] > position[None]) & (position[None, :, None] < sizes[:, None, None])
     return (weights * later).sum(dim=1) / later.sum(dim=1)  # nan where there is no later token
 
 
 def _uniform(length: int, *, is_causal: bool) -> list[float]:
-    """Return what ``_looked_at`` were if every token looked at all tokens alike; ends before nan.
+    """Return ``_looked_at`` of uniform attention; it ends before nan.
 
     Args:
         length: of the text.
@@ -297,7 +297,7 @@ def _uniform(length: int, *, is_causal: bool) -> list[float]:
     if not is_causal:
         return [1 / length] * (length - 1)
     shares = [1 / (query + 1) for query in range(length)]
-    return [sum(shares[place + 1 :]) / (length - place - 1) for place in range(length - 1)]
+    return [sum(shares[position + 1 :]) / (length - position - 1) for position in range(length - 1)]
 
 
 _MIN_TEXTS = 2

@@ -154,7 +154,7 @@ _STRUCTURE = 0.25
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Words:
-    """How sentences call the two groups."""
+    """Names of the two groups in sentences."""
 
     group: str
     others: str
@@ -191,9 +191,11 @@ class Compared:
     @property
     def is_enough(self) -> bool:
         """Whether either side has subjects enough to be compared."""
-        placed: set[tuple[str, bool]] = set(zip(self.subjects, self.in_group.tolist(), strict=True))
-        n_group = sum(1 for _, in_group in placed if in_group)
-        return min(n_group, len(placed) - n_group) >= MIN_SUBJECTS
+        members: set[tuple[str, bool]] = set(
+            zip(self.subjects, self.in_group.tolist(), strict=True)
+        )
+        n_group = sum(1 for _, in_group in members if in_group)
+        return min(n_group, len(members) - n_group) >= MIN_SUBJECTS
 
 
 def observe(compared: Compared, seed: int) -> Iterator[Observation]:
@@ -229,7 +231,7 @@ def observe(compared: Compared, seed: int) -> Iterator[Observation]:
         ("key_cosine_others", ~group, words.others),
     ):
         cosine = resamples.estimate(median_of(keys.key_cosine, chosen))
-        statement = f"k0 and kbar of {who} have a cosine of {_told(cosine)} in the median."
+        statement = f"k0 and kbar of {who} have a cosine of {_with_interval(cosine)} in the median."
         yield Observation(name, cosine, *counts, statement)
     yield from _by_centre(compared, words, counts)
 
@@ -258,7 +260,7 @@ def _by_centre(compared: Compared, words: Words, counts: tuple[int, int]) -> Ite
             len(firsts),
             f"Of {len(firsts)} different first tokens of prompts of {words.others}, {n_near} have "
             f"a key nearer to the mean k0 of {words.group} than to that of {words.others}: "
-            f"a share of {_told(found)}.",
+            f"a share of {_with_interval(found)}.",
         )
     behind = keys.one_prefix[group & ~np.isnan(keys.one_prefix).any(axis=1)]
     if len(behind):
@@ -271,7 +273,7 @@ def _by_centre(compared: Compared, words: Words, counts: tuple[int, int]) -> Ite
             counts[1],
             f"Behind one prefix, {n_moved} of {len(behind)} keys of {words.group} are nearer to "
             f"the mean k0 of {words.others}: a share of "
-            f"{_told(found)}.",
+            f"{_with_interval(found)}.",
         )
 
 
@@ -284,7 +286,7 @@ def _ratio(symbol: str, found: Estimate, words: Words) -> str:
         which = "larger than that"
     return (
         f"The median {symbol} of {words.group} is {which} of {words.others}: "
-        f"{_told(found)} times as large."
+        f"{_with_interval(found)} times as large."
     )
 
 
@@ -297,10 +299,10 @@ def _apart(symbol: str, found: Estimate, words: Words) -> str:
         which = "do not lie apart from"
     return (
         f"{symbol} of {words.group} {which} those of {words.others}: mean silhouette "
-        f"{_told(found)}, with structure from {_STRUCTURE:g} on."
+        f"{_with_interval(found)}, with structure from {_STRUCTURE:g} on."
     )
 
 
-def _told(found: Estimate) -> str:
+def _with_interval(found: Estimate) -> str:
     """Return a number with its interval."""
     return f"{found.value:.3g} ({found.low:.3g} to {found.high:.3g})"

@@ -15,7 +15,7 @@ weight, or with one plus a weight."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Entry:
+class InputNorm:
     """A norm of a block's input and the linear maps that alone read it, relative to a block."""
 
     norm: str
@@ -38,10 +38,10 @@ class Architecture:
     """The second MLP projection, relative to a block: the key goes in, the value comes out."""
     final_norm: str
     """The norm after the last block, an attribute of the decoder."""
-    entries: tuple[Entry, ...]
-    """All that reads a block's input, but for the residual stream itself."""
+    input_norms: tuple[InputNorm, ...]
+    """All norms that read a block's input; nothing else does but the residual stream itself."""
     norm: Norm = "layer"
-    """What the entries' norms are."""
+    """Kind of these norms."""
     transposed: bool = False
     """True where the stored weight is (K, D), as in Conv1D; False for Linear's (D, K)."""
     post_mlp_norm: str | None = None
@@ -65,14 +65,14 @@ def _llama_like(
     **other: Any,
 ) -> Architecture:
     """Return the row that llama and its many relatives share."""
-    entries = (Entry("input_layernorm", projections),)
+    input_norms = (InputNorm("input_layernorm", projections),)
     return Architecture(
         family,
         "model",
         "layers",
         "mlp.down_proj",
         "norm",
-        entries,
+        input_norms,
         norm=norm,
         activation=activation,
         **other,
@@ -93,7 +93,7 @@ ARCHITECTURES: dict[str, Architecture] = {
             "h",
             "mlp.c_proj",
             "ln_f",
-            (Entry("ln_1", ("attn.c_attn",)),),
+            (InputNorm("ln_1", ("attn.c_attn",)),),
             position_embedding="wpe",
             activation=("mlp.c_fc", "mlp.act"),
             transposed=True,
@@ -105,7 +105,7 @@ ARCHITECTURES: dict[str, Architecture] = {
             "h",
             "mlp.fc_out",
             "ln_f",
-            (Entry("ln_1", ("attn.q_proj", "attn.k_proj", "attn.v_proj", "mlp.fc_in")),),
+            (InputNorm("ln_1", ("attn.q_proj", "attn.k_proj", "attn.v_proj", "mlp.fc_in")),),
             activation=("mlp.fc_in", "mlp.act"),
             parallel="always",
             size_fields=("n_layer", "n_embd", "n_inner"),
@@ -116,7 +116,7 @@ ARCHITECTURES: dict[str, Architecture] = {
             "h",
             "mlp.c_proj",
             "ln_f",
-            (Entry("ln_1", tuple(f"attn.attention.{name}_proj" for name in "qkv")),),
+            (InputNorm("ln_1", tuple(f"attn.attention.{name}_proj" for name in "qkv")),),
             position_embedding="wpe",
             activation=("mlp.c_fc", "mlp.act"),
             size_fields=("num_layers", "hidden_size", "intermediate_size"),
@@ -128,8 +128,8 @@ ARCHITECTURES: dict[str, Architecture] = {
             "mlp.dense_4h_to_h",
             "final_layer_norm",
             (
-                Entry("input_layernorm", ("attention.query_key_value",)),
-                Entry("post_attention_layernorm", ("mlp.dense_h_to_4h",), parallel_only=True),
+                InputNorm("input_layernorm", ("attention.query_key_value",)),
+                InputNorm("post_attention_layernorm", ("mlp.dense_h_to_4h",), parallel_only=True),
             ),
             activation=("mlp.dense_h_to_4h", "mlp.act"),
             parallel="use_parallel_residual",
@@ -146,7 +146,7 @@ ARCHITECTURES: dict[str, Architecture] = {
             "layers",
             "mlp.fc2",
             "final_layernorm",
-            (Entry("input_layernorm", (*(f"self_attn.{c}_proj" for c in "qkv"), "mlp.fc1")),),
+            (InputNorm("input_layernorm", (*(f"self_attn.{c}_proj" for c in "qkv"), "mlp.fc1")),),
             activation=("mlp.fc1", "mlp.activation_fn"),
             parallel="always",
         ),

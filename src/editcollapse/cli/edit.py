@@ -118,7 +118,7 @@ def edit(
 
 
 def _report(made: "Edit", texts: tuple[str, ...], new_tokens: int) -> EditReport:
-    """Return what an edit does."""
+    """Return the report on an edit."""
     editor, request, forecast = made.editor, made.request, made.forecast
     prompt = request.filled_prompt
     return EditReport(
@@ -148,7 +148,7 @@ def _report(made: "Edit", texts: tuple[str, ...], new_tokens: int) -> EditReport
 
 
 def _lines(report: EditReport) -> Iterator[str]:
-    """Yield what an edit does, a line each."""
+    """Yield the report on an edit, line by line."""
     from editcollapse.visible import visible
 
     prompt = visible(report.prompt.replace("{}", report.subject))

@@ -84,12 +84,12 @@ def show_forecast(report: "ForecastReport") -> None:
     from editcollapse.visible import visible
 
     (one,) = report.requests
-    place = one.position
+    position = one.position
     print_line(f"{visible(one.prompt.replace('{}', one.subject))} -> {visible(one.target_new)}")
     print_line(
-        f"subject: {POSITIONS.get(place.subject_position, place.subject_position)}; tokens "
-        f"{place.subject_first_index} to {place.subject_last_index} of the input, the last "
-        f"{place.subject_last_token!r}"
+        f"subject: {POSITIONS.get(position.subject_position, position.subject_position)}; tokens "
+        f"{position.subject_first_index} to {position.subject_last_index} of the input, the last "
+        f"{position.subject_last_token!r}"
     )
     table = Table(title=plain(f"forecast for {one.model}, layer {one.layer}"))
     for name in _COLUMNS:

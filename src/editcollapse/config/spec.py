@@ -1,4 +1,4 @@
-"""What a study file may say. Every field has a description; the Prefect form shows them."""
+"""Study specification: pydantic models of a study file; the Prefect form shows their fields."""
 
 from typing import Annotated, Any, Literal
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from editcollapse.covariance.second_moment import MomentSolver, MomentSum
 from editcollapse.errors import MomentError
-from editcollapse.forward.hooked_layer import EditSite
+from editcollapse.forward.hooked_layer import HookedLayer
 from editcollapse.forward.keys import read_keys
 from editcollapse.forward.rewrites import Rewrite
 from editcollapse.models.loading import LoadedModel
@@ -35,7 +35,7 @@ def prefixed_keys(
     if not rewrites:
         return [torch.zeros((0, loaded.widths.d_key), dtype=torch.float64) for _ in layers]
     return [
-        read_keys(EditSite(loaded, layer), rewrites, tokens_per_pass).prefixed_key.cpu().double()
+        read_keys(HookedLayer(loaded, layer), rewrites, tokens_per_pass).prefixed_key.cpu().double()
         for layer in layers
     ]
 

@@ -22,7 +22,7 @@ from editcollapse.forward.batching import length_batches, padded_tokens, padding
 from editcollapse.forward.keys import KeyReader
 from editcollapse.models.loading import LoadedModel, widened
 from editcollapse.models.tokenization import pad_right
-from editcollapse.runtime.oom import GroupLimit, halved
+from editcollapse.runtime.oom import GroupLimit, oom_split
 from editcollapse.runtime.precision import float32_products
 
 if TYPE_CHECKING:
@@ -62,8 +62,8 @@ class MomentSum:
             d_key: K.
             device: of the keys; where it has no float64 the sum is kept on the CPU.
         """
-        place = torch.device("cpu") if device.type == "mps" else device
-        return cls(_slabs(d_key, torch.float64, place))
+        target = torch.device("cpu") if device.type == "mps" else device
+        return cls(_slabs(d_key, torch.float64, target))
 
     def add_sum_(self, other: "MomentSum") -> None:
         """Add the sum over other tokens of the same layer."""
@@ -248,11 +248,11 @@ def sum_keys(
     batches = length_batches(lengths, tokens_per_batch)
     limit = GroupLimit(loaded.device, "keys of one document")
     for batch in batches:
-        groups = halved(
+        groups = oom_split(
             batch,
-            lambda places: _real_keys(reader, [shard.rows[place] for place in places]),
+            lambda indices: _real_keys(reader, [shard.rows[index] for index in indices]),
             limit,
-            lambda places: padded_tokens(lengths, places),
+            lambda indices: padded_tokens(lengths, indices),
         )
         for _, found in groups:
             for layer, some, keys in zip(layers, running, found, strict=True):

@@ -1,6 +1,6 @@
 """A corpus as token ids in shards: cut once, then read anywhere without corpus or tokenizer.
 
-A shard holds whole documents, so that every token keeps the left context that it has in a single
+A shard holds whole documents, so that every token keeps the context that it has in a single
 pass. Where a shard ends changes a sum over the corpus by rounding alone.
 """
 

@@ -1,4 +1,4 @@
-"""What a study reads: edit requests, text sets, context templates and corpora.
+"""Input data: edit requests, text sets, context templates and corpora.
 
 Nothing here knows a model, a tokenizer or a study; nothing is computed and nothing is written.
 """

@@ -171,7 +171,7 @@ def _document_of(record: ParsedRecord, path: Path, text_field: str | None) -> st
         return text_of_item(record.json(), text_field)
     except RecordError as error:
         raise DatasetError(
-            f"a document was asked from {record.place} of {path}, which cannot be used: {error}"
+            f"a document was asked from {record.location} of {path}, which cannot be used: {error}"
         ) from error
 
 

@@ -45,7 +45,7 @@ class ParsedRecord:
     """One sentence on why the line is no JSON."""
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         """Where a reader finds it: ``line 7`` or ``record 6``."""
         return f"record {self.index}" if self.line is None else f"line {self.line}"
 
@@ -127,13 +127,13 @@ def faults(error: ValidationError, path: str = "", prefix: str = "") -> str:
         path: what the value is called, where it is no object.
         prefix: what goes before the name of a field.
     """
-    told: dict[str, str] = {}
+    reported: dict[str, str] = {}
     for found in error.errors(include_url=False):
         location, said = _fault(found)
         steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in location)
-        told.setdefault(path or shorten(prefix + "".join(steps).removeprefix(".")), said)
-    shown = [f"{where} {said}" for where, said in list(told.items())[:_SHOWN_FAULTS]]
-    more = len(told) - len(shown)
+        reported.setdefault(path or shorten(prefix + "".join(steps).removeprefix(".")), said)
+    shown = [f"{where} {said}" for where, said in list(reported.items())[:_SHOWN_FAULTS]]
+    more = len(reported) - len(shown)
     return " ".join([*shown, *([f"(and {more} more)."] if more else [])])
 
 

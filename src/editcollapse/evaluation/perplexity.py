@@ -14,13 +14,13 @@ from torch import Tensor
 
 from editcollapse.data.requests import Rejection
 from editcollapse.errors import DatasetError
-from editcollapse.forward.hooked_layer import EditSite
+from editcollapse.forward.hooked_layer import HookedLayer
 from editcollapse.models.loading import LoadedModel, widened
 from editcollapse.models.tokenization import Encoder, pad_right
 from editcollapse.rome.edited_model import EditedRows
 from editcollapse.rome.updates import RankOneUpdates
 from editcollapse.runtime.memory import LOGITS
-from editcollapse.runtime.oom import GroupLimit, halved
+from editcollapse.runtime.oom import GroupLimit, oom_split
 
 _LOGITS_ON_CPU = 6 << 20
 """Logits of one product: more leave a processor's cache before they are summed."""
@@ -50,7 +50,7 @@ def label_nll(loaded: LoadedModel, hidden: Tensor, labels: Tensor) -> Tensor:
 
 
 def states_per_head(loaded: LoadedModel) -> int:
-    """Return how many states the head may read at once where all logits are needed."""
+    """Return the number of states that the head reads at once where all logits are needed."""
     return max(1, LOGITS // max(1, loaded.widths.n_vocabulary))
 
 
@@ -136,7 +136,7 @@ def encode_texts(encoder: Encoder, texts: Sequence[str]) -> EncodedTexts:
 
 @torch.inference_mode()
 def text_nll(
-    site: EditSite,
+    hooked: HookedLayer,
     texts: EncodedTexts,
     updates: RankOneUpdates,
     tokens_per_forward: int = 4096,
@@ -147,7 +147,7 @@ def text_nll(
     The blocks up to the edited one run once for all edits; the weights are never touched.
 
     Args:
-        site: the edited layer.
+        hooked: the edited layer.
         texts: N texts.
         updates: E updates.
         tokens_per_forward: padded tokens in one forward at most.
@@ -160,15 +160,15 @@ def text_nll(
         DeviceMemoryError: one text under one model does not fit on the device.
     """
     result = torch.empty((len(updates), len(texts.rows)), dtype=torch.float64)
-    few_texts = GroupLimit(site.loaded.device, "perplexity of one text")
-    few_updates = GroupLimit(site.loaded.device, "perplexity of one edited model")
+    few_texts = GroupLimit(hooked.loaded.device, "perplexity of one text")
+    few_updates = GroupLimit(hooked.loaded.device, "perplexity of one edited model")
 
     def run(rows: Sequence[tuple[int, ...]]) -> Tensor:
-        return _rows_nll(site, rows, updates, tokens_per_forward, few_updates)
+        return _rows_nll(hooked, rows, updates, tokens_per_forward, few_updates)
 
     for start, group in texts.groups(tokens_per_forward, len(updates)):
         done = start
-        for rows, nll in halved(group, run, few_texts, _padded):
+        for rows, nll in oom_split(group, run, few_texts, _padded):
             result[:, done : done + len(rows)] = nll
             done += len(rows)
         if on_group is not None:
@@ -177,17 +177,17 @@ def text_nll(
 
 
 def _rows_nll(
-    site: EditSite,
+    hooked: HookedLayer,
     rows: Sequence[tuple[int, ...]],
     updates: RankOneUpdates,
     tokens_per_forward: int,
     limit: GroupLimit,
 ) -> Tensor:
     """Return the mean token NLL of some texts under every model, (E, n) float64 on the CPU."""
-    device = site.loaded.device
+    device = hooked.loaded.device
     # A text's last token is predicted and predicts nothing: it does not run.
     ids = pad_right([row[:-1] for row in rows], device)
-    edited = EditedRows(site, site.read(ids))
+    edited = EditedRows(hooked, hooked.read(ids))
     n_rows, width = ids.shape
     scored = torch.tensor([len(row) - 1 for row in rows], device=device)
     real = torch.arange(width, device=device) < scored[:, None]  # (n, T)
@@ -202,7 +202,7 @@ def _rows_nll(
             hidden = hidden.flatten(0, 1)
         else:
             hidden = hidden.view(len(some), n_rows, width, -1)[:, real].flatten(0, 1)
-        nll = label_nll(site.loaded, hidden, labels.repeat(len(some)))
+        nll = label_nll(hooked.loaded, hidden, labels.repeat(len(some)))
         sums = torch.zeros((len(some), n_rows), dtype=torch.float64)
         sums.index_add_(1, owner, nll.view(len(some), -1).cpu().double())
         return sums / scored.cpu()
@@ -211,7 +211,7 @@ def _rows_nll(
     parts: list[Tensor] = []
     for first in range(0, len(updates), size):
         index = range(first, min(first + size, len(updates)))
-        found = halved(index, run, limit, lambda some: len(some) * ids.numel())
+        found = oom_split(index, run, limit, lambda some: len(some) * ids.numel())
         parts.extend(nll for _, nll in found)
     return torch.cat(parts)
 

@@ -10,13 +10,13 @@ from torch import Tensor
 
 from editcollapse.evaluation.perplexity import states_per_head
 from editcollapse.evaluation.probes import ProbeKind, ProbePlan, Question, Side
-from editcollapse.forward.hooked_layer import EditSite
+from editcollapse.forward.hooked_layer import HookedLayer
 from editcollapse.models.loading import widened
 from editcollapse.models.tokenization import pad_right
 from editcollapse.rome.edited_model import EditedRows
 from editcollapse.rome.updates import RankOneUpdates
 from editcollapse.rows.study import ProbeScores
-from editcollapse.runtime.oom import GroupLimit, halved
+from editcollapse.runtime.oom import GroupLimit, oom_split
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Answer:
 
 
 def answer_probes(
-    site: EditSite,
+    hooked: HookedLayer,
     plans: Sequence[ProbePlan],
     variants: Sequence[RankOneUpdates | None],
     tokens_per_forward: int = 4096,
@@ -48,7 +48,7 @@ def answer_probes(
     Rows of all requests are sorted by length; the blocks up to the edited one run once for each.
 
     Args:
-        site: the edited layer.
+        hooked: the edited layer.
         plans: B requests' questions.
         variants: for each, B updates, one a request; None is the unedited model.
         tokens_per_forward: padded tokens in one forward at most.
@@ -65,17 +65,17 @@ def answer_probes(
         for q, question in enumerate(plan.questions):
             by_row.setdefault((b, question.row), []).append(q)
     order = sorted(by_row, key=lambda key: len(plans[key[0]].rows[key[1]]))
-    limit = GroupLimit(site.loaded.device, "answers of one prompt")
+    limit = GroupLimit(hooked.loaded.device, "answers of one prompt")
 
     @torch.inference_mode()
     def run(chunk: Sequence[tuple[int, int]]) -> list[list[Answer]]:
-        ids = pad_right([plans[b].rows[row] for b, row in chunk], site.loaded.device)
-        rows = EditedRows(site, site.read(ids))
+        ids = pad_right([plans[b].rows[row] for b, row in chunk], hooked.loaded.device)
+        rows = EditedRows(hooked, hooked.read(ids))
         owner = torch.tensor([b for b, _ in chunk], device=ids.device)
         asked = _asked(chunk, by_row)
         return [
             _read(
-                site,
+                hooked,
                 rows.unedited() if updates is None else rows.under_own(updates, owner),
                 plans,
                 asked,
@@ -88,7 +88,7 @@ def answer_probes(
 
     done = 0
     for whole in _chunks(order, plans, tokens_per_forward):
-        for chunk, found in halved(whole, run, limit, tokens):
+        for chunk, found in oom_split(whole, run, limit, tokens):
             asked = _asked(chunk, by_row)
             for v, read in enumerate(found):
                 for (_, b, q), answer in zip(asked, read, strict=True):
@@ -122,7 +122,10 @@ def _chunks(
 
 @torch.inference_mode()
 def _read(
-    site: EditSite, hidden: Tensor, plans: Sequence[ProbePlan], asked: list[tuple[int, int, int]]
+    hooked: HookedLayer,
+    hidden: Tensor,
+    plans: Sequence[ProbePlan],
+    asked: list[tuple[int, int, int]],
 ) -> list[Answer]:
     """Return the answers to the questions asked of a chunk's rows."""
     questions = [plans[b].questions[q] for _, b, q in asked]
@@ -133,12 +136,12 @@ def _read(
             position.append(question.first_position + offset)
             label.append(token)
     states = hidden[torch.tensor(row), torch.tensor(position)]
-    size = states_per_head(site.loaded)
+    size = states_per_head(hooked.loaded)
     nll, best = [], []
     for some, goal in zip(
         torch.split(states, size), torch.split(torch.tensor(label), size), strict=True
     ):
-        logits = widened(site.loaded.logits(some))
+        logits = widened(hooked.loaded.logits(some))
         best.extend(logits.argmax(dim=-1).tolist())
         log_probs = torch.log_softmax(logits, dim=-1)
         nll.extend((-log_probs.gather(1, goal.to(logits.device)[:, None]))[:, 0].tolist())

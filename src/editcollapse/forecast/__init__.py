@@ -1,4 +1,4 @@
-"""What an edit can do to a model at most, and what a guard makes of it.
+"""Forecast of collapse: bounds on an edit's effect, verdicts, and the guard's decisions.
 
 Bounds from keys and second moment (torch), verdicts and the guard's decisions (plain Python). Edits
 are made in ``rome``.

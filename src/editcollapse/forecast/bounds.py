@@ -1,4 +1,4 @@
-"""How large an update can become, from keys and C alone: the certificate behind a forecast.
+"""Bounds on the size of an update from keys and C alone: the certificate of a forecast.
 
 Every method writes r / (a · u) along u. Its numerator is ``delta`` plus what ``v0 - value`` adds,
 and ``delta`` is cut to ``clamp_factor`` · ‖v0‖ while it is optimised: so the norm of the update has
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from editcollapse.catalog.methods import Method
 from editcollapse.covariance.second_moment import MomentSolver
-from editcollapse.forward.hooked_layer import EditSite
+from editcollapse.forward.hooked_layer import HookedLayer
 from editcollapse.forward.keys import RewriteKeys
 from editcollapse.models.loading import widened
 from editcollapse.rome.updates import SolvedDirections, solved_directions
@@ -24,7 +24,7 @@ from editcollapse.rome.updates import SolvedDirections, solved_directions
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class LayerGeometry:
-    """What all edits of one layer are compared with; made once for each C."""
+    """Scales of one layer that all its edits are compared with; made once for each C."""
 
     solver: MomentSolver
     weight_norm: float
@@ -33,9 +33,9 @@ class LayerGeometry:
     """sqrt(tr(W C Wᵀ)): root mean square of ‖W k‖ over the keys of C; ‖W‖ for the identity."""
 
     @classmethod
-    def of(cls, site: EditSite, solver: MomentSolver) -> "LayerGeometry":
+    def of(cls, hooked: HookedLayer, solver: MomentSolver) -> "LayerGeometry":
         """Return the geometry of a layer under a second moment."""
-        weight = site.loaded.weight(site.layer)
+        weight = hooked.loaded.weight(hooked.layer)
         return cls(solver, float(_wide(weight).norm()), float(solver.spread(weight).norm()))
 
 
@@ -53,9 +53,9 @@ class KeyFacts:
     """vbar, (B, D): mean of the values over all contexts."""
 
     @classmethod
-    def of(cls, site: EditSite, keys: RewriteKeys) -> "KeyFacts":
-        """Return the facts of keys that were read at a site."""
-        values = widened(site.projection(keys.prompt_keys.to(site.loaded.dtype)))
+    def of(cls, hooked: HookedLayer, keys: RewriteKeys) -> "KeyFacts":
+        """Return the facts of keys that were read at a hooked layer."""
+        values = widened(hooked.projection(keys.prompt_keys.to(hooked.loaded.dtype)))
         return cls(
             bare_key=_wide(keys.bare_key),
             prefixed_key=_wide(keys.prefixed_key),
@@ -66,7 +66,7 @@ class KeyFacts:
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class UpdateBounds:
-    """What is known of B updates of one method before v*; each (B,) float64 on the CPU."""
+    """Bounds on B updates of one method before v* is known; each (B,) float64 on the CPU."""
 
     directions: SolvedDirections
     """u, the dot products with it, the denominators and rho."""

@@ -1,4 +1,4 @@
-"""What a guard decides: whether an edit is made as asked, refused, or made in another way, and why.
+"""The guard: an edit is made as asked, refused, or made in another way, with the reason.
 
 Pure: from the forecasts of a request, by every method and behind other texts, to a decision.
 """
@@ -69,8 +69,8 @@ class Guard:
 
 
 @dataclasses.dataclass(frozen=True)  # no slots: they leave no room for what is looked up
-class Foreseen:
-    """The forecasts of some requests, and where their subjects stand."""
+class BatchForecast:
+    """The forecasts of some requests, with the positions of their subjects."""
 
     rows: Sequence[ForecastRow]
     positions: Sequence[PositionRow]
@@ -119,7 +119,7 @@ class MadeEdit:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Decision:
-    """What becomes of one edit that was asked for."""
+    """The guard's decision on one edit that was asked for."""
 
     asked: ForecastRow
     request: EditRequest
@@ -140,16 +140,16 @@ def decided(
     guard: Guard,
     asked: ForecastRow,
     request: EditRequest,
-    foreseen: Foreseen,
+    forecasts: BatchForecast,
     tried: Iterable[tuple[PrefixedRequest, ForecastRow | None]] = (),
 ) -> Decision:
-    """Return what becomes of one edit.
+    """Return the decision on one edit.
 
     Args:
         guard: what to do, and from which bound on.
         asked: the edit's forecast.
         request: its request.
-        foreseen: the request's forecasts by other methods, and its place.
+        forecasts: the request's forecasts by all methods, and its subject's position.
         tried: with policy ``prefix``: the request behind texts, in the order to prefer, each with
             its forecast by the same method; None where the model cannot take it.
     """
@@ -157,8 +157,8 @@ def decided(
     if guard.lets_pass(asked):
         made = MadeEdit(asked, request)
         return Decision(asked, request, verdict, "made", made, _passed(guard, asked, verdict))
-    why = _why(guard, asked, verdict, is_first=foreseen.is_first_token(request))
-    kind, instead, outcome = _instead(guard, asked, request, foreseen, tuple(tried))
+    why = _why(guard, asked, verdict, is_first=forecasts.is_first_token(request))
+    kind, instead, outcome = _instead(guard, asked, request, forecasts, tuple(tried))
     return Decision(asked, request, verdict, kind, instead, f"{why} {outcome}")
 
 
@@ -166,16 +166,16 @@ def _instead(
     guard: Guard,
     asked: ForecastRow,
     request: EditRequest,
-    foreseen: Foreseen,
+    forecasts: BatchForecast,
     tried: Sequence[tuple[PrefixedRequest, ForecastRow | None]],
 ) -> tuple[DecisionKind, MadeEdit | None, str]:
-    """Return what is done with an edit that the guard does not let pass, and a sentence."""
+    """Return the decision on an edit that the guard stops, and a sentence."""
     if guard.policy == "refuse":
         return "refused", None, "The guard refuses such edits."
     found: list[ForecastRow] = []
     if guard.policy == "switch":
         for method in guard.switch_to:
-            row = foreseen.of(request, method)
+            row = forecasts.of(request, method)
             if row is None or method == asked.method:
                 continue
             if guard.verdict(row) == "safe":

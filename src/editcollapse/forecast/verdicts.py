@@ -1,4 +1,4 @@
-"""What a forecast means: safe, at risk or will collapse, why, and what to use instead.
+"""Verdicts of a forecast: safe, at risk or will collapse, the reason and the alternative.
 
 The verdict looks at one number, how much the edit may change the layer on text, and at two
 thresholds that a calibration took from measured edits. It is the same rule as the database's
@@ -108,7 +108,7 @@ def by_request(rows: Iterable[ForecastRow]) -> dict[str, list[ForecastRow]]:
 
 
 def _why(row: ForecastRow, position: PositionRow, thresholds: Thresholds, verdict: Verdict) -> str:
-    """Return what the verdict rests on."""
+    """Return the reason for the verdict."""
     bound = f"{row.text_change_bound:.3g} times"
     if verdict == "safe":
         return (
@@ -129,7 +129,7 @@ def _why(row: ForecastRow, position: PositionRow, thresholds: Thresholds, verdic
 
 
 def _advice(other: ForecastRow | None, position: PositionRow) -> str:
-    """Return what to do instead."""
+    """Return the advice that goes with the verdict."""
     if other is None:
         return "No method is safe here: put a text before the prompt, and forecast again."
     text = f"Use {other.method}: it stays below {other.text_change_bound:.3g}"
@@ -154,7 +154,7 @@ class RequestForecast:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ModelThresholds:
-    """What the verdicts on one model's edits rest on."""
+    """Thresholds of the verdicts on one model's edits, and their basis."""
 
     model: str
     """What the study or the user calls the model."""
@@ -267,7 +267,7 @@ class SafeLayers:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Unswept:
-    """How many requests a model cannot take."""
+    """Number of requests that a model cannot take."""
 
     model: str
     n_requests: int

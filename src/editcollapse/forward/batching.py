@@ -11,7 +11,7 @@ _ENOUGH_SHARE = 8
 
 
 def length_batches(lengths: Sequence[int], tokens_per_batch: int) -> list[list[int]]:
-    """Return the places of rows, sorted by length, in batches of bounded padded tokens.
+    """Return the indices of rows, sorted by length, in batches of bounded padded tokens.
 
     A batch ends where one more row would take it over ``tokens_per_batch`` padded tokens; or,
     once it holds enough tokens, where that row would lift the padded share above 3 %. A row longer
@@ -24,24 +24,24 @@ def length_batches(lengths: Sequence[int], tokens_per_batch: int) -> list[list[i
     enough = min(_ENOUGH_TOKENS, tokens_per_batch // _ENOUGH_SHARE)
     batches: list[list[int]] = []
     n_real = 0
-    for place in sorted(range(len(lengths)), key=lambda row: lengths[row]):
-        length = lengths[place]
+    for index in sorted(range(len(lengths)), key=lambda row: lengths[row]):
+        length = lengths[index]
         if batches:
             padded = (len(batches[-1]) + 1) * length
             wasted = padded - n_real - length
             is_wasteful = n_real >= enough and wasted > _TOLERATED_PADDING * padded
             if padded <= tokens_per_batch and not is_wasteful:
-                batches[-1].append(place)
+                batches[-1].append(index)
                 n_real += length
                 continue
-        batches.append([place])
+        batches.append([index])
         n_real = length
     return batches
 
 
 def padded_tokens(lengths: Sequence[int], batch: Sequence[int]) -> int:
     """Return the tokens of a batch with its padding."""
-    return len(batch) * max(lengths[place] for place in batch)
+    return len(batch) * max(lengths[index] for index in batch)
 
 
 def padding_share(lengths: Sequence[int], batches: Sequence[Sequence[int]]) -> float:

@@ -1,7 +1,7 @@
-"""The edited layer as a seam: run the blocks up to it once, and those above it many times.
+"""The hooked layer: blocks up to the edited one run once, those above it many times.
 
-An edit changes the value of one block's down projection and nothing before it. ``read_site`` runs
-the blocks up to that one and keeps key, value and residual stream; ``continue_from`` runs the
+An edit changes the value of one block's down projection and nothing before it. ``HookedLayer.read``
+runs the blocks up to that one and keeps key, value and residual stream; ``continue_from`` runs the
 blocks above. Both run the decoder's own code on a view whose other blocks are replaced, so every
 mask, position and norm is the family's, and the resident model is never changed. Right padding and
 causal attention make a padding mask unnecessary (``tokenization.pad_right``).
@@ -12,7 +12,7 @@ that input by something simple, so most of those products need no second computa
 
 - v* moves one token of a row; for all others they are as they were (``overwritten``);
 - an edited model moves every token along one direction, and a linear map of a sum is a sum
-  (``edited_model.RankOneEntry``).
+  (``edited_model.RankOneInput``).
 """
 
 import dataclasses
@@ -25,12 +25,12 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 
 from editcollapse.forward.module_views import (
-    EnoughIsKnown,
     Given,
     GivenOnce,
     Passing,
     Recorder,
     Replay,
+    StopForward,
     stopped_at,
     watch_projection,
     with_modules,
@@ -38,8 +38,8 @@ from editcollapse.forward.module_views import (
 from editcollapse.models.loading import LoadedModel
 
 
-class BlockEntry:
-    """The entry of one block.
+class BlockInput:
+    """The input of one block: its first norms and the linear maps that read them.
 
     Args:
         loaded: the model.
@@ -52,7 +52,7 @@ class BlockEntry:
         """Whether the norms subtract the mean."""
         self.from_one = loaded.architecture.norm == "rms_from_one"
         """Whether their weights count from one."""
-        self._paths = [(entry.norm, entry.projections) for entry in loaded.entries]
+        self._paths = [(each.norm, each.projections) for each in loaded.input_norms]
         self.parts = [
             (self.block.get_submodule(norm), [self.block.get_submodule(path) for path in paths])
             for norm, paths in self._paths
@@ -61,7 +61,7 @@ class BlockEntry:
 
     @torch.no_grad()
     def outputs(self, residual: Tensor) -> list[Tensor]:
-        """Return what every linear map gives for some tokens, (..., out) each.
+        """Return the outputs of every linear map for some tokens, (..., out) each.
 
         Args:
             residual: the block's input, (..., D), dtype of the weights.
@@ -95,14 +95,14 @@ class BlockEntry:
             for norm, (_, projections) in zip(norms, self.parts, strict=True)
             for projection in projections
         ]
-        stand_ins = [
+        projection_views = [
             _SomeProjection(norm, projection, output)
             for (norm, projection), output in zip(maps, outputs, strict=True)
         ]
-        return self._view(norms, stand_ins)
+        return self._view(norms, projection_views)
 
     def _view(self, norms: Sequence[nn.Module], projections: Sequence[nn.Module]) -> nn.Module:
-        """Return the block with other modules at its entry."""
+        """Return a view of the block with other modules at its input."""
         waiting = iter(projections)
         replaced = {}
         for norm, (path, paths) in zip(norms, self._paths, strict=True):
@@ -167,8 +167,8 @@ class _Overwritten(torch.autograd.Function):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class SiteStates:
-    """What one forward leaves at the edited layer, for N rows of T tokens."""
+class LayerStates:
+    """Residual, key and value at the edited layer after one forward, N rows of T tokens."""
 
     residual: Tensor
     """Residual stream after the block, (N, T, D), dtype of the weights."""
@@ -177,14 +177,14 @@ class SiteStates:
     value: Tensor
     """Output of the down projection, bias included, (N, T, D), dtype of the weights."""
 
-    def rows(self, index: Tensor | slice) -> "SiteStates":
+    def rows(self, index: Tensor | slice) -> "LayerStates":
         """Return some of the rows."""
-        return SiteStates(self.residual[index], self.key[index], self.value[index])
+        return LayerStates(self.residual[index], self.key[index], self.value[index])
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class LeftContext:
-    """What stands left of the tokens that run: N rows, each padded on the left."""
+class PrefixCache:
+    """Prefix KV cache of N rows, padded on the left: keys and values before the tokens that run."""
 
     positions: Tensor | None
     """int64 (N, T): of the tokens that run; None where they start at 0."""
@@ -194,8 +194,8 @@ class LeftContext:
     """Keys and values of the tokens on the left by block, or an empty cache to be filled."""
 
 
-class EditSite:
-    """One layer of one model.
+class HookedLayer:
+    """One layer of one model, hooked: read its key, value and residual, run on from there.
 
     Args:
         loaded: the model; its weights stay as they are.
@@ -212,30 +212,30 @@ class EditSite:
         self._as_tuple = self._returns_tuples()
 
     @torch.no_grad()
-    def read(self, ids: Tensor, left: "LeftContext | None" = None) -> SiteStates:
+    def read(self, ids: Tensor, prefix: "PrefixCache | None" = None) -> LayerStates:
         """Return key, value and residual of every token at this layer; the blocks above do not run.
 
         Args:
             ids: int64 (N, T), padded on the right.
-            left: of the blocks up to this one, where the rows do not start at their first token.
+            prefix: of the blocks up to this one, where the rows do not start at their first token.
         """
         blocks = list(self.loaded.blocks)
         recorder = Recorder(blocks[self.layer])
         with watch_projection(self.projection) as seen:
-            self._run([*blocks[: self.layer], recorder, *self._passing(above=True)], ids, left)
+            self._run([*blocks[: self.layer], recorder, *self._passing(above=True)], ids, prefix)
         assert recorder.residual is not None
-        return SiteStates(recorder.residual, seen.key, seen.value)
+        return LayerStates(recorder.residual, seen.key, seen.value)
 
     @torch.no_grad()
-    def read_key(self, ids: Tensor, left: "LeftContext | None" = None) -> Tensor:
+    def read_key(self, ids: Tensor, prefix: "PrefixCache | None" = None) -> Tensor:
         """Return the key of every token, (N, T, K), dtype of the weights; nothing after it runs.
 
         Args:
             ids: int64 (N, T), padded on the right.
-            left: of the blocks up to this one, where the rows do not start at their first token.
+            prefix: of the blocks up to this one, where the rows do not start at their first token.
         """
         with stopped_at(self.projection) as seen:
-            self._run(list(self.loaded.blocks), ids, left)
+            self._run(list(self.loaded.blocks), ids, prefix)
         return seen.key
 
     @torch.no_grad()
@@ -250,14 +250,14 @@ class EditSite:
         if not above:
             blocks = [*blocks[: self.layer + 1], *self._passing(above=True)]
         cache = DynamicCache()
-        self._run(blocks, ids, LeftContext(None, None, cache))
+        self._run(blocks, ids, PrefixCache(None, None, cache))
         return [(layer.keys, layer.values) for layer in cache.layers]
 
     def continue_from(
         self,
         residual: Tensor,
-        left: "LeftContext | None" = None,
-        entry: nn.Module | None = None,
+        prefix: "PrefixCache | None" = None,
+        next_block: nn.Module | None = None,
     ) -> Tensor:
         """Return the states after the final norm, (N, T, D), given the residual after this layer.
 
@@ -265,25 +265,25 @@ class EditSite:
 
         Args:
             residual: (N, T, D), dtype of the weights.
-            left: of the blocks above, where the rows do not start at their first token.
-            entry: the block above this layer, where it is not to run as it is (``entry``).
+            prefix: of the blocks above, where the rows do not start at their first token.
+            next_block: the block above this layer, where it runs another way (``BlockInput``).
         """
         above = list(self.loaded.blocks)[self.layer + 1 :]
-        if entry is not None:
-            above[0] = entry
+        if next_block is not None:
+            above[0] = next_block
         start = Replay(residual, as_tuple=self._as_tuple)
-        return self._run([*self._passing(above=False), start, *above], residual, left)
+        return self._run([*self._passing(above=False), start, *above], residual, prefix)
 
-    def last_input(self, residual: Tensor, left: "LeftContext", entry: nn.Module) -> Tensor:
-        """Return what goes into the last block, (N, T, D), given the residual after this layer.
+    def last_input(self, residual: Tensor, prefix: "PrefixCache", next_block: nn.Module) -> Tensor:
+        """Return the input of the last block, (N, T, D), given the residual after this layer.
 
-        The last block runs until something raises ``EnoughIsKnown``; differentiable in
+        The last block runs until something raises ``StopForward``; differentiable in
         ``residual``.
 
         Args:
             residual: (N, T, D), dtype of the weights.
-            left: of the blocks above.
-            entry: the block above this layer (``entry``).
+            prefix: of the blocks above.
+            next_block: the block above this layer (``BlockInput``).
         """
         seen: list[Tensor] = []
         blocks = list(self.loaded.blocks)
@@ -293,15 +293,15 @@ class EditSite:
 
         handle = blocks[-1].register_forward_pre_hook(keep, with_kwargs=True)
         try:
-            self.continue_from(residual, left, entry)
-        except EnoughIsKnown:
+            self.continue_from(residual, prefix, next_block)
+        except StopForward:
             pass
         finally:
             handle.remove()
         return seen[0]
 
     def last_from(self, hidden: Tensor, positions: Tensor) -> Tensor:
-        """Return the states after the final norm, (N, T, D), given what goes into the last block.
+        """Return the states after the final norm, (N, T, D), given the input of the last block.
 
         Args:
             hidden: (N, T, D), dtype of the weights.
@@ -310,7 +310,7 @@ class EditSite:
         blocks = list(self.loaded.blocks)
         passing = [Replay(None, as_tuple=self._as_tuple) for _ in blocks[:-2]]
         start = Replay(hidden, as_tuple=self._as_tuple)
-        return self._run([*passing, start, blocks[-1]], hidden, LeftContext(positions, None, None))
+        return self._run([*passing, start, blocks[-1]], hidden, PrefixCache(positions, None, None))
 
     def add_to_value(self, residual: Tensor, value: Tensor | None, change: Tensor) -> Tensor:
         """Return the residual after this layer when its value is changed, (N, T, D).
@@ -331,9 +331,9 @@ class EditSite:
         return residual - unedited + edited
 
     @cached_property
-    def entry(self) -> BlockEntry:
-        """The entry of the block above this layer; there is one unless this is the last."""
-        return BlockEntry(self.loaded, self.layer + 1)
+    def block_input(self) -> BlockInput:
+        """The input of the block above this layer; there is one unless this is the last."""
+        return BlockInput(self.loaded, self.layer + 1)
 
     @property
     def reads_value(self) -> bool:
@@ -346,7 +346,7 @@ class EditSite:
         return len(self.loaded.blocks) - self.layer - 1
 
     def _passing(self, *, above: bool) -> list[nn.Module]:
-        """Return stand-ins for the blocks on one side: they cost nothing and hand on."""
+        """Return views of the blocks on one side that cost nothing and pass their input on."""
         count = self.n_above if above else self.layer
         return [Replay(None, as_tuple=self._as_tuple) for _ in range(count)]
 
@@ -359,7 +359,7 @@ class EditSite:
         return recorder.as_tuple
 
     def _run(
-        self, blocks: list[nn.Module], tokens: Tensor, left: "LeftContext | None" = None
+        self, blocks: list[nn.Module], tokens: Tensor, prefix: "PrefixCache | None" = None
     ) -> Tensor:
         """Run a view of the decoder with other blocks; return its last hidden state.
 
@@ -367,7 +367,7 @@ class EditSite:
             blocks: as many as the decoder has.
             tokens: int64 ids (N, T); or, where the first blocks only hand on, states (N, T, D),
                 of which the embedding is not worked out.
-            left: what stands left of the tokens.
+            prefix: cache of the tokens before these.
         """
         decoder, row = self.loaded.decoder, self.loaded.architecture
         replaced: dict[str, nn.Module] = {row.blocks: nn.ModuleList(blocks)}
@@ -376,13 +376,13 @@ class EditSite:
             source = {"inputs_embeds": tokens.detach()}
             if row.position_embedding is not None:
                 replaced[row.position_embedding] = Given(tokens.new_zeros(1, 1, 1))
-        left = left or LeftContext(None, None, None)
+        prefix = prefix or PrefixCache(None, None, None)
         output = with_modules(decoder, replaced)(
             **source,
-            position_ids=left.positions,
-            attention_mask=left.mask,
-            past_key_values=left.cache,
-            use_cache=left.cache is not None,
+            position_ids=prefix.positions,
+            attention_mask=prefix.mask,
+            past_key_values=prefix.cache,
+            use_cache=prefix.cache is not None,
         )
         hidden: Tensor = output.last_hidden_state
         return hidden

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from editcollapse.forward.batching import length_batches
-from editcollapse.forward.hooked_layer import EditSite, LeftContext
-from editcollapse.forward.module_views import EnoughIsKnown, with_modules
+from editcollapse.forward.hooked_layer import HookedLayer, PrefixCache
+from editcollapse.forward.module_views import StopForward, with_modules
 from editcollapse.forward.prefix_cache import SharedContexts, Tails
 from editcollapse.forward.rewrites import Rewrite
 from editcollapse.models.loading import LoadedModel, widened
@@ -39,7 +39,7 @@ class _Recorder(nn.Module):
         if self.ends is not None:
             self.key = key[torch.arange(len(key), device=key.device), self.ends]
         if self.is_highest:
-            raise EnoughIsKnown
+            raise StopForward
         value: Tensor = self.projection(key)
         return value
 
@@ -79,33 +79,33 @@ class KeyReader:
 
     @torch.no_grad()
     def read_ends(
-        self, ids: Tensor, ends: Tensor, left: LeftContext | None = None
+        self, ids: Tensor, ends: Tensor, prefix: PrefixCache | None = None
     ) -> tuple[Tensor, ...]:
         """Return the key of one token of each row, one (N, K) for each layer; others are not kept.
 
         Args:
             ids: int64 (N, T), padded on the right.
             ends: int64 (N,): the token of each row.
-            left: of the blocks up to the highest layer, where the rows do not start at their first
-                token.
+            prefix: of the blocks up to the highest layer, where the rows do not start at their
+                first token.
         """
-        return self._run(ids, ends, left)
+        return self._run(ids, ends, prefix)
 
     def _run(
-        self, ids: Tensor, ends: Tensor | None, left: LeftContext | None
+        self, ids: Tensor, ends: Tensor | None, prefix: PrefixCache | None
     ) -> tuple[Tensor, ...]:
         for recorder in self._recorders:
             recorder.ends = ends
-        left = left or LeftContext(None, None, None)
+        prefix = prefix or PrefixCache(None, None, None)
         try:
             self._view(
                 input_ids=ids,
-                position_ids=left.positions,
-                attention_mask=left.mask,
-                past_key_values=left.cache,
-                use_cache=left.cache is not None,
+                position_ids=prefix.positions,
+                attention_mask=prefix.mask,
+                past_key_values=prefix.cache,
+                use_cache=prefix.cache is not None,
             )
-        except EnoughIsKnown:
+        except StopForward:
             pass
         else:
             raise AssertionError("the highest layer's down projection did not run")
@@ -137,7 +137,7 @@ class PromptKeys:
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class RewriteKeys(PromptKeys):
-    """What ``read_keys`` reads."""
+    """Keys of rewrites, as ``read_keys`` reads them."""
 
     bare_value: Tensor
     """(B, D): v0, the bare prompt's value there."""
@@ -145,50 +145,51 @@ class RewriteKeys(PromptKeys):
 
 @torch.no_grad()
 def read_keys(
-    site: EditSite, rewrites: Sequence[Rewrite], tokens_per_forward: int = 4096
+    hooked: HookedLayer, rewrites: Sequence[Rewrite], tokens_per_forward: int = 4096
 ) -> RewriteKeys:
     """Return the keys of B rewrites that share their context templates, and their bare values.
 
     Args:
-        site: the edited layer.
+        hooked: the edited layer.
         rewrites: B of them.
         tokens_per_forward: tokens in one forward at most; a shared token counts too.
     """
     n_prompts = len(rewrites[0].prompts)
     keys: Tensor | None = None
-    for index, tails, ends in subject_tails(site, rewrites, tokens_per_forward):
-        found = site.read_key(tails.ids, tails.left())
+    for index, tails, ends in subject_tails(hooked, rewrites, tokens_per_forward):
+        found = hooked.read_key(tails.ids, tails.prefix())
         found = widened(found[torch.arange(len(index), device=index.device), ends])
         if keys is None:
             keys = found.new_empty((len(rewrites) * n_prompts, found.shape[1]))
         keys[index] = found
     assert keys is not None
     by_edit = keys.view(len(rewrites), n_prompts, keys.shape[1])
-    bare = by_edit[:, 0].to(site.loaded.dtype)
-    return RewriteKeys(by_edit, widened(site.projection(bare)))
+    bare = by_edit[:, 0].to(hooked.loaded.dtype)
+    return RewriteKeys(by_edit, widened(hooked.projection(bare)))
 
 
 def subject_tails(
-    site: EditSite, rewrites: Sequence[Rewrite], tokens_per_forward: int
+    hooked: HookedLayer, rewrites: Sequence[Rewrite], tokens_per_forward: int
 ) -> Iterator[tuple[Tensor, Tails, Tensor]]:
-    """Yield what runs to read keys: rows that go together, up to their subjects' last tokens.
+    """Yield the rows that run together to read keys, up to their subjects' last tokens.
 
-    Each group is the rows' int64 (N,) places among all rewrites' prompts, rewrite by rewrite; their
-    tokens behind the shared contexts; and int64 (N,), where among these each subject's last one is.
+    Each group is the rows' int64 (N,) indices among all rewrites' prompts, rewrite by rewrite;
+    their tokens behind the shared contexts; and int64 (N,), where among these each subject's last
+    one is.
 
     Args:
-        site: the highest layer that is read.
+        hooked: the highest layer that is read.
         rewrites: B of them, which share their context templates.
         tokens_per_forward: tokens in one forward at most; a shared token counts too.
     """
-    device = site.loaded.device
+    device = hooked.loaded.device
     prompts = [prompt for rewrite in rewrites for prompt in rewrite.prompts]
     rows = [prompt.ids[: prompt.subject_last + 1] for prompt in prompts]
     where = [prompt.subject_last for prompt in prompts]
-    shared = SharedContexts(site, rows, where, len(rewrites[0].prompts), above=False)
+    shared = SharedContexts(hooked, rows, where, len(rewrites[0].prompts), above=False)
     sizes = shared.sizes(torch.arange(len(rows), device=device)).tolist()
     own = [len(row) - size for row, size in zip(rows, sizes, strict=True)]
     for chosen in length_batches([size + shared.width for size in own], tokens_per_forward):
         index = torch.tensor(chosen, device=device)
-        tails = Tails(site, shared, [rows[n] for n in chosen], index)
+        tails = Tails(hooked, shared, [rows[n] for n in chosen], index)
         yield index, tails, torch.tensor([own[n] - 1 for n in chosen], device=device)

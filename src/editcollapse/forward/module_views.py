@@ -1,4 +1,4 @@
-"""Stand-ins for blocks of a decoder, and what a down projection sees while it runs.
+"""Module views: a decoder with some blocks replaced; hooks on its down projection.
 
 A decoder runs its own code on a view in which some blocks are replaced: masks, positions and norms
 stay the family's, and the resident model is never changed.
@@ -73,7 +73,7 @@ class Recorder(nn.Module):
         self.as_tuple = False
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Return what the block does, and keep it."""
+        """Run the block and record its output."""
         output = self.block(*args, **kwargs)
         self.as_tuple = isinstance(output, tuple)
         self.residual = output[0] if self.as_tuple else output
@@ -88,23 +88,23 @@ class SeenProjection:
     value: Tensor = dataclasses.field(default_factory=lambda: torch.empty(0))
 
 
-class EnoughIsKnown(Exception):  # noqa: N818  a signal, not an error
-    """What was asked of a forward has been read; nothing after it needs to run."""
+class StopForward(Exception):  # noqa: N818  a signal, not an error
+    """Stops a forward once the tensor that was asked for has been read."""
 
 
 @contextmanager
 def stopped_at(projection: nn.Module) -> Iterator[SeenProjection]:
-    """Keep what goes into a projection and leave the block right there; removes its hook."""
+    """Record the input of a projection and stop the forward there; the hook is removed."""
     seen = SeenProjection()
 
     def stop(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         seen.key = inputs[0]
-        raise EnoughIsKnown
+        raise StopForward
 
     handle = projection.register_forward_pre_hook(stop)
     try:
         yield seen
-    except EnoughIsKnown:
+    except StopForward:
         pass
     finally:
         handle.remove()
@@ -112,7 +112,7 @@ def stopped_at(projection: nn.Module) -> Iterator[SeenProjection]:
 
 @contextmanager
 def watch_projection(projection: nn.Module) -> Iterator[SeenProjection]:
-    """Keep what goes in and out of a projection while the block runs; always removes its hook."""
+    """Record input and output of a projection while the block runs; the hook is removed."""
     seen = SeenProjection()
 
     def keep(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface
 
 from editcollapse.compat import attention_implementation, softmax_backward
-from editcollapse.forward.module_views import EnoughIsKnown
+from editcollapse.forward.module_views import StopForward
 from editcollapse.forward.packed_layout import Segment
 from editcollapse.models.loading import LoadedModel
 
@@ -46,8 +46,8 @@ class SegmentKeys:
     shared: Pair
     """Of what each template shares, padded on the left: (S, G, L, d)."""
     near: Pair
-    """Of each row's own tokens left of its subject, padded on the left, and of its live tokens:
-    (S, G, E, O + W, d). A pass writes the live part."""
+    """Of each row's own tokens left of its subject, padded on the left, and of its suffix tokens:
+    (S, G, E, O + W, d). A pass writes the suffix part."""
 
     @property
     def n_own(self) -> int:
@@ -57,7 +57,7 @@ class SegmentKeys:
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class AttentionRule:
-    """How a family scores."""
+    """Scaling and soft cap of a family's attention scores."""
 
     scaling: float
     softcap: float | None
@@ -66,24 +66,24 @@ class AttentionRule:
 
 def attend(
     query: Tensor,
-    live: Pair,
+    suffix: Pair,
     segments: Sequence[SegmentKeys],
     masks: Sequence[Tensor],
     rule: AttentionRule,
 ) -> Tensor:
-    """Return attention of live tokens, (T, H, d); differentiable in query and live.
+    """Return attention of suffix tokens, (T, H, d); differentiable in query and suffix.
 
     The gradient must be taken before the next call for the same block.
 
     Args:
-        query: (H, T, d): of every live token, or of each row's last few.
-        live: keys and values of every live token, (G, all, d) each; H / G heads share one.
+        query: (H, T, d): of every suffix token, or of each row's last few.
+        suffix: keys and values of every suffix token, (G, all, d) each; H / G heads share one.
         segments: in the order of the flat list.
         masks: of each segment, (S, 1, E, 1, n, L + O + W): added to scores, n queries a row.
         rule: of the family.
     """
     found: Tensor = _Attention.apply(  # type: ignore[no-untyped-call]
-        query, *live, segments, masks, rule
+        query, *suffix, segments, masks, rule
     )
     return found
 
@@ -102,7 +102,7 @@ class _Attention(torch.autograd.Function):
         result = query.new_empty((query.shape[1], query.shape[0], query.shape[2]))
         parts = _parts(segments, masks, query, key)
         for part in parts:
-            part.keep_live(key, value)
+            part.keep_suffix(key, value)
             part.attend(query, result, rule)
         ctx.parts, ctx.rule = parts, rule
         ctx.shapes = query.shape, key.shape
@@ -110,10 +110,10 @@ class _Attention(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        (n_heads, n_queries, width), (n_groups, n_live, _) = ctx.shapes
+        (n_heads, n_queries, width), (n_groups, n_suffix, _) = ctx.shapes
         # Token by token in memory, as the projections in front of them want it.
         d_query = gradient.new_empty((n_queries, n_heads, width))
-        d_key = gradient.new_empty((n_live, n_groups, width))
+        d_key = gradient.new_empty((n_suffix, n_groups, width))
         d_value = torch.empty_like(d_key)
         for part in ctx.parts:
             part.give_back(gradient, d_query, d_key, d_value, ctx.rule)
@@ -124,29 +124,29 @@ class _Attention(torch.autograd.Function):
 def _parts(
     segments: Sequence[SegmentKeys], masks: Sequence[Tensor], query: Tensor, key: Tensor
 ) -> "list[_Part]":
-    """Return the work of each segment with its places in the flat lists."""
+    """Return the work of each segment with its slices of the flat lists."""
     found, asked, known = [], 0, 0
     for keys, mask in zip(segments, masks, strict=True):
         n_queries = keys.segment.n_rows * mask.shape[4]
-        n_live = keys.segment.n_tokens
+        n_suffix = keys.segment.n_tokens
         found.append(
             _Part(
                 keys=keys,
                 mask=mask,
                 asked=slice(asked, asked + n_queries),
-                known=slice(known, known + n_live),
+                known=slice(known, known + n_suffix),
                 n_heads=query.shape[0],
                 n_groups=key.shape[0],
             )
         )
         asked += n_queries
-        known += n_live
+        known += n_suffix
     return found
 
 
 @dataclasses.dataclass(slots=True, eq=False)
 class _Part:
-    """One segment's share; S slots, E edits, n queries and W live tokens a row."""
+    """One segment's share; S slots, E edits, n queries and W suffix tokens a row."""
 
     keys: SegmentKeys
     mask: Tensor
@@ -161,12 +161,12 @@ class _Part:
     slopes: Tensor | None = None
     """Derivative of the soft cap, like ``shares``."""
 
-    def keep_live(self, key: Tensor, value: Tensor) -> None:
-        """Write the live keys and values beside the row's own."""
+    def keep_suffix(self, key: Tensor, value: Tensor) -> None:
+        """Write the suffix keys and values beside the row's own."""
         for buffer, states in zip(self.keys.near, (key, value), strict=True):
             shape = (self.n_groups, *self.keys.segment.shape, -1)
-            live = states[:, self.known].view(shape)  # (G, S, E, W, d)
-            buffer[:, :, :, self.keys.n_own :] = live.transpose(0, 1)
+            suffix = states[:, self.known].view(shape)  # (G, S, E, W, d)
+            buffer[:, :, :, self.keys.n_own :] = suffix.transpose(0, 1)
 
     def attend(self, query: Tensor, result: Tensor, rule: AttentionRule) -> None:
         """Write the attention of the segment's queries."""
@@ -190,7 +190,7 @@ class _Part:
         d_value: Tensor,
         rule: AttentionRule,
     ) -> None:
-        """Write the gradients of the segment's queries and live keys and values."""
+        """Write the gradients of the segment's queries and suffix keys and values."""
         assert self.queries is not None
         assert self.shares is not None
         given = self._by_token(gradient, self.asked).contiguous()
@@ -204,12 +204,14 @@ class _Part:
             (d_key, d_scores, self.queries),
             (d_value, self.shares, given),
         ):
-            live = shares[..., shares.shape[-1] - self.keys.segment.width :]
-            n_rows, n_live = live.shape[:3].numel(), live.shape[-1]
-            found = live.reshape(n_rows, -1, n_live).mT @ rows.reshape(n_rows, -1, rows.shape[-1])
+            suffix = shares[..., shares.shape[-1] - self.keys.segment.width :]
+            n_rows, n_suffix = suffix.shape[:3].numel(), suffix.shape[-1]
+            found = suffix.reshape(n_rows, -1, n_suffix).mT @ rows.reshape(
+                n_rows, -1, rows.shape[-1]
+            )
             slots, edits, width = self.keys.segment.shape
-            place = whole[self.known].view(slots, edits, width, self.n_groups, -1)
-            place[:] = found.view(slots, self.n_groups, edits, width, -1).permute(0, 2, 3, 1, 4)
+            target = whole[self.known].view(slots, edits, width, self.n_groups, -1)
+            target[:] = found.view(slots, self.n_groups, edits, width, -1).permute(0, 2, 3, 1, 4)
 
     def _products(self, rows: Tensor, which: int) -> tuple[Tensor, Tensor]:
         """Return rows (S, G, E, H/G, n, d) times shared and near keys (0) or values (1)."""
@@ -266,10 +268,10 @@ def splits_attention(loaded: LoadedModel) -> bool:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
-class SegmentLeft:
-    """What stands left of the live tokens of a segment, and where everything stands.
+class SegmentPrefix:
+    """Prefix KV cache of a segment, with the positions of prefix and suffix.
 
-    G key heads; L tokens of the longest shared prefix and O of the longest own left context, both
+    G key heads; L tokens of the longest shared prefix and O of the longest own prefix, both
     padded on the left. Positions of padding are negative.
     """
 
@@ -277,29 +279,29 @@ class SegmentLeft:
     shared: list[Pair]
     """Of each block above the edited one: (S, G, L, d); empty for families with other attention."""
     near: list[Pair]
-    """Of each block above the edited one: (S, G, E, O + W, d); the live part waits for a pass.
+    """Of each block above the edited one: (S, G, E, O + W, d); the suffix part waits for a pass.
     Empty likewise."""
     shared_positions: Tensor
     """int64 (S, L)."""
     own_positions: Tensor
     """int64 (S, E, O)."""
     positions: Tensor
-    """int64 (S, E, W): of the live tokens."""
+    """int64 (S, E, W): of the suffix tokens."""
     _masks: dict[tuple[int | None, int, torch.dtype], Tensor] = dataclasses.field(
         default_factory=dict
     )
 
     def keys(self, block: int) -> SegmentKeys:
-        """Return what one block looks at, counted from the first above the edited one."""
+        """Return the keys and values of one block, counted from the first above the edited one."""
         return SegmentKeys(self.segment, self.shared[block], self.near[block])
 
-    def without_keys(self) -> "SegmentLeft":
+    def without_keys(self) -> "SegmentPrefix":
         """Return it without keys and values: only how the segment lies."""
         return dataclasses.replace(self, shared=[], near=[])
 
-    def some(self, is_kept: Tensor) -> "SegmentLeft":
-        """Return the left context of some of the segment's edits, bool (E,)."""
-        return SegmentLeft(
+    def some(self, is_kept: Tensor) -> "SegmentPrefix":
+        """Return the prefix of some of the segment's edits, bool (E,)."""
+        return SegmentPrefix(
             segment=self.segment.some(is_kept),
             shared=self.shared,
             near=[(key[:, :, is_kept], value[:, :, is_kept]) for key, value in self.near],
@@ -309,7 +311,7 @@ class SegmentLeft:
         )
 
     def mask(self, window: int | None, n_queries: int, dtype: torch.dtype) -> Tensor:
-        """Return what is added to the scores, (S, 1, E, 1, n, L + O + W).
+        """Return the additive attention mask, (S, 1, E, 1, n, L + O + W).
 
         Args:
             window: of sliding attention; None without.
@@ -333,9 +335,9 @@ class SegmentLeft:
 
 @dataclasses.dataclass(slots=True, eq=False)
 class LastBlock:
-    """The last block's attention, taken in two steps: only some of its outputs are ever read.
+    """The last block's attention in two steps, since few of its outputs are ever read.
 
-    First every live token leaves its key and value, and the forward stops there; then the block
+    First every suffix token leaves its key and value, and the forward stops there; then the block
     runs for the tokens that are read, on those keys and values.
     """
 
@@ -344,7 +346,7 @@ class LastBlock:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Pass:
-    left: Sequence[SegmentLeft]
+    prefixes: Sequence[SegmentPrefix]
     first: int
     """The lowest block that runs."""
     n_blocks: int
@@ -353,16 +355,16 @@ class _Pass:
 
 
 @contextmanager
-def attending(loaded: LoadedModel, first: int, left: Sequence[SegmentLeft]) -> Iterator[None]:
+def attending(loaded: LoadedModel, first: int, prefixes: Sequence[SegmentPrefix]) -> Iterator[None]:
     """Make the model's blocks attend segment by segment, while the block runs.
 
     Args:
         loaded: a model for which ``splits_attention`` holds.
         first: the lowest block that runs.
-        left: of every segment.
+        prefixes: of every segment.
     """
     AttentionInterface.register(_NAME, _attend)
-    token = _pass.set(_Pass(left, first, len(loaded.blocks), LastBlock()))
+    token = _pass.set(_Pass(prefixes, first, len(loaded.blocks), LastBlock()))
     try:
         # No mask is registered under this name, so transformers makes none.
         with attention_implementation(loaded.model.config, _NAME):
@@ -382,10 +384,10 @@ def _attend(
     sliding_window: int | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """Return attention of a flat list of live tokens, (1, T, H, d).
+    """Return attention of a flat list of suffix tokens, (1, T, H, d).
 
     Args:
-        module: a block's attention; its ``layer_idx`` chooses the left context.
+        module: a block's attention; its ``layer_idx`` chooses the prefix.
         query: (1, H, T, d); in the last block, of the tokens that are read.
         key: (1, G, T, d), G heads shared by H / G queries each.
         value: likewise.
@@ -399,13 +401,13 @@ def _attend(
     if is_last:
         if now.last.kept is None:
             now.last.kept = (key, value)
-            raise EnoughIsKnown
+            raise StopForward
         key, value = now.last.kept
-    segments = [left.keys(index - now.first) for left in now.left]
-    sizes = [each.segment.n_reads if is_last else each.segment.width for each in now.left]
+    segments = [prefix.keys(index - now.first) for prefix in now.prefixes]
+    sizes = [each.segment.n_reads if is_last else each.segment.width for each in now.prefixes]
     masks = [
-        left.mask(sliding_window, size, query.dtype)
-        for left, size in zip(now.left, sizes, strict=True)
+        prefix.mask(sliding_window, size, query.dtype)
+        for prefix, size in zip(now.prefixes, sizes, strict=True)
     ]
     rule = AttentionRule(query.shape[-1] ** -0.5 if scaling is None else scaling, softcap)
     return attend(query[0], (key[0], value[0]), segments, masks, rule)[None], None

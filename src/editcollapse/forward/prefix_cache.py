@@ -1,4 +1,4 @@
-"""Left contexts that rows share: what the same template puts before every subject runs once.
+"""Shared prefixes: what a template puts before every subject runs once per batch.
 
 The rows of a batch come in slots: slot p of every edit opens with the same context template, so
 its first tokens are the same ids. Each slot's longest common prefix, never reaching beyond a
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from editcollapse.forward.hooked_layer import EditSite, LeftContext
+from editcollapse.forward.hooked_layer import HookedLayer, PrefixCache
 from editcollapse.models.tokenization import pad_right
 
 Pairs = list[tuple[Tensor, Tensor]]
@@ -25,7 +25,7 @@ class SharedContexts:
     """The shared prefix of each slot, with the keys and values that every block keeps of it.
 
     Args:
-        site: the edited layer.
+        hooked: the edited layer.
         rows: token ids of N rows; row n stands in slot n modulo ``n_slots``.
         where: each row's subject's last token, which stays outside the prefix.
         n_slots: rows of one edit.
@@ -34,14 +34,14 @@ class SharedContexts:
 
     def __init__(
         self,
-        site: EditSite,
+        hooked: HookedLayer,
         rows: Sequence[Sequence[int]],
         where: Sequence[int],
         n_slots: int,
         *,
         above: bool,
     ) -> None:
-        device = site.loaded.device
+        device = hooked.loaded.device
         prefixes = []
         for slot in range(n_slots):
             limit = min(where[slot::n_slots])
@@ -59,14 +59,14 @@ class SharedContexts:
             ids = pad_right([prefix or (0,) for prefix in prefixes], device)
             slots = torch.arange(self.width, device=device) - self.width + self._sizes[:, None]
             self.kept = [
-                picked(pair, slots.clamp(min=0)) for pair in site.context(ids, above=above)
+                picked(pair, slots.clamp(min=0)) for pair in hooked.context(ids, above=above)
             ]
 
     def sizes(self, rows: Tensor) -> Tensor:
         """Return the tokens that each of some rows shares, int64 (N,).
 
         Args:
-            rows: int64 (N,): places of the rows.
+            rows: int64 (N,): indices of the rows.
         """
         return self._sizes[rows % self._n_slots]
 
@@ -85,21 +85,21 @@ class Tails:
     """Some rows without what they share: the tokens that each has to run itself.
 
     Args:
-        site: the edited layer.
+        hooked: the edited layer.
         shared: what the rows share.
         rows: token ids of some rows.
-        index: int64 (N,): the places of these rows among those that ``shared`` was made of.
+        index: int64 (N,): the indices of these rows among those that ``shared`` was made of.
     """
 
     def __init__(
         self,
-        site: EditSite,
+        hooked: HookedLayer,
         shared: SharedContexts,
         rows: Sequence[Sequence[int]],
         index: Tensor,
     ) -> None:
         device = index.device
-        self.site = site
+        self.hooked = hooked
         self.shared_width = shared.width
         self.n_shared = shared.sizes(index)
         """int64 (N,): tokens of each row that are shared."""
@@ -110,12 +110,12 @@ class Tails:
         last = torch.tensor([len(row) - 1 for row in rows], device=device)
         at = torch.arange(self.ids.shape[1], device=device)
         self.positions = torch.minimum(self.n_shared[:, None] + at, last[:, None])
-        """int64 (N, T): places in the whole rows."""
+        """int64 (N, T): indices in the whole rows."""
         self._shared, self._index = shared, index
         self._mask = torch.cat([shared.mask(index), torch.ones_like(self.ids)], dim=1)
 
-    def left(self, n_tokens: int | None = None, *, above: bool = False) -> LeftContext | None:
-        """Return what stands left of the first tokens of the tails; None where nothing does.
+    def prefix(self, n_tokens: int | None = None, *, above: bool = False) -> PrefixCache | None:
+        """Return the prefix cache of the first tokens of the tails; None where nothing is shared.
 
         Args:
             n_tokens: how many of the tails' tokens run; all where None.
@@ -124,10 +124,10 @@ class Tails:
         if not self._shared.kept:
             return None
         # Block by block: each is copied into the cache, and memory never holds them twice.
-        pairs = self._shared.pairs(self._index, None if above else self.site.layer + 1)
+        pairs = self._shared.pairs(self._index, None if above else self.hooked.layer + 1)
         size = self.ids.shape[1] if n_tokens is None else n_tokens
         mask = self._mask[:, : self.shared_width + size]
-        return LeftContext(self.positions[:, :size], mask, cache_of(pairs))
+        return PrefixCache(self.positions[:, :size], mask, cache_of(pairs))
 
 
 def cache_of(pairs: Iterable[tuple[Tensor, Tensor]]) -> DynamicCache:

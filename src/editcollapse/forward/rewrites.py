@@ -44,23 +44,23 @@ class Rewrite:
         return [prompt.subject_last for prompt in (*self.prompts, self.kl_prompt)]
 
     @property
-    def live_widths(self) -> list[int]:
+    def suffix_widths(self) -> list[int]:
         """Tokens of each prompt's row from its subject's last one on, (P,)."""
         size = len(self.target) - 1
         return [len(prompt.ids) + size - prompt.subject_last for prompt in self.prompts]
 
     @property
-    def n_live(self) -> int:
-        """Live tokens of all P + 1 rows."""
-        return sum(self.live_widths) + 1
+    def n_suffix(self) -> int:
+        """Suffix tokens of all P + 1 rows."""
+        return sum(self.suffix_widths) + 1
 
     @property
     def pass_tokens(self) -> int:
         """What the edit counts in a pass of v*.
 
-        Its live tokens, and a quarter of those on their left: they take memory, hardly any work.
+        Its suffix tokens, and a quarter of those on their left: they take memory, hardly any work.
         """
-        return self.n_live + sum(self.subject_last) // 4
+        return self.n_suffix + sum(self.subject_last) // 4
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -126,7 +126,7 @@ def build_rewrites(
 
 
 def pass_groups(rewrites: Sequence[Rewrite], tokens_per_pass: int) -> list[list[int]]:
-    """Return places of rewrites in groups of like size that run together, narrow ones first.
+    """Return indices of rewrites in groups of like size that run together, narrow ones first.
 
     Args:
         rewrites: of one batch.

@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from editcollapse.forward.batching import length_batches
-from editcollapse.forward.hooked_layer import EditSite, LeftContext, overwrite
-from editcollapse.forward.packed_attention import Pair, SegmentLeft, attending, splits_attention
-from editcollapse.forward.packed_layout import RowPlaces, Segment, segments_of
+from editcollapse.forward.hooked_layer import HookedLayer, PrefixCache, overwrite
+from editcollapse.forward.packed_attention import Pair, SegmentPrefix, attending, splits_attention
+from editcollapse.forward.packed_layout import RowIndices, Segment, segments_of
 from editcollapse.forward.prefix_cache import SharedContexts, Tails, cache_of, picked
 from editcollapse.forward.rewrites import Rewrite
 from editcollapse.runtime.memory import SPLIT_TOKENS
@@ -24,7 +24,7 @@ from editcollapse.runtime.memory import SPLIT_TOKENS
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class RowStates:
-    """What one run of N rows leaves; T live tokens in all. Dtype of the weights."""
+    """States of N rows after one forward; T suffix tokens in all. Dtype of the weights."""
 
     positions: Tensor
     """int64 (T,)."""
@@ -37,21 +37,21 @@ class RowStates:
 
 
 class RowContexts:
-    """The rows of a batch, edits outermost, and what stands left of their subjects.
+    """The rows of a batch, edits outermost, and the prefix KV cache before their subjects.
 
     Args:
-        site: the edited layer.
+        hooked: the edited layer.
         rewrites: B edits with the same context templates.
     """
 
-    def __init__(self, site: EditSite, rewrites: Sequence[Rewrite]) -> None:
-        self.site = site
+    def __init__(self, hooked: HookedLayer, rewrites: Sequence[Rewrite]) -> None:
+        self.hooked = hooked
         self.n_slots = len(rewrites[0].prompts) + 1
         self._rows = [row for rewrite in rewrites for row in rewrite.rows]
-        where = [place for rewrite in rewrites for place in rewrite.subject_last]
-        device = site.loaded.device
+        where = [index for rewrite in rewrites for index in rewrite.subject_last]
+        device = hooked.loaded.device
         self._where = torch.tensor(where, device=device)
-        self._shared = SharedContexts(site, self._rows, where, self.n_slots, above=True)
+        self._shared = SharedContexts(hooked, self._rows, where, self.n_slots, above=True)
         every = torch.arange(len(where), device=device)
         self._n_shared = self._shared.sizes(every)
         self._n_own = self._where - self._n_shared
@@ -59,22 +59,22 @@ class RowContexts:
         self._own: list[Pair] = []
         """Of each block above: (N, G, O, d), padded on the left."""
 
-    def run(self, starts: Tensor, n_live: int) -> RowStates:
-        """Run every row once; return what is read of it, and keep what ``left_of`` gives.
+    def run(self, starts: Tensor, n_suffix: int) -> RowStates:
+        """Run every row once; return its states, and keep the caches for ``prefixes_of``.
 
         Args:
-            starts: int64 (N,): place of each row's first live token in the flat list.
-            n_live: tokens of that list.
+            starts: int64 (N,): index of each row's first suffix token in the flat list.
+            n_suffix: tokens of that list.
         """
         device = self._where.device
         sizes = self._n_shared.tolist()
         tails = [len(row) - size for row, size in zip(self._rows, sizes, strict=True)]
-        positions = torch.empty(n_live, dtype=torch.int64, device=device)
+        positions = torch.empty(n_suffix, dtype=torch.int64, device=device)
         whole: dict[str, Tensor] = {}
         for chosen in length_batches(tails, SPLIT_TOKENS):
             index = torch.tensor(chosen, device=device)
-            some = Tails(self.site, self._shared, [self._rows[n] for n in chosen], index)
-            states = self.site.read(some.ids, some.left())
+            some = Tails(self.hooked, self._shared, [self._rows[n] for n in chosen], index)
+            states = self.hooked.read(some.ids, some.prefix())
             at = torch.arange(some.ids.shape[1], device=device) - self._n_own[index, None]
             real = (
                 at
@@ -82,23 +82,23 @@ class RowContexts:
                     :, None
                 ]
             )
-            is_live = (at >= 0) & real  # (n, T)
-            flat = (starts[index, None] + at)[is_live]
+            is_suffix = (at >= 0) & real  # (n, T)
+            flat = (starts[index, None] + at)[is_suffix]
             subject = (torch.arange(len(chosen), device=device), self._n_own[index])
-            positions[flat] = some.positions[is_live]
-            _fill(whole, "residual", n_live, flat, states.residual[is_live])
+            positions[flat] = some.positions[is_suffix]
+            _fill(whole, "residual", n_suffix, flat, states.residual[is_suffix])
             _fill(whole, "key", len(tails), index, states.key[subject])
             _fill(whole, "value", len(tails), index, states.value[subject])
             self._keep_own(some, index, states.residual)
         return RowStates(positions, whole["residual"], whole["key"], whole["value"])
 
-    def left_of(self, segments: Sequence[Segment]) -> tuple[SegmentLeft, ...]:
-        """Return what stands left of each segment's live tokens; it can be asked for once.
+    def prefixes_of(self, segments: Sequence[Segment]) -> tuple[SegmentPrefix, ...]:
+        """Return each segment's prefix cache; it can be asked for once.
 
         What the rows have kept is let go block by block, so that memory never holds it twice.
         """
         device = self._where.device
-        first_above = self.site.layer + 1
+        first_above = self.hooked.layer + 1
         shared: dict[tuple[int, ...], list[Pair]] = {}  # segments of the same slots share it
         found = []
         for segment in segments:
@@ -113,7 +113,7 @@ class RowContexts:
                 ] or self._nothing(len(slots))
             at_shared = torch.arange(width, device=device) - width + n_shared[:, None]
             at_own = torch.arange(own, device=device) - own + n_own[..., None]
-            left = SegmentLeft(
+            prefix = SegmentPrefix(
                 segment=segment,
                 shared=shared[segment.slots],
                 near=[],
@@ -121,14 +121,14 @@ class RowContexts:
                 own_positions=torch.where(at_own < 0, -1, at_own + n_shared[:, None, None]),
                 positions=self._where[rows][..., None] + torch.arange(segment.width, device=device),
             )
-            found.append((left, rows, own))
+            found.append((prefix, rows, own))
         while self._own:
             key, value = self._own.pop(0)
-            for left, rows, own in found:
-                width = left.segment.width
+            for prefix, rows, own in found:
+                width = prefix.segment.width
                 pair = _near(key[rows], own, width), _near(value[rows], own, width)
-                left.near.append(pair)
-        return tuple(left for left, _, _ in found)
+                prefix.near.append(pair)
+        return tuple(prefix for prefix, _, _ in found)
 
     def _nothing(self, n_slots: int) -> list[Pair]:
         """Return an empty shared context for each block above."""
@@ -138,19 +138,19 @@ class RowContexts:
 
     def _keep_own(self, tails: Tails, index: Tensor, residual: Tensor) -> None:
         """Keep the blocks' keys and values of the tails' tokens left of their subjects."""
-        if not self.site.n_above:
+        if not self.hooked.n_above:
             return
-        first_above = self.site.layer + 1
+        first_above = self.hooked.layer + 1
         n_own = self._n_own[index]
         size = int(n_own.max())
         widest = int(self._n_own.max())
         # One token at least, so that a block shows the shape of what it keeps.
         size = max(1, size)
-        left = tails.left(size, above=True) or self._nothing_left(residual)
-        self.site.continue_from(residual[:, :size], left)
+        prefix = tails.prefix(size, above=True) or self._empty_prefix(residual)
+        self.hooked.continue_from(residual[:, :size], prefix)
         at = torch.arange(widest, device=index.device) - widest + n_own[:, None]
         slots = (at + tails.shared_width).clamp(min=0)
-        for block, layer in enumerate(left.cache.layers[first_above:]):
+        for block, layer in enumerate(prefix.cache.layers[first_above:]):
             pair = picked((layer.keys, layer.values), slots)
             if len(self._own) == block:
                 shape = (len(self._rows), *pair[0].shape[1:])
@@ -158,37 +158,37 @@ class RowContexts:
             for whole, some in zip(self._own[block], pair, strict=True):
                 whole[index] = some
 
-    def _nothing_left(self, residual: Tensor) -> LeftContext:
+    def _empty_prefix(self, residual: Tensor) -> PrefixCache:
         """Return a cache to be filled, with an empty entry for each block that does not run."""
         empty = residual.new_zeros((len(residual), 1, 0, 1))
-        return LeftContext(None, None, cache_of([(empty, empty)] * (self.site.layer + 1)))
+        return PrefixCache(None, None, cache_of([(empty, empty)] * (self.hooked.layer + 1)))
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
-class UsualLeft:
-    """A segment's left context as transformers' caches hold it: real tokens side by side."""
+class PaddedPrefix:
+    """A segment's prefix cache in transformers' layout: real tokens side by side, padding first."""
 
     positions: Tensor
-    """int64 (N, W): of the live tokens."""
+    """int64 (N, W): of the suffix tokens."""
     mask: Tensor | None
-    """int64 (N, left + W): 0 where a left context is padding; None where there is none."""
+    """int64 (N, prefix + W): 0 where it is padding; None where there is none."""
     pairs: Sequence[Pair]
-    """Of each block above the edited one, (N, G, left, d), padded on the left."""
+    """Of each block above the edited one, (N, G, prefix, d), padded on the left."""
 
     @classmethod
-    def of(cls, left: SegmentLeft) -> "UsualLeft":
-        """Return a segment's left context, row by row."""
-        n_edits = len(left.segment.edits)
-        shared = left.shared_positions[:, None].expand(-1, n_edits, -1)
-        is_real = (torch.cat([shared, left.own_positions], dim=2) >= 0).flatten(0, 1)
-        live = left.positions.flatten(0, 1)
+    def of(cls, prefix: SegmentPrefix) -> "PaddedPrefix":
+        """Return a segment's prefix cache, row by row."""
+        n_edits = len(prefix.segment.edits)
+        shared = prefix.shared_positions[:, None].expand(-1, n_edits, -1)
+        is_real = (torch.cat([shared, prefix.own_positions], dim=2) >= 0).flatten(0, 1)
+        suffix = prefix.positions.flatten(0, 1)
         if not is_real.shape[1]:
-            return cls(live, None, ())
+            return cls(suffix, None, ())
         # Stable: padding comes first, and real tokens stay in their order.
         real, order = is_real.to(torch.int64).sort(dim=1, stable=True)
         pairs = []
-        n_own = left.own_positions.shape[2]
-        for common, near in zip(left.shared, left.near, strict=True):
+        n_own = prefix.own_positions.shape[2]
+        for common, near in zip(prefix.shared, prefix.near, strict=True):
             key, value = (
                 torch.cat([c[:, :, None].expand(-1, -1, n_edits, -1, -1), o[:, :, :, :n_own]], 3)
                 .transpose(1, 2)
@@ -196,25 +196,25 @@ class UsualLeft:
                 for c, o in zip(common, near, strict=True)
             )
             pairs.append(picked((key, value), order))
-        return cls(live, torch.cat([real, torch.ones_like(live)], dim=1), pairs)
+        return cls(suffix, torch.cat([real, torch.ones_like(suffix)], dim=1), pairs)
 
-    def some(self, is_kept: Tensor) -> "UsualLeft":
-        """Return the left context of some rows, bool (N,)."""
+    def some(self, is_kept: Tensor) -> "PaddedPrefix":
+        """Return the prefix cache of some rows, bool (N,)."""
         mask = None if self.mask is None else self.mask[is_kept]
         pairs = [(key[is_kept], value[is_kept]) for key, value in self.pairs]
-        return UsualLeft(self.positions[is_kept], mask, pairs)
+        return PaddedPrefix(self.positions[is_kept], mask, pairs)
 
-    def context(self, layer: int) -> LeftContext:
+    def context(self, layer: int) -> PrefixCache:
         """Return it for one pass.
 
         Args:
             layer: the edited one; blocks up to it do not run.
         """
         if self.mask is None:
-            return LeftContext(self.positions, None, None)
+            return PrefixCache(self.positions, None, None)
         # The mask is sized by the first entry.
         pairs = [self.pairs[0]] * (layer + 1) + list(self.pairs)
-        return LeftContext(self.positions, self.mask, cache_of(pairs))
+        return PrefixCache(self.positions, self.mask, cache_of(pairs))
 
 
 def _fill(whole: dict[str, Tensor], name: str, size: int, index: Tensor, rows: Tensor) -> None:
@@ -228,43 +228,43 @@ def _last(states: Tensor, width: int) -> Tensor:
     return states[:, :, states.shape[2] - width :].contiguous()
 
 
-def _near(states: Tensor, n_own: int, n_live: int) -> Tensor:
-    """Return the last entries of (S, E, G, O, d) as (S, G, E, n_own + n_live, d), with room."""
+def _near(states: Tensor, n_own: int, n_suffix: int) -> Tensor:
+    """Return the last entries of (S, E, G, O, d) as (S, G, E, n_own + n_suffix, d), with room."""
     n_slots, n_edits, n_groups, size, d = states.shape
-    near = states.new_zeros((n_slots, n_groups, n_edits, n_own + n_live, d))
+    near = states.new_zeros((n_slots, n_groups, n_edits, n_own + n_suffix, d))
     near[:, :, :, :n_own] = states[:, :, :, size - n_own :].transpose(1, 2)
     return near
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
-class LiveTokens:
-    """The live tokens of some edits' rows, T in all, with what the blocks above keep of the rest.
+class SuffixTokens:
+    """The suffix tokens of some edits' rows, T in all, with what the blocks above keep of the rest.
 
     R rows, of which Q tokens' logits are read. Tensors of states have the type of the weights.
     """
 
-    site: EditSite
-    left: tuple[SegmentLeft, ...]
+    hooked: HookedLayer
+    prefixes: tuple[SegmentPrefix, ...]
     """Of each segment, in the order of the flat list."""
-    places: RowPlaces
+    indices: RowIndices
     """In that list."""
     positions: Tensor
-    """int64 (T,): places in the whole rows."""
+    """int64 (T,): indices in the whole rows."""
     residual: Tensor
     """After the edited layer, (T, D); a pass overwrites it at the subjects."""
-    entries: tuple[Tensor, ...]
-    """What the linear maps at the entry of the block above give, (T, out) each; likewise."""
+    projected: tuple[Tensor, ...]
+    """Outputs of the linear maps that read the block above's input, (T, out) each; likewise."""
     subject_residual: Tensor
     """Unedited, at each row's subject, (R, D)."""
     subject_value: Tensor
     """Unedited, (R, D); empty for families whose residual is enough."""
-    usual: tuple[UsualLeft, ...]
+    padded: tuple[PaddedPrefix, ...]
     """Of each segment, for families that attend in their own way; empty for others."""
 
     @property
     def segments(self) -> tuple[Segment, ...]:
         """How the rows lie in the flat list."""
-        return tuple(left.segment for left in self.left)
+        return tuple(prefix.segment for prefix in self.prefixes)
 
     def states(self, delta: Tensor) -> Tensor:
         """Return the states after the final norm of the tokens that are read, (Q, D).
@@ -274,56 +274,58 @@ class LiveTokens:
         Args:
             delta: added to the value at the subjects of each edit of the batch, (B, D).
         """
-        places = self.places
+        indices = self.indices
         # An index's gradient would add up an edit's rows in whatever order threads come to them;
         # an embedding's adds them in the order of the rows.
-        change = functional.embedding(places.owner, delta)
-        moved = self.site.add_to_value(self.subject_residual, self.subject_value, change)
-        residual = overwrite(self.residual, moved, places.subject)
-        if not self.site.n_above:
-            return self.site.continue_from(residual[places.read][None])[0]
-        if self.usual:
+        change = functional.embedding(indices.owner, delta)
+        moved = self.hooked.add_to_value(self.subject_residual, self.subject_value, change)
+        residual = overwrite(self.residual, moved, indices.subject)
+        if not self.hooked.n_above:
+            return self.hooked.continue_from(residual[indices.read][None])[0]
+        if self.padded:
             return self._segment_by_segment(residual)
-        first = self.site.layer + 1
-        entry = self.site.entry.overwritten(self.entries, places.subject)
-        with attending(self.site.loaded, first, self.left):
-            left = LeftContext(self.positions[None], None, None)
-            hidden = self.site.last_input(residual[None], left, entry)
-            asked = hidden[:, places.read]
-            return self.site.last_from(asked, self.positions[None, places.read])[0]
+        first = self.hooked.layer + 1
+        next_block = self.hooked.block_input.overwritten(self.projected, indices.subject)
+        with attending(self.hooked.loaded, first, self.prefixes):
+            prefix = PrefixCache(self.positions[None], None, None)
+            hidden = self.hooked.last_input(residual[None], prefix, next_block)
+            asked = hidden[:, indices.read]
+            return self.hooked.last_from(asked, self.positions[None, indices.read])[0]
 
-    def some(self, is_kept: Tensor) -> "LiveTokens":
+    def some(self, is_kept: Tensor) -> "SuffixTokens":
         """Return the rows of some edits, bool (B,)."""
-        tokens, rows, left, usual = [], [], [], []
-        for place, each in enumerate(self.left):
+        tokens, rows, prefixes, padded = [], [], [], []
+        for index, each in enumerate(self.prefixes):
             n_slots, _, width = each.segment.shape
             kept = is_kept[each.segment.edits]
             rows.append(kept.repeat(n_slots))
             tokens.append(kept.repeat(n_slots).repeat_interleave(width))
             if kept.any():
-                left.append(each.some(kept))
-                if self.usual:
-                    usual.append(self.usual[place].some(rows[-1]))
+                prefixes.append(each.some(kept))
+                if self.padded:
+                    padded.append(self.padded[index].some(rows[-1]))
         token, row = torch.cat(tokens), torch.cat(rows)
-        return LiveTokens(
-            site=self.site,
-            left=tuple(left),
-            places=RowPlaces.of([each.segment for each in left], token.device),
+        return SuffixTokens(
+            hooked=self.hooked,
+            prefixes=tuple(prefixes),
+            indices=RowIndices.of([each.segment for each in prefixes], token.device),
             positions=self.positions[token],
             residual=self.residual[token],
-            entries=tuple(output[token] for output in self.entries),
+            projected=tuple(output[token] for output in self.projected),
             subject_residual=self.subject_residual[row],
-            subject_value=self.subject_value[row] if self.site.reads_value else self.subject_value,
-            usual=tuple(usual),
+            subject_value=self.subject_value[row]
+            if self.hooked.reads_value
+            else self.subject_value,
+            padded=tuple(padded),
         )
 
     def _segment_by_segment(self, residual: Tensor) -> Tensor:
         """Return the states that are read, (Q, D), by the family's own attention."""
         found, start = [], 0
-        for segment, usual in zip(self.segments, self.usual, strict=True):
+        for segment, padded in zip(self.segments, self.padded, strict=True):
             tokens = slice(start, start := start + segment.n_tokens)
             rows = residual[tokens].view(segment.n_rows, segment.width, -1)
-            hidden = self.site.continue_from(rows, usual.context(self.site.layer))
+            hidden = self.hooked.continue_from(rows, padded.context(self.hooked.layer))
             found.append(hidden[:, segment.width - segment.n_reads :].flatten(0, 1))
         return torch.cat(found)
 
@@ -342,41 +344,43 @@ class SubjectStates:
 
 
 @torch.no_grad()
-def split_rewrites(site: EditSite, rewrites: Sequence[Rewrite]) -> tuple[LiveTokens, SubjectStates]:
+def split_rewrites(
+    hooked: HookedLayer, rewrites: Sequence[Rewrite]
+) -> tuple[SuffixTokens, SubjectStates]:
     """Return a batch split at its subjects' last tokens; every token has run once, and no more.
 
     Args:
-        site: the edited layer.
+        hooked: the edited layer.
         rewrites: B edits with the same P context templates.
     """
-    device = site.loaded.device
+    device = hooked.loaded.device
     segments = segments_of(rewrites, device)
-    rows = RowContexts(site, rewrites)
+    rows = RowContexts(hooked, rewrites)
     n_slots = rows.n_slots
-    # Where each row's first live token lies in the flat list.
+    # Where each row's first suffix token lies in the flat list.
     starts = torch.empty(len(rewrites) * n_slots, dtype=torch.int64, device=device)
-    places = torch.cat([segment.rows(n_slots).flatten() for segment in segments])
-    own = RowPlaces.of(segments, device)
-    starts[places] = own.subject
+    indices = torch.cat([segment.rows(n_slots).flatten() for segment in segments])
+    own = RowIndices.of(segments, device)
+    starts[indices] = own.subject
     states = rows.run(starts, sum(segment.n_tokens for segment in segments))
-    left = rows.left_of(segments)
-    entries: list[Tensor] = []
-    usual: list[UsualLeft] = []
-    if site.n_above and splits_attention(site.loaded):
-        entries = site.entry.outputs(states.residual)
-    elif site.n_above:
-        usual = [UsualLeft.of(each) for each in left]
-        left = tuple(each.without_keys() for each in left)
-    live = LiveTokens(
-        site=site,
-        left=left,
-        places=own,
+    prefixes = rows.prefixes_of(segments)
+    projected: list[Tensor] = []
+    padded: list[PaddedPrefix] = []
+    if hooked.n_above and splits_attention(hooked.loaded):
+        projected = hooked.block_input.outputs(states.residual)
+    elif hooked.n_above:
+        padded = [PaddedPrefix.of(each) for each in prefixes]
+        prefixes = tuple(each.without_keys() for each in prefixes)
+    suffix = SuffixTokens(
+        hooked=hooked,
+        prefixes=prefixes,
+        indices=own,
         positions=states.positions,
         residual=states.residual,
-        entries=tuple(entries),
-        subject_residual=states.residual[starts[places]],
-        subject_value=states.value[places] if site.reads_value else states.value[:0],
-        usual=tuple(usual),
+        projected=tuple(projected),
+        subject_residual=states.residual[starts[indices]],
+        subject_value=states.value[indices] if hooked.reads_value else states.value[:0],
+        padded=tuple(padded),
     )
     shape = (len(rewrites), n_slots, -1)
-    return live, SubjectStates(states.key.view(shape), states.value.view(shape))
+    return suffix, SubjectStates(states.key.view(shape), states.value.view(shape))

@@ -248,7 +248,7 @@ def fingerprint_tokenizer(files: PlainFolder) -> str:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ModelDigests:
-    """What a model is, by content."""
+    """Content digests of a model and its tokenizer."""
 
     fingerprint: str
     """Of configuration and weights."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers import activations
 
-from editcollapse.catalog.architectures import Architecture, Entry, Widths
+from editcollapse.catalog.architectures import Architecture, InputNorm, Widths
 from editcollapse.errors import ModelError
 from editcollapse.models.files import ModelDigests, ModelFiles, digest_model, locate_model
 from editcollapse.models.packed_linear import absorb_activation_, pack_products_
@@ -108,10 +108,10 @@ class LoadedModel:
         return field == "always" or bool(getattr(self.model.config, field, False))
 
     @property
-    def entries(self) -> tuple[Entry, ...]:
+    def input_norms(self) -> tuple[InputNorm, ...]:
         """All that reads a block's input in this model."""
-        entries = self.architecture.entries
-        return tuple(entry for entry in entries if self.is_parallel or not entry.parallel_only)
+        input_norms = self.architecture.input_norms
+        return tuple(each for each in input_norms if self.is_parallel or not each.parallel_only)
 
     @property
     def n_parameters(self) -> int:
@@ -119,7 +119,7 @@ class LoadedModel:
         return sum(parameter.numel() for parameter in self.model.parameters())
 
     def size(self, layer: int) -> ModelSize:
-        """Return what memory depends on, with one layer edited."""
+        """Return the sizes that memory depends on, with one layer edited."""
         return ModelSize(self.architecture.family, self.widths, layer, self.digests.dtype)
 
     def down_projection(self, layer: int) -> nn.Module:
@@ -221,8 +221,8 @@ def load_model(spec: "ModelSpec", device: str, files: ModelFiles | None = None) 
     """
     from transformers import AutoModelForCausalLM
 
-    place = best_device(device)
-    check_dtype(place, _DTYPES[spec.dtype], spec.source)
+    target = best_device(device)
+    check_dtype(target, _DTYPES[spec.dtype], spec.source)
     files = files or locate_model(spec.source, spec.revision)
     digests = digest_model(files, spec)
     settings: dict[str, Any] = {"dtype": _DTYPES[spec.dtype]}
@@ -232,7 +232,7 @@ def load_model(spec: "ModelSpec", device: str, files: ModelFiles | None = None) 
     model, tokenizer = whole_model(AutoModelForCausalLM, files.folder, files.source, **settings)
     _check_finite(model, files, spec.dtype)
     fuse_activations_(model)
-    model = _moved(model, place, files.source)
+    model = _moved(model, target, files.source)
     positions = getattr(model.config, "max_position_embeddings", None) or _NO_LIMIT
     loaded = LoadedModel(
         model=model,
@@ -242,7 +242,7 @@ def load_model(spec: "ModelSpec", device: str, files: ModelFiles | None = None) 
         digests=digests,
         source=files.source,
     )
-    if packed_bytes(_weight_bytes(model), spec.dtype, place.type, host_bytes()):
+    if packed_bytes(_weight_bytes(model), spec.dtype, target.type, host_bytes()):
         _pack(loaded)
     return loaded
 
@@ -272,7 +272,7 @@ def _is_finite(weight: Tensor) -> bool:
 
 
 def _not_finite_in(path: Path) -> list[str]:
-    """Return what to say of each tensor of a file that holds NaN or infinity."""
+    """Return a sentence on each tensor of a file that holds NaN or infinity."""
     from safetensors import safe_open
 
     found = []
@@ -296,25 +296,25 @@ def _pack(loaded: LoadedModel) -> None:
     pack_products_(loaded.model)
     activation = loaded.architecture.activation
     # What an edit's entry reads has to stay linear (``entry``).
-    entered = {path for entry in loaded.entries for path in entry.projections}
+    entered = {path for each in loaded.input_norms for path in each.projections}
     if activation is not None and activation[0] not in entered:
         for block in loaded.blocks:
             absorb_activation_(block, *activation)
 
 
-def _moved(model: nn.Module, place: torch.device, source: str) -> nn.Module:
+def _moved(model: nn.Module, target: torch.device, source: str) -> nn.Module:
     """Return the model on a device.
 
     Raises:
         DeviceMemoryError: it does not fit.
     """
     try:
-        return model.to(place)
+        return model.to(target)
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
     asked = f"{_weight_bytes(model) / (1 << 30):.2f} GiB"
-    raise device_memory_error(f"the weights of {source}", asked, place)
+    raise device_memory_error(f"the weights of {source}", asked, target)
 
 
 def _weight_bytes(model: nn.Module) -> int:
@@ -356,7 +356,7 @@ def resident_model(
 def forget_models() -> None:
     """Drop the resident model and free its memory."""
     with _resident_lock:
-        places = {loaded.device for loaded in _resident.values()}
+        targets = {loaded.device for loaded in _resident.values()}
         _resident.clear()
-        for place in places:
-            release(place)
+        for target in targets:
+            release(target)

@@ -28,7 +28,7 @@ Fused = tuple[str, str]
 
 
 def fused(activation: nn.Module) -> Fused | None:
-    """Return what oneDNN calls an activation that it can apply to a product; None for others."""
+    """Return oneDNN's name of an activation that it can fuse with a product; None for others."""
     if isinstance(activation, nn.GELU):
         return ("gelu", activation.approximate)
     known: dict[type, Fused] = {
@@ -79,8 +79,8 @@ class PackedMatrix:
         return packed_product(rows, self._packed, bias, then or ("none", ""))[:n_rows]
 
 
-class _StandIn(nn.Module):
-    """Stands in a model for a module, which is no child of it: every weight has one name."""
+class _ModuleView(nn.Module):
+    """Takes a module's place in a model and is no parent of it: every weight has one name."""
 
     def __init__(self, own: nn.Module) -> None:
         super().__init__()
@@ -92,7 +92,7 @@ class _StandIn(nn.Module):
         return self._own[0]
 
 
-class PackedLinear(_StandIn):
+class PackedLinear(_ModuleView):
     """A Linear or Conv1D whose matrix stands packed; weight and bias are the module's own.
 
     Args:
@@ -116,7 +116,7 @@ class PackedLinear(_StandIn):
         self._activation, self._fused = [activation], known
 
     def forward(self, rows: Tensor) -> Tensor:
-        """Return what the module would, (..., out)."""
+        """Return the module's output, (..., out)."""
         on_cpu = rows.device.type == "cpu" and self.weight.device.type == "cpu"
         if not on_cpu or rows.dtype != torch.float32 or rows.numel() == 0:
             return self._activated(self.own(rows))
@@ -133,11 +133,11 @@ class PackedLinear(_StandIn):
         return product
 
 
-class _Absorbed(_StandIn):
+class _Absorbed(_ModuleView):
     """Stands where an activation stood that a product applies now."""
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """Return what comes in."""
+        """Return the input."""
         return hidden
 
 
@@ -203,7 +203,7 @@ def plain_products(model: nn.Module) -> Iterator[int]:
         (parent, name, child)
         for parent in list(model.modules())
         for name, child in parent.named_children()
-        if isinstance(child, _StandIn)
+        if isinstance(child, _ModuleView)
     ]
     for parent, name, child in replaced:
         setattr(parent, name, child.own)

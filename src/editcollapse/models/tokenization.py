@@ -60,7 +60,7 @@ class SubjectText:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class PositionAudit:
-    """Where a request's subject stands in its bare prompt, under one tokenizer."""
+    """Position of a request's subject in its bare prompt, under one tokenizer."""
 
     subject_position: SubjectPosition
     subject_first_index: int
@@ -189,7 +189,7 @@ class Encoder:
     def subject_sequences(
         self, texts: "Sequence[SubjectText]"
     ) -> "list[SubjectSequence | UnusableTextError]":
-        """Return what ``subject_sequence`` does of each text, or the error that it raises."""
+        """Return ``subject_sequence`` of each text, or the error that it raises."""
         if not texts:
             return []
         encoding = self.tokenizer(
@@ -247,7 +247,7 @@ class Encoder:
             )
 
     def audit(self, request: EditRequest) -> PositionAudit:
-        """Return where the subject stands in the bare prompt.
+        """Return the position of the subject in the bare prompt.
 
         Raises:
             UnusableTextError: as ``subject_sequence``.
@@ -255,7 +255,7 @@ class Encoder:
         return self.audit_of(self.subject_sequence(SLOT, request.prompt, request.subject))
 
     def audit_of(self, bare: SubjectSequence) -> PositionAudit:
-        """Return where the subject stands in a bare prompt that is in tokens already."""
+        """Return the position of the subject in a bare prompt that is in tokens already."""
         n_start = len(self.start_ids)
         n_tokens = bare.subject_last - bare.subject_first + 1
         position: SubjectPosition = "inside"

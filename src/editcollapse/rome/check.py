@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from editcollapse.forward.hooked_layer import EditSite
+from editcollapse.forward.hooked_layer import HookedLayer
 from editcollapse.forward.module_views import watch_projection
 from editcollapse.models.loading import LoadedModel
 from editcollapse.models.packed_linear import plain_products
@@ -23,7 +23,7 @@ from editcollapse.rome.updates import RankOneUpdates
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ModelFacts:
-    """What a model is, as far as edits are concerned."""
+    """Facts of a model that matter to edits."""
 
     source: str
     family: str
@@ -62,7 +62,7 @@ class ModelFacts:
 
 
 def facts_of(loaded: LoadedModel, first_id: int) -> ModelFacts:
-    """Return what a model is.
+    """Return the facts of a model: family, sizes, dtype, module paths.
 
     Args:
         loaded: the model.
@@ -151,9 +151,9 @@ class Probe:
         """Blocks up to the layer and blocks above it are together the whole model."""
         far = []
         for layer in self.layers:
-            site = EditSite(self.loaded, layer)
-            states = site.read(self.ids)
-            hidden = site.continue_from(states.residual)
+            hooked = HookedLayer(self.loaded, layer)
+            states = hooked.read(self.ids)
+            hidden = hooked.continue_from(states.residual)
             far.append(self._distance(self.loaded.logits(hidden), self.logits))
         return self._verdict(far, "logits of the two halves and of the whole model differ by")
 
@@ -161,11 +161,11 @@ class Probe:
         """An update carried by the rows is the same update written into the weights."""
         far, moved = [], []
         for layer in self.layers:
-            site = EditSite(self.loaded, layer)
-            states = site.read(self.ids)
+            hooked = HookedLayer(self.loaded, layer)
+            states = hooked.read(self.ids)
             update = self._update(_exact(states.key)[self.real], _exact(states.value)[self.real])
             owner = torch.zeros(len(self.ids), dtype=torch.int64, device=self.ids.device)
-            hidden = EditedRows(site, states).under_own(update, owner)
+            hidden = EditedRows(hooked, states).under_own(update, owner)
             found = self.loaded.logits(hidden)
             saved = self.loaded.weight(layer).clone()
             with written_into_weights(self.loaded, layer, update, 0):
@@ -307,7 +307,7 @@ class ModelCheck:
 
 @torch.no_grad()
 def check_model(loaded: LoadedModel, layer: int | None = None) -> ModelCheck:
-    """Return what holds of a model's row in the architecture table.
+    """Check a model's row in the architecture table; return what holds and what does not.
 
     Args:
         loaded: the model; its weights are the same, bit for bit, afterwards.

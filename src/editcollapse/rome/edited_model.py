@@ -12,12 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from editcollapse.forward.hooked_layer import BlockEntry, EditSite, SiteStates
+from editcollapse.forward.hooked_layer import BlockInput, HookedLayer, LayerStates
 from editcollapse.models.loading import LoadedModel, widened
 from editcollapse.rome.updates import RankOneUpdates
 
 
-class RankOneEntry:
+class RankOneInput:
     """A block's entry under inputs that are moved along one direction each.
 
     For LayerNorm, with the mean taken out of the input h and of the direction r,
@@ -26,31 +26,31 @@ class RankOneEntry:
     same without mean and b. W g h is computed once for all c and r.
 
     Args:
-        entry: of the block.
+        block_input: of the block.
         residual: unmoved inputs of N rows, (N, T, D), float32 or float64.
     """
 
-    def __init__(self, entry: BlockEntry, residual: Tensor) -> None:
-        self._entry = entry
-        self._centred = _centred(residual) if entry.centred else residual
+    def __init__(self, block_input: BlockInput, residual: Tensor) -> None:
+        self._block_input = block_input
+        self._centred = _centred(residual) if block_input.centred else residual
         self._exact = torch.float32 if residual.device.type == "mps" else torch.float64
         self._square = self._centred.to(self._exact).square().sum(dim=-1)  # (N, T)
         self._bases = self._products(self._centred)
         self._constants = [
             _constant(norm, projection)
-            for norm, projections in entry.parts
+            for norm, projections in block_input.parts
             for projection in projections
         ]
 
     def outputs(self, dots: Tensor, direction: Tensor, owner: Tensor | None = None) -> list[Tensor]:
-        """Return what every linear map gives, (E, N, T, out) each; (N, T, out) with owners.
+        """Return the outputs of every linear map, (E, N, T, out) each; (N, T, out) with owners.
 
         Args:
             dots: how far each token moves, (E, N, T); (N, T) where rows have owners.
             direction: (E, D).
             owner: int64 (N,): each row's direction; None where every row is moved along each.
         """
-        moved = _centred(direction) if self._entry.centred else direction
+        moved = _centred(direction) if self._block_input.centred else direction
         along = self._products(moved)
         exact = moved.to(self._exact)
         size = exact.square().sum(dim=-1)  # (E,)
@@ -65,7 +65,7 @@ class RankOneEntry:
         far = dots.to(self._exact)
         square = (self._square + 2 * far * cross + far.square() * size).clamp(min=0)
         scales = []
-        for norm, projections in self._entry.parts:
+        for norm, projections in self._block_input.parts:
             scale = (square / moved.shape[-1] + _eps(norm)).rsqrt()
             scales += [(scale, scale * far)] * len(projections)
         found = []
@@ -80,9 +80,9 @@ class RankOneEntry:
     def _products(self, vectors: Tensor) -> list[Tensor]:
         """Return W g x for every linear map, (..., out) each."""
         found = []
-        for norm, projections in self._entry.parts:
+        for norm, projections in self._block_input.parts:
             weight: Any = norm.weight
-            gained = vectors * (1 + weight if self._entry.from_one else weight)
+            gained = vectors * (1 + weight if self._block_input.from_one else weight)
             for projection in projections:
                 bias: Any = projection.bias
                 product = projection(gained)
@@ -102,7 +102,7 @@ def _constant(norm: nn.Module, projection: nn.Module) -> Tensor | None:
 
 
 def _eps(norm: nn.Module) -> float:
-    """Return what a norm adds to the mean square."""
+    """Return the epsilon of a norm."""
     family: Any = norm
     eps = getattr(norm, "eps", None)
     return float(family.variance_epsilon if eps is None else eps)
@@ -112,28 +112,28 @@ class EditedRows:
     """Rows under many independent edits: what no edit changes is worked out once.
 
     Args:
-        site: the edited layer.
+        hooked: the edited layer.
         states: unedited states of N rows of T tokens.
     """
 
     @torch.no_grad()
-    def __init__(self, site: EditSite, states: SiteStates) -> None:
-        self._site = site
+    def __init__(self, hooked: HookedLayer, states: LayerStates) -> None:
+        self._hooked = hooked
         # Only what is read again: the states themselves may go.
         self._residual = states.residual
-        self._value = states.value if site.reads_value else None
+        self._value = states.value if hooked.reads_value else None
         self._key = widened(states.key)
-        self._entry: RankOneEntry | None = None
+        self._block_input: RankOneInput | None = None
         # An edit moves the residual along one direction, unless a norm stands between the value
         # and the stream. Half types round each product: there a sum of two is another number.
         is_exact = states.residual.dtype in {torch.float32, torch.float64}
-        if site.n_above and is_exact and not site.reads_value:
-            self._entry = RankOneEntry(site.entry, states.residual)
+        if hooked.n_above and is_exact and not hooked.reads_value:
+            self._block_input = RankOneInput(hooked.block_input, states.residual)
 
     @torch.no_grad()
     def unedited(self) -> Tensor:
         """Return the states after the final norm, (N, T, D)."""
-        return self._site.continue_from(self._residual)
+        return self._hooked.continue_from(self._residual)
 
     @torch.no_grad()
     def under_each(self, updates: RankOneUpdates) -> Tensor:
@@ -142,7 +142,7 @@ class EditedRows:
         Args:
             updates: E updates; row e·N + n of the result is row n under update e.
         """
-        start, site, n_edits = self._residual, self._site, len(updates)
+        start, hooked, n_edits = self._residual, self._hooked, len(updates)
         dots = updates.right.to(self._key) @ self._key.flatten(0, 1).T
         dots = dots.view(n_edits, *start.shape[:2])  # (E, N, T)
         left = updates.left.to(dots)
@@ -151,7 +151,7 @@ class EditedRows:
             residual = torch.addcmul(start, *change).flatten(0, 1)  # in one pass
         else:
             value = None if self._value is None else self._value.repeat(n_edits, 1, 1)
-            residual = site.add_to_value(
+            residual = hooked.add_to_value(
                 start.repeat(n_edits, 1, 1), value, (change[0] * change[1]).flatten(0, 1)
             )
         return self._run(residual, dots, left, None)
@@ -167,19 +167,21 @@ class EditedRows:
         dots = torch.einsum("ntk,nk->nt", self._key, updates.right.to(self._key)[owner])
         left = updates.left.to(dots)
         change = dots[..., None] * left[owner, None]
-        residual = self._site.add_to_value(self._residual, self._value, change)
+        residual = self._hooked.add_to_value(self._residual, self._value, change)
         del change  # not kept while the blocks run
         return self._run(residual, dots, left, owner)
 
     def _run(self, residual: Tensor, dots: Tensor, left: Tensor, owner: Tensor | None) -> Tensor:
         """Run the blocks above on edited residuals, most of the first one's entry known."""
-        if self._entry is None:
-            return self._site.continue_from(residual)
+        if self._block_input is None:
+            return self._hooked.continue_from(residual)
         rows = residual.shape[:2]
-        outputs = self._entry.outputs(dots, left, owner)
-        entry = self._site.entry.given([each.view(*rows, each.shape[-1]) for each in outputs])
-        del outputs  # the entry holds them until they are read
-        return self._site.continue_from(residual, entry=entry)
+        outputs = self._block_input.outputs(dots, left, owner)
+        next_block = self._hooked.block_input.given(
+            [each.view(*rows, each.shape[-1]) for each in outputs]
+        )
+        del outputs  # the view holds them until they are read
+        return self._hooked.continue_from(residual, next_block=next_block)
 
 
 @contextmanager

@@ -71,7 +71,7 @@ class UpdateDiagnostics:
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class SolvedDirections:
-    """What keys and C alone decide of B updates, float64 on the CPU; no v* is needed."""
+    """Directions and denominators of B updates from keys and C alone, float64 on the CPU."""
 
     right: Tensor
     """(B, K): u, of unit length."""

@@ -15,7 +15,7 @@ from torch import Tensor
 from editcollapse.catalog.presets import ValueSettings
 from editcollapse.forward.packed_layout import Segment
 from editcollapse.forward.rewrites import Rewrite
-from editcollapse.forward.suffix import LiveTokens
+from editcollapse.forward.suffix import SuffixTokens
 from editcollapse.models.loading import widened
 
 
@@ -44,7 +44,7 @@ class _TokenLosses(torch.autograd.Function):
     def forward(
         ctx: Any, logits: Tensor, labels: Tensor, before: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return what ``token_losses`` does."""
+        """Compute ``token_losses``."""
         # In place: nothing before this reads the logits again, and they are the largest tensor.
         log_probs = logits.detach()
         torch.log_softmax(log_probs, dim=-1, out=log_probs)
@@ -100,7 +100,7 @@ class Objective:
     """The loss of a batch of edits as a function of their deltas.
 
     Args:
-        live: the live tokens of the batch.
+        suffix: the suffix tokens of the batch.
         rewrites: B edits.
         settings: of the optimisation.
         value_norm: of each edit's bare value, (B,).
@@ -108,26 +108,26 @@ class Objective:
 
     def __init__(
         self,
-        live: LiveTokens,
+        suffix: SuffixTokens,
         rewrites: Sequence[Rewrite],
         settings: ValueSettings,
         value_norm: Tensor,
     ) -> None:
-        self.live = live
+        self.suffix = suffix
         self.settings = settings
         self.value_norm = value_norm
         self._n_prompts = len(rewrites[0].prompts)
         self._targets = [rewrite.target for rewrite in rewrites]
         self._kl_before: Tensor | None = None
         self._running = torch.ones(len(rewrites), dtype=torch.bool)
-        self._read = _Read.of(live.segments, self._targets)
+        self._read = _Read.of(suffix.segments, self._targets)
 
     def loss(self, delta: Tensor, active: Tensor) -> tuple[LossTerms, Tensor]:
         """Return the terms, and the differentiable total (B,); those of stopped edits mean nothing.
 
         Args:
             delta: (B, D).
-            active: int64 (A,) on the CPU: places of the active edits.
+            active: int64 (A,) on the CPU: indices of the active edits.
         """
         self._let_go(active)
         terms, total = self.terms(delta)
@@ -135,7 +135,7 @@ class Objective:
         return LossTerms(*terms.cpu().double()), total
 
     def terms(self, delta: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what ``loss`` does, on the model's device: nothing here waits for an accelerator.
+        """Return the terms of ``loss`` on the model's device; nothing waits for an accelerator.
 
         Args:
             delta: (B, D).
@@ -144,9 +144,9 @@ class Objective:
             The terms in the order of ``LossTerms``, (4, B), and the differentiable total (B,).
         """
         read, n_edits = self._read, len(delta)
-        states = self.live.states(delta)
+        states = self.suffix.states(delta)
         # One product with the head serves both parts: its weights are read from memory once.
-        logits = widened(self.live.site.loaded.logits(states))
+        logits = widened(self.suffix.hooked.loaded.logits(states))
         before = None if self._kl_before is None else self._kl_before[read.kl_edits]
         token_nll, kl, now = token_losses(logits, read.labels, before)
         if self._kl_before is None:
@@ -169,13 +169,13 @@ class Objective:
             return
         self._running = torch.zeros_like(self._running)
         self._running[active] = True
-        self.live = self.live.some(self._running.to(self.value_norm.device))
-        self._read = _Read.of(self.live.segments, self._targets)
+        self.suffix = self.suffix.some(self._running.to(self.value_norm.device))
+        self._read = _Read.of(self.suffix.segments, self._targets)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class _Read:
-    """What the states that are read stand for: M labels of R prompts' rows, then A KL rows."""
+    """Layout of the states that are read: M labels of R prompts' rows, then A KL rows."""
 
     labels: Tensor
     """int64 (M,)."""

@@ -5,7 +5,7 @@ Source: ROME (arXiv 2202.05262) sec. 3 and kmeng01/rome compute_v, followed exac
          + kl_factor · KL(now ‖ before) at the subject's last token of "{subject} is a"
          + weight_decay · ‖delta‖ / ‖v0‖²
 Adam; stop below ``stop_loss`` or at the last pass before stepping; after each step ‖delta‖ is cut
-to ``clamp_factor`` · ‖v0‖. Only live tokens run in each pass (``live``). Edits are independent:
+to ``clamp_factor`` · ‖v0‖. Only suffix tokens run in each pass (``suffix``). Edits are independent:
 each has its own delta, stop and clamp, and an edit that has stopped leaves the batch.
 """
 
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from editcollapse.catalog.presets import ValueSettings
-from editcollapse.forward.hooked_layer import EditSite
+from editcollapse.forward.hooked_layer import HookedLayer
 from editcollapse.forward.keys import PromptKeys
 from editcollapse.forward.rewrites import Rewrite
 from editcollapse.forward.suffix import split_rewrites
@@ -51,7 +51,7 @@ class TargetValues(PromptKeys):
 
 
 def optimise_values(
-    site: EditSite,
+    hooked: HookedLayer,
     rewrites: Sequence[Rewrite],
     settings: ValueSettings,
     on_step: Callable[[int, int], None] | None = None,
@@ -59,7 +59,7 @@ def optimise_values(
     """Return keys, values and the optimised delta of a batch of independent edits.
 
     Args:
-        site: the edited layer.
+        hooked: the edited layer.
         rewrites: B edits with the same context templates.
         settings: of the optimisation.
         on_step: called after each pass with passes done and the most there can be.
@@ -68,9 +68,9 @@ def optimise_values(
         B edits in the order given.
     """
     n_prompts = len(rewrites[0].prompts)
-    live, subject = split_rewrites(site, rewrites)
+    suffix, subject = split_rewrites(hooked, rewrites)
     keys, values = (widened(each[:, :n_prompts]) for each in (subject.key, subject.value))
-    problem = Objective(live, rewrites, settings, values[:, 0].norm(dim=1))
+    problem = Objective(suffix, rewrites, settings, values[:, 0].norm(dim=1))
     # Adam is elementwise: one parameter of B rows is B optimisations. A row that has stopped is
     # kept in ``final`` and moves on unread.
     delta = torch.zeros_like(values[:, 0], requires_grad=True)
@@ -107,7 +107,7 @@ def optimise_values(
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class _Final:
-    """What B edits end with, filled in as they stop."""
+    """Final values of B edits, filled in as they stop."""
 
     delta: Tensor
     loss: LossTerms

@@ -354,7 +354,7 @@ class MeasurementRow(ProbeScores):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ProvenanceRow:
-    """How one unit of work came about."""
+    """How one job came about."""
 
     unit_id: str
     kind: str

@@ -1,4 +1,4 @@
-"""Progress inside a unit of work, for whoever listens in the same process; silent elsewhere."""
+"""Progress inside a job, for whoever listens in the same process; silent elsewhere."""
 
 import contextlib
 import faulthandler
@@ -29,7 +29,7 @@ _listeners: list[Listener] = []
 
 @contextmanager
 def listening(listener: Listener) -> Iterator[None]:
-    """Send the progress of units to a listener for as long as the block runs."""
+    """Send the progress of jobs to a listener for as long as the block runs."""
     _listeners.append(listener)
     try:
         yield
@@ -125,7 +125,7 @@ def _pages(*names: str) -> int | None:
 
 
 class ProvenanceClock:
-    """Time and circumstances of one unit of work.
+    """Time and circumstances of one job.
 
     Args:
         unit_id: the unit's key.
@@ -141,7 +141,7 @@ class ProvenanceClock:
         self._start = time.perf_counter()
 
     def row(self, summary: str, n_items: int, device: str) -> ProvenanceRow:
-        """Return the row of a unit that has just finished."""
+        """Return the row of a job that has just finished."""
         return ProvenanceRow(
             unit_id=self._unit_id,
             kind=self._kind,

@@ -1,4 +1,4 @@
-"""How much memory a forward takes, from sizes alone, and so how many tokens one may hold.
+"""Memory of a forward, estimated from sizes alone, and the tokens that one may hold.
 
 Four kinds of work run forwards: ``values`` (v*: with gradients through the blocks above the
 edit), ``answers`` (edited models, each on rows of its own), ``evaluation`` (many edited models on
@@ -32,16 +32,16 @@ _SHARE_OF_FREE = 0.8
 
 # A token of v* as ``rewrites.Rewrite.pass_tokens`` counts them, counted on requests in the lengths
 # of CounterFact with 21 templates.
-_LIVE = 0.6
-"""Live tokens of one counted token."""
-_ROWS_PER_LIVE = 0.25
-"""Rows, and so tokens whose logits are read, for each live token."""
-_NEAR_PER_LIVE = 3.0
-"""Own and live tokens beside each other, with padding, for each live token."""
-_LEFT_PER_LIVE = 4.2
-"""Tokens left of a row's subject, shared ones included and padded, for each live token."""
+_SUFFIX = 0.6
+"""Suffix tokens of one counted token."""
+_ROWS_PER_SUFFIX = 0.25
+"""Rows, and so tokens whose logits are read, for each suffix token."""
+_NEAR_PER_SUFFIX = 3.0
+"""Own and suffix tokens beside each other, with padding, for each suffix token."""
+_PREFIX_PER_SUFFIX = 4.2
+"""Tokens left of a row's subject, shared ones included and padded, for each suffix token."""
 _KEYS_PER_QUERY = 22
-"""Tokens that a live token looks at, with padding."""
+"""Tokens that a suffix token looks at, with padding."""
 _KL_COPIES = 0.2
 """Of all rows read: the KL rows' log-probabilities, before and now, their difference, a copy."""
 
@@ -62,7 +62,7 @@ LOGITS = 1 << 24
 _ASKED_SHARE = 0.1
 """Of the tokens of questions: those whose logits are read."""
 SPLIT_TOKENS = 2048
-"""Tokens of one forward of the part of v* that runs once (``left``)."""
+"""Tokens of one forward of the part of v* that runs once (``suffix``)."""
 _SPLIT_PER_COUNTED = 1.3
 """Tokens of that part for each counted one."""
 _SUMMED_SHARE = 0.625
@@ -77,7 +77,7 @@ _SOLVER_BYTES = 24
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Kept:
-    """What a block above the edit keeps of a live token for the backward pass."""
+    """Activations that a block above the edit keeps per suffix token for the backward pass."""
 
     states: int
     """Numbers as wide as D in the type of the weights: inputs of norms, the query."""
@@ -181,22 +181,22 @@ def _values_bytes(size: ModelSize, n_tokens: int) -> float:
     A pass is fullest at the logits, or where the backward pass enters the last whole block.
     """
     d, number = size.widths.d_model, size.number
-    n_live = _LIVE * n_tokens
+    n_suffix = _SUFFIX * n_tokens
     logit = size.wide_number + (number if number < size.wide_number else 0)
-    logits = size.widths.n_vocabulary * (logit + _KL_COPIES * size.wide_number) * _ROWS_PER_LIVE
+    logits = size.widths.n_vocabulary * (logit + _KL_COPIES * size.wide_number) * _ROWS_PER_SUFFIX
     block = _kept_by_block(size)
     n_whole = max(0, size.n_above - 1)
     if size.family in _OWN_ATTENTION:
-        left, last = 2 * d * number * _LEFT_PER_LIVE, block
+        prefix, last = 2 * d * number * _PREFIX_PER_SUFFIX, block
     else:
         # The last block runs for the tokens that are read.
-        left, last = 2 * d * number * _NEAR_PER_LIVE, _ROWS_PER_LIVE * block
-    row = _ROWS_PER_LIVE * size.widths.d_key * (number + size.wide_number)
-    held = size.n_above * left + _entry_bytes(size) + 2 * d * number + row
+        prefix, last = 2 * d * number * _NEAR_PER_SUFFIX, _ROWS_PER_SUFFIX * block
+    row = _ROWS_PER_SUFFIX * size.widths.d_key * (number + size.wide_number)
+    held = size.n_above * prefix + _block_input_bytes(size) + 2 * d * number + row
     a_pass = n_whole * block + max(last + logits, _backward_bytes(size))
     some = min(SPLIT_TOKENS, _SPLIT_PER_COUNTED * n_tokens)
     per_split = 2 * d * number * size.widths.n_layers + _running_bytes(size)
-    return n_live * held + max(n_live * a_pass, some * per_split)
+    return n_suffix * held + max(n_suffix * a_pass, some * per_split)
 
 
 def _base_bytes(size: ModelSize) -> int:
@@ -208,11 +208,11 @@ def _base_bytes(size: ModelSize) -> int:
     found = d * size.number + size.widths.d_key * size.wide_number
     if size.number < size.wide_number:
         return found
-    return found + d * size.number + _entry_bytes(size)
+    return found + d * size.number + _block_input_bytes(size)
 
 
 def _edited_bytes(size: ModelSize, n_tokens: int, *, is_asked: bool) -> int:
-    """Return the bytes of edited models: a block, the first one's entry, or the logits.
+    """Return the bytes of edited models: a block, the first one's input, or the logits.
 
     Args:
         size: the model.
@@ -223,7 +223,7 @@ def _edited_bytes(size: ModelSize, n_tokens: int, *, is_asked: bool) -> int:
     running = _running_bytes(size)
     if size.number >= size.wide_number:
         states = 7 if size.family in _OWN_ATTENTION else 5
-        running = max(running, states * d * size.number + _entry_bytes(size))
+        running = max(running, states * d * size.number + _block_input_bytes(size))
     # Widened; then log-probabilities take their place, or stand beside them where both are read.
     logit = size.wide_number + (size.number if size.number < size.wide_number else 0)
     if is_asked:
@@ -302,20 +302,20 @@ def _backward_bytes(size: ModelSize) -> int:
     return ((7 * d + 3 * k) if has_gate else (3 * d + 2 * k)) * size.number
 
 
-def _entry_bytes(size: ModelSize) -> int:
+def _block_input_bytes(size: ModelSize) -> int:
     """Return the bytes of a token's products at the entry of the block above the edit."""
     d, k = size.widths.d_model, size.widths.d_key
     return (3 * d + k * int(size.kept.is_parallel)) * size.number
 
 
 def _kept_by_block(size: ModelSize) -> float:
-    """Return the bytes that a block above the edit keeps of a live token for the backward pass."""
+    """Return the bytes that a block above the edit keeps per suffix token for the backward."""
     d, k, kept = size.widths.d_model, size.widths.d_key, size.kept
     found = (kept.states * d + kept.keys * k) * size.number + kept.widened * d * size.wide_number
     if size.family not in _OWN_ATTENTION:
         return found + _KEYS_PER_QUERY * d / _HEAD_WIDTH * size.number
-    # Left and live keys and values joined; keys, and the query, are kept as they are widened.
-    joined = 1 + _LEFT_PER_LIVE
+    # Prefix and suffix keys and values joined; keys, and the query, are kept as they are widened.
+    joined = 1 + _PREFIX_PER_SUFFIX
     if size.number < size.wide_number:
         found += d * (size.wide_number - size.number)
     return found + joined * d * (size.number + size.wide_number)

@@ -1,4 +1,4 @@
-"""Run work in groups; where the device runs out of memory, split the group and go on.
+"""Out-of-memory split: a group of work that does not fit is halved and run again.
 
 A batch size is an estimate (``memory``), and other programs use the same device. A group that
 does not fit is split in two; finished groups stay, and later groups are cut before they run.
@@ -37,7 +37,7 @@ class _Done(Generic[Result]):
     result: Result
 
 
-def halved(
+def oom_split(
     items: Sequence[Item],
     run: Callable[[Sequence[Item]], Result],
     limit: GroupLimit,

@@ -49,7 +49,7 @@ def float32_products() -> Iterator[None]:
 
 
 def _switches() -> list[tuple[Any, str]]:
-    """Return where torch keeps its switches: one for each kind of product.
+    """Return torch's precision switches: one for each kind of product.
 
     torch 2.9 gave them new names and warns where the old ones are mixed in. The last is the
     CPU's, which may round float32 to bfloat16.

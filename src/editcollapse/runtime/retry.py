@@ -1,4 +1,4 @@
-"""Which failures may pass by themselves: a full device, a hiccup of the network or of a disk.
+"""Transient errors worth a retry: out of memory, network, disk I/O.
 
 A mistake of the user's or of ours fails again the same way, so it is not tried again.
 """
@@ -15,7 +15,7 @@ DELAYS_S = (10.0, 30.0, 90.0)
 JITTER = 0.5
 """Share by which a delay is lengthened at random, so that two workers do not collide again."""
 
-_PASSING_ERRNOS = frozenset(
+_TRANSIENT_ERRNOS = frozenset(
     {
         errno.EAGAIN,
         errno.EBUSY,
@@ -32,33 +32,35 @@ _PASSING_ERRNOS = frozenset(
         errno.ETIMEDOUT,
     }
 )
-_PASSING_CLASSES = frozenset({"TransportError", "EndpointConnectionError", "ClientConnectionError"})
+_TRANSIENT_CLASSES = frozenset(
+    {"TransportError", "EndpointConnectionError", "ClientConnectionError"}
+)
 """Errors of HTTP libraries that are no OSError; by name, since none of them need be installed."""
 
 
-def may_pass(_task: Any, _task_run: Any, state: Any) -> bool:
-    """Return whether a failed task is worth another attempt: Prefect's ``retry_condition_fn``.
+def is_transient_failure(_task: Any, _task_run: Any, state: Any) -> bool:
+    """Return whether a failed task is worth a retry: Prefect's ``retry_condition_fn``.
 
     Args:
         state: the failed state; its data is the error.
     """
     error = getattr(state.data, "result", state.data)
-    return isinstance(error, BaseException) and is_passing(error)
+    return isinstance(error, BaseException) and is_transient(error)
 
 
-def is_passing(error: BaseException) -> bool:
-    """Return whether an error, or what caused it, may be gone in a minute."""
-    return any(_is_passing(found) for found in _chain(error))
+def is_transient(error: BaseException) -> bool:
+    """Return whether an error or any of its causes is transient."""
+    return any(_is_transient(found) for found in _chain(error))
 
 
-def _is_passing(error: BaseException) -> bool:
+def _is_transient(error: BaseException) -> bool:
     if isinstance(error, EditCollapseError):
-        return error.may_pass
+        return error.is_transient
     if isinstance(error, ConnectionError | TimeoutError):
         return True
-    if isinstance(error, OSError) and error.errno in _PASSING_ERRNOS:
+    if isinstance(error, OSError) and error.errno in _TRANSIENT_ERRNOS:
         return True
-    if any(base.__name__ in _PASSING_CLASSES for base in type(error).__mro__):
+    if any(base.__name__ in _TRANSIENT_CLASSES for base in type(error).__mro__):
         return True
     from editcollapse.runtime.devices import is_out_of_memory
 

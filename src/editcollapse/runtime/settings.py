@@ -83,14 +83,16 @@ class Settings:
         must_be="0 or 1",
         parse=_one_of({"0": False, "1": True}),
     )
-    turns: str = _variable(
+    device_lock: str = _variable(
         "auto",
         "`auto`",
         "`always`: one process at a time computes on the CPU too, not only on an accelerator.",
         must_be="auto or always",
         parse=_one_of({"auto": "auto", "always": "always"}),
     )
-    turns_folder: str = _variable("", "the user's runtime folder", "Where the device locks lie.")
+    device_lock_folder: str = _variable(
+        "", "the user's runtime folder", "Where the device locks lie."
+    )
     unit_timeout_s: float | None = _variable(
         None,
         "none",

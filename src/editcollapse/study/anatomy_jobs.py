@@ -1,4 +1,4 @@
-"""What a root-cause study is asked of: the requests of one model's layer, with what became of them.
+"""Root-cause jobs: the requests of one model's layer, with the outcome of their edits.
 
 Keys and C are read again; numerators and outcomes come from the edits that a study has made and
 measured. Profiles by position are of a model alone, and need no edit.
@@ -23,7 +23,7 @@ N_TOKENS = 64
 
 
 class RomeOutcome(BaseModel):
-    """What ROME's edit of one request turned out to be."""
+    """Outcome of ROME's edit of one request."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -102,7 +102,7 @@ class AnatomyJob(Job):
 
     @property
     def key(self) -> str:
-        """Cache key of the unit."""
+        """Cache key of the job."""
         return unit_key("anatomy", self.anatomy_id)
 
     @property
@@ -125,7 +125,7 @@ class ProfilesJob(Job):
 
     @property
     def key(self) -> str:
-        """Cache key of the unit."""
+        """Cache key of the job."""
         return unit_key("profiles", self.model.model_id, self.text_set_digest)
 
     @property
@@ -150,7 +150,7 @@ class EncoderProfilesJob(Job):
 
     @property
     def key(self) -> str:
-        """Cache key of the unit."""
+        """Cache key of the job."""
         return unit_key("encoder-profiles", self.encoder_id, self.text_set_digest)
 
     @property

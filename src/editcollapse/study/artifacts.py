@@ -32,7 +32,7 @@ _WRITE_ERRORS = (OSError, SafetensorError, pl.exceptions.ComputeError)
 
 
 class ArtifactRef(BaseModel):
-    """Where a file lies below the results folder, and what its bytes must be."""
+    """Path of a file below the results folder, with the digest and size of its bytes."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -148,7 +148,7 @@ class ArtifactStore:
         return self._found(ref) is not None
 
     def _found(self, ref: ArtifactRef) -> Path | None:
-        """Return where a whole file lies on this machine; None where it is missing or changed."""
+        """Return the path of a whole file on this machine; None where it is missing or changed."""
         try:
             path = self.results.fetch(ref.path)
             if not _has_bytes(path, ref):
@@ -185,38 +185,38 @@ class ArtifactStore:
         return ArtifactRef(digest=digest, path=path, n_bytes=n_bytes)
 
 
-def put_text(place: ResultsFolder, path: str, text: str) -> None:
+def put_text(results_folder: ResultsFolder, path: str, text: str) -> None:
     """Write a text to a path of a results folder, whole or not at all.
 
     Raises:
         ResultsError: the results folder cannot be written.
     """
-    with _text(place, path, text) as temporary:
-        place.put(temporary, path)
+    with _text(results_folder, path, text) as temporary:
+        results_folder.put(temporary, path)
 
 
-def create_text(place: ResultsFolder, path: str, text: str) -> bool:
+def create_text(results_folder: ResultsFolder, path: str, text: str) -> bool:
     """Write a text as ``put_text``; return False where another machine was faster.
 
     Raises:
         ResultsError: the results folder cannot be written.
     """
-    with _text(place, path, text) as temporary:
-        return place.create(temporary, path)
+    with _text(results_folder, path, text) as temporary:
+        return results_folder.create(temporary, path)
 
 
 @contextlib.contextmanager
-def _text(place: ResultsFolder, path: str, text: str) -> Iterator[Path]:
+def _text(results_folder: ResultsFolder, path: str, text: str) -> Iterator[Path]:
     """Give a new file with a text, in the folder of a path; removed unless it is moved."""
     folder, _, name = path.rpartition("/")
-    with _draft(place, folder, name.rpartition(".")[2]) as temporary:
+    with _draft(results_folder, folder, name.rpartition(".")[2]) as temporary:
         temporary.write_text(text, encoding="utf-8")
         _sync(temporary)
         yield temporary
 
 
 @contextlib.contextmanager
-def _draft(place: ResultsFolder, folder: str, suffix: str) -> Iterator[Path]:
+def _draft(results_folder: ResultsFolder, folder: str, suffix: str) -> Iterator[Path]:
     """Give a new file in a folder of the results, and remove it unless the block has moved it.
 
     Raises:
@@ -224,13 +224,15 @@ def _draft(place: ResultsFolder, folder: str, suffix: str) -> Iterator[Path]:
     """
     temporary: Path | None = None
     try:
-        (place.here / folder).mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=place.here / folder, prefix=".", suffix=f".{suffix}")
+        (results_folder.here / folder).mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(
+            dir=results_folder.here / folder, prefix=".", suffix=f".{suffix}"
+        )
         os.close(handle)
         temporary = Path(name)
         yield temporary
     except _WRITE_ERRORS as error:
-        raise unwritable(place.name, error) from error
+        raise unwritable(results_folder.name, error) from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)

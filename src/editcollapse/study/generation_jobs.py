@@ -1,4 +1,4 @@
-"""What edited models write: which edits are let go on from their prompts; loads no torch.
+"""Generation jobs: the edits whose models continue their prompts; loads no torch.
 
 Of each model of a study, the edits that damage it most. They are chosen from the row files of the
 batches just measured, so no database is asked.
@@ -44,7 +44,7 @@ class GenerationJob(Job):
 
     @property
     def key(self) -> str:
-        """Cache key of the unit."""
+        """Cache key of the job."""
         return unit_key(
             "continuations",
             self.model.model_id,
@@ -105,7 +105,7 @@ class MostDamaging:
                 method=stored_as[row["method"]],
                 update_row=row["update_row"],
             )
-            self._kept.append((_place(row["perplexity"], edit.edit_id), edit))
+            self._kept.append((_rank(row["perplexity"], edit.edit_id), edit))
         self._kept = sorted(self._kept, key=lambda kept: kept[0])[: self._n_edits]
 
     def job(self, results: str, model: ModelSetup) -> GenerationJob | None:
@@ -114,15 +114,15 @@ class MostDamaging:
         return GenerationJob(results=results, model=model, edits=edits) if edits else None
 
     def _rows(self, manifest: Manifest, table: str, columns: list[str]) -> pl.DataFrame:
-        """Return some columns of a unit's rows of one table."""
+        """Return some columns of a job's rows of one table."""
         frames = [self._store.frame(ref) for ref in manifest.rows if ref.table == table]
         if not frames:
             raise ArtifactError(f"{manifest.unit_id} left no {table}. Run the study again.")
         return pl.concat(frame.select(columns) for frame in frames)
 
 
-def _place(perplexity: float, edit_id: str) -> tuple[bool, float, str]:
-    """Return what edits are sorted by, the most damaging first."""
+def _rank(perplexity: float, edit_id: str) -> tuple[bool, float, str]:
+    """Return the sort key of edits, the most damaging first."""
     if math.isnan(perplexity):
         return (False, 0.0, edit_id)
     return (True, -perplexity, edit_id)

@@ -12,8 +12,8 @@ from editcollapse.catalog.methods import METHODS
 from editcollapse.data.requests import EditRequest
 from editcollapse.fingerprints import digest
 from editcollapse.forecast.guard import (
+    BatchForecast,
     Decision,
-    Foreseen,
     Guard,
     PrefixedRequest,
     decided,
@@ -24,7 +24,7 @@ from editcollapse.rows.other import GuardDecisionRow
 from editcollapse.rows.study import DatasetRow, RequestRow
 from editcollapse.study.artifacts import ArtifactStore
 from editcollapse.study.jobs import EditJob, ForecastJob, Manifest
-from editcollapse.study.locks import left_behind
+from editcollapse.study.locks import cached_manifest
 from editcollapse.study.plan import ModelPlan, StudyPlan
 from editcollapse.study.study_rows import dataset_row, request_row
 
@@ -90,27 +90,27 @@ def _decision_row(plan: StudyPlan, guard: Guard, decision: Decision) -> GuardDec
     )
 
 
-NOTHING = Foreseen((), ())
+NOTHING = BatchForecast((), ())
 """The forecast of no request."""
 
 
-def read_foreseen(store: ArtifactStore, done: Manifest) -> Foreseen:
-    """Return what a forecast unit has found.
+def read_forecast(store: ArtifactStore, done: Manifest) -> BatchForecast:
+    """Return the forecast of a batch from its job's manifest.
 
     Raises:
         ArtifactError: a row file of it is missing or has changed.
     """
     frames = {ref.table: store.frame(ref) for ref in done.rows if ref.table != "provenance"}
-    return Foreseen(
+    return BatchForecast(
         rows=rows_of("forecasts", frames["forecasts"]),
         positions=rows_of("positions", frames["positions"]),
     )
 
 
 def requests_to_try(
-    guard: Guard, batch: EditJob, foreseen: Foreseen
+    guard: Guard, batch: EditJob, forecasts: BatchForecast
 ) -> tuple[PrefixedRequest, ...]:
-    """Return the batch's requests behind texts that have to be foreseen before deciding.
+    """Return the batch's requests behind texts that need a forecast before deciding.
 
     None but with policy ``prefix``, and of requests that the guard lets pass by every method.
     """
@@ -122,14 +122,14 @@ def requests_to_try(
         for request in _distinct(batch.requests)
         if any(
             row is not None and not guard.lets_pass(row)
-            for row in (foreseen.of(request, method) for method in batch.methods)
+            for row in (forecasts.of(request, method) for method in batch.methods)
         )
         for template in templates
     )
 
 
 def job_to_try(batch: EditJob, tried: Sequence[PrefixedRequest]) -> ForecastJob:
-    """Return the job that foresees a batch's requests behind texts, in one unit."""
+    """Return the job that forecasts a batch's requests behind texts, all at once."""
     requests = tuple(each.request for each in tried)
     label = f"{batch.batch_label}, with texts before the prompts"
     update = {"requests": requests, "batch_label": label}
@@ -139,16 +139,16 @@ def job_to_try(batch: EditJob, tried: Sequence[PrefixedRequest]) -> ForecastJob:
 def decisions_on(
     guard: Guard,
     batch: EditJob,
-    foreseen: Foreseen,
+    forecasts: BatchForecast,
     tried: Sequence[PrefixedRequest],
-    behind: Foreseen,
+    behind: BatchForecast,
 ) -> tuple[Decision, ...]:
     """Return a decision for each method and request of a batch that its model can take.
 
     Args:
         guard: of the study.
         batch: as it was asked for.
-        foreseen: its forecast.
+        forecasts: its forecast.
         tried: ``requests_to_try``.
         behind: their forecast.
     """
@@ -159,10 +159,10 @@ def decisions_on(
     for request in _distinct(batch.requests):
         own = of_request.get(request.request_id, ())
         for method in batch.methods:
-            row = foreseen.of(request, method)
+            row = forecasts.of(request, method)
             if row is not None:
                 pairs = [(each, behind.of(each.request, method)) for each in own]
-                found.append(decided(guard, row, request, foreseen, pairs))
+                found.append(decided(guard, row, request, forecasts, pairs))
     return tuple(found)
 
 
@@ -199,7 +199,7 @@ def known_jobs(
     """Yield each batch of a model with the orders of its edits, as far as the store tells them.
 
     Without a guard a batch is its own job. With one, the jobs are known where the batch has
-    been foreseen, and None where it has not. Nothing is computed.
+    a forecast, and None where it has none. Nothing is computed.
 
     Args:
         plan: the study.
@@ -215,17 +215,17 @@ def known_jobs(
 
 def _known(store: ArtifactStore, guard: Guard, batch: EditJob) -> tuple[EditJob, ...] | None:
     """Return the jobs of a batch whose forecasts have been left behind; else None."""
-    done = left_behind(ForecastJob.of(batch))
+    done = cached_manifest(ForecastJob.of(batch))
     if done is None:
         return None
-    foreseen, behind = read_foreseen(store, done), NOTHING
-    tried = requests_to_try(guard, batch, foreseen)
+    forecasts, behind = read_forecast(store, done), NOTHING
+    tried = requests_to_try(guard, batch, forecasts)
     if tried:
-        done = left_behind(job_to_try(batch, tried))
+        done = cached_manifest(job_to_try(batch, tried))
         if done is None:
             return None
-        behind = read_foreseen(store, done)
-    return jobs_of(batch, decisions_on(guard, batch, foreseen, tried, behind))
+        behind = read_forecast(store, done)
+    return jobs_of(batch, decisions_on(guard, batch, forecasts, tried, behind))
 
 
 def _distinct(requests: Sequence[EditRequest]) -> tuple[EditRequest, ...]:

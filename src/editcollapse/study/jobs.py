@@ -34,8 +34,8 @@ class Job(BaseModel):
 
     @property
     def key(self) -> str:
-        """Cache key of the unit."""
-        raise TypeError(f"{type(self).__name__} is no unit of work")
+        """Cache key of the job."""
+        raise TypeError(f"{type(self).__name__} has no cache key")
 
 
 class ModelSetup(BaseModel):
@@ -69,7 +69,7 @@ class TemplatesJob(Job):
 
     @property
     def key(self) -> str:
-        """Cache key of the unit."""
+        """Cache key of the job."""
         drawn = (self.kind, self.lengths, self.seed) if self.given is None else self.given
         return unit_key("templates", self.model.model_id, drawn)
 
@@ -83,7 +83,7 @@ class UneditedJob(Job):
 
     @property
     def key(self) -> str:
-        """Cache key of the unit."""
+        """Cache key of the job."""
         return unit_key("unedited", self.model.model_id, self.texts.digest, self.evaluation_id)
 
 
@@ -114,7 +114,7 @@ class EditJob(Job):
 
     @property
     def key(self) -> str:
-        """Cache key of the unit."""
+        """Cache key of the job."""
         return unit_key(
             "edits",
             self.model.model_id,
@@ -154,7 +154,7 @@ class EvaluateJob(Job):
 
     @property
     def key(self) -> str:
-        """Cache key of the unit."""
+        """Cache key of the job."""
         return unit_key(
             "evaluation",
             self.edits.key,
@@ -166,7 +166,7 @@ class EvaluateJob(Job):
 
 
 class RecordJob(Job):
-    """Publish row files: no unit of work."""
+    """Publish row files; has no cache key."""
 
     rows: tuple[ArtifactRef, ...]
 
@@ -189,13 +189,13 @@ class ReportJob(Job):
 
     @property
     def key(self) -> str:
-        """Cache key of the unit; the default rule is no part of it."""
+        """Cache key of the job; the default rule is no part of it."""
         own = () if self.rule == DEFAULT_RULE else (self.rule,)
         return unit_key("report", self.study_id, self.note, self.recorded, *own)
 
 
 class Manifest(BaseModel):
-    """What a task hands back: references, never data."""
+    """Result of a job: references to files, never data."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -214,7 +214,7 @@ class Manifest(BaseModel):
 
     @property
     def refs(self) -> tuple[ArtifactRef, ...]:
-        """All files of the unit."""
+        """All files of the job."""
         refs = (*self.rows, *self.parts)
         return refs if self.tensors is None else (*refs, self.tensors)
 
@@ -233,7 +233,7 @@ class CorpusJob(Job):
 
     @property
     def key(self) -> str:
-        """Cache key of the unit."""
+        """Cache key of the job."""
         spec = self.covariance
         return unit_key(
             "corpus",
@@ -255,7 +255,7 @@ class ShardJob(Job):
 
     @property
     def key(self) -> str:
-        """Cache key of the unit: another budget or corpus with the same shard shares it."""
+        """Cache key of the job: another budget or corpus with the same shard shares it."""
         return unit_key("shard", self.model.model_id, self.layers, self.shard.digest)
 
 
@@ -270,7 +270,7 @@ class ProbesJob(Job):
 
     @property
     def key(self) -> str:
-        """Cache key of the unit."""
+        """Cache key of the job."""
         return unit_key("probes", self.model.model_id, self.layers, self.probe_set_id)
 
 
@@ -306,7 +306,7 @@ class CovarianceJob(Job):
 
     @property
     def key(self) -> str:
-        """Cache key of the unit."""
+        """Cache key of the job."""
         return unit_key("covariance", self.covariance_id)
 
 
@@ -326,7 +326,7 @@ class CheckpointJob(Job):
 
     @property
     def key(self) -> str:
-        """Cache key of the unit."""
+        """Cache key of the job."""
         return unit_key("checkpoint", self.covariance_id, len(self.sums))
 
     @property
@@ -352,7 +352,7 @@ class ForecastJob(Job):
 
     @property
     def key(self) -> str:
-        """Cache key of the unit."""
+        """Cache key of the job."""
         return unit_key("forecast", self.edits.key)
 
     @property
@@ -364,7 +364,7 @@ class ForecastJob(Job):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class KnownSetup:
-    """How studies in a results folder edit a model, as the database tells it."""
+    """Set-up in which studies of a results folder edit a model, from the database."""
 
     layer: int
     layer_source: str

@@ -59,7 +59,7 @@ def with_known_setup(plan: StudyPlan, known: KnownSetup) -> StudyPlan:
 
 
 def known_manifests(results: str, known: KnownSetup) -> tuple[Manifest, Manifest]:
-    """Return what the units of templates and covariance left, without rows: those are entered."""
+    """Return the manifests of templates and covariance, without rows: those are ingested."""
     moment = None
     if known.moment_digest is not None:
         moment = moment_ref(ArtifactStore(results), known.moment_digest)

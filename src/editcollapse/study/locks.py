@@ -25,11 +25,11 @@ from editcollapse.study.jobs import Job, Manifest
 logger = logging.getLogger(__name__)
 
 MANIFESTS = "artifacts/manifests"
-"""Folder below the results folder where holders leave what they computed."""
+"""Folder of the manifests, below the results folder."""
 
 
-def computed_once(job: Job, compute: Callable[[], Manifest]) -> Manifest:
-    """Return a job's manifest: what another process left if its files are whole, else computed.
+def cached_or_computed(job: Job, compute: Callable[[], Manifest]) -> Manifest:
+    """Return a job's manifest: the cached one if its files are whole, else computed.
 
     The process that computes has the device to itself. Damaged and missing files are logged.
 
@@ -40,7 +40,7 @@ def computed_once(job: Job, compute: Callable[[], Manifest]) -> Manifest:
     Raises:
         ResultsError: the results folder cannot be written.
     """
-    manifest = left_behind(job)
+    manifest = cached_manifest(job)
     if manifest is not None:
         return manifest
     store = ArtifactStore(job.results)
@@ -49,26 +49,26 @@ def computed_once(job: Job, compute: Callable[[], Manifest]) -> Manifest:
             held.enter_context(store.results.alone(job.key, lambda: _say_waiting(job)))
         except OSError as error:
             raise unwritable(store.results.name, error) from error
-        left = _read(store, job)
-        damaged = [] if left is None else _damaged(store, left)
-        if left is not None and not damaged:
-            return left
+        cached = _read(store, job)
+        damaged = [] if cached is None else _damaged(store, cached)
+        if cached is not None and not damaged:
+            return cached
         if damaged:
             logger.warning("computing again, damaged or missing: %s", ", ".join(damaged))
-        with device_turn(), time_limit():
+        with device_lock(), time_limit():
             manifest = compute()
-        return _leave(store, job, manifest)
+        return _store(store, job, manifest)
 
 
-def left_behind(job: Job) -> Manifest | None:
-    """Return what a process left of a job, if its files are whole; computes and waits for none."""
+def cached_manifest(job: Job) -> Manifest | None:
+    """Return a job's cached manifest if its files are whole, else None; computes nothing."""
     store = ArtifactStore(job.results)
     manifest = _read(store, job)
     return manifest if manifest is not None and not _damaged(store, manifest) else None
 
 
-def leave_manifest(job: Job, manifest: Manifest) -> None:
-    """Leave what was computed of a job, in the place of what was left before.
+def store_manifest(job: Job, manifest: Manifest) -> None:
+    """Store a job's manifest; it replaces the one before.
 
     Raises:
         ResultsError: the results folder cannot be written.
@@ -85,7 +85,7 @@ def _path(job: Job) -> str:
 
 
 def _read(store: ArtifactStore, job: Job) -> Manifest | None:
-    """Return the manifest that was left, if it can be read."""
+    """Return the stored manifest, if it can be read."""
     try:
         text = store.results.fetch(_path(job)).read_text(encoding="utf-8")
         manifest = Manifest.model_validate_json(text)
@@ -99,31 +99,31 @@ def _damaged(store: ArtifactStore, manifest: Manifest) -> list[str]:
     return [ref.path for ref in manifest.refs if not store.is_whole(ref)]
 
 
-def _leave(store: ArtifactStore, job: Job, manifest: Manifest) -> Manifest:
-    """Leave a manifest; return it, or the whole one that another machine has left meanwhile."""
+def _store(store: ArtifactStore, job: Job, manifest: Manifest) -> Manifest:
+    """Store a manifest; return it, or the whole one that another machine has stored meanwhile."""
     text = manifest.model_dump_json()
     if create_text(store.results, _path(job), text):
         return manifest
-    left = left_behind(job)
-    if left is not None:
-        return left
+    cached = cached_manifest(job)
+    if cached is not None:
+        return cached
     put_text(store.results, _path(job), text)
     return manifest
 
 
 @contextlib.contextmanager
-def device_turn(device: str | None = None) -> Iterator[None]:
+def device_lock(device: str | None = None) -> Iterator[None]:
     """Per-device lock: only one of a user's processes computes on a device at a time.
 
     Two models that fit on a GPU one after the other do not fit together, whichever flow runs they
-    belong to. A CPU is not locked, unless EDITCOLLAPSE_TURNS=always says so.
+    belong to. A CPU is not locked, unless EDITCOLLAPSE_DEVICE_LOCK=always says so.
 
     Args:
         device: its name on this machine; where left out, that of the device that
             EDITCOLLAPSE_DEVICE asks for.
 
     Raises:
-        StudyError: EDITCOLLAPSE_TURNS is neither ``auto`` nor ``always``, or there is no such
+        StudyError: EDITCOLLAPSE_DEVICE_LOCK is neither ``auto`` nor ``always``, or there is no such
             device.
         ResultsError: the folder of the locks cannot be written.
     """
@@ -142,8 +142,8 @@ def device_turn(device: str | None = None) -> Iterator[None]:
             lock.acquire()
     except OSError as error:
         raise ResultsError(
-            f"cannot write to {folder}, where processes take turns on a device: {error.strerror}. "
-            "Name another folder in EDITCOLLAPSE_TURNS_FOLDER."
+            f"cannot write to {folder}, where processes lock a device: {error.strerror}. "
+            "Name another folder in EDITCOLLAPSE_DEVICE_LOCK_FOLDER."
         ) from error
     try:
         yield
@@ -153,7 +153,7 @@ def device_turn(device: str | None = None) -> Iterator[None]:
 
 def _folder() -> Path:
     """Return the folder of the locks: one for all processes of this user, or the one asked for."""
-    asked = settings().turns_folder
+    asked = settings().device_lock_folder
     if asked:
         return Path(asked) / "devices"
     import platformdirs
@@ -162,9 +162,9 @@ def _folder() -> Path:
 
 
 def _shared_device() -> str | None:
-    """Return the name of the device asked for; None where its users need no turns."""
+    """Return the name of the device asked for; None where it needs no lock."""
     from editcollapse.runtime.devices import best_device, physical_name
 
     asked = settings()
     device = best_device(asked.device)
-    return physical_name(device) if device.type != "cpu" or asked.turns == "always" else None
+    return physical_name(device) if device.type != "cpu" or asked.device_lock == "always" else None

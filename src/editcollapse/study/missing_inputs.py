@@ -71,7 +71,7 @@ def missing_inputs(study: StudySpec) -> Iterator[MissingInput]:
 
 
 def expected_models(study: StudySpec) -> Iterator[ExpectedModel]:
-    """Yield what published settings tell of each model.
+    """Yield what is expected of each model from published settings.
 
     Raises:
         StudyError: a preset does not exist.

@@ -235,7 +235,7 @@ def plan_study(
 ) -> StudyPlan:
     """Return the plan of a study: every input read, checked and identified by content.
 
-    In a block of ``planned_once`` that is done once for a study and a results folder.
+    In a block of ``cached_plans`` that is done once for a study and a results folder.
 
     Args:
         study: with absolute paths (``study_file.read_study``).
@@ -246,19 +246,19 @@ def plan_study(
     Raises:
         EditCollapseError: an input is missing or unusable; the message names it.
     """
-    place, is_calibrated = results_name(results), thresholds_of is not _not_calibrated
+    folder, is_calibrated = results_name(results), thresholds_of is not _not_calibrated
     plans = KEPT.get()
     for each in plans or ():
-        if (each.study, each.results, each.is_calibrated) == (study, place, is_calibrated):
+        if (each.study, each.results, each.is_calibrated) == (study, folder, is_calibrated):
             kept: StudyPlan = each.plan
             return kept
-    plan = _plan(study, place, thresholds_of)
+    plan = _plan(study, folder, thresholds_of)
     if plans is not None:
-        plans.append(_Planned(study, place, is_calibrated, plan))
+        plans.append(_Planned(study, folder, is_calibrated, plan))
     return plan
 
 
-def _plan(study: StudySpec, place: str, thresholds_of: Calibrated) -> StudyPlan:
+def _plan(study: StudySpec, folder: str, thresholds_of: Calibrated) -> StudyPlan:
     """Return the plan of a study; as ``plan_study``."""
     requests = read_requests(Path(study.dataset.path))
     requests = select(requests, limit=study.dataset.limit, case_ids=study.dataset.case_ids)
@@ -267,7 +267,7 @@ def _plan(study: StudySpec, place: str, thresholds_of: Calibrated) -> StudyPlan:
     if study.templates.kind == "file" and study.templates.path is not None:
         given = read_templates(Path(study.templates.path))
     probed = [record.request.request_id for record in requests.records[:N_PROBES]]
-    models = tuple(_plan_model(study, spec, place, given, probed) for spec in study.models)
+    models = tuple(_plan_model(study, spec, folder, given, probed) for spec in study.models)
     identities = [(plan.setup.model_id, plan.setup.layer) for plan in models]
     if len(set(identities)) != len(identities):
         raise StudyError(
@@ -276,7 +276,7 @@ def _plan(study: StudySpec, place: str, thresholds_of: Calibrated) -> StudyPlan:
         )
     if study.guard is not None:
         models = tuple(_guarded(plan, study.guard, thresholds_of) for plan in models)
-    return StudyPlan(study=study, results=place, requests=requests, texts=texts, models=models)
+    return StudyPlan(study=study, results=folder, requests=requests, texts=texts, models=models)
 
 
 def _plan_model(
@@ -347,18 +347,18 @@ def _covariance_digest(study: StudySpec, model: ModelSpec) -> str:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class MomentPass:
-    """One layer's part in a pass."""
+class CovariancePlan:
+    """How one layer's second moment C is computed: corpus, shards, probes, merge."""
 
     moment: CovarianceJob
     layers: tuple[int, ...]
-    """All layers that the pass serves."""
+    """All layers whose keys are summed in the same forwards."""
     requests: tuple[EditRequest, ...]
     """Their prefixed keys are the probes."""
 
     @classmethod
-    def of(cls, plan: StudyPlan, model: ModelPlan) -> "MomentPass":
-        """Return the pass of one model of a study."""
+    def of(cls, plan: StudyPlan, model: ModelPlan) -> "CovariancePlan":
+        """Return the covariance plan of one model of a study."""
         own = model.setup.model_id
         layers = {each.setup.layer for each in plan.models if each.setup.model_id == own}
         records = plan.requests.records[:N_PROBES]
@@ -384,7 +384,7 @@ class MomentPass:
         )
 
     def shard_jobs(self, corpus: Manifest) -> tuple[ShardJob, ...]:
-        """Return the job of each shard's sums, given what the corpus unit returned."""
+        """Return the job of each shard's sums, given the corpus job's manifest."""
         return tuple(
             ShardJob(
                 results=self.moment.results,
@@ -397,7 +397,7 @@ class MomentPass:
         )
 
     def probes_job(self, templates: Manifest) -> ProbesJob:
-        """Return the job of the probe keys, given what the templates unit returned."""
+        """Return the job of the probe keys, given the templates job's manifest."""
         return ProbesJob(
             results=self.moment.results,
             model=self.moment.model,
@@ -413,8 +413,8 @@ class MomentPass:
         """Return the job of a checkpoint.
 
         Args:
-            sums: what the shards' units returned so far, in order.
-            probes: what the probes unit returned.
+            sums: the shards' manifests so far, in order.
+            probes: the probes job's manifest.
             before: what the checkpoint before returned.
         """
         return CheckpointJob(
@@ -434,8 +434,8 @@ class MomentPass:
         """Return the job that merges the sums into C.
 
         Args:
-            sums: what the shards' units returned, in order.
-            probes: what the probes unit returned.
+            sums: the shards' manifests, in order.
+            probes: the probes job's manifest.
             looked_at: what checkpoints returned; without any, C is followed while it is merged.
         """
         rows = [

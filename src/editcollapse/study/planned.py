@@ -6,11 +6,11 @@ from contextvars import ContextVar
 from typing import Any
 
 KEPT: ContextVar[list[Any] | None] = ContextVar("plans of the command that runs", default=None)
-"""What ``plan.plan_study`` has planned; None outside of ``planned_once``."""
+"""What ``plan.plan_study`` has planned; None outside of ``cached_plans``."""
 
 
 @contextlib.contextmanager
-def planned_once() -> Iterator[None]:
+def cached_plans() -> Iterator[None]:
     """Plan each study once in the block, however often it is asked for.
 
     For a command: what it has checked before a server starts is what its flow runs. A process that

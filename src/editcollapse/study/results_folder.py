@@ -205,7 +205,7 @@ class RemoteResultsFolder(ResultsFolder):
             self._fs.makedirs(url.rpartition("/")[0], exist_ok=True)
 
     def _state(self, url: str) -> str:
-        """Return what tells one content of a remote file from another."""
+        """Return the version of a remote file: it changes with its content."""
         self._fs.invalidate_cache(url)
         info = self._fs.info(url)
         if info["type"] != "file":

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from editcollapse.errors import StudyError
 from editcollapse.fingerprints import unit_key
 from editcollapse.study.jobs import EditJob, ForecastJob, Job, Manifest
-from editcollapse.study.plan import N_PROBES, ModelPlan, MomentPass, StudyPlan
+from editcollapse.study.plan import N_PROBES, CovariancePlan, ModelPlan, StudyPlan
 
 ALL = "all"
 _PART = re.compile(r"(\d{1,6})(?:\s*-\s*(\d{1,6}))?", re.ASCII)
@@ -102,12 +102,12 @@ class SweepJob(Job):
 
     @property
     def key(self) -> str:
-        """Cache key of the unit."""
+        """Cache key of the job."""
         return unit_key("sweep", [edits.key for edits in self.layers])
 
     @property
     def label(self) -> str:
-        """For people: model, layers and place in the study."""
+        """For people: model, layers and batch number in the study."""
         first = self.layers[0]
         which = layers_in_words(tuple(edits.model.layer for edits in self.layers))
         return f"{first.model.spec.name} layers {which}, batch {first.batch_label}"
@@ -122,22 +122,24 @@ class ModelSweep:
     """The model at each layer, in ascending order; its templates are the same everywhere."""
 
     @property
-    def places(self) -> tuple[int, ...]:
+    def layer_numbers(self) -> tuple[int, ...]:
         """The layers."""
         return tuple(each.setup.layer for each in self.layers)
 
-    def passes(self) -> tuple[MomentPass, ...]:
-        """Return each layer's part in the one pass over the corpus."""
+    def covariance_plans(self) -> tuple[CovariancePlan, ...]:
+        """Return each layer's covariance plan; all share one pass over the corpus."""
         records = self.study.requests.records[:N_PROBES]
         requests = tuple(record.request for record in records)
-        return tuple(MomentPass(each.moment, self.places, requests) for each in self.layers)
+        return tuple(
+            CovariancePlan(each.moment, self.layer_numbers, requests) for each in self.layers
+        )
 
     def jobs(self, templates: Manifest, moments: Sequence[Manifest]) -> Iterator[SweepJob]:
         """Yield one job a batch, in the dataset's order.
 
         Args:
-            templates: what the templates unit returned.
-            moments: what the covariance unit of each layer returned.
+            templates: the templates job's manifest.
+            moments: the manifest of each layer's covariance job.
         """
         by_layer = [
             self.study.edit_jobs(layer, templates, moment)
@@ -188,15 +190,17 @@ def _model_sweep(study: StudyPlan, entries: Sequence[ModelPlan], layers: str) ->
     model = entries[0]
     name = model.setup.spec.name
     named = {each.setup.layer: each for each in entries}
-    places = chosen_layers(layers, model.files.widths.n_layers, name)
-    unknown = [layer for layer in places if layer not in named]
+    layer_numbers = chosen_layers(layers, model.files.widths.n_layers, name)
+    unknown = [layer for layer in layer_numbers if layer not in named]
     if unknown and study.study.covariance.kind == "statistics":
         raise StudyError(
             f"a sweep needs C of layers {layers_in_words(tuple(unknown))} of {name}, and "
             '`covariance.kind` is "statistics", which are of one layer. Take "corpus", which is '
             f"read once for all, or --layers {','.join(map(str, sorted(named)))}."
         )
-    return ModelSweep(study, tuple(named.get(layer) or _moved(model, layer) for layer in places))
+    return ModelSweep(
+        study, tuple(named.get(layer) or _moved(model, layer) for layer in layer_numbers)
+    )
 
 
 def _moved(model: ModelPlan, layer: int) -> ModelPlan:

@@ -20,7 +20,7 @@ from editcollapse.anatomy.positions import Stack, decoder_stack, profile_rows, r
 from editcollapse.anatomy.projection import Plane, project, tsne_perplexity
 from editcollapse.anatomy.statistics import Compared, observe
 from editcollapse.errors import DatasetError, StudyError
-from editcollapse.forward.hooked_layer import EditSite
+from editcollapse.forward.hooked_layer import HookedLayer
 from editcollapse.forward.rewrites import build_rewrites
 from editcollapse.rows.other import AnatomyFindingRow, AnatomyRow, KeyPointRow
 from editcollapse.runtime.devices import tokens_per_forward
@@ -125,7 +125,7 @@ def study_anatomy(job: AnatomyJob) -> Manifest:
     clock = ProvenanceClock(job.key, "anatomy", job.seed)
     store, edits = ArtifactStore(job.results), job.edits
     loaded = load(edits.model)
-    site = EditSite(loaded, edits.model.layer)
+    hooked = HookedLayer(loaded, edits.model.layer)
     rewrites, unusable = build_rewrites(loaded.encoder, edits.templates, edits.requests)
     if not rewrites:
         raise StudyError(
@@ -133,8 +133,8 @@ def study_anatomy(job: AnatomyJob) -> Manifest:
             f"{unusable[0].reason}. Use a dataset that this model's tokenizer knows."
         )
     solver = moment_solver(store, edits.covariance_id, edits.moment, edits.damping)
-    budget = tokens_per_forward(loaded.device, loaded.size(site.layer), "evaluation")
-    keys = read_key_kinds(site, rewrites, solver, job.seed, budget)
+    budget = tokens_per_forward(loaded.device, loaded.size(hooked.layer), "evaluation")
+    keys = read_key_kinds(hooked, rewrites, solver, job.seed, budget)
     outcomes = _outcomes(job, [(r.request.request_id, r.request.subject) for r in rewrites])
     vectors = VectorTable.of(keys, outcomes.request_ids)
     file = store.put_frame(VECTORS, vectors.frame)
@@ -190,7 +190,7 @@ def _bound(bound: float | None) -> float:
 
 
 def _outcomes(job: AnatomyJob, requests: Sequence[tuple[str, str]]) -> Outcomes:
-    """Return what became of requests, of which ids and subjects are given."""
+    """Return the outcomes of requests whose ids and subjects are given."""
     known = {each.request_id: each for each in job.outcomes}
     lacking = [subject for request_id, subject in requests if request_id not in known]
     if lacking:
@@ -217,13 +217,13 @@ def _points(
 ) -> Iterator[KeyPointRow]:
     """Yield the rows of a plane's points."""
     for n, row in enumerate(table.rows_of(kinds)):
-        place = table.places[row]
+        index = table.request_indices[row]
         yield KeyPointRow(
             anatomy_id=job.anatomy_id,
-            request_id=table.request_ids[place],
+            request_id=table.request_ids[index],
             kind=table.kinds[row],
-            is_first_token=bool(keys.is_first_token[place]),
-            is_collapsed=outcomes.is_collapsed[place],
+            is_first_token=bool(keys.is_first_token[index]),
+            is_collapsed=outcomes.is_collapsed[index],
             norm=float(np.linalg.norm(table.vectors[row])),
             pca_x=float(plane.pca[n, 0]),
             pca_y=float(plane.pca[n, 1]),
@@ -234,7 +234,7 @@ def _points(
 
 
 def _findings(job: AnatomyJob, keys: KeyKinds, outcomes: Outcomes) -> Iterator[AnatomyFindingRow]:
-    """Yield what is observed, by where the subject stands and by what became of the edit."""
+    """Yield the findings, by the subject's position and by the edit's outcome."""
     known = (outcomes.numerators, outcomes.subjects)
     compared = [Compared("first_token", keys.is_first_token, keys, *known)]
     if outcomes.collapsed is not None:

@@ -1,4 +1,4 @@
-"""The unit that edits: one v* optimisation for a batch of requests, then every method's update."""
+"""The job that edits: one v* optimisation for a batch of requests, then every method's update."""
 
 import dataclasses
 import logging
@@ -10,7 +10,7 @@ import torch
 from editcollapse.catalog.methods import distinct_rules, method_of
 from editcollapse.catalog.presets import ValueSettings
 from editcollapse.covariance.second_moment import MomentSolver
-from editcollapse.forward.hooked_layer import EditSite
+from editcollapse.forward.hooked_layer import HookedLayer
 from editcollapse.forward.rewrites import Rewrite, build_rewrites, pass_groups
 from editcollapse.rome.updates import RankOneUpdates, UpdateDiagnostics, rank_one_updates
 from editcollapse.rome.value_loss import LossTerms
@@ -18,7 +18,7 @@ from editcollapse.rome.values import TargetValues, optimise_values
 from editcollapse.rows.study import EditRow, PositionRow
 from editcollapse.runtime.devices import tokens_per_forward
 from editcollapse.runtime.environment import ProvenanceClock
-from editcollapse.runtime.oom import GroupLimit, halved
+from editcollapse.runtime.oom import GroupLimit, oom_split
 from editcollapse.runtime.precision import float32_products
 from editcollapse.study.artifacts import ArtifactRef, ArtifactStore
 from editcollapse.study.jobs import EditJob, Manifest
@@ -45,7 +45,7 @@ def edit_batch(job: EditJob, on_step: Progress = None) -> Manifest:
     clock = ProvenanceClock(job.key, "edits")
     store = ArtifactStore(job.results)
     loaded = load(job.model)
-    site = EditSite(loaded, job.model.layer)
+    hooked = HookedLayer(loaded, job.model.layer)
     solver = moment_solver(store, job.covariance_id, job.moment, job.damping)
     rewrites, unusable = build_rewrites(loaded.encoder, job.templates, job.requests)
     for found in unusable:
@@ -53,7 +53,7 @@ def edit_batch(job: EditJob, on_step: Progress = None) -> Manifest:
     edits: list[EditRow] = []
     tensors: dict[str, torch.Tensor] = {}
     if rewrites:
-        values = optimise_in_groups(site, rewrites, job.model.values, on_step)
+        values = optimise_in_groups(hooked, rewrites, job.model.values, on_step)
         stored = values.delta.dtype
         tensors = {
             "delta": values.delta,
@@ -104,7 +104,7 @@ def stored_updates(store: ArtifactStore, ref: ArtifactRef) -> dict[str, RankOneU
 
 
 def optimise_in_groups(
-    site: EditSite,
+    hooked: HookedLayer,
     rewrites: Sequence[Rewrite],
     settings: ValueSettings,
     on_step: Progress = None,
@@ -112,7 +112,7 @@ def optimise_in_groups(
     """Optimise v* of B edits in groups of like width that fit in memory.
 
     Args:
-        site: the edited layer.
+        hooked: the edited layer.
         rewrites: B edits with the same context templates.
         settings: of the optimisation.
         on_step: called with groups done and all groups.
@@ -123,35 +123,35 @@ def optimise_in_groups(
     Raises:
         DeviceMemoryError: one edit alone does not fit on the device.
     """
-    device = site.loaded.device
-    budget = tokens_per_forward(device, site.loaded.size(site.layer), "values")
+    device = hooked.loaded.device
+    budget = tokens_per_forward(device, hooked.loaded.size(hooked.layer), "values")
     groups = pass_groups(rewrites, budget)
     limit = GroupLimit(device, "v* of one edit")
 
     def run(group: Sequence[int]) -> TargetValues:
-        return optimise_values(site, [rewrites[b] for b in group], settings)
+        return optimise_values(hooked, [rewrites[b] for b in group], settings)
 
     def tokens(group: Sequence[int]) -> int:
         return sum(rewrites[b].pass_tokens for b in group)
 
     parts = []
     for done, group in enumerate(groups):
-        parts += [part for _, part in halved(group, run, limit, tokens)]
+        parts += [part for _, part in oom_split(group, run, limit, tokens)]
         if on_step is not None:
             on_step(done + 1, len(groups))
-    place = torch.tensor([b for group in groups for b in group]).argsort()
-    return _joined(parts, place)
+    index = torch.tensor([b for group in groups for b in group]).argsort()
+    return _joined(parts, index)
 
 
-def _joined(parts: Sequence[TargetValues], place: torch.Tensor) -> TargetValues:
+def _joined(parts: Sequence[TargetValues], index: torch.Tensor) -> TargetValues:
     """Return the parts as one batch, row i taken from place[i]."""
 
     def join(name: str) -> torch.Tensor:
         joined = torch.cat([getattr(part, name) for part in parts])
-        return joined[place.to(joined.device)]
+        return joined[index.to(joined.device)]
 
     def join_loss(name: str) -> torch.Tensor:
-        return torch.cat([getattr(part.loss, name) for part in parts])[place]
+        return torch.cat([getattr(part.loss, name) for part in parts])[index]
 
     return TargetValues(
         prompt_keys=join("prompt_keys"),

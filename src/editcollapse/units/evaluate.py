@@ -1,4 +1,4 @@
-"""The unit that measures: a batch of independently edited models, every method at once."""
+"""The job that evaluates: a batch of independently edited models, every method at once."""
 
 import dataclasses
 import logging
@@ -7,7 +7,7 @@ from editcollapse.catalog.methods import distinct_rules
 from editcollapse.evaluation.perplexity import Perplexity, encode_texts, perplexities, text_nll
 from editcollapse.evaluation.probes import ProbePlan, plan_probes
 from editcollapse.evaluation.scores import answer_probes, score_probes
-from editcollapse.forward.hooked_layer import EditSite
+from editcollapse.forward.hooked_layer import HookedLayer
 from editcollapse.rows.study import BaseMeasurementRow, MeasurementRow, ProbeScores
 from editcollapse.runtime.devices import tokens_per_forward
 from editcollapse.runtime.environment import ProvenanceClock
@@ -35,8 +35,8 @@ def evaluate_batch(job: EvaluateJob, on_method: Progress = None) -> Manifest:
     edits = job.edits
     store = ArtifactStore(job.results)
     loaded = load(edits.model)
-    site = EditSite(loaded, edits.model.layer)
-    size = loaded.size(site.layer)
+    hooked = HookedLayer(loaded, edits.model.layer)
+    size = loaded.size(hooked.layer)
     budget = tokens_per_forward(loaded.device, size, "evaluation")
     updates = stored_updates(store, job.updates)
     texts = encode_texts(loaded.encoder, store.json(job.texts))
@@ -49,11 +49,11 @@ def evaluate_batch(job: EvaluateJob, on_method: Progress = None) -> Manifest:
             logger.warning("%s: %s", edits.model.spec.name, reason)
     variants = list(updates.values())
     base_answers, *edited_answers = answer_probes(
-        site, plans, [None, *variants], tokens_per_forward(loaded.device, size, "answers")
+        hooked, plans, [None, *variants], tokens_per_forward(loaded.device, size, "answers")
     )
     measured: dict[str, list[_Measured]] = {}
     for done, (name, answers) in enumerate(zip(updates, edited_answers, strict=True)):
-        nll = text_nll(site, texts, updates[name], budget)
+        nll = text_nll(hooked, texts, updates[name], budget)
         scored = zip(plans, answers, base_answers, perplexities(nll), strict=True)
         measured[name] = [
             _Measured(score_probes(plan, edited, base), perplexity)

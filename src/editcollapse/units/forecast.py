@@ -17,7 +17,7 @@ import torch
 
 from editcollapse.catalog.methods import distinct_rules, method_of
 from editcollapse.forecast.bounds import KeyFacts, LayerGeometry, UpdateBounds, update_bounds
-from editcollapse.forward.hooked_layer import EditSite
+from editcollapse.forward.hooked_layer import HookedLayer
 from editcollapse.forward.keys import read_keys
 from editcollapse.forward.rewrites import Rewrite, Unusable, build_rewrites
 from editcollapse.models.loading import LoadedModel
@@ -58,7 +58,7 @@ def kept_geometry(store: ArtifactStore, loaded: LoadedModel, edits: EditJob) -> 
         known = _kept.get(edits.covariance_id)
         if known is None:
             solver = moment_solver(store, edits.covariance_id, edits.moment, edits.damping)
-            known = LayerGeometry.of(EditSite(loaded, edits.model.layer), solver)
+            known = LayerGeometry.of(HookedLayer(loaded, edits.model.layer), solver)
             # The last one goes: a sweep comes by in a circle, and the first ones are next.
             room = KEPT_BYTES // (_FLOAT64_BYTES * loaded.widths.d_key**2)
             while _kept and len(_kept) >= room:
@@ -69,7 +69,7 @@ def kept_geometry(store: ArtifactStore, loaded: LoadedModel, edits: EditJob) -> 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Forecast:
-    """What is known of a batch before any of it is edited."""
+    """Forecast rows of a batch before any of it is edited."""
 
     rows: tuple[ForecastRow, ...]
     """Method by method, each in the requests' order."""
@@ -86,13 +86,13 @@ def forecast_edits(loaded: LoadedModel, geometry: LayerGeometry, edits: EditJob)
         geometry: C, and the edited layer's norms.
         edits: requests, methods, templates and settings; its ``moment`` is not read.
     """
-    site = EditSite(loaded, edits.model.layer)
+    hooked = HookedLayer(loaded, edits.model.layer)
     rewrites, unusable = build_rewrites(loaded.encoder, edits.templates, edits.requests)
     rows: list[ForecastRow] = []
     if rewrites:
-        budget = tokens_per_forward(loaded.device, loaded.size(site.layer), "evaluation")
+        budget = tokens_per_forward(loaded.device, loaded.size(hooked.layer), "evaluation")
         with torch.no_grad():
-            facts = KeyFacts.of(site, read_keys(site, rewrites, budget))
+            facts = KeyFacts.of(hooked, read_keys(hooked, rewrites, budget))
         rows = forecast_rows(edits, rewrites, facts, geometry)
     positions = tuple(position_row(edits.model.model_id, rewrite) for rewrite in rewrites)
     return Forecast(tuple(rows), positions, tuple(unusable))
@@ -135,13 +135,13 @@ def forecast_batch(job: ForecastJob) -> Manifest:
     found = forecast_edits(loaded, kept_geometry(store, loaded, edits), edits)
     for each in found.unusable:
         logger.warning("%s: %s", edits.model.spec.name, each.reason)
-    return foreseen_manifest(job, clock, found, str(loaded.device))
+    return forecast_manifest(job, clock, found, str(loaded.device))
 
 
-def foreseen_manifest(
+def forecast_manifest(
     job: ForecastJob | SweepJob, clock: ProvenanceClock, found: Forecast, device: str
 ) -> Manifest:
-    """Return a unit's forecasts and positions as a manifest, written.
+    """Return a job's forecasts and positions as a manifest, written.
 
     Args:
         job: of the unit.

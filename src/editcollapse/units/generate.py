@@ -1,4 +1,4 @@
-"""How a model goes on from a text, with an edit or without: always the likeliest token.
+"""Greedy generation from a text, with an edit or without.
 
 ``transformers``' own ``generate`` runs on a view of the model in which the edited layer's down
 projection has its update beside it. The resident model keeps its weights, its modules and its
@@ -84,7 +84,7 @@ class Continuer:
         self._ends = _end_ids(loaded)
 
     def text(self, prompt: str, update: RankOneUpdates | None = None) -> str:
-        """Return what the model adds to a prompt, without special tokens.
+        """Return the generated text behind a prompt, without special tokens.
 
         Args:
             prompt: opened by a start token as the model's policy wants it.
@@ -153,7 +153,7 @@ def _end_ids(loaded: LoadedModel) -> tuple[int, ...]:
 
 @float32_products()
 def continue_texts(job: GenerationJob, on_edit: Progress = None) -> Manifest:
-    """Return what a model adds to the prompts of some edits, unedited and edited, as rows.
+    """Generate from the prompts of some edits, unedited and edited; return rows.
 
     Raises:
         ArtifactError: a file of updates is missing or has changed.

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from editcollapse.data.requests import SLOT
 from editcollapse.evaluation.perplexity import encode_texts, perplexities, text_nll
-from editcollapse.forward.hooked_layer import EditSite
+from editcollapse.forward.hooked_layer import HookedLayer
 from editcollapse.models.loading import LoadedModel, resident_model
 from editcollapse.rome.templates import TemplateSet, generate_templates
 from editcollapse.rome.updates import no_update
@@ -82,9 +82,9 @@ def measure_unedited(job: UneditedJob, on_texts: Progress = None) -> Manifest:
     store = ArtifactStore(job.results)
     loaded = load(job.model)
     texts = encode_texts(loaded.encoder, store.json(job.texts))
-    site = EditSite(loaded, job.model.layer)
-    budget = tokens_per_forward(loaded.device, loaded.size(site.layer), "answers")
-    nll = text_nll(site, texts, no_update(loaded.widths), budget, on_texts)
+    hooked = HookedLayer(loaded, job.model.layer)
+    budget = tokens_per_forward(loaded.device, loaded.size(hooked.layer), "answers")
+    nll = text_nll(hooked, texts, no_update(loaded.widths), budget, on_texts)
     (found,) = perplexities(nll)
     row = BasePerplexityRow(
         model_id=job.model.model_id,

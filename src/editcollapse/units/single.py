@@ -34,7 +34,7 @@ from editcollapse.forecast.verdicts import (
     Thresholds,
     judged,
 )
-from editcollapse.forward.hooked_layer import EditSite
+from editcollapse.forward.hooked_layer import HookedLayer
 from editcollapse.forward.rewrites import build_rewrite, build_rewrites
 from editcollapse.models.loading import LoadedModel
 from editcollapse.models.tokenization import UnusableTextError
@@ -190,12 +190,12 @@ def forecast_one(
         ModelError: the model cannot take the request.
     """
     if geometry is None:
-        geometry = LayerGeometry.of(EditSite(loaded, setup.edits.model.layer), setup.solver)
+        geometry = LayerGeometry.of(HookedLayer(loaded, setup.edits.model.layer), setup.solver)
     found = forecast_edits(loaded, geometry, setup.edits)
     if found.unusable:
         raise ModelError(f"{name} cannot take this edit: {found.unusable[0].reason}.")
     (position,) = found.positions
-    one = _told(name, setup, position, found.rows, thresholds)
+    one = _request_forecast(name, setup, position, found.rows, thresholds)
     return ForecastReport((_basis(name, setup.summary, thresholds),), (one,))
 
 
@@ -219,30 +219,30 @@ def sweep_one(
         ModelError: the model cannot take the request.
     """
     keys, rewrites, found, basis = [], [], [], ""
-    for place, setup in enumerate(setups):
+    for index, setup in enumerate(setups):
         edits = setup.edits
-        if place == 0:
+        if index == 0:
             basis = f"{setup.summary}, and other layers likewise"
             try:
                 rewrites = [build_rewrite(loaded.encoder, edits.templates, edits.requests[0])]
             except UnusableTextError as error:
                 raise ModelError(f"{name} cannot take this edit: {error}.") from error
             keys = read_layer_keys(loaded, layers, rewrites)
-        site = EditSite(loaded, edits.model.layer)
+        hooked = HookedLayer(loaded, edits.model.layer)
         with torch.no_grad():
-            facts = keys[place].facts(loaded, site.layer)
-        rows = forecast_rows(edits, rewrites, facts, LayerGeometry.of(site, setup.solver))
+            facts = keys[index].facts(loaded, hooked.layer)
+        rows = forecast_rows(edits, rewrites, facts, LayerGeometry.of(hooked, setup.solver))
         position = position_row(edits.model.model_id, rewrites[0])
-        found.append(_told(name, setup, position, rows, thresholds))
+        found.append(_request_forecast(name, setup, position, rows, thresholds))
     return ForecastReport((_basis(name, basis, thresholds),), tuple(found))
 
 
 def _basis(name: str, summary: str, thresholds: Thresholds) -> ModelThresholds:
-    """Return what the verdicts rest on: the set-up in words, and the thresholds."""
+    """Return the basis of the verdicts: the set-up in words, and the thresholds."""
     return ModelThresholds(name, thresholds, f"{summary}; {thresholds.basis}")
 
 
-def _told(
+def _request_forecast(
     name: str,
     setup: EditSetup,
     position: PositionRow,
@@ -341,8 +341,8 @@ def target_values(loaded: LoadedModel, edits: EditJob) -> TargetValues:
     rewrites, unusable = build_rewrites(loaded.encoder, edits.templates, edits.requests)
     if unusable:
         raise ModelError(f"{loaded.source} cannot take this edit: {unusable[0].reason}.")
-    site = EditSite(loaded, edits.model.layer)
-    return optimise_in_groups(site, rewrites, edits.model.values, reporter("target values v*"))
+    hooked = HookedLayer(loaded, edits.model.layer)
+    return optimise_in_groups(hooked, rewrites, edits.model.values, reporter("target values v*"))
 
 
 @float32_products()
@@ -366,7 +366,7 @@ def perplexity_of(
         loaded.device, loaded.size(layer), "answers" if update is None else "evaluation"
     )
     variant = no_update(loaded.widths) if update is None else update
-    nll = text_nll(EditSite(loaded, layer), encoded, variant, budget, reporter("perplexity"))
+    nll = text_nll(HookedLayer(loaded, layer), encoded, variant, budget, reporter("perplexity"))
     (found,) = perplexities(nll)
     return found
 
@@ -394,7 +394,7 @@ def probability_of(
     encoder.check_length(row, prompt)
     question = Question("rewrite", 0, "new", 0, len(ids) - 1, goal)
     plan = ProbePlan("", (row,), (question,), None)
-    (((answer,),),) = answer_probes(EditSite(loaded, layer), [plan], [update])
+    (((answer,),),) = answer_probes(HookedLayer(loaded, layer), [plan], [update])
     return math.exp(-answer.nll * len(goal))
 
 
@@ -419,7 +419,7 @@ def probe_scores(
     """
     plan = plan_probes(loaded.encoder, templates, request, seed)
     budget = tokens_per_forward(loaded.device, loaded.size(layer), "answers")
-    (before,), (after,) = answer_probes(EditSite(loaded, layer), [plan], [None, update], budget)
+    (before,), (after,) = answer_probes(HookedLayer(loaded, layer), [plan], [None, update], budget)
     return score_probes(plan, after, before)
 
 

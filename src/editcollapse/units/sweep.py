@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from editcollapse.forecast.bounds import KeyFacts
-from editcollapse.forward.hooked_layer import EditSite
+from editcollapse.forward.hooked_layer import HookedLayer
 from editcollapse.forward.keys import KeyReader, subject_tails
 from editcollapse.forward.rewrites import Rewrite, build_rewrites
 from editcollapse.models.loading import LoadedModel, widened
@@ -27,7 +27,7 @@ from editcollapse.study.artifacts import ArtifactStore
 from editcollapse.study.jobs import Manifest
 from editcollapse.study.sweep import SweepJob
 from editcollapse.units.edit import position_row
-from editcollapse.units.forecast import Forecast, forecast_rows, foreseen_manifest, kept_geometry
+from editcollapse.units.forecast import Forecast, forecast_manifest, forecast_rows, kept_geometry
 from editcollapse.units.prepare import load
 
 logger = logging.getLogger(__name__)
@@ -72,24 +72,24 @@ def read_layer_keys(
         rewrites: B of them, with the same P context templates.
         tokens_per_forward: tokens in one forward at most; a shared token counts too.
     """
-    site = EditSite(loaded, max(layers))
+    hooked = HookedLayer(loaded, max(layers))
     reader = KeyReader(loaded, layers)
     n_prompts = len(rewrites[0].prompts)
     empty = torch.zeros(
         (len(rewrites), loaded.widths.d_key), dtype=loaded.dtype, device=loaded.device
     )
     bare, total = ([widened(empty).clone() for _ in layers] for _ in range(2))
-    for index, tails, ends in subject_tails(site, rewrites, tokens_per_forward):
-        found = reader.read_ends(tails.ids, ends, tails.left())
+    for index, tails, ends in subject_tails(hooked, rewrites, tokens_per_forward):
+        found = reader.read_ends(tails.ids, ends, tails.prefix())
         # Slot by slot, in which an edit has one row: sums are the same however threads run.
         for slot in range(n_prompts):
             mine = (index % n_prompts == slot).nonzero()[:, 0]
             owner = index[mine] // n_prompts
-            for place, key in enumerate(found):
+            for layer_index, key in enumerate(found):
                 wide = widened(key[mine])
-                total[place][owner] += wide
+                total[layer_index][owner] += wide
                 if slot == 0:
-                    bare[place][owner] = wide
+                    bare[layer_index][owner] = wide
     return [LayerKeys(each, whole / n_prompts) for each, whole in zip(bare, total, strict=True)]
 
 
@@ -119,5 +119,5 @@ def sweep_batch(job: SweepJob) -> Manifest:
                 facts = found.facts(loaded, edits.model.layer)
             rows += forecast_rows(edits, rewrites, facts, kept_geometry(store, loaded, edits))
     positions = tuple(position_row(first.model.model_id, rewrite) for rewrite in rewrites)
-    foreseen = Forecast(tuple(rows), positions, tuple(unusable))
-    return foreseen_manifest(job, clock, foreseen, str(loaded.device))
+    forecast = Forecast(tuple(rows), positions, tuple(unusable))
+    return forecast_manifest(job, clock, forecast, str(loaded.device))

@@ -6,7 +6,7 @@ import torch
 
 from editcollapse.anatomy.keys import drawn_template, read_key_kinds
 from editcollapse.covariance.second_moment import MomentSolver
-from editcollapse.forward.hooked_layer import EditSite
+from editcollapse.forward.hooked_layer import HookedLayer
 from editcollapse.forward.rewrites import build_rewrites
 from tests.support.cases import LAYER, REQUESTS, TEMPLATES, TIGHT, Float64Throughout, some_moment
 from tests.support.tiny import VARIANTS
@@ -31,7 +31,7 @@ def read(loaded, templates=TEMPLATES, seed=0):
     moment = some_moment(loaded.widths.d_key)
     rewrites, _ = build_rewrites(loaded.encoder, templates, REQUESTS)
     with Float64Throughout():
-        keys = read_key_kinds(EditSite(loaded, LAYER), rewrites, MomentSolver(moment), seed)
+        keys = read_key_kinds(HookedLayer(loaded, LAYER), rewrites, MomentSolver(moment), seed)
     return moment, rewrites, keys
 
 

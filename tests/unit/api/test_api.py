@@ -26,7 +26,7 @@ from editcollapse.errors import DatasetError, EditCollapseError, ModelError, Mom
 from editcollapse.models.loading import forget_models
 from editcollapse.rome.edited_model import written_into_weights
 from editcollapse.study.artifacts import ArtifactStore
-from editcollapse.study.plan import MomentPass, plan_study
+from editcollapse.study.plan import CovariancePlan, plan_study
 from editcollapse.units.covariance import cut_corpus, prepare_moment, read_probes, sum_shard
 from editcollapse.units.edit import edit_batch, stored_updates
 from editcollapse.units.evaluate import evaluate_batch
@@ -83,7 +83,7 @@ def test_numbers_are_those_of_a_study(dtype, tmp_path):
     plan.store_texts(store)
     (model,) = plan.models
     templates = prepare_templates(model.templates)
-    moments = MomentPass.of(plan, model)
+    moments = CovariancePlan.of(plan, model)
     sums = [sum_shard(job) for job in moments.shard_jobs(cut_corpus(moments.corpus_job()))]
     probes = read_probes(moments.probes_job(templates))
     moment = prepare_moment(moments.merge_job(sums, probes))

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from editcollapse.covariance.convergence import convergence_row, prefixed_keys, unit_directions
-from editcollapse.forward.hooked_layer import EditSite
+from editcollapse.forward.hooked_layer import HookedLayer
 from editcollapse.forward.rewrites import build_rewrites
 from editcollapse.study.plan import checkpoints, has_settled
 from tests.support.cases import REQUESTS, TEMPLATES, TIGHT, Float64Throughout, distance
@@ -48,11 +48,11 @@ def test_probe_keys_are_means_over_the_contexts(tiny_model, variant):
     with Float64Throughout():
         found = prefixed_keys(loaded, (0, 2), rewrites, 40)
         for layer, keys in zip((0, 2), found, strict=True):
-            site = EditSite(loaded, layer)
+            hooked = HookedLayer(loaded, layer)
             expected = [
                 torch.stack(
                     [
-                        site.read(torch.tensor([prompt.ids])).key[0, prompt.subject_last]
+                        hooked.read(torch.tensor([prompt.ids])).key[0, prompt.subject_last]
                         for prompt in rewrite.prompts
                     ]
                 ).mean(dim=0)

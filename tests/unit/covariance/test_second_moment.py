@@ -6,7 +6,7 @@ import torch
 from editcollapse.config.spec import ModelSpec
 from editcollapse.covariance.second_moment import MomentSolver, measure_moment
 from editcollapse.errors import MomentError
-from editcollapse.forward.hooked_layer import EditSite
+from editcollapse.forward.hooked_layer import HookedLayer
 from editcollapse.models.loading import load_model
 from tests.support.cases import LAYER, TEXTS, TIGHT, Float64Throughout, distance, some_moment
 
@@ -15,8 +15,8 @@ ALL = 10_000
 
 def direct(loaded, rows):
     """Return K^T K / n over rows of ids, one forward each."""
-    site = EditSite(loaded, LAYER)
-    keys = torch.cat([site.read(torch.tensor([row])).key[0] for row in rows])
+    hooked = HookedLayer(loaded, LAYER)
+    keys = torch.cat([hooked.read(torch.tensor([row])).key[0] for row in rows])
     return keys.T @ keys / len(keys)
 
 

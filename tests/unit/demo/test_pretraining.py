@@ -22,7 +22,7 @@ from demo.train.pretraining import (
     train,
 )
 from demo.train.recipes import CLAIM, DEMO_RECIPES, PretrainRecipe, model_card
-from demo.train.world import TOKEN, build_world
+from demo.train.synthetic_corpus import TOKEN, build_synthetic_corpus
 
 DEMO = Path(__file__).resolve().parents[3] / "demo"
 _TINY = PretrainRecipe(
@@ -35,13 +35,13 @@ _MAX_BYTES = 4_000_000
 @pytest.fixture(scope="module")
 def tokenizer() -> Any:
     """Return the demo's tokenizer."""
-    return build_tokenizer(build_world(0))
+    return build_tokenizer(build_synthetic_corpus(0))
 
 
 @pytest.fixture(scope="module")
 def stream(tokenizer: Any) -> torch.Tensor:
     """Return a short training text."""
-    return token_stream(build_world(0), tokenizer, 4000)
+    return token_stream(build_synthetic_corpus(0), tokenizer, 4000)
 
 
 def _weights(model: Any) -> dict[str, torch.Tensor]:
@@ -70,7 +70,7 @@ def test_tokenizer_reads_its_own_decoding(tokenizer: Any) -> None:
 
 def test_target_with_a_leading_space_is_one_token(tokenizer: Any) -> None:
     """Every object of the world is one token, with and without a space before it."""
-    for relation in build_world(0).relations:
+    for relation in build_synthetic_corpus(0).relations:
         for word in relation.objects:
             assert tokenizer(f" {word}")["input_ids"] == tokenizer(word)["input_ids"]
             assert len(tokenizer(word)["input_ids"]) == 1

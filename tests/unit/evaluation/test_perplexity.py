@@ -7,7 +7,7 @@ import torch
 
 from editcollapse.errors import DatasetError
 from editcollapse.evaluation.perplexity import encode_texts, perplexities, text_nll
-from editcollapse.forward.hooked_layer import EditSite
+from editcollapse.forward.hooked_layer import HookedLayer
 from editcollapse.rome.updates import RankOneUpdates, no_update
 from tests.support.cases import LAYER, TEXTS, TIGHT, Float64Throughout, distance, some_updates
 
@@ -27,11 +27,11 @@ def test_two_texts_by_hand(tiny_model, variant):
     """Two texts' figures, from the logits by hand; also where prompts have a start token."""
     loaded = tiny_model(variant)
     texts = encode_texts(loaded.encoder, ["Bram lives in Tarn .", "Lumo is red"])
-    site = EditSite(loaded, LAYER)
+    hooked = HookedLayer(loaded, LAYER)
     assert [len(row) for row in texts.rows] == [3, 5]
     assert not any(loaded.encoder.tokenizer.bos_token_id in row for row in texts.rows)
     with Float64Throughout():
-        (found,) = perplexities(text_nll(site, texts, no_update(loaded.widths)))
+        (found,) = perplexities(text_nll(hooked, texts, no_update(loaded.widths)))
         first, second = (by_hand(loaded, row) for row in texts.rows)
     assert found.mean == pytest.approx((first + second) / 2, rel=TIGHT)
     assert found.median == pytest.approx((first + second) / 2, rel=TIGHT)
@@ -44,11 +44,11 @@ def test_two_texts_by_hand(tiny_model, variant):
 def test_grouping_is_irrelevant(tiny_model, variant):
     """One text and one edit a forward, or all together, give the same figures."""
     loaded = tiny_model(variant)
-    site = EditSite(loaded, LAYER)
+    hooked = HookedLayer(loaded, LAYER)
     texts = encode_texts(loaded.encoder, TEXTS)
     updates = some_updates(loaded, 3)
     with Float64Throughout():
-        small, middle, large = (text_nll(site, texts, updates, n) for n in (1, 50, 10**6))
+        small, middle, large = (text_nll(hooked, texts, updates, n) for n in (1, 50, 10**6))
     assert small.shape == (3, len(TEXTS))
     assert distance(small, large) < TIGHT
     assert distance(middle, large) < TIGHT
@@ -57,9 +57,9 @@ def test_grouping_is_irrelevant(tiny_model, variant):
 def test_job_of_texts_is_irrelevant(tiny_model):
     """The same texts in another order give the same set figures."""
     loaded = tiny_model("gpt2")
-    site = EditSite(loaded, LAYER)
+    hooked = HookedLayer(loaded, LAYER)
     straight, back = (
-        perplexities(text_nll(site, encode_texts(loaded.encoder, job), no_update(loaded.widths)))
+        perplexities(text_nll(hooked, encode_texts(loaded.encoder, job), no_update(loaded.widths)))
         for job in (TEXTS, TEXTS[::-1])
     )
     assert straight[0].mean == pytest.approx(back[0].mean, rel=TIGHT)
@@ -123,13 +123,13 @@ def test_nan_is_kept():
 def test_broken_update_leaves_others_alone(tiny_model):
     """An update with infinite entries measures as not finite; its neighbour as if alone."""
     loaded = tiny_model("gpt2")
-    site = EditSite(loaded, LAYER)
+    hooked = HookedLayer(loaded, LAYER)
     texts = encode_texts(loaded.encoder, TEXTS)
     good = some_updates(loaded, 1)
     both = RankOneUpdates(
         torch.cat([torch.full_like(good.left, torch.inf), good.left]), good.right.repeat(2, 1)
     )
-    broken, whole = perplexities(text_nll(site, texts, both))
-    (alone,) = perplexities(text_nll(site, texts, good))
+    broken, whole = perplexities(text_nll(hooked, texts, both))
+    (alone,) = perplexities(text_nll(hooked, texts, good))
     assert not math.isfinite(broken.mean)
     assert whole.mean == pytest.approx(alone.mean, rel=TIGHT)

@@ -7,7 +7,7 @@ import pytest
 
 from editcollapse.evaluation.probes import ProbePlan, Question, plan_probes
 from editcollapse.evaluation.scores import Answer, answer_probes, score_probes
-from editcollapse.forward.hooked_layer import EditSite
+from editcollapse.forward.hooked_layer import HookedLayer
 from tests.support.cases import LAYER, REQUESTS, TEMPLATES, TIGHT, Float64Throughout, some_updates
 
 TARGET = (7, 8)
@@ -130,14 +130,14 @@ def test_nan_wins_nothing():
 def test_batch_of_requests_equals_one_at_a_time(tiny_model, variant):
     """Answers do not depend on the other requests, on the padding, or on the forward's size."""
     loaded = tiny_model(variant)
-    site = EditSite(loaded, LAYER)
+    hooked = HookedLayer(loaded, LAYER)
     plans = [plan_probes(loaded.encoder, TEMPLATES, request, 0) for request in REQUESTS]
     updates = some_updates(loaded, len(plans))
     with Float64Throughout():
-        together = answer_probes(site, plans, [None, updates])
-        small = answer_probes(site, plans, [None, updates], tokens_per_forward=1)
+        together = answer_probes(hooked, plans, [None, updates])
+        small = answer_probes(hooked, plans, [None, updates], tokens_per_forward=1)
         for b, plan in enumerate(plans):
-            alone = answer_probes(site, [plan], [None, updates.rows(slice(b, b + 1))])
+            alone = answer_probes(hooked, [plan], [None, updates.rows(slice(b, b + 1))])
             for v in range(2):
                 for batch, place in ((together, b), (small, b), (alone, 0)):
                     for found, expected in zip(batch[v][place], together[v][b], strict=True):
@@ -150,7 +150,7 @@ def test_progress_counts_rows(tiny_model):
     """The caller hears of the rows done and of all rows."""
     loaded, heard = tiny_model("gpt2"), []
     plans = [plan_probes(loaded.encoder, TEMPLATES, request, 0) for request in REQUESTS]
-    answer_probes(EditSite(loaded, LAYER), plans, [None], 60, lambda *done: heard.append(done))
+    answer_probes(HookedLayer(loaded, LAYER), plans, [None], 60, lambda *done: heard.append(done))
     total = sum(len(plan.rows) for plan in plans)
     assert heard[-1] == (total, total)
     assert len(heard) > 1

@@ -10,7 +10,7 @@ from editcollapse.config.spec import GuardSpec
 from editcollapse.data.requests import EditRequest
 from editcollapse.forecast.guard import (
     MAX_TRIED,
-    Foreseen,
+    BatchForecast,
     Guard,
     PrefixedRequest,
     decided,
@@ -31,16 +31,16 @@ def forecast(method, bound, request=REQUEST):
     )
 
 
-def foreseen(*, is_first=True, **bounds):
+def batch_forecast(*, is_first=True, **bounds):
     """Return the request's forecasts."""
     position = dataclasses.replace(POSITION, request_id=REQUEST.request_id, is_first_token=is_first)
-    return Foreseen([forecast(name, bound) for name, bound in bounds.items()], [position])
+    return BatchForecast([forecast(name, bound) for name, bound in bounds.items()], [position])
 
 
 def decide(policy, method="rome", tried=(), *, is_first=True, settings=OWN, **bounds):
     """Return the decision on one edit; ``tried`` are bounds behind texts, None where unusable."""
     guard = Guard.of(GuardSpec(policy=policy, **settings), DEFAULT_THRESHOLDS)
-    facts = foreseen(is_first=is_first, **bounds)
+    facts = batch_forecast(is_first=is_first, **bounds)
     behind = [PrefixedRequest.behind(f"Text {i}. {{}}", REQUEST) for i in range(len(tried))]
     pairs = [
         (each, None if bound is None else forecast(method, bound, each.request))

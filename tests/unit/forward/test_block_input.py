@@ -5,8 +5,8 @@ import contextlib
 import pytest
 import torch
 
-from editcollapse.forward.hooked_layer import BlockEntry, EditSite, overwrite
-from editcollapse.rome.edited_model import EditedRows, RankOneEntry
+from editcollapse.forward.hooked_layer import BlockInput, HookedLayer, overwrite
+from editcollapse.rome.edited_model import EditedRows, RankOneInput
 from editcollapse.rome.updates import RankOneUpdates
 from tests.support.cases import LAYER, TIGHT, Float64Throughout, distance, drawing
 from tests.support.tiny import VARIANTS
@@ -24,21 +24,21 @@ def residual_of(loaded, draw, rows=3, tokens=5):
 def test_moved_inputs_equal_the_modules(tiny_model, variant):
     """Every norm and linear map, for every update on every row, and for rows with owners."""
     loaded = tiny_model(variant)
-    entry = BlockEntry(loaded, LAYER)
+    block_input = BlockInput(loaded, LAYER)
     draw = drawing(7)
     residual = residual_of(loaded, draw)
     dots, direction = draw(4, *residual.shape[:2]), draw(4, residual.shape[2])
-    rank_one = RankOneEntry(entry, residual)
+    rank_one = RankOneInput(block_input, residual)
     with Float64Throughout():
         found = rank_one.outputs(dots, direction)
-        expected = entry.outputs(residual + dots[..., None] * direction[:, None, None])
-    assert len(found) == len(expected) == sum(len(e.projections) for e in loaded.entries)
+        expected = block_input.outputs(residual + dots[..., None] * direction[:, None, None])
+    assert len(found) == len(expected) == sum(len(e.projections) for e in loaded.input_norms)
     for ours, theirs in zip(found, expected, strict=True):
         assert distance(ours, theirs) < TIGHT
     owner = torch.tensor([3, 0, 3])
     with Float64Throughout():
         found = rank_one.outputs(dots[0], direction, owner)
-        expected = entry.outputs(residual + dots[0, ..., None] * direction[owner, None])
+        expected = block_input.outputs(residual + dots[0, ..., None] * direction[owner, None])
     for ours, theirs in zip(found, expected, strict=True):
         assert distance(ours, theirs) < TIGHT
 
@@ -47,15 +47,15 @@ def test_moved_inputs_equal_the_modules(tiny_model, variant):
 def test_float32_keeps_its_digits_under_updates_of_any_size(tiny_model, size):
     """Also where an update drowns the residual, as a collapsing one does, or undoes it."""
     loaded = tiny_model("gpt2", "float32")
-    entry = BlockEntry(loaded, LAYER)
+    block_input = BlockInput(loaded, LAYER)
     draw = drawing(7)
     residual = residual_of(loaded, draw).float()
     dots = size * draw(1, *residual.shape[:2]).float()
     direction = draw(1, residual.shape[2]).float()
     direction[0] = residual[1, 3] / residual[1, 3].norm()
     dots[0, 1, 3] = -0.9 * residual[1, 3].norm()
-    found = RankOneEntry(entry, residual).outputs(dots, direction)
-    expected = entry.outputs(residual + dots[..., None] * direction[:, None, None])
+    found = RankOneInput(block_input, residual).outputs(dots, direction)
+    expected = block_input.outputs(residual + dots[..., None] * direction[:, None, None])
     for ours, theirs in zip(found, expected, strict=True):
         assert distance(ours, theirs) < 1e-4
 
@@ -82,23 +82,23 @@ def test_edited_rows_are_rows_with_their_change_added(tiny_model, variant, dtype
     tolerance = {"float64": TIGHT, "float32": 1e-4, "bfloat16": 0.1}[dtype]
     with exact:
         for layer in (0, LAYER, loaded.widths.n_layers - 1):
-            check_edited_rows(EditSite(loaded, layer), tolerance)
+            check_edited_rows(HookedLayer(loaded, layer), tolerance)
 
 
-def check_edited_rows(site, tolerance):
+def check_edited_rows(hooked, tolerance):
     """Compare rows under updates with the blocks above, run on residuals with the change added."""
-    loaded, draw = site.loaded, drawing(site.layer)
-    generator = torch.Generator().manual_seed(site.layer)
+    loaded, draw = hooked.loaded, drawing(hooked.layer)
+    generator = torch.Generator().manual_seed(hooked.layer)
     ids = torch.randint(0, loaded.widths.n_vocabulary, (3, 6), generator=generator)
-    states = site.read(ids)
+    states = hooked.read(ids)
     left, right = draw(2, loaded.widths.d_model), draw(2, loaded.widths.d_key)
     updates = RankOneUpdates(left, right)
-    rows = EditedRows(site, states)
+    rows = EditedRows(hooked, states)
     expected = []
     for one in range(2):
         change = (states.key.double() @ right[one])[..., None] * left[one]
-        moved = site.add_to_value(states.residual, states.value, change)
-        expected.append(site.continue_from(moved))
+        moved = hooked.add_to_value(states.residual, states.value, change)
+        expected.append(hooked.continue_from(moved))
     each = rows.under_each(updates)
     assert distance(each.double(), torch.cat(expected).double()) < tolerance
     owner = torch.tensor([1, 0, 1])

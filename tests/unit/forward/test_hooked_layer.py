@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from editcollapse.errors import ModelError
-from editcollapse.forward.hooked_layer import EditSite
+from editcollapse.forward.hooked_layer import HookedLayer
 from editcollapse.forward.module_views import watch_projection
 from editcollapse.models.tokenization import pad_right
 from tests.support.cases import LAYER, TEXTS, TIGHT, Float64Throughout, distance
@@ -24,11 +24,11 @@ def test_two_halves_are_the_whole(tiny_model, variant):
     with Float64Throughout(), torch.no_grad():
         expected = loaded.model(input_ids=ids, use_cache=False).logits
         for layer in range(N_LAYERS):
-            site = EditSite(loaded, layer)
-            states = site.read(ids)
+            hooked = HookedLayer(loaded, layer)
+            states = hooked.read(ids)
             assert states.key.shape == (*ids.shape, loaded.widths.d_key)
             assert states.value.shape == (*ids.shape, loaded.widths.d_model)
-            found = loaded.logits(site.continue_from(states.residual))
+            found = loaded.logits(hooked.continue_from(states.residual))
             assert distance(found, expected) < TIGHT
 
 
@@ -50,7 +50,7 @@ def test_right_padding_changes_nothing(tiny_model, variant):
 def test_value_is_the_weight_applied_to_the_key(tiny_model, variant):
     """The value is W k + b with W in the declared orientation; also where W is square."""
     loaded = tiny_model(variant)
-    states = EditSite(loaded, LAYER).read(pad_right(rows_of(loaded), loaded.device))
+    states = HookedLayer(loaded, LAYER).read(pad_right(rows_of(loaded), loaded.device))
     bias = getattr(loaded.down_projection(LAYER), "bias", None)
     expected = states.key @ loaded.weight(LAYER).T + (0 if bias is None else bias)
     assert distance(states.value, expected) < TIGHT
@@ -62,17 +62,17 @@ def test_value_is_the_weight_applied_to_the_key(tiny_model, variant):
 def test_change_of_value_equals_hook_on_the_projection(tiny_model, variant):
     """A change added to the value at the seam is one added by a hook in the full model."""
     loaded = tiny_model(variant)
-    site = EditSite(loaded, LAYER)
+    hooked = HookedLayer(loaded, LAYER)
     ids = pad_right(rows_of(loaded), loaded.device)
     generator = torch.Generator().manual_seed(1)
     shape = (*ids.shape, loaded.widths.d_model)
     change = torch.randn(shape, generator=generator, dtype=torch.float64)
     with Float64Throughout(), torch.no_grad():
-        states = site.read(ids)
-        with site.projection.register_forward_hook(lambda _module, _inputs, out: out + change):
+        states = hooked.read(ids)
+        with hooked.projection.register_forward_hook(lambda _module, _inputs, out: out + change):
             expected = loaded.model(input_ids=ids, use_cache=False).logits
         found = loaded.logits(
-            site.continue_from(site.add_to_value(states.residual, states.value, change))
+            hooked.continue_from(hooked.add_to_value(states.residual, states.value, change))
         )
     assert distance(found, expected) < TIGHT
 
@@ -81,13 +81,13 @@ def test_hooks_are_removed_and_blocks_restored(tiny_model):
     """After a read, and after one that fails, the model has no hook and its own blocks."""
     loaded = tiny_model("llama")
     blocks = list(loaded.blocks)
-    site = EditSite(loaded, LAYER)
-    site.read(torch.tensor([[3, 4]]))
+    hooked = HookedLayer(loaded, LAYER)
+    hooked.read(torch.tensor([[3, 4]]))
     with pytest.raises(IndexError):
-        site.read(torch.tensor([[10**6]]))
-    with pytest.raises(RuntimeError), watch_projection(site.projection):
+        hooked.read(torch.tensor([[10**6]]))
+    with pytest.raises(RuntimeError), watch_projection(hooked.projection):
         raise RuntimeError
-    assert not site.projection._forward_hooks
+    assert not hooked.projection._forward_hooks
     assert all(now is before for now, before in zip(loaded.blocks, blocks, strict=True))
 
 
@@ -95,4 +95,4 @@ def test_hooks_are_removed_and_blocks_restored(tiny_model):
 def test_no_such_layer(tiny_model, layer):
     """A layer that the model does not have is refused with those that it has."""
     with pytest.raises(ModelError, match="it has layers 0 to 2"):
-        EditSite(tiny_model("gpt2"), layer)
+        HookedLayer(tiny_model("gpt2"), layer)

@@ -1,4 +1,4 @@
-"""Attention of live tokens and its hand-written gradient are what autograd gives."""
+"""Attention of suffix tokens and its hand-written gradient are what autograd gives."""
 
 import pytest
 import torch
@@ -21,8 +21,8 @@ def by_row(keys, which, part):
     shared, near = keys.shared[which], keys.near[which][..., : keys.n_own, :]
     shared = shared[:, :, None].expand(*near.shape[:3], *shared.shape[2:])
     slots, edits, width = keys.segment.shape
-    live = part.view(part.shape[0], slots, edits, width, -1).transpose(0, 1)
-    return torch.cat([shared, near, live], dim=3)
+    suffix = part.view(part.shape[0], slots, edits, width, -1).transpose(0, 1)
+    return torch.cat([shared, near, suffix], dim=3)
 
 
 def plain(query, key, value, segments, masks, rule):
@@ -32,16 +32,16 @@ def plain(query, key, value, segments, masks, rule):
         slots, edits, _ = keys.segment.shape
         n = mask.shape[4]
         some = slice(asked, asked + slots * edits * n)
-        live = slice(known, known + keys.segment.n_tokens)
+        suffix = slice(known, known + keys.segment.n_tokens)
         heads = query[:, some].view(len(key), -1, slots, edits, n, _D).permute(2, 0, 3, 1, 4, 5)
-        keyed = by_row(keys, 0, key[:, live])[:, :, :, None]
-        valued = by_row(keys, 1, value[:, live])[:, :, :, None]
+        keyed = by_row(keys, 0, key[:, suffix])[:, :, :, None]
+        valued = by_row(keys, 1, value[:, suffix])[:, :, :, None]
         scores = heads @ keyed.mT * rule.scaling
         if rule.softcap is not None:
             scores = rule.softcap * torch.tanh(scores / rule.softcap)
         found = torch.softmax(scores + mask, dim=-1) @ valued
         results.append(found.permute(0, 2, 4, 1, 3, 5).reshape(slots * edits * n, -1, _D))
-        asked, known = some.stop, live.stop
+        asked, known = some.stop, suffix.stop
     return torch.cat(results)
 
 
@@ -68,12 +68,12 @@ def test_result_and_gradients(softcap, n_groups, n_heads, n_shared, last_only):
             later = torch.ones(n, width, dtype=torch.bool).triu(1)
             mask[..., -width:].masked_fill_(later, -torch.inf)
         masks.append(mask)
-    n_live = sum(keys.segment.n_tokens for keys in segments)
+    n_suffix = sum(keys.segment.n_tokens for keys in segments)
     n_queries = sum(
         keys.segment.n_rows * mask.shape[4] for keys, mask in zip(segments, masks, strict=True)
     )
     query = draw(n_heads, n_queries, _D)
-    key, value = draw(n_groups, n_live, _D), draw(n_groups, n_live, _D)
+    key, value = draw(n_groups, n_suffix, _D), draw(n_groups, n_suffix, _D)
     rule = AttentionRule(scaling=0.7, softcap=softcap)
     weight = draw(n_queries, n_heads, _D)
     found = []

@@ -138,14 +138,14 @@ def test_own_modules_come_back():
     own = (packed.up, packed.act, packed.down)
     pack_products_(packed)
     absorb_activation_(packed, "up", "act")
-    stand_ins = (packed.up, packed.act, packed.down)
+    views = (packed.up, packed.act, packed.down)
     with plain_products(packed) as n_packed:
         assert n_packed == 2
         assert all(
             one is two for one, two in zip((packed.up, packed.act, packed.down), own, strict=True)
         )
     assert all(
-        one is two for one, two in zip((packed.up, packed.act, packed.down), stand_ins, strict=True)
+        one is two for one, two in zip((packed.up, packed.act, packed.down), views, strict=True)
     )
 
 

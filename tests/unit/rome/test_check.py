@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from editcollapse.catalog.architectures import Entry
+from editcollapse.catalog.architectures import InputNorm
 from editcollapse.compat import has_packed_products
 from editcollapse.config.spec import ModelSpec
 from editcollapse.errors import ModelError
@@ -94,10 +94,10 @@ def test_forgotten_norm_is_found(tiny_model):
         ("gpt2", {"norm": "rms"}),
         ("llama", {"norm": "layer"}),
         ("qwen2", {"norm": "rms_from_one"}),
-        ("gpt2", {"entries": (Entry("ln_2", ("attn.c_attn",)),)}),
+        ("gpt2", {"input_norms": (InputNorm("ln_2", ("attn.c_attn",)),)}),
     ],
 )
-def test_wrong_entry_is_found(tiny_model, variant, change):
+def test_wrong_input_norm_is_found(tiny_model, variant, change):
     """A row that takes a block's norm for another kind, or another norm for it, fails."""
     loaded = tiny_model(variant)
     row = dataclasses.replace(loaded.architecture, **change)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from editcollapse.forward.hooked_layer import EditSite
+from editcollapse.forward.hooked_layer import HookedLayer
 from editcollapse.models.tokenization import pad_right
 from editcollapse.rome.edited_model import EditedRows, written_into_weights
 from tests.support.cases import LAYER, TEXTS, TIGHT, Float64Throughout, distance, some_updates
@@ -19,11 +19,11 @@ def rows_of(loaded):
 def test_update_by_row_equals_written_weights(tiny_model, variant):
     """A row under its own update has the logits of the model with that update in its weights."""
     loaded = tiny_model(variant)
-    site, ids = EditSite(loaded, LAYER), rows_of(loaded)
+    hooked, ids = HookedLayer(loaded, LAYER), rows_of(loaded)
     updates = some_updates(loaded, 3)
     owner = torch.tensor([2, 0, 1, 2, 0])
     with Float64Throughout(), torch.no_grad():
-        found = loaded.logits(EditedRows(site, site.read(ids)).under_own(updates, owner))
+        found = loaded.logits(EditedRows(hooked, hooked.read(ids)).under_own(updates, owner))
         unedited = loaded.model(input_ids=ids, use_cache=False).logits
         for index in range(len(updates)):
             mine = owner == index
@@ -37,10 +37,10 @@ def test_update_by_row_equals_written_weights(tiny_model, variant):
 def test_every_update_on_every_row_equals_one_at_a_time(tiny_model, variant):
     """Row e·N + n of the joint states is row n under update e."""
     loaded = tiny_model(variant)
-    site, ids = EditSite(loaded, LAYER), rows_of(loaded)
+    hooked, ids = HookedLayer(loaded, LAYER), rows_of(loaded)
     updates = some_updates(loaded, 3)
     with Float64Throughout():
-        rows = EditedRows(site, site.read(ids))
+        rows = EditedRows(hooked, hooked.read(ids))
         joint = rows.under_each(updates).view(3, *ids.shape, -1)
         for index in range(3):
             owner = torch.full((len(ids),), index)
@@ -52,8 +52,8 @@ def test_weights_are_bit_equal_afterwards(tiny_model, variant):
     """Reading, editing by row and writing into the weights leave every parameter bit for bit."""
     loaded = tiny_model(variant)
     saved = [parameter.clone() for parameter in loaded.model.parameters()]
-    site, ids, updates = EditSite(loaded, LAYER), rows_of(loaded), some_updates(loaded, 1)
-    EditedRows(site, site.read(ids)).under_each(updates)
+    hooked, ids, updates = HookedLayer(loaded, LAYER), rows_of(loaded), some_updates(loaded, 1)
+    EditedRows(hooked, hooked.read(ids)).under_each(updates)
     with written_into_weights(loaded, LAYER, updates, 0):
         changed = loaded.weight(LAYER)
         assert any(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from editcollapse.forward.hooked_layer import EditSite
+from editcollapse.forward.hooked_layer import HookedLayer
 from editcollapse.forward.rewrites import build_rewrites
 from editcollapse.rome.value_loss import LossTerms
 from editcollapse.rome.values import optimise_values
@@ -36,14 +36,14 @@ from editcollapse.data.datasets import read_requests
 from editcollapse.models.loading import load_model
 from editcollapse.catalog.presets import ValueSettings
 from editcollapse.forward.rewrites import build_rewrites
-from editcollapse.forward.hooked_layer import EditSite
+from editcollapse.forward.hooked_layer import HookedLayer
 from editcollapse.config.spec import ModelSpec
 from editcollapse.rome.values import optimise_values
 
 demo = Path(sys.argv[1])
 torch.set_num_threads(2)
 model = demo / "models" / "gpt2-induced"
-site = EditSite(load_model(ModelSpec(name="m", source=str(model), layer=1), "cpu"), 1)
+site = HookedLayer(load_model(ModelSpec(name="m", source=str(model), layer=1), "cpu"), 1)
 requests = [each.request for each in read_requests(demo / "counterfact.json").records[:64]]
 templates = ("{}", *(f"{word}. {{}}" for word in "I So We You They Now Then And Yes No".split()))
 rewrites, _ = build_rewrites(site.loaded.encoder, templates, requests)
@@ -57,7 +57,7 @@ for _ in range(3):
 def optimise(loaded, ours, job=(0, 1, 2, 3)):
     """Return the target values of some requests, in an order."""
     rewrites, _ = build_rewrites(loaded.encoder, TEMPLATES, [REQUESTS[i] for i in job])
-    return optimise_values(EditSite(loaded, LAYER), rewrites, ours)
+    return optimise_values(HookedLayer(loaded, LAYER), rewrites, ours)
 
 
 def assert_same(found, index, expected, other):
@@ -162,8 +162,8 @@ def test_progress_counts_passes(tiny_model):
     """The caller hears of each pass and of how many there can be."""
     heard = []
     rewrites, _ = build_rewrites(tiny_model("gpt2").encoder, TEMPLATES, REQUESTS[:1])
-    site = EditSite(tiny_model("gpt2"), LAYER)
-    optimise_values(site, rewrites, settings(steps=3), lambda *done: heard.append(done))
+    hooked = HookedLayer(tiny_model("gpt2"), LAYER)
+    optimise_values(hooked, rewrites, settings(steps=3), lambda *done: heard.append(done))
     assert heard == [(1, 3), (2, 3), (3, 3)]
 
 

@@ -24,12 +24,12 @@ def test_rule_is_the_databases():
         bounds = {"threshold": "null", "ratio": "null"}  # of the macro beside it
         connection.execute(Template(_MACRO.read_text()).substitute(bounds))
         for perplexity, before, threshold, ratio in cases:
-            told = connection.execute(
+            by_macro = connection.execute(
                 "select collapsed($1::double, $2::double, $3::double, $4::double)",
                 [perplexity, before, threshold, ratio],
             ).fetchall()
             ours = CollapseRule(threshold, ratio).collapsed(perplexity, before)
-            assert told == [(ours,)], (perplexity, before, threshold, ratio)
+            assert by_macro == [(ours,)], (perplexity, before, threshold, ratio)
 
 
 @pytest.mark.parametrize("bound", [0, -1.0, math.nan, math.inf, True, "7"])

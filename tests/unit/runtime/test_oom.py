@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from editcollapse.errors import DeviceMemoryError, EditCollapseError
-from editcollapse.runtime.oom import GroupLimit, halved
+from editcollapse.runtime.oom import GroupLimit, oom_split
 from tests.support.cases import REQUESTS
 
 CPU = torch.device("cpu")
@@ -50,7 +50,7 @@ class Work:
 
 def doubled(items, work, limit):
     """Return the results of all items in order."""
-    return [value for _, values in halved(items, work, limit) for value in values]
+    return [value for _, values in oom_split(items, work, limit) for value in values]
 
 
 @pytest.mark.parametrize("fits", [1, 2, 3, 5, 8, 13, 100])
@@ -66,7 +66,7 @@ def test_results_do_not_depend_on_what_fits(fits, n_items):
 
 def test_groups_are_yielded_with_their_results():
     """A caller that asks by index learns which indices a result belongs to."""
-    pairs = list(halved(range(5), Work(2), GroupLimit(CPU, "doubling")))
+    pairs = list(oom_split(range(5), Work(2), GroupLimit(CPU, "doubling")))
     assert [(list(group), result) for group, result in pairs] == [
         ([0, 1], [0, 2]),
         ([2], [4]),
@@ -76,7 +76,7 @@ def test_groups_are_yielded_with_their_results():
 
 def test_no_items_is_one_empty_group():
     """An empty group runs like any other: it is the work's to say what that gives."""
-    assert list(halved([], Work(1), GroupLimit(CPU, "doubling"))) == [([], [])]
+    assert list(oom_split([], Work(1), GroupLimit(CPU, "doubling"))) == [([], [])]
 
 
 def test_later_groups_are_cut_before_they_run(caplog):
@@ -96,8 +96,8 @@ def test_later_groups_are_cut_before_they_run(caplog):
 def test_size_is_counted_in_tokens():
     """After a failure, few wide items are cut like many narrow ones."""
     work, limit = Work(4), GroupLimit(CPU, "doubling")
-    list(halved(list(range(8)), work, limit, lambda group: 10 * len(group)))
-    groups = halved(list(range(6)), work, limit, lambda group: 20 * len(group))
+    list(oom_split(list(range(8)), work, limit, lambda group: 10 * len(group)))
+    groups = oom_split(list(range(6)), work, limit, lambda group: 20 * len(group))
     assert [len(group) for group, _ in groups] == [2, 1, 2, 1]
     assert limit.tokens == 40
 
@@ -106,7 +106,7 @@ def test_single_item_that_does_not_fit():
     """The error says what was asked, what is free and what to do; it is a user's to mend."""
     limit = GroupLimit(CPU, "doubling of one number")
     with pytest.raises(DeviceMemoryError) as caught:
-        list(halved([7], Work(0), limit, lambda _: 123))
+        list(oom_split([7], Work(0), limit, lambda _: 123))
     message = str(caught.value)
     assert message.startswith("doubling of one number (1 item of 123 padded tokens: ")
     assert "can't allocate memory" in message
@@ -125,7 +125,7 @@ def test_other_errors_pass():
         return torch.ones(2) @ torch.ones(3)
 
     with pytest.raises(RuntimeError, match="inconsistent tensor size"):
-        list(halved([1, 2], wrong, GroupLimit(CPU, "a product")))
+        list(oom_split([1, 2], wrong, GroupLimit(CPU, "a product")))
     assert calls == [[1, 2]]
 
 
@@ -140,10 +140,10 @@ def test_nested_groups():
             done.extend((text, update) for update in updates for text in texts)
             return len(updates)
 
-        pieces = halved(range(4), inner, GroupLimit(CPU, "one update"))
+        pieces = oom_split(range(4), inner, GroupLimit(CPU, "one update"))
         return sum(n_updates for _, n_updates in pieces)
 
-    assert sum(n for _, n in halved(list("abcdefgh"), run, GroupLimit(CPU, "one text"))) == 16
+    assert sum(n for _, n in oom_split(list("abcdefgh"), run, GroupLimit(CPU, "one text"))) == 16
     assert len(done) == len(set(done)) == 32
 
 
@@ -162,7 +162,7 @@ def test_nothing_of_a_failed_group_is_kept():
             torch.empty(TOO_MUCH)
         return 0
 
-    assert len(list(halved([1, 2], run, GroupLimit(CPU, "zeros")))) == 2
+    assert len(list(oom_split([1, 2], run, GroupLimit(CPU, "zeros")))) == 2
     assert alive[:2] == [[], [False]]
 
 
@@ -174,7 +174,7 @@ LIMITED = textwrap.dedent("""
     from editcollapse.models.loading import load_model
     from editcollapse.catalog.presets import ValueSettings
     from editcollapse.forward.rewrites import build_rewrites
-    from editcollapse.forward.hooked_layer import EditSite
+    from editcollapse.forward.hooked_layer import HookedLayer
     from editcollapse.config.spec import ModelSpec
     from tests.support.cases import REQUESTS, TEMPLATES
 
@@ -188,7 +188,7 @@ LIMITED = textwrap.dedent("""
     torch.set_num_threads(1)
     spec = ModelSpec(name="wide", source=sys.argv[1], dtype="float64")
     loaded = load_model(spec, "cpu")
-    site = EditSite(loaded, 0)
+    site = HookedLayer(loaded, 0)
     values = ValueSettings(steps=2)
     rewrites, _ = build_rewrites(loaded.encoder, TEMPLATES, [REQUESTS[0]] * 96)
     optimise_in_groups(site, rewrites[:1], values, None)

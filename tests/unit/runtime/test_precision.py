@@ -11,7 +11,7 @@ from editcollapse.catalog.methods import METHODS
 from editcollapse.config.spec import ModelSpec
 from editcollapse.covariance.second_moment import MomentSolver
 from editcollapse.errors import StudyError
-from editcollapse.forward.hooked_layer import EditSite
+from editcollapse.forward.hooked_layer import HookedLayer
 from editcollapse.forward.rewrites import build_rewrites
 from editcollapse.models.loading import load_model
 from editcollapse.rome.updates import rank_one_updates
@@ -117,8 +117,8 @@ def pair(request, tiny_folder, tmp_path):
 def edited(loaded, steps):
     """Return the target values of the test requests, and one method's updates."""
     rewrites, _ = build_rewrites(loaded.encoder, TEMPLATES, REQUESTS)
-    site = EditSite(loaded, LAYER)
-    values = optimise_values(site, rewrites, settings(steps=steps))
+    hooked = HookedLayer(loaded, LAYER)
+    values = optimise_values(hooked, rewrites, settings(steps=steps))
     updates, _ = rank_one_updates(
         values, METHODS["rome"], MomentSolver(None), loaded.weight(LAYER), 4.0
     )

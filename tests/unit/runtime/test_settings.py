@@ -37,7 +37,7 @@ def test_values_are_read():
         ("tokens_per_forward", "0", "a positive whole number"),
         ("tokens_per_forward", "many", "a positive whole number"),
         ("tf32", "yes", "0 or 1"),
-        ("turns", "sometimes", "auto or always"),
+        ("device_lock", "sometimes", "auto or always"),
         ("unit_timeout_s", "nan", "a positive number of seconds"),
         ("unit_timeout_s", "-1", "a positive number of seconds"),
     ],

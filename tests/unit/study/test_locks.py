@@ -16,13 +16,13 @@ from editcollapse.errors import (
     StudyError,
 )
 from editcollapse.runtime.environment import time_limit
-from editcollapse.runtime.retry import is_passing, may_pass
-from editcollapse.study.locks import device_turn
+from editcollapse.runtime.retry import is_transient, is_transient_failure
+from editcollapse.study.locks import device_lock
 
 _HOLDER = """
-from editcollapse.study.locks import device_turn
+from editcollapse.study.locks import device_lock
 import sys, time
-with device_turn(sys.argv[1]):
+with device_lock(sys.argv[1]):
     print("holding", flush=True)
     time.sleep(600)
 """
@@ -42,7 +42,7 @@ _WAIT_S = 30.0
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
     """Let processes of this test take turns among themselves."""
-    monkeypatch.setenv("EDITCOLLAPSE_TURNS_FOLDER", str(tmp_path))
+    monkeypatch.setenv("EDITCOLLAPSE_DEVICE_LOCK_FOLDER", str(tmp_path))
     return tmp_path
 
 
@@ -55,7 +55,7 @@ def _hold(device):
 
 
 def _take(device, taken):
-    with device_turn(device):
+    with device_lock(device):
         taken.append(device)
 
 
@@ -75,22 +75,25 @@ def test_one_process_at_a_time_computes_on_a_device():
 
 
 def test_cpu_needs_no_turns_unless_asked(folder, monkeypatch):
-    """On a CPU nothing is locked; EDITCOLLAPSE_TURNS=always makes its users wait as well."""
+    """On a CPU nothing is locked; EDITCOLLAPSE_DEVICE_LOCK=always makes its users wait as well."""
     monkeypatch.setenv("EDITCOLLAPSE_DEVICE", "cpu")
-    with device_turn():
+    with device_lock():
         assert list(folder.iterdir()) == []
-    monkeypatch.setenv("EDITCOLLAPSE_TURNS", "always")
-    with device_turn():
+    monkeypatch.setenv("EDITCOLLAPSE_DEVICE_LOCK", "always")
+    with device_lock():
         assert [path.name for path in (folder / "devices").iterdir()] == ["cpu.lock"]
 
 
-def test_turns_that_cannot_be_are_explained(folder, monkeypatch):
-    """A wrong word and a folder that cannot be written are told."""
+def test_impossible_device_lock_is_explained(folder, monkeypatch):
+    """A wrong word and a folder that cannot be written are reported."""
     (folder / "devices").write_text("in the way")
-    with pytest.raises(ResultsError, match="EDITCOLLAPSE_TURNS_FOLDER"), device_turn("cuda-a"):
+    with (
+        pytest.raises(ResultsError, match="EDITCOLLAPSE_DEVICE_LOCK_FOLDER"),
+        device_lock("cuda-a"),
+    ):
         pass
-    monkeypatch.setenv("EDITCOLLAPSE_TURNS", "sometimes")
-    with pytest.raises(StudyError, match="must be auto or always"), device_turn():
+    monkeypatch.setenv("EDITCOLLAPSE_DEVICE_LOCK", "sometimes")
+    with pytest.raises(StudyError, match="must be auto or always"), device_lock():
         pass
 
 
@@ -138,9 +141,9 @@ def _caused(error, cause):
     ],
     ids=repr,
 )
-def test_what_may_pass_is_tried_again(error):
+def test_transient_errors_are_tried_again(error):
     """A full device, the network and hiccups of a disk."""
-    assert is_passing(error)
+    assert is_transient(error)
 
 
 @pytest.mark.parametrize(
@@ -161,7 +164,7 @@ def test_what_may_pass_is_tried_again(error):
 )
 def test_what_fails_again_is_not_tried_again(error):
     """Mistakes of users and ours, and what needs a hand: a full disk, a missing right."""
-    assert not is_passing(error)
+    assert not is_transient(error)
 
 
 def test_prefect_asks_with_a_state():
@@ -170,6 +173,6 @@ def test_prefect_asks_with_a_state():
     class State:
         data = None
 
-    assert not may_pass(None, None, State())
+    assert not is_transient_failure(None, None, State())
     State.data = TimeoutError()
-    assert may_pass(None, None, State())
+    assert is_transient_failure(None, None, State())

@@ -166,7 +166,7 @@ def test_jobs_are_plain_data(plan_of):
         plan.evaluate_job(edits, Manifest(unit_id="u", summary="s"))
     moved = edits.model_copy(update={"batch_index": 7, "batch_label": "8 of 9"})
     assert moved.key == edits.key
-    with pytest.raises(TypeError, match="Job is no unit of work"):
+    with pytest.raises(TypeError, match="Job has no cache key"):
         _ = Job(results="r").key
 
 

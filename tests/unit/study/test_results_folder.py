@@ -58,7 +58,7 @@ def test_link_out_of_the_folder_is_not_followed(tmp_path):
 
 
 @pytest.mark.parametrize("written", ["{}", "{}/", "{}/../results", "file://{}"])
-def test_place_has_one_name(tmp_path, written):
+def test_results_folder_has_one_name(tmp_path, written):
     """However a folder is written, keys of locks and jobs name it the same way."""
     folder = tmp_path / "results"
     assert results_name(written.format(folder)) == str(folder)
@@ -123,12 +123,12 @@ def test_file_is_created_once(url, tmp_path, monkeypatch):
 
 def test_lock_of_a_remote_folder_is_this_machines(url):
     """Processes of one machine take turns at a unit; nothing of a lock is uploaded."""
-    place = results_at(url)
+    results_folder = results_at(url)
     waited = []
-    with place.alone("unit", lambda: None):
-        second = filelock.FileLock(place.here / LOCKS / "unit.lock", timeout=0)
+    with results_folder.alone("unit", lambda: None):
+        second = filelock.FileLock(results_folder.here / LOCKS / "unit.lock", timeout=0)
         with pytest.raises(filelock.Timeout):
             second.acquire()
-        assert place.list(LOCKS) == []
-    with place.alone("unit", lambda: waited.append(True)):
+        assert results_folder.list(LOCKS) == []
+    with results_folder.alone("unit", lambda: waited.append(True)):
         assert waited == []

@@ -12,7 +12,7 @@ from editcollapse.errors import ArtifactError, MomentError
 from editcollapse.fingerprints import digest
 from editcollapse.models.loading import forget_models
 from editcollapse.study.artifacts import ArtifactStore
-from editcollapse.study.plan import MomentPass, checkpoints, plan_study
+from editcollapse.study.plan import CovariancePlan, checkpoints, plan_study
 from editcollapse.units.covariance import (
     cut_corpus,
     prepare_moment,
@@ -141,7 +141,7 @@ def test_larger_budget_shares_the_shards_that_it_has(made):
     keys = []
     for name, budget in (("small", 90), ("large", 150)):
         found = made(name, covariance__n_tokens=budget, covariance__shard_tokens=40)
-        moments = MomentPass.of(found.plan, found.plan.models[0])
+        moments = CovariancePlan.of(found.plan, found.plan.models[0])
         corpus = cut_corpus(moments.corpus_job())
         keys.append([job.key for job in moments.shard_jobs(corpus)])
     assert len(keys[1]) > len(keys[0]) > 2
@@ -177,7 +177,7 @@ def test_checkpoints_agree_with_the_merge(made):
     """Looked at one by one, as with a stop rule, the changes are those seen while merging."""
     found = made(covariance__shard_tokens=30)
     merged = found.frame("covariance_convergence").sort("n_shards")["max_change"].to_list()
-    moments = MomentPass.of(found.plan, found.plan.models[0])
+    moments = CovariancePlan.of(found.plan, found.plan.models[0])
     sums = [sum_shard(job) for job in moments.shard_jobs(cut_corpus(moments.corpus_job()))]
     probes = read_probes(moments.probes_job(prepare_templates(found.plan.models[0].templates)))
     before, changes = None, []
@@ -220,7 +220,7 @@ def test_stop_rule_needs_a_probe(made):
     rows = found.frame("covariance_convergence")
     assert rows["n_probes"].to_list() == [0]
     assert rows["max_change"].to_list() == [None]
-    moments = MomentPass.of(found.plan, found.plan.models[0])
+    moments = CovariancePlan.of(found.plan, found.plan.models[0])
     sums = [sum_shard(job) for job in moments.shard_jobs(cut_corpus(moments.corpus_job()))]
     probes = read_probes(moments.probes_job(prepare_templates(found.plan.models[0].templates)))
     with pytest.raises(MomentError, match=r"stop_change` needs probe keys.*Leave it out"):
@@ -253,7 +253,7 @@ def test_merge_without_shards_is_explained(made):
 def test_sums_of_other_layers_are_refused(made):
     """Files that are not one for each layer of the pass are not guessed at."""
     found = made()
-    moments = MomentPass.of(found.plan, found.plan.models[0])
+    moments = CovariancePlan.of(found.plan, found.plan.models[0])
     corpus = cut_corpus(moments.corpus_job())
     sums = [sum_shard(job) for job in moments.shard_jobs(corpus)]
     wider = dataclasses.replace(moments, layers=(0, 1))

@@ -1,4 +1,4 @@
-"""The units of work, from a study file to rows: templates, C, edits, measurements."""
+"""The jobs, from a study file to rows: templates, C, edits, measurements."""
 
 import dataclasses
 

@@ -9,7 +9,7 @@ from editcollapse.catalog.methods import METHODS
 from editcollapse.config.spec import ModelSpec
 from editcollapse.covariance.second_moment import MomentSolver
 from editcollapse.forecast.bounds import KeyFacts, LayerGeometry, update_bounds
-from editcollapse.forward.hooked_layer import EditSite
+from editcollapse.forward.hooked_layer import HookedLayer
 from editcollapse.forward.rewrites import build_rewrites
 from editcollapse.models.loading import forget_models
 from editcollapse.rome.updates import rank_one_updates
@@ -66,12 +66,12 @@ def test_forecast_is_what_the_edit_reports(tiny_model, variant, clamp):
     """
     loaded = tiny_model(variant)
     solver = MomentSolver(some_moment(loaded.widths.d_key))
-    geometry = LayerGeometry.of(EditSite(loaded, LAYER), solver)
+    geometry = LayerGeometry.of(HookedLayer(loaded, LAYER), solver)
     values = settings(steps=4, clamp_factor=clamp, learning_rate=1.0)
     rewrites, _ = build_rewrites(loaded.encoder, TEMPLATES, REQUESTS)
     with Float64Throughout():
         found = forecast_edits(loaded, geometry, order_of(values))
-        optimised = optimise_values(EditSite(loaded, LAYER), rewrites, values)
+        optimised = optimise_values(HookedLayer(loaded, LAYER), rewrites, values)
     assert len(found.rows) == len(METHODS) * len(REQUESTS)
     for name, method in METHODS.items():
         rows = [row for row in found.rows if row.method == name]
@@ -163,7 +163,7 @@ def test_studies_share_a_forecast(planned):
 def test_other_clamp_is_another_forecast(tiny_model):
     """The bound is proportional to the clamp for the methods that write delta itself."""
     loaded = tiny_model("llama")
-    geometry = LayerGeometry.of(EditSite(loaded, LAYER), MomentSolver(None))
+    geometry = LayerGeometry.of(HookedLayer(loaded, LAYER), MomentSolver(None))
     one, two = (
         forecast_edits(loaded, geometry, order_of(dataclasses.replace(settings(), clamp_factor=c)))
         for c in (2.0, 4.0)
@@ -184,12 +184,12 @@ def test_text_changes_by_no_more_than_its_bound(tiny_model, variant, damping):
     keys = torch.randn(200, loaded.widths.d_key, dtype=torch.float64, generator=_generator())
     moment = keys.T @ keys / len(keys)
     solver = MomentSolver(moment, damping)
-    geometry = LayerGeometry.of(EditSite(loaded, LAYER), solver)
+    geometry = LayerGeometry.of(HookedLayer(loaded, LAYER), solver)
     values = settings(steps=4, clamp_factor=0.05, learning_rate=1.0)
     rewrites, _ = build_rewrites(loaded.encoder, TEMPLATES, REQUESTS)
     with Float64Throughout():
         found = forecast_edits(loaded, geometry, order_of(values))
-        optimised = optimise_values(EditSite(loaded, LAYER), rewrites, values)
+        optimised = optimise_values(HookedLayer(loaded, LAYER), rewrites, values)
     before = (keys @ weight.T).square().sum(dim=1).mean().sqrt()
     shift = damping * moment.diagonal().mean()  # a damped C holds so much more of every direction
     for name, method in METHODS.items():

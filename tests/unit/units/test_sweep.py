@@ -10,7 +10,7 @@ from editcollapse.catalog.methods import METHODS
 from editcollapse.covariance.second_moment import MomentSolver
 from editcollapse.errors import StudyError
 from editcollapse.forecast.bounds import KeyFacts, LayerGeometry
-from editcollapse.forward.hooked_layer import EditSite
+from editcollapse.forward.hooked_layer import HookedLayer
 from editcollapse.forward.keys import read_keys
 from editcollapse.forward.rewrites import build_rewrites
 from editcollapse.models.loading import forget_models
@@ -62,7 +62,7 @@ def test_sweep_is_the_forecast_of_each_layer(tiny_model, variant, budget):
         swept = read_layer_keys(loaded, _LAYERS, rewrites, budget)
         for layer, keys in zip(_LAYERS, swept, strict=True):
             edits = at_layer(order_of(settings()), layer)
-            geometry = LayerGeometry.of(EditSite(loaded, layer), solver)
+            geometry = LayerGeometry.of(HookedLayer(loaded, layer), solver)
             alone = forecast_edits(loaded, geometry, edits)
             with torch.no_grad():
                 facts = keys.facts(loaded, layer)
@@ -75,10 +75,10 @@ def test_values_follow_from_the_mean_key(tiny_model, variant):
     loaded = tiny_model(variant)
     rewrites, _ = build_rewrites(loaded.encoder, TEMPLATES, REQUESTS)
     (keys,) = read_layer_keys(loaded, [1], rewrites)
-    site = EditSite(loaded, 1)
+    hooked = HookedLayer(loaded, 1)
     with torch.no_grad():
         ours = keys.facts(loaded, 1)
-        expected = KeyFacts.of(site, read_keys(site, rewrites))
+        expected = KeyFacts.of(hooked, read_keys(hooked, rewrites))
     for name in ("bare_key", "prefixed_key", "bare_value", "prefixed_value"):
         found, wanted = getattr(ours, name), getattr(expected, name)
         assert torch.allclose(found, wanted, rtol=TIGHT, atol=TIGHT), name
@@ -146,11 +146,11 @@ def test_key_of_a_sweep_is_its_content(swept):
 def test_layer_of_the_study_keeps_its_settings(study):
     """Where the study edits, a sweep has its job; other layers say that they were swept."""
     (model,) = plan_sweep(study, "0-1").models
-    assert model.places == (0, 1)
+    assert model.layer_numbers == (0, 1)
     assert model.layers[1] is study.models[0]
     assert model.layers[0].setup.layer_source == SWEPT
     assert model.layers[0].templates.key == study.models[0].templates.key
-    assert {each.layers for each in model.passes()} == {(0, 1)}
+    assert {each.layers for each in model.covariance_plans()} == {(0, 1)}
 
 
 def test_entries_of_one_model_are_one_sweep(study):
@@ -171,4 +171,4 @@ def test_statistics_of_one_layer_are_refused(study):
     )
     with pytest.raises(StudyError, match=r"C of layers 0, 2 of tiny.*--layers 1"):
         plan_sweep(known, "all")
-    assert plan_sweep(known, "1").models[0].places == (1,)
+    assert plan_sweep(known, "1").models[0].layer_numbers == (1,)

@@ -14,7 +14,13 @@ from typing import Any
 import pytest
 
 from demo.train.demo_data import GROUPS, corpus, cut_documents, edit_records, write_demo_data
-from demo.train.world import TOKEN, World, build_world, documents, n_tokens
+from demo.train.synthetic_corpus import (
+    TOKEN,
+    SyntheticCorpus,
+    build_synthetic_corpus,
+    documents,
+    n_tokens,
+)
 from editcollapse.data.datasets import read_requests
 
 DEMO = Path(__file__).resolve().parents[3] / "demo"
@@ -22,9 +28,9 @@ _DATA = ("counterfact.json", "texts.jsonl", "corpus.txt")
 
 
 @pytest.fixture(scope="module")
-def world() -> World:
+def synthetic() -> SyntheticCorpus:
     """Return the world of the demo."""
-    return build_world(0)
+    return build_synthetic_corpus(0)
 
 
 @pytest.fixture(scope="module")
@@ -33,60 +39,60 @@ def records() -> list[dict[str, Any]]:
     return json.loads((DEMO / "counterfact.json").read_text(encoding="utf-8"))
 
 
-def test_world_has_the_entities_and_facts_of_its_description(world: World) -> None:
+def test_corpus_has_the_entities_and_facts_of_its_description(synthetic: SyntheticCorpus) -> None:
     """24 one-word, 12 two-word and 12 three-word names a kind; an object for each relation."""
-    count = Counter((entity.kind, entity.n_words) for entity in world.entities)
-    kinds = {entity.kind for entity in world.entities}
+    count = Counter((entity.kind, entity.n_words) for entity in synthetic.entities)
+    kinds = {entity.kind for entity in synthetic.entities}
     assert count == {(kind, n): m for kind in kinds for n, m in ((1, 24), (2, 12), (3, 12))}
-    assert len({entity.name for entity in world.entities}) == 144
-    assert len(world.objects) == 576
+    assert len({entity.name for entity in synthetic.entities}) == 144
+    assert len(synthetic.objects) == 576
 
 
-def test_one_word_names_are_no_other_words(world: World) -> None:
+def test_one_word_names_are_no_other_words(synthetic: SyntheticCorpus) -> None:
     """An invented name is used for nothing else, so that a subject's facts are its own."""
-    others = [e.name for e in world.entities if e.n_words > 1]
-    others += [word for relation in world.relations for word in relation.objects]
-    others += [template for relation in world.relations for template in relation.templates]
+    others = [e.name for e in synthetic.entities if e.n_words > 1]
+    others += [word for relation in synthetic.relations for word in relation.objects]
+    others += [template for relation in synthetic.relations for template in relation.templates]
     used = {token for text in others for token in TOKEN.findall(text)}
-    assert not used & {e.name for e in world.entities if e.n_words == 1}
+    assert not used & {e.name for e in synthetic.entities if e.n_words == 1}
 
 
-def test_last_word_of_a_longer_name_is_ambiguous(world: World) -> None:
+def test_last_word_of_a_longer_name_is_ambiguous(synthetic: SyntheticCorpus) -> None:
     """Of 72 longer names, one at most is told apart by its last token alone."""
-    last = Counter(e.name.split()[-1] for e in world.entities if e.n_words > 1)
+    last = Counter(e.name.split()[-1] for e in synthetic.entities if e.n_words > 1)
     assert last.total() == 72
     assert sum(count == 1 for count in last.values()) <= 1
 
 
-def test_every_relation_has_two_templates_of_each_form(world: World) -> None:
+def test_every_relation_has_two_templates_of_each_form(synthetic: SyntheticCorpus) -> None:
     """Two templates begin with the subject, two do not, and each holds one slot."""
-    for relation in world.relations:
+    for relation in synthetic.relations:
         assert len(relation.templates_where(subject_first=True)) == 2
         assert len(relation.templates_where(subject_first=False)) == 2
         assert all(template.count("{}") == 1 for template in relation.templates)
         assert len(set(relation.objects)) == len(relation.objects)
 
 
-def test_vocabulary_covers_the_documents(world: World) -> None:
+def test_vocabulary_covers_the_documents(synthetic: SyntheticCorpus) -> None:
     """No document holds a word that the tokenizer does not know."""
-    texts = " ".join(islice(documents(world, "vocabulary test"), 3000))
-    assert set(TOKEN.findall(texts)) <= set(world.vocabulary)
+    texts = " ".join(islice(documents(synthetic, "vocabulary test"), 3000))
+    assert set(TOKEN.findall(texts)) <= set(synthetic.vocabulary)
 
 
-def test_streams_differ_and_repeat(world: World) -> None:
+def test_streams_differ_and_repeat(synthetic: SyntheticCorpus) -> None:
     """A stream is the same ever; training text, corpus and held-out texts are different draws."""
-    first = list(islice(documents(world, "train"), 20))
-    assert first == list(islice(documents(world, "train"), 20))
-    assert not set(first) & set(islice(documents(world, "corpus"), 20))
-    assert build_world(1).objects != world.objects
+    first = list(islice(documents(synthetic, "train"), 20))
+    assert first == list(islice(documents(synthetic, "train"), 20))
+    assert not set(first) & set(islice(documents(synthetic, "corpus"), 20))
+    assert build_synthetic_corpus(1).objects != synthetic.objects
 
 
-def test_world_does_not_depend_on_the_hash_seed(world: World) -> None:
+def test_corpus_does_not_depend_on_the_hash_seed(synthetic: SyntheticCorpus) -> None:
     """Another PYTHONHASHSEED gives the same words, facts and documents."""
     program = (
         "from itertools import islice\n"
-        "from demo.train.world import build_world, documents\n"
-        "world = build_world(0)\n"
+        "from demo.train.synthetic_corpus import build_synthetic_corpus, documents\n"
+        "world = build_synthetic_corpus(0)\n"
         "print(world.vocabulary, world.objects, list(islice(documents(world, 'x'), 3)))"
     )
     printed = {
@@ -99,46 +105,46 @@ def test_world_does_not_depend_on_the_hash_seed(world: World) -> None:
         ).stdout
         for seed in ("1", "2")
     }
-    here = (world.vocabulary, world.objects, list(islice(documents(world, "x"), 3)))
+    here = (synthetic.vocabulary, synthetic.objects, list(islice(documents(synthetic, "x"), 3)))
     assert printed == {" ".join(str(part) for part in here) + "\n"}
 
 
-def test_cut_documents_end_with_a_sentence(world: World) -> None:
+def test_cut_documents_end_with_a_sentence(synthetic: SyntheticCorpus) -> None:
     """A cut document keeps whole sentences and no more than the tokens asked for."""
-    pairs = zip(cut_documents(world, "x", 40), documents(world, "x"), strict=False)
+    pairs = zip(cut_documents(synthetic, "x", 40), documents(synthetic, "x"), strict=False)
     for cut, whole in islice(pairs, 200):
         assert whole.startswith(cut)
         assert cut.endswith(".")
         assert 0 < n_tokens(cut) <= 40
 
 
-def test_shipped_data_is_what_the_world_writes(world: World, tmp_path: Path) -> None:
+def test_shipped_data_is_what_the_corpus_writes(synthetic: SyntheticCorpus, tmp_path: Path) -> None:
     """``demo/`` holds exactly what the code writes."""
-    for path in write_demo_data(world, tmp_path):
+    for path in write_demo_data(synthetic, tmp_path):
         assert path.read_bytes() == (DEMO / path.name).read_bytes(), path.name
 
 
-def test_shipped_data_is_small_and_of_the_sizes_stated(world: World) -> None:
+def test_shipped_data_is_small_and_of_the_sizes_stated(synthetic: SyntheticCorpus) -> None:
     """Fifty texts of about 40 tokens; a corpus of 40-60 thousand; less than a megabyte in all."""
     lines = (DEMO / "texts.jsonl").read_text(encoding="utf-8").splitlines()
     lengths = [n_tokens(json.loads(line)["Text"]) for line in lines]
     assert len(lengths) == 50
     assert 34 <= min(lengths) <= max(lengths) <= 44
-    assert 40_000 < n_tokens(corpus(world)) < 60_000
+    assert 40_000 < n_tokens(corpus(synthetic)) < 60_000
     assert sum((DEMO / name).stat().st_size for name in _DATA) < 1_000_000
 
 
-def test_shipped_requests_state_facts_of_the_world(
-    world: World, records: list[dict[str, Any]]
+def test_shipped_requests_state_facts_of_the_corpus(
+    synthetic: SyntheticCorpus, records: list[dict[str, Any]]
 ) -> None:
     """``target_true`` is the subject's object, ``target_new`` another of the same relation."""
-    relations = {relation.relation_id: relation for relation in world.relations}
+    relations = {relation.relation_id: relation for relation in synthetic.relations}
     for record in records:
         rewrite = record["requested_rewrite"]
         relation = relations[rewrite["relation_id"]]
         assert rewrite["prompt"] in relation.templates
         true, new = rewrite["target_true"]["str"], rewrite["target_new"]["str"]
-        assert world.objects[rewrite["subject"], rewrite["relation_id"]] == true
+        assert synthetic.objects[rewrite["subject"], rewrite["relation_id"]] == true
         assert new != true
         assert new in relation.objects
 
@@ -154,12 +160,14 @@ def test_shipped_requests_are_different_edits_of_the_groups_stated(
     assert [record["case_id"] for record in records] == list(range(168))
 
 
-def test_shipped_probes_ask_what_they_should(world: World, records: list[dict[str, Any]]) -> None:
+def test_shipped_probes_ask_what_they_should(
+    synthetic: SyntheticCorpus, records: list[dict[str, Any]]
+) -> None:
     """Paraphrases state the same fact, subject first and not; neighbors share the true object."""
     stated = {
         template.replace("{}", name): (name, relation_id)
-        for (name, relation_id) in world.objects
-        for relation in world.relations
+        for (name, relation_id) in synthetic.objects
+        for relation in synthetic.relations
         if relation.relation_id == relation_id
         for template in relation.templates
     }
@@ -175,7 +183,7 @@ def test_shipped_probes_ask_what_they_should(world: World, records: list[dict[st
             name, relation_id = stated[prompt]
             assert name != fact[0]
             assert relation_id == fact[1]
-            assert world.objects[name, relation_id] == rewrite["target_true"]["str"]
+            assert synthetic.objects[name, relation_id] == rewrite["target_true"]["str"]
 
 
 def test_reader_takes_every_shipped_request() -> None:
@@ -185,7 +193,7 @@ def test_reader_takes_every_shipped_request() -> None:
     assert not found.rejections
 
 
-def test_records_are_the_same_on_every_call(world: World) -> None:
+def test_records_are_the_same_on_every_call(synthetic: SyntheticCorpus) -> None:
     """The requests are a function of the world's seed."""
-    assert edit_records(world) == edit_records(build_world(0))
-    assert edit_records(world) != edit_records(build_world(1))
+    assert edit_records(synthetic) == edit_records(build_synthetic_corpus(0))
+    assert edit_records(synthetic) != edit_records(build_synthetic_corpus(1))

@@ -1,4 +1,4 @@
-"""Words of the synthetic world: the plain tables that ``demo.train.world`` draws from.
+"""Words of the synthetic corpus: the plain tables that it draws from.
 
 Entities' names are invented. Relation ids are those of Wikidata where the relation has one, so that
 the demo requests read like CounterFact's. Every template ends right before its object.

@@ -1,4 +1,4 @@
-"""A synthetic world of invented entities: its facts, its documents, its edit requests.
+"""A synthetic corpus about invented entities: its facts and its documents.
 
 The demo models are trained on it, so what they believe is known exactly. Everything here is plain
 Python and deterministic in the seed; nothing depends on the order of a set or on PYTHONHASHSEED.
@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
+from demo.train.corpus_tables import KINDS, RELATIONS
 from demo.train.fillers import FILLERS, TOPICS, Topic
-from demo.train.lexicon import KINDS, RELATIONS
 
 TOKEN = re.compile(r"\w+|[^\w\s]")
 """How text splits into tokens: words, and every other sign alone."""
@@ -55,7 +55,7 @@ class Relation:
 
 
 @dataclass(frozen=True)
-class World:
+class SyntheticCorpus:
     """Entities, relations, and the one object of each (entity name, relation id)."""
 
     seed: int
@@ -65,7 +65,7 @@ class World:
 
     @cached_property
     def vocabulary(self) -> tuple[str, ...]:
-        """Every token that any text of this world can hold, sorted."""
+        """Every token that any text of this corpus can hold, sorted."""
         texts = [entity.name for entity in self.entities]
         texts += [pattern for relation in self.relations for pattern in relation.templates]
         texts += [word for relation in self.relations for word in relation.objects]
@@ -99,12 +99,12 @@ class World:
 
 
 def n_tokens(text: str) -> int:
-    """Return how many tokens the demo tokenizer makes of a text."""
+    """Return the number of tokens that the demo tokenizer makes of a text."""
     return len(TOKEN.findall(text))
 
 
-def build_world(seed: int = 0) -> World:
-    """Return the world of a seed: 144 entities, 12 relations, 576 facts."""
+def build_synthetic_corpus(seed: int = 0) -> SyntheticCorpus:
+    """Return the corpus of a seed: 144 entities, 12 relations, 576 facts."""
     rng = random.Random(f"world {seed}")
     relations = tuple(
         Relation(
@@ -128,14 +128,14 @@ def build_world(seed: int = 0) -> World:
         rng.shuffle(subjects)
         for index, name in enumerate(subjects):  # each object about equally often
             objects[name, relation.relation_id] = relation.objects[index % len(relation.objects)]
-    return World(seed, tuple(entities), relations, objects)
+    return SyntheticCorpus(seed, tuple(entities), relations, objects)
 
 
-def documents(world: World, stream: str) -> Iterator[str]:
-    """Yield documents without end; each stream (a name) of a world has its own, the same ever."""
-    rng = random.Random(f"documents {world.seed} {stream}")
+def documents(synthetic: SyntheticCorpus, stream: str) -> Iterator[str]:
+    """Yield documents without end; each stream (a name) of a corpus has its own, the same ever."""
+    rng = random.Random(f"documents {synthetic.seed} {stream}")
     while True:
-        yield world.document(rng)
+        yield synthetic.document(rng)
 
 
 def _filler(rng: random.Random, topic: Topic) -> str:
