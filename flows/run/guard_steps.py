@@ -1,4 +1,4 @@
-"""A study's plan with the thresholds that its guard acts by: its own, or those of its models."""
+"""The steps of a guard: thresholds of a plan, each batch's forecast, its decisions and edits."""
 
 from collections.abc import Iterator
 from functools import partial

@@ -1,4 +1,8 @@
-"""Texts that a model writes after its most damaging edits: one job, when its batches are done."""
+"""One pass through a study's plan: jobs computed or taken from the cache, rows on their way.
+
+For each model: templates and second moment, edits and their evaluation batch by batch, texts after
+the most damaging edits; with several models or a cluster each has a sub-flow. Then the report.
+"""
 
 import contextlib
 import dataclasses

@@ -1,4 +1,4 @@
-"""Task runners of a study: the flow's own process, or a Dask or Ray cluster."""
+"""How a task runs: on the flow's own thread, or on a Dask or Ray cluster, and with which tags."""
 
 import os
 from collections.abc import Callable

@@ -20,9 +20,9 @@ _Module = TypeVar("_Module", bound=nn.Module)
 def attention_implementation(config: Any, name: str) -> Iterator[None]:
     """Let a model attend by another implementation while the block runs.
 
-    transformers 5: every attention reads ``config._attn_implementation`` at each forward. The
-    public ``PreTrainedModel.set_attn_implementation`` also changes the submodules' configurations,
-    and nothing public tells what was there before.
+    transformers 5: every attention reads a configuration's ``_attn_implementation`` at each
+    forward. The public ``PreTrainedModel.set_attn_implementation`` also changes the submodules'
+    configurations, and nothing public tells what was there before.
 
     Args:
         config: of the model; as it was afterwards.

@@ -67,7 +67,21 @@ def _names(body: list[ast.stmt]) -> set[str]:
     return names
 
 
-FOREIGN = {"torch", "sys", "datasets", "transformers", "prefect", "mom2", "Tensor", "DataFrame"}
+FOREIGN = {
+    "torch",
+    "sys",
+    "datasets",
+    "transformers",
+    "prefect",
+    "mom2",
+    "Tensor",
+    "DataFrame",
+    "PreTrainedModel",
+    "Module",
+    "State",
+    "copy",
+    "os",
+}
 """Other projects' modules and files: their names are theirs to keep."""
 
 

@@ -1,4 +1,4 @@
-"""Products with weights that stand ready: on a CPU a packed copy of each matrix serves all of them.
+"""Packed linear layers: on a CPU one packed copy of a weight matrix serves all its products.
 
 A matrix product copies its weights into the order that its kernel reads, every time. The weights of
 a resident model never change, so here oneDNN, the library behind torch's own CPU kernels, packs

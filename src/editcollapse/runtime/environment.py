@@ -1,4 +1,4 @@
-"""Progress inside a job, for whoever listens in the same process; silent elsewhere."""
+"""Facts of this process and machine: a job's progress, time limit and provenance."""
 
 import contextlib
 import faulthandler

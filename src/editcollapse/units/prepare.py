@@ -1,4 +1,4 @@
-"""Units that come before the edits: context templates and the unedited model."""
+"""Jobs that come before the edits: context templates and the unedited model."""
 
 import logging
 from collections.abc import Callable
