@@ -245,7 +245,7 @@ def test_guard_is_part_of_the_study_and_absence_is_not(study, tmp_path):
 
 
 def test_thresholds_are_those_of_the_models_calibration(refused, study, tmp_path, capsys):
-    """Without thresholds of its own the guard acts by the newest calibration; its id is told."""
+    """Without thresholds of its own the guard acts by the newest calibration by the study's rule."""
     from flows.run.guard_steps import plan_guarded
 
     _, results, _ = refused
@@ -258,6 +258,8 @@ def test_thresholds_are_those_of_the_models_calibration(refused, study, tmp_path
     between = str((ratios[0] + ratios[-1]) / 2)
     assert main(["calibrate", "--results", str(copy), "--ratio", between]) == 0
     capsys.readouterr()
+    assert plan_guarded(read_study(spec), str(copy)).models[0].guard.thresholds.is_default
+    write_toml(spec, **{"guard.policy": "refuse", "collapse.ratio": float(between)})
     plan = plan_guarded(read_study(spec), str(copy))
     (row,) = ask(copy, "from forecast_calibrations").rows(named=True)
     limits = plan.models[0].guard.thresholds
