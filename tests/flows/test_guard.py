@@ -245,7 +245,7 @@ def test_guard_is_part_of_the_study_and_absence_is_not(study, tmp_path):
 
 
 def test_thresholds_are_those_of_the_models_calibration(refused, study, tmp_path, capsys):
-    """Without thresholds of its own the guard acts by the newest calibration by the study's rule."""
+    """Without thresholds of its own it acts by the newest calibration by the study's rule."""
     from flows.run.guard_steps import plan_guarded
 
     _, results, _ = refused
