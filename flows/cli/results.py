@@ -138,7 +138,7 @@ def report(
 
 @commands.command(rich_help_panel=_PANEL, epilog=examples("rebuild --results results"))
 def rebuild(as_json: JsonOption = False, results: ResultsOption = "results") -> int:
-    """Make results.duckdb again from the artifacts alone."""
+    """Make results.duckdb again from the row files."""
     from editcollapse.study.results_folder import results_at
     from storage.ingest import ROWS_FOLDER
     from storage.publish import rebuild as build
@@ -225,7 +225,7 @@ def backup(
     as_json: JsonOption = False,
     results: ResultsOption = "results",
 ) -> int:
-    """Write rows and records to one tar file, while studies run.
+    """Write rows and manifests to one tar file, while studies run.
 
     Exit status 1 where files had to be left out.
     """

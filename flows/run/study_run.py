@@ -347,6 +347,9 @@ def _edit_model_flow(runner: Runner) -> Flow[[str, str, str], None]:
     )
     def edit_model(model: str, where: str, label: str) -> None:  # noqa: ARG001  shown
         """Prepare one model, then edit and measure it batch by batch."""
+        # By name when it runs: a reference to this module would travel with the tasks.
+        from flows.run.study_run import do_present_work
+
         do_present_work()
 
     return edit_model
