@@ -88,7 +88,7 @@ def test_command_works(
         assert name == "pretrain" or options["study"].is_file()
         return
     results = first_run.results
-    if name == "rebuild":
+    if name in {"rebuild", "report"}:
         results = shutil.copytree(results, tmp_path / "results")
     if name in _STORES:  # not in the checkout's own results
         results = tmp_path / "results"

@@ -168,14 +168,14 @@ def test_default_rule_in_the_help_is_the_rule(capsys, monkeypatch):
 
 
 @pytest.fixture
-def ask_json(first_run, backend, monkeypatch, capsys):
+def ask_json(results, backend, monkeypatch, capsys):
     """Return a function that gives a command's JSON, the only thing on standard output."""
     from flows.observe import environment
 
     monkeypatch.setattr(environment, "prepare", lambda _: "the tests' server")
 
     def run(*arguments):
-        assert main([*map(str, arguments), "--json", "--results", str(first_run.results)]) == 0
+        assert main([*map(str, arguments), "--json", "--results", str(results)]) == 0
         return json.loads(capsys.readouterr().out)
 
     return run
@@ -211,7 +211,9 @@ def test_plan_and_tidying_are_json(ask_json, study, tmp_path):
     assert (found["removed"], found["files"]) == (False, [])
 
 
-def test_run_is_json_and_judges_by_the_rule_that_was_given(ask_json, study, first_run, capsys):
+def test_run_is_json_and_judges_by_the_rule_that_was_given(
+    ask_json, study, results, first_run, capsys
+):
     """Counts follow the options; the table names the rule that it counts by."""
     found = ask_json("run", study)
     assert found["study_id"] == first_run.study_id
@@ -221,7 +223,7 @@ def test_run_is_json_and_judges_by_the_rule_that_was_given(ask_json, study, firs
     assert found["rule"] == {"threshold": 2e6, "ratio": 1e-9}
     rows = found["incidence"]
     assert sum(row["n_collapsed"] for row in rows) == sum(row["n_edits"] for row in rows) > before
-    assert main(["run", str(study), "--ratio", "7", "--results", str(first_run.results)]) == 0
+    assert main(["run", str(study), "--ratio", "7", "--results", str(results)]) == 0
     out = capsys.readouterr().out
     assert "collapse incidence (perplexity above 1000, or above 7 x unedited)" in out
 
