@@ -1,6 +1,6 @@
 """All layers of a model in one pass, beside one pass a layer: C, and forecasts of a batch.
 
-Both sides are ours: the reference is what a sweep would be without ``sweeping``, the forecast unit
+Both sides are ours: the reference is what a sweep would be without ``units.sweep``: the forecast
 and the second moment of each layer alone.
 """
 

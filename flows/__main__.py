@@ -1,6 +1,7 @@
 """The command line under the name that needs nothing installed: ``python -m flows``."""
 
-from flows.cli.main import USER_ERROR, main, run
+from editcollapse.cli.mistakes import USER_ERROR
+from flows.cli.main import main, run
 
 __all__ = ["USER_ERROR", "main"]
 

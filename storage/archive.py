@@ -20,13 +20,12 @@ from typing import IO
 from editcollapse.errors import ResultsError
 from editcollapse.fingerprints import DIGEST_BYTES, digest_file
 from editcollapse.study.results_folder import results_at
-from storage.ingest import ROWS_FOLDER, IngestReport, RowsFile, SkippedFile, find_row_files
-from storage.publish import published_files, rebuild
+from storage.ingest import ROWS_FOLDER, IngestReport, RowsFile, SkippedFile
+from storage.publish import rebuild, row_files_in_order
 
 INDEX = "index.json"
 """Last member: ``files``, the names of all others, row files in the order in which they count; and
 ``left_out``, those that were missing or damaged."""
-MANIFESTS = Path("artifacts") / "manifests"
 RECORDS = Path("records")
 """Folder below the results folder where Prefect keeps what each task returned."""
 
@@ -149,12 +148,7 @@ def restore(source: Path, results: Path) -> IngestReport:
 
 def _row_files(results: Path) -> list[str]:
     """Return all row files, published ones in their order, the others by time."""
-    published = [file.path for file in published_files(results)]
-    found = {file.path for file in find_row_files(results)}
-    fresh = sorted(
-        found - set(published), key=lambda path: ((results / path).stat().st_mtime_ns, path)
-    )
-    names = (path.as_posix() for path in (*published, *fresh))
+    names = (file.path.as_posix() for file in row_files_in_order(results_at(results)))
     return [name for name in names if _ARTIFACT.fullmatch(name)]  # a database may come from anyone
 
 

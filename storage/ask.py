@@ -160,7 +160,7 @@ class StudyFindings:
     denominators: Answer
     """Query ``denominators_by_outcome``."""
     worst: Answer
-    """Query ``study_run``."""
+    """Query ``worst_edits``."""
     comparison: Answer
     """Query ``compare_in_study``; empty with one method and one model."""
     guard: Answer

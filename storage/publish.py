@@ -103,9 +103,20 @@ def folder_to_read(folder: ResultsFolder) -> Path:
     return folder.here
 
 
-def published_files(results: Path) -> list[RowsFile]:
-    """Return the row files that a folder's ``results.duckdb`` is made of, in their order."""
-    return [_expected(key) for key in _included(results) or ()]
+def row_files_in_order(folder: ResultsFolder) -> list[RowsFile]:
+    """Return all row files of a results folder in the order in which they count.
+
+    Those that ``results.duckdb`` is made of come first, in their order and also where they are
+    missing by now; the others follow by the time when they were written.
+    """
+    return _in_order(folder, _row_files(folder))
+
+
+def _in_order(folder: ResultsFolder, present: dict[_Key, RowsFile]) -> list[RowsFile]:
+    """Return the row files that are there, and those that were published, as they count."""
+    before = _included(folder.here) or []
+    others = _by_time(folder, [present[key] for key in present.keys() - set(before)])
+    return [*(_fetched(folder, present.get(key, _expected(key))) for key in before), *others]
 
 
 def _build(folder: ResultsFolder, asked: Sequence[RowsFile] | None, *, anew: bool) -> IngestReport:
@@ -164,11 +175,7 @@ def _made(folder: ResultsFolder, asked: Sequence[RowsFile] | None, *, anew: bool
             if any(reason in str(error) for reason in _OF_THE_DISK):
                 raise _unpublished(folder, error) from error
             logger.warning("%s is damaged and is built anew: %s", SNAPSHOT, message_of(error))
-    before = _included(folder.here) or []
-    others = _by_time(folder, [present[key] for key in present.keys() - set(before)])
-    return _from_all(
-        folder, [*(_fetched(folder, present.get(key, _expected(key))) for key in before), *others]
-    )
+    return _from_all(folder, _in_order(folder, present))
 
 
 def _from_all(folder: ResultsFolder, files: Sequence[RowsFile]) -> IngestReport:

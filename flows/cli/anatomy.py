@@ -9,7 +9,8 @@ import typer
 from rich.table import Table
 
 from editcollapse.cli.console import console, plain, print_json, print_line
-from flows.cli.console import STOPPED, shown
+from editcollapse.cli.mistakes import STOPPED
+from flows.cli.console import shown
 from flows.cli.options import (
     PROGRAM,
     JsonOption,

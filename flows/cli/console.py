@@ -77,10 +77,6 @@ def progress_bar() -> Iterator[None]:
         bars.remove_task(unit)
 
 
-STOPPED = 130
-"""Exit status of a command that was stopped before its end."""
-
-
 def incidence_table(frame: "pl.DataFrame", rule: "CollapseRule") -> Table:
     """Return collapse incidence as a table: a row for each model, method and position.
 

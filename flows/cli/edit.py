@@ -7,9 +7,9 @@ import typer
 
 from editcollapse.catalog.methods import METHODS
 from editcollapse.cli.console import print_json, print_line
+from editcollapse.cli.mistakes import STOPPED
 from editcollapse.errors import ModelError, StudyError
 from flows.cli.command_run import run_flow
-from flows.cli.console import STOPPED
 from flows.cli.options import (
     EDIT_PANEL,
     JsonOption,

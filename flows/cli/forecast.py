@@ -12,10 +12,11 @@ from rich.table import Table
 
 from editcollapse.cli.console import console, plain, print_json, print_line
 from editcollapse.cli.forecast import show_forecast
+from editcollapse.cli.mistakes import STOPPED
 from editcollapse.errors import ResultsError
 from editcollapse.rows.collapse_rule import DEFAULT_RULE, CollapseRule
 from flows.cli.command_run import run_flow
-from flows.cli.console import STOPPED, print_frame
+from flows.cli.console import print_frame
 from flows.cli.options import (
     JsonOption,
     OneEdit,
@@ -169,13 +170,14 @@ def calibrate(
     from storage.readers import calibrate as measure
 
     folder, rule = results_at(results), rule_of(DEFAULT_RULE, threshold, ratio)
+    readable = folder_to_read(folder)
     if threshold is None or ratio is None:
-        rule = rule_of(common_rule(folder_to_read(folder)), threshold, ratio)
-    found = measure(folder_to_read(folder), Wanted(recall, precision, rule.threshold, rule.ratio))
+        rule = rule_of(common_rule(readable), threshold, ratio)
+    found = measure(readable, Wanted(recall, precision, rule.threshold, rule.ratio))
     _record(folder, [row for _, row in found.rows])
     limits = f"threshold := {_sql(rule.threshold)}, ratio := {_sql(rule.ratio)}"
     query = f"from forecast_skill({limits}) where n_collapsed > 0"
-    skill = ask(folder_to_read(folder), query).select(_SKILL)
+    skill = ask(readable, query).select(_SKILL)
     if as_json:
         calibrated = tuple(CalibratedModel(*each) for each in found.rows)
         print_json(CalibrationReport(rule, calibrated, found.left_out, skill.to_dicts()))

@@ -15,14 +15,13 @@ from typer.core import TyperGroup
 
 from editcollapse.cli.check_model import add_check_model
 from editcollapse.cli.console import console, print_line
+from editcollapse.cli.mistakes import STOPPED, USER_ERROR, print_mistake, usage_mistake
 from editcollapse.errors import EditCollapseError, nearest_first
 from editcollapse.study.planned import cached_plans
 from flows.cli import anatomy, edit, forecast, results, study, sweep
-from flows.cli.console import STOPPED, progress_bar, shown
+from flows.cli.console import progress_bar, shown
 from flows.cli.options import NAME, PROGRAM, examples
 from flows.observe.compat import stop_temporary_server
-
-USER_ERROR = 2
 
 
 class _Commands(TyperGroup):
@@ -144,19 +143,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 args=arguments, prog_name=PROGRAM, standalone_mode=False
             )
     except typer.TyperException as error:  # the command line is none
-        context = getattr(error, "ctx", None)
-        path = PROGRAM if context is None else context.command_path
-        words = error.format_message().replace("Value error, ", "").rstrip(".")
-        _print_mistake(f"{words}. Try {path} --help.")
+        print_mistake(usage_mistake(error, PROGRAM))
         return USER_ERROR
     except EditCollapseError as error:
-        _print_mistake(str(error))
+        print_mistake(str(error))
         return USER_ERROR
     return status or 0
-
-
-def _print_mistake(text: str) -> None:
-    console(to_stderr=True).print(f"error: {text}", markup=False, soft_wrap=True)
 
 
 def run() -> NoReturn:

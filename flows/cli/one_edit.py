@@ -86,7 +86,7 @@ class _Setting:
         """
         widths = self.files.widths
         preset = preset_for(None, self.files.architecture.family, widths)
-        chosen = preset.layer if layer is None else layer
+        chosen, source = preset.layer_of(layer, "command line")
         if not 0 <= chosen < widths.n_layers:
             raise StudyError(
                 f"--layer {chosen}: {self.files.source} has layers 0 to {widths.n_layers - 1}."
@@ -95,7 +95,7 @@ class _Setting:
             spec=self.spec,
             model_id=self.model_id,
             layer=chosen,
-            layer_source=preset.source if chosen == preset.layer else "command line",
+            layer_source=source,
             values=preset.values,
         )
 

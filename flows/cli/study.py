@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from editcollapse.cli.console import console, print_json, print_line
+from editcollapse.cli.mistakes import STOPPED
 from flows.cli.command_run import run_flow
-from flows.cli.console import STOPPED, incidence_table, shown
+from flows.cli.console import incidence_table, shown
 from flows.cli.options import (
     PROGRAM,
     JsonOption,

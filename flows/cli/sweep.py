@@ -9,10 +9,10 @@ import typer
 from rich.table import Table
 
 from editcollapse.cli.console import console, plain, print_json, print_line
+from editcollapse.cli.mistakes import STOPPED
 from editcollapse.errors import ResultsError
 from editcollapse.rows.study import POSITIONS
 from flows.cli.command_run import run_flow
-from flows.cli.console import STOPPED
 from flows.cli.forecast import basis_lines
 from flows.cli.options import (
     JsonOption,

@@ -23,19 +23,17 @@ from editcollapse.study.artifacts import ArtifactRef, ArtifactStore
 from editcollapse.study.generation_jobs import MostDamaging
 from editcollapse.study.jobs import EditJob, Job, Manifest, RecordJob, ReportJob
 from editcollapse.study.plan import CovariancePlan, ModelPlan, StudyPlan
-from editcollapse.study.results_folder import results_at
 from editcollapse.study.study_rows import study_rows
 from flows.observe.run_page import name_the_study, show_findings, shown_progress
 from flows.run.covariance_steps import RunsJobs, measured_moment
 from flows.run.guard_steps import guarded_jobs
 from flows.run.row_buffer import RowsToRecord
 from flows.run.steps import STUDY, JobList, Step
-from flows.run.submit import Result, Runner, started, tag_study, task_runner_of
-from storage.publish import snapshot_is_current
+from flows.run.submit import Runner, started, tag_study, task_runner_of
 from tasks.editing import apply_edits
 from tasks.evaluation import continue_edits, evaluate_edits
 from tasks.preparing import context_templates, unedited_model
-from tasks.results import publish_report, record_rows
+from tasks.results import is_recorded, publish_report, record_rows
 
 logger = logging.getLogger(__name__)
 
@@ -106,7 +104,7 @@ class StudyRun:
         self.rule = rule or plan.study.collapse.rule
         self.store = ArtifactStore(plan.results)
         plan.store_texts(self.store)
-        self.rows = RowsToRecord(plan.results, self._call)
+        self.rows = RowsToRecord(plan.results, lambda task, job: started(task, job)())
         self._steps = tuple(steps)
         self.listed = JobList()
         self.listed.add(n_last + sum(self.n_listed(model) for model in plan.models))
@@ -210,7 +208,7 @@ class StudyRun:
 
     def start(self, task: Task[[Any], Manifest], job: Job) -> Wait:
         """Give one job to the task runner; return what waits for its manifest."""
-        result = self._started(task, job)
+        result = started(task, job)
 
         def wait() -> Manifest:
             manifest = result()
@@ -254,19 +252,8 @@ class StudyRun:
             recorded=self.rows.digest,
             rule=self.rule,
         )
-        self._call(publish_report, job)
+        started(publish_report, job)()
         self.listed.finish_one()
-
-    def _call(self, task: Task[[Any], Result], job: Job) -> Result:
-        """Run one task to its end."""
-        return self._started(task, job)()
-
-    def _started(self, task: Task[[Any], Result], job: Job) -> Callable[[], Result]:
-        """Give one task to the task runner; return what waits for its result.
-
-        A job without a cache key runs in this process.
-        """
-        return started(task, job)
 
     def rejections(
         self, model: ModelPlan, job: EditJob, unusable: dict[str, str]
@@ -390,5 +377,6 @@ def do_and_publish(run: StudyRun, kind: str, work: Work, where: str | None = Non
 
     with shown_progress(kind, plan.study.name), run.recording():
         for_each_model(run, work, kind, where)
-    if not snapshot_is_current(results_at(plan.results)):
-        started(record_rows, RecordJob(results=plan.results, rows=()))()
+    job = RecordJob(results=plan.results, rows=())
+    if not is_recorded(job):
+        started(record_rows, job)()

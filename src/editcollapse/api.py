@@ -161,14 +161,15 @@ class Editor:
                 name_of(self._source), model.source, None, digests.dtype, digests.start_token_policy
             )
         preset = preset_for(None, row.family, self._widths)
-        self.layer: int = preset.layer if layer is None else layer
+        self.layer: int
         """Zero-based block that edits change."""
+        self.layer_source: str
+        """Where the layer stands: a published file, ``unpublished``, or ``as given``."""
+        self.layer, self.layer_source = preset.layer_of(layer, "as given")
         if not 0 <= self.layer < self._widths.n_layers:
             raise StudyError(
                 f"`layer` {self.layer}: {self._source} has layers 0 to {self._widths.n_layers - 1}."
             )
-        self.layer_source: str = preset.source if self.layer == preset.layer else "as given"
-        """Where the layer stands: a published file, ``unpublished``, or ``as given``."""
         self._values = preset.values if value_settings is None else value_settings
         self._device = device
         self.seed = seed
@@ -337,7 +338,7 @@ class Editor:
         return probability_of(self.model, self.layer, prompt, target, None)
 
     @cached_property
-    def _job(self) -> ModelSetup:
+    def _model_setup(self) -> ModelSetup:
         return ModelSetup(
             spec=self._spec,
             model_id=self.model.model_id,
@@ -356,7 +357,7 @@ class Editor:
     def _setup(self, request: EditRequest) -> "EditSetup":
         from editcollapse.units.single import edit_setup
 
-        return edit_setup(self._job, self.templates, self._covariance, self.solver, request)
+        return edit_setup(self._model_setup, self.templates, self._covariance, self.solver, request)
 
     def _target_values(self, requests: tuple[EditRequest, ...]) -> "TargetValues":
         """Return v* of some requests; those of the last call are kept."""
@@ -364,7 +365,7 @@ class Editor:
             from editcollapse.units.single import single_batch, target_values
 
             covariance_id = self._covariance.covariance_id
-            batch = single_batch("", self._job, self.templates, covariance_id, requests)
+            batch = single_batch("", self._model_setup, self.templates, covariance_id, requests)
             self._last = requests, target_values(self.model, batch)
         return self._last[1]
 

@@ -9,6 +9,7 @@ import typing
 import pytest
 from typer.main import get_command
 
+from editcollapse.cli.mistakes import STOPPED
 from editcollapse.config.spec import ActsAt, DtypeName, EvaluationSpec, ModelSpec, Policy
 from editcollapse.config.study_file import read_study
 from editcollapse.errors import MomentError, StudyError
@@ -16,7 +17,6 @@ from editcollapse.models.files import locate_model
 from editcollapse.rows.collapse_rule import CollapseRule
 from flows.__main__ import USER_ERROR, main
 from flows.cli import edit, options
-from flows.cli.console import STOPPED
 from flows.cli.main import app
 from tests.support.flow_runs import REPOSITORY
 

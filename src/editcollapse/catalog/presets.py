@@ -47,6 +47,19 @@ class Preset:
     widths: tuple[int, int, int] = (0, 0, 0)
     """Blocks, D and K that identify the model."""
 
+    def layer_of(self, asked: int | None, by: str) -> tuple[int, str]:
+        """Choose the layer to edit: the one that is asked for, else the preset's.
+
+        Args:
+            asked: zero-based block.
+            by: who asks, for a layer that is not the preset's.
+
+        Returns:
+            The layer, and who chose it.
+        """
+        layer = self.layer if asked is None else asked
+        return layer, self.source if layer == self.layer else by
+
 
 _GPT_VALUES = ValueSettings()
 _LLAMA_VALUES = ValueSettings(steps=25, weight_decay=1e-3)

@@ -18,14 +18,11 @@ from editcollapse import __version__
 from editcollapse.cli.check_model import add_check_model
 from editcollapse.cli.edit import add_edit
 from editcollapse.cli.forecast import add_forecast
+from editcollapse.cli.mistakes import STOPPED, USER_ERROR, print_mistake, usage_mistake
 from editcollapse.errors import EditCollapseError
 
 NAME = "editcollapse"
-USER_ERROR = 2
-"""Exit status of a user's mistake."""
 _FLOWS = "flows.cli.main"
-_STOPPED = 130
-"""Exit status of a command that was stopped before its end."""
 _ARGUMENT = re.compile(r"`([a-z][a-z_]*)`")
 
 app = typer.Typer(
@@ -55,15 +52,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             args=arguments, prog_name=NAME, standalone_mode=False
         )
     except typer.TyperException as error:  # the command line is none
-        context = getattr(error, "ctx", None)
-        path = NAME if context is None else context.command_path
-        words = error.format_message().replace("Value error, ", "").rstrip(".")
-        return _mistake(f"{words}. Try {path} --help.")
+        print_mistake(usage_mistake(error, NAME))
+        return USER_ERROR
     except EditCollapseError as error:
-        return _mistake(in_flags(str(error)))
+        print_mistake(in_flags(str(error)))
+        return USER_ERROR
     except (KeyboardInterrupt, typer.Abort):
         sys.stderr.write("stopped\n")
-        return _STOPPED
+        return STOPPED
     return status or 0
 
 
@@ -90,13 +86,6 @@ def checkout_command(root: Path) -> Callable[[], None] | None:
         return None
     project: Callable[[], None] = importlib.import_module(_FLOWS).run
     return project
-
-
-def _mistake(words: str) -> int:
-    from editcollapse.cli.console import console
-
-    console(to_stderr=True).print(f"error: {words}", markup=False, soft_wrap=True)
-    return USER_ERROR
 
 
 def _print_version(wanted: bool) -> None:  # noqa: FBT001  Typer gives the option's value

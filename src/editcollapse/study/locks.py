@@ -14,13 +14,12 @@ import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import filelock
-
 from editcollapse.errors import ResultsError
 from editcollapse.runtime.environment import time_limit
 from editcollapse.runtime.settings import settings
 from editcollapse.study.artifacts import ArtifactStore, create_text, put_text, unwritable
 from editcollapse.study.jobs import Job, Manifest
+from editcollapse.study.results_folder import file_lock
 
 logger = logging.getLogger(__name__)
 
@@ -132,23 +131,19 @@ def device_lock(device: str | None = None) -> Iterator[None]:
         yield
         return
     folder = _folder()
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = filelock.FileLock(folder / f"{name}.lock")
+
+    def say_waiting() -> None:
+        logger.info("%s: another process computes on it; waiting", name)
+
+    with contextlib.ExitStack() as held:
         try:
-            lock.acquire(timeout=0)
-        except filelock.Timeout:
-            logger.info("%s: another process computes on it; waiting", name)
-            lock.acquire()
-    except OSError as error:
-        raise ResultsError(
-            f"cannot write to {folder}, where processes lock a device: {error.strerror}. "
-            "Name another folder in EDITCOLLAPSE_DEVICE_LOCK_FOLDER."
-        ) from error
-    try:
+            held.enter_context(file_lock(folder / f"{name}.lock", say_waiting, mode=0o700))
+        except OSError as error:
+            raise ResultsError(
+                f"cannot write to {folder}, where processes lock a device: {error.strerror}. "
+                "Name another folder in EDITCOLLAPSE_DEVICE_LOCK_FOLDER."
+            ) from error
         yield
-    finally:
-        lock.release()
 
 
 def _folder() -> Path:

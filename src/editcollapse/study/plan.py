@@ -289,7 +289,7 @@ def _plan_model(
     """Return one model's part of the plan; ``probed`` are ids of requests."""
     files = locate_model(spec.source, spec.revision)
     preset = preset_for(spec.preset, files.architecture.family, files.widths)
-    layer = preset.layer if spec.layer is None else spec.layer
+    layer, layer_source = preset.layer_of(spec.layer, "study file")
     if not 0 <= layer < files.widths.n_layers:
         raise ModelError(
             f"layer {layer} of model {spec.name!r}: it has layers 0 to "
@@ -299,7 +299,7 @@ def _plan_model(
         spec=spec,
         model_id=digest_model(files, spec).model_id,
         layer=layer,
-        layer_source=preset.source if spec.layer in {None, preset.layer} else "study file",
+        layer_source=layer_source,
         values=spec.value.over(study.value.over(preset.values)),
     )
     templates = TemplatesJob(

@@ -32,6 +32,31 @@ _WITH_BUCKETS = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl
 """Stores without folders: to make one there would make a bucket, which is the user's to do."""
 
 
+@contextlib.contextmanager
+def file_lock(path: Path, waiting: Waiting, *, mode: int = 0o777) -> Iterator[None]:
+    """Hold a lock of the operating system: it ends with its holder, however that ends.
+
+    Args:
+        path: the lock's file; its folder is made.
+        waiting: called first where another process holds it.
+        mode: permissions of a folder that is made.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True, mode=mode)
+    lock = filelock.FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        waiting()
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 class ResultsFolder:
     """A results folder of this machine, or one that it has mounted.
 
@@ -112,25 +137,15 @@ class ResultsFolder:
             key: names the lock.
             waiting: called first where another process holds it.
         """
-        path = self.here / LOCKS / f"{safe_path(key)}.lock"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(path)
-        try:
-            lock.acquire(timeout=0)
-        except filelock.Timeout:
-            waiting()
-            lock.acquire()
-        try:
+        with file_lock(self.here / LOCKS / f"{safe_path(key)}.lock", waiting):
             yield
-        finally:
-            lock.release()
 
 
 class RemoteResultsFolder(ResultsFolder):
     """A results folder at a URL, with its mirror.
 
     Args:
-        url: as ``place_name`` returns it.
+        url: as ``results_name`` returns it.
 
     Raises:
         ResultsError: no package for such a URL is installed, or the URL is no good.
