@@ -2,7 +2,7 @@
 
 The library without Prefect or DuckDB: ``Editor`` edits one model, ``forecast_edit`` tells what an
 edit can do before it is made. Names are imported when they are first used; torch comes with the
-first computation.
+first computation. Importing the package sets how OpenMP's threads wait (``runtime.openmp``).
 
 Letters used for shapes in every docstring:
     B edits · P context templates · N texts or prompts · T tokens
@@ -11,6 +11,10 @@ Letters used for shapes in every docstring:
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from editcollapse.runtime.openmp import share_cores
+
+share_cores()  # here, since OpenMP reads its settings once, when torch is imported
 
 __version__ = "0.1.0"
 
