@@ -287,7 +287,10 @@ def test_hub_identity_is_id_and_revision(hub):
     ("options", "said"),
     [
         ({"split": "test"}, "split 'test' of the corpus 'a/b' was asked, which has train"),
-        ({"subset": "missing"}, "gave ValueError: BuilderConfig 'missing' not found."),
+        (
+            {"subset": "missing"},
+            "gave ValueError: BuilderConfig 'missing' not found. Check the name",
+        ),
     ],
 )
 def test_hub_refusal_is_an_error(hub, options, said):
