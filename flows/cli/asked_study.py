@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -23,10 +23,6 @@ if TYPE_CHECKING:
     from editcollapse.study.own_study import OwnInputs
     from editcollapse.study.results_folder import ResultsFolder
 
-    MethodName = str
-else:
-    MethodName = Literal[tuple(METHODS)]
-
 OWN_PANEL = "Your model and dataset, in place of a study file"
 _PARTS = ("--prompt", "--subject", "--target")
 
@@ -46,8 +42,11 @@ DatasetOption = Annotated[
 ]
 LimitOption = Annotated[int | None, _own("N", "only the first so many usable requests")]
 MethodOption = Annotated[
-    list[MethodName] | None,
-    _own(text="method to compare; may be given several times (default: rome and c_rome)"),
+    list[str] | None,
+    _own(
+        "NAME",
+        f"{', '.join(METHODS)}; may be given several times (default: rome and c_rome)",
+    ),
 ]
 TextsOption = Annotated[
     str | None,
@@ -56,9 +55,12 @@ TextsOption = Annotated[
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class OwnOptions:
-    """What may be said of a study of one's own, beside its model and dataset."""
+class AskedStudy:
+    """A study as a command is asked for it."""
 
+    study: StudyArgument = None
+    model: Annotated[str, _own("PATH_OR_ID", "local folder or Hugging Face hub id")] = ""
+    dataset: DatasetOption = ""
     layer: Annotated[int | None, _own("N", "block to edit (default: published, or by depth)")] = (
         None
     )
@@ -83,7 +85,7 @@ class OwnOptions:
         StartToken, _own(text="whether a start token (BOS) opens prompts", shows=True)
     ] = "tokenizer"
 
-    def inputs(self, model: str, dataset: str) -> "OwnInputs":
+    def inputs(self) -> "OwnInputs":
         """What the library makes a study of.
 
         Raises:
@@ -92,24 +94,16 @@ class OwnOptions:
         from editcollapse.study.own_study import OwnInputs
 
         said: dict[str, Any] = {
-            each.name: getattr(self, each.name) for each in dataclasses.fields(OwnOptions)
+            each.name: getattr(self, each.name)
+            for each in dataclasses.fields(self)
+            if each.name not in {"study", "method"}
         }
-        methods = said.pop("method")
         if self.covariance == FROM_RESULTS:
             raise StudyError(
                 "--covariance results is for one edit: a study measures its own C, which is not "
                 "measured again where it is cached. Name a text file, or leave --covariance out."
             )
-        return OwnInputs(model=model, dataset=dataset, methods=tuple(methods or ()), **said)
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class AskedStudy(OwnOptions):
-    """A study as a command is asked for it."""
-
-    study: StudyArgument = None
-    model: Annotated[str, _own("PATH_OR_ID", "local folder or Hugging Face hub id")] = ""
-    dataset: DatasetOption = ""
+        return OwnInputs(methods=tuple(self.method or ()), **said)
 
     def spec(self) -> "StudySpec":
         """The study, with absolute paths.
@@ -137,7 +131,7 @@ class AskedStudy(OwnOptions):
         from editcollapse.study.own_study import own_study
 
         with said_with_flags():
-            return own_study(self.inputs(self.model, self.dataset)).study
+            return own_study(self.inputs()).study
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

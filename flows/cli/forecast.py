@@ -112,8 +112,7 @@ def forecast(
 ) -> int:
     """Say which edits would collapse a model, before any is made.
 
-    All edits of a study file; or of a dataset: --model and --dataset; or one: --model, --prompt,
-    --subject and --target.
+    A study file's edits; or --model and --dataset; or one: --model --prompt --subject --target.
     """
     study = study_or_edit(many, asked, "forecast")
     if study is not None:

@@ -9,7 +9,7 @@ import typer
 
 from editcollapse.cli.console import print_json, print_line
 from editcollapse.errors import StudyError
-from flows.cli.asked_study import OwnOptions
+from flows.cli.asked_study import AskedStudy
 from flows.cli.console import shown
 from flows.cli.options import PROGRAM, JsonOption, examples, said_with_flags, with_options
 
@@ -47,9 +47,9 @@ class WrittenStudy:
         "init openai-community/gpt2-xl facts.jsonl --limit 100 -o xl.toml",
     ),
 )
-@with_options(OwnOptions, "asked")
+@with_options(AskedStudy, "asked", without=("study", "model", "dataset"))
 def init(
-    asked: OwnOptions,
+    asked: AskedStudy,
     model: Annotated[
         str, typer.Argument(metavar="MODEL", help="local folder or Hugging Face hub id")
     ],
@@ -73,7 +73,7 @@ def init(
     from editcollapse.study.own_study import own_study, study_file_text
 
     with said_with_flags():
-        own = own_study(asked.inputs(model, dataset))
+        own = own_study(dataclasses.replace(asked, model=model, dataset=dataset).inputs())
     path = output or Path(f"{own.study.name}.toml")
     if path.exists() and not force:
         raise StudyError(

@@ -12,13 +12,13 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
+from editcollapse.catalog.methods import method_of
 from editcollapse.catalog.presets import UNPUBLISHED, preset_for
 from editcollapse.config.spec import (
     CovarianceSpec,
     DatasetSpec,
     DtypeName,
     EvaluationSpec,
-    MethodName,
     ModelSpec,
     StartTokenName,
     StudySpec,
@@ -50,7 +50,7 @@ class OwnInputs:
     """None for the preset's: published, or by depth."""
     limit: int | None = None
     """Only the first so many usable requests."""
-    methods: tuple[MethodName, ...] = ()
+    methods: tuple[str, ...] = ()
     """Empty for the study file's default."""
     covariance: str | None = None
     """As ``CovarianceSource.of`` takes it; None for the default corpus."""
@@ -89,6 +89,8 @@ def own_study(asked: OwnInputs) -> OwnStudy:
         DatasetError: the dataset, the texts or the corpus cannot be used.
         MomentError: statistics are missing, or C of so few tokens would be singular.
     """
+    for method in asked.methods:
+        method_of(method)
     files = locate_model(asked.model, asked.revision)
     preset = preset_for(None, files.architecture.family, files.widths)
     layer, layer_source = preset.layer_of(asked.layer, "asked for")
