@@ -160,9 +160,9 @@ def _lines(own: OwnStudy, folder: Path) -> Iterator[str]:
     (model,) = study.models
     layers = f"of 0 to {files.widths.n_layers - 1}"
     chosen = {
-        UNPUBLISHED: f"{layers}, by depth: none is published; `editcollapse sweep` compares them",
+        UNPUBLISHED: f"{layers}; by depth, as none is published",
         "asked for": layers,
-    }.get(own.layer_source, f"{layers}, as in {own.layer_source}")
+    }.get(own.layer_source, f"{layers}; as in {own.layer_source}")
     yield "# One model, one file of facts. docs/studies.md lists every field and its default."
     yield f"name = {_quoted(study.name)}"
     methods = ", ".join(map(_quoted, study.methods))
