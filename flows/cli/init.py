@@ -123,7 +123,7 @@ def _lines(found: WrittenStudy) -> Iterator[str]:
     yield f"layer:      {found.layer} ({source})"
     yield f"dataset:    {found.n_requests} usable requests, {found.schema}{rejected}"
     yield f"covariance: {found.covariance}"
-    yield f"texts:      {found.n_texts}, {found.text_set}"
+    yield f"texts:      {found.n_texts} of {found.text_set}"
     yield f"written:    {file}"
     yield f"next:       {PROGRAM} plan {file}      what it would run, and its memory"
     yield f"            {PROGRAM} forecast {file}  which edits would collapse the model"
