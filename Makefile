@@ -13,6 +13,7 @@ COVERED := $(addprefix src/editcollapse/,catalog config data rows) storage
 COVERED_BY := tests/unit/config tests/unit/data tests/unit/rows tests/storage
 VENV := .venv
 BIN := $(VENV)/bin
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 LOCAL = http://127.0.0.1:$(PORT)
 REPORTS_PORT = $(shell expr $(PORT) + 1)
 # What the processes of Procfile are started with; Prefect's settings are in pyproject.toml.
@@ -23,23 +24,28 @@ SERVER = env PATH="$(abspath $(BIN)):$$PATH" RESULTS='$(abspath $(RESULTS))' PRE
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
 
-setup: $(VENV)/.installed ## make .venv with everything that is needed
+setup: $(VENV)/.installed ## make .venv with everything: tests, checks, Dask, Ray, buckets
 
-$(VENV)/.installed: pyproject.toml constraints.txt
+# What runs studies; make setup adds the rest to it.
+$(VENV)/.runs: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed, this is " + sys.version.split()[0] + ": make PYTHON=python3.12 ..." if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --upgrade pip
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[s3,dask,ray]' --group dev
+	$(PIP) --upgrade pip
+	$(PIP) -e . --group project
 	@touch $@
 
-demo: setup ## run the embedded study and print what it found
+$(VENV)/.installed: $(VENV)/.runs
+	$(PIP) -e '.[s3,dask,ray]' --group dev
+	@touch $@
+
+demo: $(VENV)/.runs ## run the embedded study and print what it found
 	$(BIN)/python -m flows run studies/demo.toml --results $(RESULTS)
 
-server: setup ## run a Prefect server, one worker and the reports' pages until Ctrl-C
+server: $(VENV)/.runs ## run a Prefect server, one worker and the reports' pages until Ctrl-C
 	@mkdir -p '$(RESULTS)/server' '$(RESULTS)/reports'
 	@exec $(SERVER) $(BIN)/honcho start
 
-deploy: setup ## register the deployments of prefect.yaml; again after editing studies/scheduled.toml
+deploy: $(VENV)/.runs ## register the deployments of prefect.yaml; again after editing studies/scheduled.toml
 	$(if $(filter 4200,$(PORT)),,PREFECT_API_URL=$(LOCAL)/api )$(BIN)/python -m flows deploy --results $(RESULTS)
 
 test: setup ## run the tests, in two processes of one thread

@@ -10,17 +10,16 @@ from rich.table import Table
 
 from editcollapse.cli.console import console, plain, print_json, print_line
 from editcollapse.cli.mistakes import STOPPED
+from flows.cli.asked_study import AskedStudy, opened, with_study
 from flows.cli.console import shown
 from flows.cli.options import (
     PROGRAM,
     JsonOption,
     RatioOption,
     ResultsOption,
-    StudyArgument,
     ThresholdOption,
     as_spec,
     examples,
-    opened,
     rule_of,
 )
 
@@ -46,8 +45,9 @@ class AnatomyReport:
         "anatomy studies/demo.toml", "anatomy studies/demo.toml --encoder google-t5/t5-small --json"
     ),
 )
+@with_study
 def anatomy(
-    study: StudyArgument,
+    asked: AskedStudy,
     encoder: Annotated[
         list[str] | None,
         typer.Option(
@@ -70,7 +70,7 @@ def anatomy(
     from flows.observe import environment
     from storage.readers import anatomy_findings
 
-    spec, folder = opened(study, results)
+    spec, folder = opened(asked, results)
     rule = rule_of(spec.collapse.rule, threshold, ratio)
     encoders = tuple(absolute_source(source) for source in encoder or ())
     server = environment.prepare(folder.here)

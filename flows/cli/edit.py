@@ -70,7 +70,8 @@ def edit(
         typer.Option(
             metavar="FILE",
             help="perplexity texts: JSON, JSONL or plain text, one a line (default: texts.jsonl "
-            "beside the folder models that the model lies in, as the demo models have it)",
+            "beside the folder models that the model lies in, as the demo models have it, else "
+            "neutral English of the package)",
         ),
     ] = None,
     as_json: JsonOption = False,

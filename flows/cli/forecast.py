@@ -15,6 +15,13 @@ from editcollapse.cli.forecast import show_forecast
 from editcollapse.cli.mistakes import STOPPED
 from editcollapse.errors import ResultsError
 from editcollapse.rows.collapse_rule import DEFAULT_RULE, CollapseRule
+from flows.cli.asked_study import (
+    AskedStudy,
+    DatasetOptions,
+    opened,
+    study_or_edit,
+    with_dataset,
+)
 from flows.cli.command_run import run_flow
 from flows.cli.console import print_frame
 from flows.cli.options import (
@@ -22,13 +29,10 @@ from flows.cli.options import (
     OneEdit,
     RatioOption,
     ResultsOption,
-    StudyOrNot,
     ThresholdOption,
     examples,
-    opened,
     rule_of,
     said_with_flags,
-    study_or_edit,
     with_one_edit,
 )
 
@@ -90,6 +94,8 @@ class CalibrationReport:
     rich_help_panel="Forecasts",
     epilog=examples(
         "forecast studies/demo.toml",
+        "forecast --model demo/models/gpt2-induced --dataset demo/counterfact.json \\",
+        "    --covariance demo/corpus.txt --limit 20",
         "forecast --model demo/models/gpt2-induced \\",
         '    --prompt "{} is a twin city of" --subject Chicago --target Rome',
         "forecast --model openai-community/gpt2-xl \\",
@@ -98,15 +104,19 @@ class CalibrationReport:
     ),
 )
 @with_one_edit(is_required=False)
+@with_dataset
 def forecast(
     asked: OneEdit,
-    study: StudyOrNot = None,
+    many: DatasetOptions,
     as_json: JsonOption = False,
 ) -> int:
-    """Say which edits would collapse a model, before any is made: a study's, or one."""
-    file = study_or_edit(study, asked, "forecast")
-    if file is not None:
-        return _of_study(file, asked.results, as_json=as_json)
+    """Say which edits would collapse a model, before any is made.
+
+    A study file's edits; or --model and --dataset; or one: --model --prompt --subject --target.
+    """
+    study = study_or_edit(many, asked, "forecast")
+    if study is not None:
+        return _of_study(study, asked.results, as_json=as_json)
     os.environ.setdefault("TQDM_DISABLE", "1")
     from flows.cli.one_edit import forecast_of
 
@@ -119,11 +129,11 @@ def forecast(
     return 0
 
 
-def _of_study(file: Path, results: str, *, as_json: bool) -> int:
+def _of_study(asked: AskedStudy, results: str, *, as_json: bool) -> int:
     """Run the flow; show what the database holds afterwards."""
     from editcollapse.study.plan import plan_study
 
-    study, folder = opened(file, results)
+    study, folder = opened(asked, results)
     plan = plan_study(study, folder.name)  # a mistake in the study is found before a server starts
     what = f"forecast of {study.name}"
     if run_flow(_flow, what, folder, study, folder.name, is_quiet=as_json) is None:

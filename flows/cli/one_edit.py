@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from editcollapse.catalog.presets import preset_for
-from editcollapse.cli.edit import texts_beside
+from editcollapse.cli.edit import texts_for
 from editcollapse.config.spec import (
     CovarianceSpec,
     DatasetSpec,
@@ -28,7 +28,7 @@ from editcollapse.runtime.settings import settings
 from editcollapse.study.jobs import KnownSetup, ModelSetup
 from editcollapse.study.results_folder import results_at
 from editcollapse.study.sweep import SWEPT, chosen_layers, layers_in_words
-from flows.cli.options import FROM_RESULTS, OneEdit
+from flows.cli.options import OneEdit
 from flows.run.guard_steps import present_thresholds, published_folder
 from storage.readers import known_setups
 
@@ -131,7 +131,7 @@ def forecast_of(asked: OneEdit) -> ForecastReport:
     folder = results_at(asked.results)
     limits = present_thresholds(folder, setting.model_id)
     known = covariance = None
-    if asked.covariance == FROM_RESULTS:
+    if asked.is_from_results:
         known = _known_setup(setting, asked)
         job = setting.known_model_setup(known)
     else:
@@ -165,7 +165,7 @@ def sweep_of(asked: OneEdit, layers: str) -> ForecastReport:
     limits = present_thresholds(folder, setting.model_id)
     known: Sequence[KnownSetup] = ()
     covariance = None
-    if asked.covariance == FROM_RESULTS:
+    if asked.is_from_results:
         known = _at_layers(_all_known(setting, asked, _SWEEP_FIRST), chosen, asked)
         jobs = [setting.known_model_setup(each) for each in known]
     else:
@@ -192,14 +192,14 @@ def study_of(
     Args:
         asked: the edit.
         method: who makes it.
-        texts: file of the perplexity texts; None for those that the model came with.
+        texts: file of the perplexity texts; None for those of ``texts_for``.
         guard: what to do where the forecast warns; None to make the edit in any case.
 
     Raises:
         EditCollapseError: the model, C or texts are missing, or an option is wrong.
     """
     setting = _Setting.of(asked, name="")
-    known = _known_setup(setting, asked) if asked.covariance == FROM_RESULTS else None
+    known = _known_setup(setting, asked) if asked.is_from_results else None
     layer = known.layer if known else setting.preset_model_setup(asked.layer).layer
     covariance, statistics = CovarianceSpec(kind="identity"), None
     if known is None:
@@ -219,7 +219,7 @@ def study_of(
                 "models": (model,),
                 "dataset": DatasetSpec(path=str(path)),
                 "covariance": covariance,
-                "evaluation": EvaluationSpec(texts=texts or str(texts_beside(asked.model))),
+                "evaluation": EvaluationSpec(texts=texts or str(texts_for(asked.model))),
                 "guard": guard,
             }
         )

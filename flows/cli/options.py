@@ -7,7 +7,7 @@ import inspect
 import math
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -18,8 +18,7 @@ from editcollapse.errors import EditCollapseError, StudyError
 from editcollapse.rows.collapse_rule import DEFAULT_RULE, CollapseRule
 
 if TYPE_CHECKING:
-    from editcollapse.config.spec import CollapseSpec, StudySpec
-    from editcollapse.study.results_folder import ResultsFolder
+    from editcollapse.config.spec import CollapseSpec
 
 NAME = "editcollapse"
 PROGRAM = NAME if Path(sys.argv[0]).stem == NAME else "python -m flows"
@@ -30,11 +29,6 @@ FROM_RESULTS = "results"
 DType = Literal["float32", "bfloat16", "float16", "float64"]
 StartToken = Literal["tokenizer", "never", "always"]
 
-_STUDY = "study file, such as studies/demo.toml"
-StudyArgument = Annotated[Path, typer.Argument(metavar="STUDY.toml", help=_STUDY)]
-StudyOrNot = Annotated[
-    Path | None, typer.Argument(metavar="STUDY.toml", help="a study: all of its edits")
-]
 ResultsOption = Annotated[
     str,
     typer.Option(
@@ -88,14 +82,14 @@ class OneEdit:
         int | None, _of_edit("N", "block to edit (default: the study's or preset's)")
     ] = None
     covariance: Annotated[
-        str,
+        str | None,
         _of_edit(
             "SOURCE",
-            "where C comes from: results (what a study in --results uses), identity, published "
-            "statistics (.npz or .safetensors), or a corpus: a text file or a hub dataset id",
-            shows=True,
+            "where C comes from: results (what a study in --results uses; the default of one "
+            "edit), identity, published statistics (.npz or .safetensors), or a corpus: a text "
+            "file or a hub dataset id",
         ),
-    ] = FROM_RESULTS
+    ] = None
     tokens: Annotated[int, _of_edit("N", "of a corpus", shows=True)] = 100_000
     damping: Annotated[
         float, _of_edit("X", "added to C's diagonal, in units of its mean", shows=True)
@@ -107,6 +101,11 @@ class OneEdit:
     ] = "tokenizer"
     results: ResultsOption = "results"
 
+    @property
+    def is_from_results(self) -> bool:
+        """Whether C is that of a study in the results folder."""
+        return self.covariance in {None, FROM_RESULTS}
+
 
 def with_one_edit(
     *, is_required: bool, has_layer: bool = True
@@ -117,31 +116,50 @@ def with_one_edit(
         is_required: whether the command is of one edit in any case.
         has_layer: whether the edit is at one layer.
     """
+    required = ("model", "prompt", "subject", "target") if is_required else ()
+    return with_options(
+        OneEdit, "asked", required=required, without=() if has_layer else ("layer",)
+    )
+
+
+def with_options(
+    record: type[Any],
+    parameter: str,
+    *,
+    required: Sequence[str] = (),
+    without: Sequence[str] = (),
+) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """Give a command an option for each field of a dataclass, which it takes as one parameter.
+
+    Args:
+        record: the dataclass; its fields are annotated as Typer wants options.
+        parameter: the command's parameter that is a record.
+        required: fields whose options have to be given.
+        without: fields that are left at their defaults.
+    """
 
     def decorate(command: Callable[..., int]) -> Callable[..., int]:
-        fields = [each for each in dataclasses.fields(OneEdit) if has_layer or each.name != "layer"]
+        fields = [each for each in dataclasses.fields(record) if each.name not in without]
         names = {each.name for each in fields}
 
         @functools.wraps(command)
         def called(**given: Any) -> int:
-            asked = OneEdit(**{name: given.pop(name) for name in names})
-            return command(asked=asked, **given)
+            asked = record(**{name: given.pop(name) for name in names})
+            return command(**{parameter: asked}, **given)
 
         ours = [
             inspect.Parameter(
                 each.name,
                 inspect.Parameter.KEYWORD_ONLY,
                 annotation=each.type,
-                default=inspect.Parameter.empty
-                if is_required and each.default == ""
-                else each.default,
+                default=inspect.Parameter.empty if each.name in required else each.default,
             )
             for each in fields
         ]
         others = [
             each.replace(kind=inspect.Parameter.KEYWORD_ONLY)
             for each in inspect.signature(command).parameters.values()
-            if each.name != "asked"
+            if each.name != parameter
         ]
         called.__signature__ = inspect.Signature([*ours, *others])  # type: ignore[attr-defined]
         return called
@@ -149,48 +167,18 @@ def with_one_edit(
     return decorate
 
 
-def study_or_edit(study: Path | None, asked: OneEdit, what: str) -> Path | None:
-    """The study file of a command that is of a study or of one edit; None where it is of an edit.
+def given_flags(asked: Any, *, but: Sequence[str] = ()) -> list[str]:
+    """The options whose fields are not at their defaults, as they are typed.
 
     Args:
-        study: the study file, where one was named.
-        asked: the edit; an empty text is one that was not given.
-        what: the command, for messages.
-
-    Raises:
-        StudyError: both are named, or neither whole.
+        asked: a record of ``with_options``.
+        but: fields that do not count.
     """
-    of_one = {
-        "--model": asked.model,
-        "--prompt": asked.prompt,
-        "--subject": asked.subject,
-        "--target": asked.target,
-    }
-    given = [flag for flag, text in of_one.items() if text]
-    if study is not None and given:
-        raise StudyError(
-            f"a study and {given[0]} were given; a {what} is of either. Leave one out."
-        )
-    missing = [flag for flag in of_one if flag not in given]
-    if study is None and missing:
-        raise StudyError(
-            f"nothing to {what}: {', '.join(missing)} not given. Name a study file, or --model, "
-            "--prompt, --subject and --target of one edit."
-        )
-    return study
-
-
-def opened(study: Path, results: str) -> "tuple[StudySpec, ResultsFolder]":
-    """A study file, read, and its results folder.
-
-    Raises:
-        StudyError: the study file cannot be used.
-        ResultsError: the results folder cannot.
-    """
-    from editcollapse.config.study_file import read_study
-    from editcollapse.study.results_folder import results_at
-
-    return read_study(study), results_at(results)
+    return [
+        f"--{each.name.replace('_', '-')}"
+        for each in dataclasses.fields(asked)
+        if each.name not in but and getattr(asked, each.name) != each.default
+    ]
 
 
 def rule_of(stated: CollapseRule, threshold: float | None, ratio: float | None) -> CollapseRule:

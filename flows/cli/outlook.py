@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Iterable, Iterator
 
-from editcollapse.config.spec import StudySpec
+from editcollapse.config.spec import CovarianceSpec, StudySpec
 from editcollapse.forecast.verdicts import Verdict
 from editcollapse.runtime.environment import free_host_bytes, host_bytes
 from editcollapse.runtime.memory import (
@@ -109,6 +109,9 @@ class StudyOutlook:
     methods: tuple[str, ...]
     n_requests: int
     n_edits: int
+    text_set: str
+    n_texts: int
+    """Perplexity texts."""
     rejected_records: tuple[str, ...]
     rejected_texts: tuple[str, ...]
     models: tuple[ModelOutlook, ...]
@@ -122,7 +125,7 @@ class StudySurvey:
 
     study: str
     methods: tuple[str, ...]
-    covariance: str
+    covariance: CovarianceSpec
     models: tuple[ExpectedModel, ...]
     missing: tuple[MissingInput, ...]
 
@@ -135,6 +138,8 @@ def study_outlook(plan: StudyPlan) -> StudyOutlook:
         methods=plan.study.methods,
         n_requests=len(plan.requests.records),
         n_edits=plan.n_edits,
+        text_set=plan.texts.name,
+        n_texts=len(plan.chosen_texts),
         rejected_records=tuple(
             f"record {each.record_index}: {each.reason}" for each in plan.requests.rejections
         ),
@@ -152,8 +157,9 @@ def study_survey(study: StudySpec, missing: tuple[MissingInput, ...]) -> StudySu
         StudyError: a preset does not exist.
         ModelError: a layer is out of a preset's range.
     """
-    kind = study.covariance.kind
-    return StudySurvey(study.name, study.methods, kind, tuple(expected_models(study)), missing)
+    return StudySurvey(
+        study.name, study.methods, study.covariance, tuple(expected_models(study)), missing
+    )
 
 
 def _model_outlook(plan: StudyPlan, model: ModelPlan) -> ModelOutlook:
@@ -201,7 +207,7 @@ def _model_outlook(plan: StudyPlan, model: ModelPlan) -> ModelOutlook:
         layer=model.setup.layer,
         layer_source=model.setup.layer_source,
         value_steps=model.setup.values.steps,
-        covariance=model.moment.covariance.kind,
+        covariance=model.moment.covariance.in_words(model.setup.spec.statistics),
         guard=None
         if guard is None
         else GuardOutlook(guard.policy, guard.acts_at, guard.acts_from, guard.thresholds.basis),
@@ -304,6 +310,7 @@ def outlook_lines(outlook: StudyOutlook) -> Iterator[str]:
         f"{len(outlook.methods)} methods x {outlook.n_requests} requests = "
         f"{outlook.n_edits} edits"
     )
+    yield f"perplexity on {outlook.n_texts} texts of {outlook.text_set}"
     for rejected in (*outlook.rejected_records, *outlook.rejected_texts):
         yield f"rejected: {rejected}"
     for model in outlook.models:
@@ -352,8 +359,9 @@ def survey_lines(survey: StudySurvey) -> Iterator[str]:
         layer = "by depth" if model.layer is None else str(model.layer)
         source = "unpublished" if model.preset is None else model.preset.source
         line = f"  {model.spec.name}: {model.spec.source}, layer {layer} ({source})"
-        if model.moment_bytes is not None and survey.covariance != "identity":
-            line += f", covariance {_gib(model.moment_bytes)}"
+        line += f", covariance {survey.covariance.in_words(model.spec.statistics)}"
+        if model.moment_bytes is not None and survey.covariance.kind != "identity":
+            line += f" ({_gib(model.moment_bytes)})"
         yield line
     yield f"not here yet, {len(survey.missing)} of its inputs:"
     for found in survey.missing:

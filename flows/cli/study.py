@@ -9,6 +9,7 @@ import typer
 
 from editcollapse.cli.console import console, print_json, print_line
 from editcollapse.cli.mistakes import STOPPED
+from flows.cli.asked_study import AskedStudy, opened, with_study
 from flows.cli.command_run import run_flow
 from flows.cli.console import incidence_table, shown
 from flows.cli.options import (
@@ -16,13 +17,12 @@ from flows.cli.options import (
     JsonOption,
     RatioOption,
     ResultsOption,
-    StudyArgument,
     ThresholdOption,
     as_spec,
     examples,
-    opened,
     rule_of,
     said_with_flags,
+    with_options,
 )
 
 if TYPE_CHECKING:
@@ -63,14 +63,17 @@ class MeasuredCovariance:
     rich_help_panel="Studies",
     epilog=examples(
         "run studies/demo.toml",
+        "run --model demo/models/gpt2-induced --dataset demo/counterfact.json \\",
+        "    --covariance demo/corpus.txt --texts demo/texts.jsonl --limit 8",
         "run studies/fall_of_rome.toml --results /data/rome",
         "run studies/fall_of_rome.toml --results s3://bucket/rome",
         "run studies/demo.toml --threshold 500 --json",
         "\nOn another device: EDITCOLLAPSE_DEVICE=cuda:1 before the command.",
     ),
 )
+@with_study
 def run(
-    study: StudyArgument,
+    asked: AskedStudy,
     threshold: ThresholdOption = None,
     ratio: RatioOption = None,
     as_json: JsonOption = False,
@@ -79,12 +82,12 @@ def run(
     """Run a study; what is cached is not computed again."""
     from flows.run.guard_steps import plan_guarded
 
-    spec, folder = opened(study, results)
+    spec, folder = opened(asked, results)
     rule = rule_of(spec.collapse.rule, threshold, ratio)
     plan_guarded(spec, folder.name)  # a mistake in the study is found before a server starts
     what = f"study {spec.name}"
-    asked = (spec, folder.name, as_spec(rule))
-    study_id = run_flow(_collapse_study, what, folder, *asked, is_quiet=as_json)
+    given = (spec, folder.name, as_spec(rule))
+    study_id = run_flow(_collapse_study, what, folder, *given, is_quiet=as_json)
     if study_id is None:
         return STOPPED
     from reports.page import report_path
@@ -138,9 +141,8 @@ def _print_epilogue(study: "StudySpec", results: str, page: str) -> None:
         "plan studies/fall_of_rome.toml", "plan studies/demo.toml --results /data/demo --json"
     ),
 )
-def plan(
-    study: StudyArgument, as_json: JsonOption = False, results: ResultsOption = "results"
-) -> int:
+@with_study
+def plan(asked: AskedStudy, as_json: JsonOption = False, results: ResultsOption = "results") -> int:
     """Say what a study would run, what is cached, and its memory; touches no GPU.
 
     Where inputs are not here, it says what is known without them.
@@ -149,7 +151,7 @@ def plan(
     from flows.cli.outlook import outlook_lines, study_outlook, study_survey, survey_lines
     from flows.run.guard_steps import plan_guarded
 
-    spec, folder = opened(study, results)
+    spec, folder = opened(asked, results)
     missing = tuple(missing_inputs(spec))
     if missing:
         survey = study_survey(spec, missing)
@@ -173,13 +175,14 @@ def _print_plan(found: object, lines: Iterable[str], *, as_json: bool) -> None:
     rich_help_panel="Studies",
     epilog=examples("covariance studies/fall_of_rome.toml --results /data/rome"),
 )
+@with_study
 def covariance(
-    study: StudyArgument, as_json: JsonOption = False, results: ResultsOption = "results"
+    asked: AskedStudy, as_json: JsonOption = False, results: ResultsOption = "results"
 ) -> int:
     """Measure the second moments of a study's models, and nothing else."""
     from editcollapse.study.plan import plan_study
 
-    spec, folder = opened(study, results)
+    spec, folder = opened(asked, results)
     plan_study(spec, folder.name)  # a mistake in the study is found before a server starts
     what = f"covariance of {spec.name}"
     ids = run_flow(_precompute_covariance, what, folder, spec, folder.name, is_quiet=as_json)
@@ -208,8 +211,9 @@ def _precompute_covariance() -> Any:
         "reevaluate studies/demo.toml --texts other.jsonl --max-texts 100",
     ),
 )
+@with_options(AskedStudy, "asked", without=("texts",))
 def reevaluate(
-    study: StudyArgument,
+    asked: AskedStudy,
     texts: Annotated[
         Path, typer.Option(metavar="FILE", help="perplexity texts: JSON, JSONL or plain text")
     ],
@@ -226,7 +230,7 @@ def reevaluate(
     from flows.cli.command_run import run_watched
     from flows.observe import environment
 
-    spec, folder = opened(study, results)
+    spec, folder = opened(asked, results)
     rule = rule_of(spec.collapse.rule, threshold, ratio)
     with said_with_flags():
         evaluation = EvaluationSpec(texts=str(texts.resolve()), max_texts=max_texts)
@@ -237,8 +241,8 @@ def reevaluate(
     plan_reevaluation(spec, evaluation, folder.name)
     if not as_json:
         print_line(f"re-evaluation of {spec.name} with {server}; results in {shown(folder.name)}")
-    asked = (spec, evaluation, folder.name, as_spec(rule))
-    study_id = run_watched(server, lambda: measure_again, *asked)
+    given = (spec, evaluation, folder.name, as_spec(rule))
+    study_id = run_watched(server, lambda: measure_again, *given)
     if study_id is None:
         return STOPPED
     from storage.ask import incidence

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,16 +11,20 @@ from editcollapse.cli.console import console, plain, print_json, print_line
 from editcollapse.cli.mistakes import STOPPED
 from editcollapse.errors import ResultsError
 from editcollapse.rows.study import POSITIONS
+from flows.cli.asked_study import (
+    AskedStudy,
+    DatasetOptions,
+    opened,
+    study_or_edit,
+    with_dataset,
+)
 from flows.cli.command_run import run_flow
 from flows.cli.forecast import basis_lines
 from flows.cli.options import (
     JsonOption,
     OneEdit,
-    StudyOrNot,
     examples,
-    opened,
     said_with_flags,
-    study_or_edit,
     with_one_edit,
 )
 
@@ -50,9 +53,10 @@ commands = typer.Typer()
     ),
 )
 @with_one_edit(is_required=False, has_layer=False)
+@with_dataset
 def sweep(
     asked: OneEdit,
-    study: StudyOrNot = None,
+    many: DatasetOptions,
     layers: Annotated[
         str, typer.Option(metavar="LAYERS", help="layers and ranges, such as 0-11,20")
     ] = "all",
@@ -62,9 +66,9 @@ def sweep(
     from editcollapse.study.sweep import check_layers
 
     check_layers(layers)
-    file = study_or_edit(study, asked, "sweep")
-    if file is not None:
-        return _of_study(file, layers, asked.results, as_json=as_json)
+    study = study_or_edit(many, asked, "sweep")
+    if study is not None:
+        return _of_study(study, layers, asked.results, as_json=as_json)
     os.environ.setdefault("TQDM_DISABLE", "1")
     from flows.cli.one_edit import sweep_of
 
@@ -77,12 +81,12 @@ def sweep(
     return 0
 
 
-def _of_study(file: Path, layers: str, results: str, *, as_json: bool) -> int:
+def _of_study(asked: AskedStudy, layers: str, results: str, *, as_json: bool) -> int:
     """Run the flow; show what the database holds afterwards."""
     from editcollapse.study.plan import plan_study
     from editcollapse.study.sweep import plan_sweep
 
-    study, folder = opened(file, results)
+    study, folder = opened(asked, results)
     # A mistake in the study is found before a server starts.
     plan = plan_sweep(plan_study(study, folder.name), layers)
     what = f"sweep of {study.name}"

@@ -5,7 +5,9 @@ import shutil
 
 import pytest
 
+from editcollapse.cli.edit import texts_for
 from editcollapse.config.study_file import read_study
+from editcollapse.data.texts import NEUTRAL_TEXTS
 from editcollapse.study import plan as planning
 from editcollapse.study.artifacts import ArtifactStore
 from editcollapse.study.results_folder import results_at
@@ -14,7 +16,7 @@ from flows.cli.edit import REFUSED
 from storage.ask import ask
 from storage.publish import publish
 from tests.storage.conftest import make_row
-from tests.support.flow_runs import manifests, units_computed
+from tests.support.flow_runs import REPOSITORY, manifests, units_computed
 
 _OSLO = ("--prompt", "{} likes the colour", "--subject", "Oslo", "--target", "blue")
 
@@ -148,10 +150,10 @@ def test_mistakes_are_sentences(edit, tmp_path, capsys, options, sentence):
     assert "Traceback" not in err
 
 
-def test_model_without_texts_beside_it_needs_some(study, first_run, capsys):
-    """Perplexity is measured on texts that the user names, unless the model came with some."""
-    model = read_study(study).models[0].source
-    assert main(["edit", "--model", model, "--results", str(first_run.results), *_OSLO]) == (
-        USER_ERROR
+def test_texts_are_those_beside_the_model_or_the_packages(study):
+    """A demo model comes with texts of its language; any other is measured on neutral English."""
+    assert (
+        texts_for(str(REPOSITORY / "demo/models/gpt2-induced")) == REPOSITORY / "demo/texts.jsonl"
     )
-    assert "--texts was not given" in capsys.readouterr().err
+    assert texts_for(read_study(study).models[0].source) == NEUTRAL_TEXTS
+    assert texts_for("owner/model") == NEUTRAL_TEXTS

@@ -4,6 +4,7 @@ import re
 import shlex
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,6 +28,8 @@ _RUN_BY_SOAK = {"deploy", "covariance", "reevaluate", "forecast", "calibrate", "
 """Commands that need a server, or a study that has run: tests/slow runs them, but the
 forecast of one edit is run here."""
 
+_WRITTEN = "mine.toml"
+"""The study file that the README's ``init`` writes."""
 _RUN_ELSEWHERE = {"benchmarks", "benchmarks.gpu", "scripts.demo_rows", "scripts.docs"}
 """Modules that tests/benchmarks and tests/storage/test_docs.py run."""
 
@@ -44,6 +47,18 @@ def _commands() -> list[str]:
         for line in block.splitlines()
     ]
     return sorted({line for line in lines if line})
+
+
+def _elsewhere(words: list[str], folder: Path) -> list[str]:
+    """Return a command with the file that init writes in another folder."""
+    return [str(folder / word) if word == _WRITTEN else word for word in words]
+
+
+def _has_inputs(options: dict[str, Any]) -> bool:
+    """Return whether what a command of a study names is there."""
+    if options["study"] is not None:
+        return bool(options["study"].is_file())
+    return Path(options["model"]).is_dir() and Path(options["dataset"]).is_file()
 
 
 def test_documents_have_commands_and_sql() -> None:
@@ -79,13 +94,18 @@ def test_command_works(
     if words[0] != "editcollapse":
         assert words[0] in {"prefect", "bash", "source"}, f"nobody tests {command!r}"
         return
+    if _WRITTEN in words:  # by the README's init, and not into the checkout
+        words = _elsewhere(words, tmp_path)
+        if words[1] != "init":
+            (line,) = (line for line in _commands() if line.startswith("editcollapse init "))
+            assert main(_elsewhere(shlex.split(line), tmp_path)[1:]) == 0
     name, *rest = words[1:]
     options = get_command(app).commands[name].make_context(name, rest).params
-    if name in _RUN_BY_SOAK and options.get("study", "") is not None:
-        assert options.get("study", REPOSITORY / "README.md").is_file()
+    if name in _RUN_BY_SOAK and not options.get("prompt"):
+        assert "study" not in options or _has_inputs(options)
         return
     if name in _RUN_BY_CI:
-        assert name == "pretrain" or options["study"].is_file()
+        assert name == "pretrain" or _has_inputs(options)
         return
     results = first_run.results
     if name in {"rebuild", "report"}:

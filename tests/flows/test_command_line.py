@@ -61,7 +61,7 @@ def test_help_lists_all_commands(capsys):
         (["rnu"], "error: no command 'rnu'. Known: run, "),
         ([], "error: Missing command. Try python -m flows --help."),
         (["--reslts"], "No such option: --reslts"),
-        (["run"], "Missing argument 'STUDY.toml'. Try python -m flows run --help."),
+        (["run"], "error: no study: --model and --dataset not given. Name a study file, or"),
         (["sql", "x", "--reslts", "y"], "(Possible options: --results)"),
         (["edit", *_OSLO], "Missing option '--model'"),
         (["check-model", "m", "--dtype", "f"], "'f' is not one of 'float32', 'float64'"),

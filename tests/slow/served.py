@@ -126,7 +126,7 @@ def served(folder: Path, *, behind_shell: bool = False, password: str = "") -> I
     port = _free_ports()
     results, home, said = folder / "results", folder / "home", folder / "said"
     home.mkdir(parents=True)
-    line = ["make", "-s", "-o", "setup", "server", f"BIN={Path(sys.executable).parent}"]
+    line = ["make", "-s", "-o", ".venv/.runs", "server", f"BIN={Path(sys.executable).parent}"]
     line += [f"PORT={port}", f"RESULTS={results}"]
     more = {"PREFECT_SERVER_API_AUTH_STRING": password} if password else {}
     if behind_shell:

@@ -13,6 +13,7 @@ from editcollapse.cli.options import examples
 
 if TYPE_CHECKING:
     from editcollapse.api import Edit
+    from editcollapse.data.texts import TextSet
 
 _TEXTS = "texts.jsonl"
 
@@ -36,6 +37,8 @@ class EditReport:
     rho: float
     update_norm: float
     relative_update_norm: float
+    text_set: str
+    """Name of the texts that perplexity is of."""
     perplexity_before: float
     perplexity: float
     perplexity_ratio: float
@@ -74,7 +77,8 @@ def edit(
         typer.Option(
             metavar="FILE",
             help="Perplexity texts: JSON, JSONL or plain text, one a line; where left out, "
-            "texts.jsonl beside the folder models that the model lies in.",
+            "texts.jsonl beside the folder models that the model lies in, else the package's "
+            "neutral English.",
         ),
     ] = None,
     new_tokens: Annotated[
@@ -107,7 +111,7 @@ def edit(
         dtype=dtype,
         start_token=start_token,
     )
-    on_texts = read_texts(texts_beside(model) if texts is None else texts).texts
+    on_texts = read_texts(texts_for(model) if texts is None else texts)
     with progress_bar():
         report = _report(editor.edit(request, method=method), on_texts, new_tokens)
     if as_json:
@@ -117,8 +121,9 @@ def edit(
         print_line(line)
 
 
-def _report(made: "Edit", texts: tuple[str, ...], new_tokens: int) -> EditReport:
+def _report(made: "Edit", text_set: "TextSet", new_tokens: int) -> EditReport:
     """Return the report on an edit."""
+    texts = text_set.texts
     editor, request, forecast = made.editor, made.request, made.forecast
     prompt = request.filled_prompt
     return EditReport(
@@ -137,6 +142,7 @@ def _report(made: "Edit", texts: tuple[str, ...], new_tokens: int) -> EditReport
         rho=made.rho,
         update_norm=made.update_norm,
         relative_update_norm=made.relative_update_norm,
+        text_set=text_set.name,
         perplexity_before=editor.perplexity(texts),
         perplexity=made.perplexity(texts),
         perplexity_ratio=made.perplexity_ratio(texts),
@@ -166,7 +172,7 @@ def _lines(report: EditReport) -> Iterator[str]:
     )
     yield (
         f"perplexity: {report.perplexity_before:.4g} before, {report.perplexity:.4g} after, "
-        f"{report.perplexity_ratio:.4g} times as large"
+        f"{report.perplexity_ratio:.4g} times as large, on {visible(report.text_set)}"
     )
     with_text = report.efficacy_prefix_mean
     mean = "" if with_text is None else f", {with_text:.3g} with one (mean)"
@@ -176,22 +182,17 @@ def _lines(report: EditReport) -> Iterator[str]:
         yield f"after:      {prompt}{visible(report.text_after)}"
 
 
-def texts_beside(model: str) -> Path:
-    """Perplexity texts that lie beside the folder ``models`` that a model lies in.
+def texts_for(model: str) -> Path:
+    """Return the perplexity texts of a model for which none are named.
+
+    Those that lie beside the folder ``models`` that it lies in, as the demo models have them, whose
+    language is no English; for any other model the package's own.
 
     Args:
         model: a local folder or a hub id.
-
-    Raises:
-        StudyError: there are none.
     """
-    from editcollapse.errors import StudyError
+    from editcollapse.data.texts import NEUTRAL_TEXTS
 
     folder = Path(model).expanduser().resolve()
     found = folder.parent.parent / _TEXTS
-    if folder.parent.name == "models" and found.is_file():
-        return found
-    raise StudyError(
-        f"no texts to measure perplexity on: `texts` was not given, and {model} has none beside "
-        "it. Give a JSON, JSONL or plain text file."
-    )
+    return found if folder.parent.name == "models" and found.is_file() else NEUTRAL_TEXTS

@@ -1,5 +1,6 @@
 """Study specification: pydantic models of a study file; the Prefect form shows their fields."""
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -22,6 +23,7 @@ def digits(value: Any) -> Any:
 
 MethodName = Literal["rome", "c_rome", "r_rome", "p_rome", "v_relative"]
 DtypeName = Literal["float32", "bfloat16", "float16", "float64"]
+StartTokenName = Literal["tokenizer", "never", "always"]
 Count = Annotated[int, Field(ge=1)]
 Identifier = Annotated[str, BeforeValidator(digits)]
 """A name that may be written as an integer."""
@@ -80,7 +82,7 @@ class ModelSpec(Spec):
     """Zero-based block to edit; where left out the preset's."""
     dtype: DtypeName = "float32"
     """Type of the weights as loaded. Keys, solves and updates are float32 or better in any case."""
-    start_token: Literal["tokenizer", "never", "always"] = "tokenizer"
+    start_token: StartTokenName = "tokenizer"
     """Whether a start token (BOS) opens prompts: as the tokenizer does, never, or always."""
     statistics: str | None = None
     """Second moment of this model, where `covariance.kind` is "statistics": an .npz of
@@ -155,12 +157,32 @@ class CovarianceSpec(Spec):
             )
         return self
 
+    def in_words(self, statistics: str | None = None) -> str:
+        """What C is, for people.
+
+        Args:
+            statistics: a model's own.
+        """
+        if self.kind == "identity":
+            return "identity"
+        if self.kind == "statistics":
+            return f"statistics {Path(str(statistics)).name}"
+        source = str(self.source)
+        name = Path(source).name if Path(source).is_absolute() else source
+        return f"{self.n_tokens} tokens of {name}{'' if self.subset is None else f' {self.subset}'}"
+
+
+DEFAULT_COVARIANCE = CovarianceSpec(source="Salesforce/wikitext", subset="wikitext-103-raw-v1")
+"""What C is measured on where nothing is named: articles of Wikipedia, like ROME's published
+statistics."""
+
 
 class EvaluationSpec(Spec):
     """What edited models are measured on."""
 
-    texts: str = Field(min_length=1)
-    """Perplexity texts: ME-PPL's JSON, JSONL with a text field, or plain text, one a line."""
+    texts: str | None = Field(default=None, min_length=1)
+    """Perplexity texts: ME-PPL's JSON, JSONL with a text field, or plain text, one a line; where
+    left out, 50 texts of neutral English that come with the package."""
     max_texts: Count | None = None
     """Use only the first so many."""
     continuations: int = Field(default=10, ge=0)
@@ -268,11 +290,12 @@ class StudySpec(Spec):
     """The file of edit requests, and which of them to use."""
     templates: TemplateSpec = TemplateSpec()
     """The context templates."""
-    covariance: CovarianceSpec
-    """The second moment of the keys."""
+    covariance: CovarianceSpec = DEFAULT_COVARIANCE
+    """The second moment of the keys; where the table is left out, measured on 100,000 tokens of the
+    hub's Salesforce/wikitext (wikitext-103-raw-v1), for which `datasets` has to be installed."""
     value: ValueSpec = ValueSpec()
     """Settings of the v* optimisation, for all models."""
-    evaluation: EvaluationSpec
+    evaluation: EvaluationSpec = EvaluationSpec()
     """The measurements."""
     batch_size: int = Field(default=64, ge=1, le=4096)
     """Edits in one cached task: what a killed run loses at most."""

@@ -10,7 +10,8 @@ from typing import Any
 import polars as pl
 from pydantic import ValidationError
 
-from editcollapse.config.spec import CovarianceSpec
+from editcollapse.config.spec import DEFAULT_COVARIANCE, CovarianceSpec
+from editcollapse.data.hub import hub_refusal
 from editcollapse.data.records import (
     LINE_SUFFIXES,
     TEXT_FIELDS,
@@ -106,6 +107,29 @@ def open_corpus(
             "Leave it out."
         )
     return _open_file(path, text_field)
+
+
+def corpus_of(spec: CovarianceSpec) -> Corpus:
+    """Return the corpus that a second moment is measured on, as ``open_corpus``.
+
+    Args:
+        spec: of kind ``corpus``.
+
+    Raises:
+        DatasetError: as ``open_corpus``; where it is the default, the message says what to name.
+    """
+    try:
+        return open_corpus(
+            str(spec.source), text_field=spec.text_field, subset=spec.subset, split=spec.split
+        )
+    except DatasetError as error:
+        if (spec.source, spec.subset) != (DEFAULT_COVARIANCE.source, DEFAULT_COVARIANCE.subset):
+            raise
+        raise DatasetError(
+            f"{error} It is what C is measured on where nothing is named: name a text file, by "
+            '--covariance FILE on the command line or by source = "FILE" below [covariance] in '
+            "the study file."
+        ) from error
 
 
 def _expanded(source: str) -> Path:
@@ -287,7 +311,7 @@ def open_hub_corpus(
     except ImportError as error:
         raise DatasetError(
             f"the corpus {source!r} was asked from the Hugging Face hub, for which the package "
-            "'datasets' is missing. Run pip install 'editcollapse[hub]', or name a file instead."
+            "'datasets' is missing. Run pip install datasets, or name a file instead."
         ) from error
     try:
         builder = datasets.load_dataset_builder(source, name=subset)
@@ -310,10 +334,9 @@ def open_hub_corpus(
 
 
 def _hub_error(source: str, asked: str, error: Exception) -> DatasetError:
-    found = str(error).splitlines()[0] if str(error) else ""
+    refusal = hub_refusal(error, "dataset", source)
     return DatasetError(
-        f"the corpus {source!r} ({asked}) was asked from the Hugging Face hub, which gave "
-        f"{type(error).__name__}: {found}. Check its name and the network, or name a file."
+        f"the corpus {source!r} ({asked}) was asked, and {refusal}, or name a file instead."
     )
 
 
@@ -329,12 +352,12 @@ class CovarianceSource:
     """Published layer statistics to read C from. Without either, C is the identity."""
 
     @classmethod
-    def of(cls, source: str, tokens: int, damping: float, d_key: int) -> "CovarianceSource":
+    def of(cls, source: str | None, tokens: int, damping: float, d_key: int) -> "CovarianceSource":
         """Check where C is to come from; neither corpus nor statistics are read to their end.
 
         Args:
             source: ``identity``, an ``.npz`` or ``.safetensors`` file of statistics, or a corpus: a
-                text file or a hub data set id.
+                text file or a hub data set id; None for the default corpus.
             tokens: of a corpus, at most.
             damping: added to C's diagonal, in units of its mean.
             d_key: K of the layer.
@@ -344,11 +367,20 @@ class CovarianceSource:
             MomentError: there is no such statistics file, or C of so few tokens is singular.
             DatasetError: there is no such corpus, or no text in it.
         """
+        subset = None
+        if source is None:
+            source, subset = str(DEFAULT_COVARIANCE.source), DEFAULT_COVARIANCE.subset
         is_file_of_statistics = Path(source).suffix in _STATISTICS
         kind = "statistics" if is_file_of_statistics else "corpus"
         try:
             spec = CovarianceSpec.model_validate(
-                {"kind": kind, "source": source, "n_tokens": tokens, "damping": damping}
+                {
+                    "kind": kind,
+                    "source": source,
+                    "subset": subset,
+                    "n_tokens": tokens,
+                    "damping": damping,
+                }
             )
         except ValidationError as error:
             raise StudyError(
@@ -371,8 +403,10 @@ class CovarianceSource:
                 f"tokens is singular. Give {d_key} or more, or a `damping` such as 0.001."
             )
         try:
-            return cls(spec, corpus=open_corpus(source))
+            return cls(spec, corpus=corpus_of(spec))
         except DatasetError as error:
+            if subset is not None:
+                raise
             raise DatasetError(f"`covariance` {source}: {error}") from error
 
     @property

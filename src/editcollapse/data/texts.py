@@ -4,6 +4,7 @@ import dataclasses
 import logging
 from pathlib import Path
 
+from editcollapse.config.spec import EvaluationSpec
 from editcollapse.data.records import (
     LINE_SUFFIXES,
     ParsedRecord,
@@ -21,6 +22,15 @@ from editcollapse.fingerprints import digest_file
 _LOGGER = logging.getLogger(__name__)
 _WANTED = "a text set"
 _WANTED_TEMPLATES = "a file of context templates"
+
+NEUTRAL_TEXTS = Path(__file__).with_name("neutral_english.jsonl")
+"""Fifty texts of about ninety words, neutral and factual, on fifty subjects, written for this
+package: what perplexity is measured on where nothing else is named."""
+
+
+def texts_file(spec: EvaluationSpec) -> Path:
+    """Return the file of the texts that a study measures perplexity on."""
+    return NEUTRAL_TEXTS if spec.texts is None else Path(spec.texts)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

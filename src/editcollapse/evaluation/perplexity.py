@@ -130,7 +130,9 @@ def encode_texts(encoder: Encoder, texts: Sequence[str]) -> EncodedTexts:
         rejections.append(Rejection(index, None, reason))
     if not rows:
         first = rejections[0].reason if rejections else "it is empty"
-        raise DatasetError(f"no text of the set can be scored by {encoder.source}: {first}.")
+        raise DatasetError(
+            f"no text of the set can be scored by {encoder.source}: {first}. Name other texts."
+        )
     return EncodedTexts(tuple(sorted(rows, key=len)), tuple(rejections))
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from editcollapse.catalog.architectures import Architecture, Widths, architecture_of, widths_of
+from editcollapse.data.hub import hub_refusal
 from editcollapse.errors import ModelError
 from editcollapse.fingerprints import DIGEST_BYTES, digest, digest_file
 
@@ -360,13 +361,14 @@ def _download(source: str, revision: str | None) -> Path:
     if not _HUB_ID.match(source) or source.startswith("."):
         raise ModelError(f"no model folder {source}. Give an existing folder or a hub id.")
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HFValidationError
 
     try:
         return Path(snapshot_download(source, revision=revision, allow_patterns=_PATTERNS))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        at = f" at revision {revision}" if revision else ""
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    except HFValidationError as error:
         raise ModelError(
-            f"no folder {source}, and the hub gave no model of that name{at}: {reason}"
+            f"no folder {source}, and it is no hub id: {error}. Give an existing folder."
         ) from error
+    except Exception as error:  # whatever network, disk or hub raise
+        refusal = hub_refusal(error, "model", source, revision)
+        raise ModelError(f"no folder {source}, and {refusal}, or give a model's folder.") from error

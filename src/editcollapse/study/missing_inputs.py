@@ -10,6 +10,7 @@ from pathlib import Path
 from editcollapse.catalog.architectures import Widths
 from editcollapse.catalog.presets import PRESETS, Preset, preset_for
 from editcollapse.config.spec import ModelSpec, StudySpec
+from editcollapse.data.texts import texts_file
 from editcollapse.errors import ModelError
 from editcollapse.models.files import locate_model
 
@@ -52,7 +53,7 @@ def missing_inputs(study: StudySpec) -> Iterator[MissingInput]:
     Args:
         study: with absolute paths (``study_file.read_study``).
     """
-    files = [("dataset", study.dataset.path), ("texts", study.evaluation.texts)]
+    files = [("dataset", study.dataset.path), ("texts", str(texts_file(study.evaluation)))]
     if study.templates.kind == "file":
         files.append(("templates", study.templates.path or ""))
     if study.covariance.kind == "corpus" and Path(study.covariance.source or "").is_absolute():

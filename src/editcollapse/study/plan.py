@@ -12,10 +12,10 @@ from pathlib import Path
 from editcollapse import NUMERICS
 from editcollapse.catalog.presets import preset_for
 from editcollapse.config.spec import GuardSpec, ModelSpec, StudySpec
-from editcollapse.data.corpora import open_corpus
+from editcollapse.data.corpora import corpus_of
 from editcollapse.data.datasets import read_requests, select
 from editcollapse.data.requests import EditRequest, RequestFile, RequestRecord
-from editcollapse.data.texts import TextSet, read_templates, read_texts
+from editcollapse.data.texts import TextSet, read_templates, read_texts, texts_file
 from editcollapse.errors import ArtifactError, ModelError, MomentError, StudyError
 from editcollapse.fingerprints import digest, digest_file
 from editcollapse.forecast.guard import Guard
@@ -262,7 +262,7 @@ def _plan(study: StudySpec, folder: str, thresholds_of: Calibrated) -> StudyPlan
     """Return the plan of a study; as ``plan_study``."""
     requests = read_requests(Path(study.dataset.path))
     requests = select(requests, limit=study.dataset.limit, case_ids=study.dataset.case_ids)
-    texts = read_texts(Path(study.evaluation.texts))
+    texts = read_texts(texts_file(study.evaluation))
     given = None
     if study.templates.kind == "file" and study.templates.path is not None:
         given = read_templates(Path(study.templates.path))
@@ -340,10 +340,7 @@ def _covariance_digest(study: StudySpec, model: ModelSpec) -> str:
                 "kmeng01/rome's layer statistics or a .safetensors file."
             )
         return digest_file(path)
-    corpus = open_corpus(
-        str(spec.source), text_field=spec.text_field, subset=spec.subset, split=spec.split
-    )
-    return corpus.content_digest
+    return corpus_of(spec).content_digest
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

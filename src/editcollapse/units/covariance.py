@@ -13,7 +13,7 @@ from editcollapse.covariance.second_moment import (
 )
 from editcollapse.covariance.shards import budgeted_rows, check_budget, cut, put_shard, read_shard
 from editcollapse.covariance.statistics import read_statistics
-from editcollapse.data.corpora import open_corpus
+from editcollapse.data.corpora import corpus_of
 from editcollapse.errors import MomentError
 from editcollapse.forward.rewrites import build_rewrites
 from editcollapse.rows.study import ConvergenceRow, CovarianceRow
@@ -46,9 +46,7 @@ def cut_corpus(job: CorpusJob, on_tokens: Progress = None) -> Manifest:
     spec = job.covariance
     store = ArtifactStore(job.results)
     loaded = load(job.model)
-    corpus = open_corpus(
-        str(spec.source), text_field=spec.text_field, subset=spec.subset, split=spec.split
-    )
+    corpus = corpus_of(spec)
     rows = budgeted_rows(
         loaded.encoder,
         corpus.documents(),

@@ -169,8 +169,8 @@ def test_mistakes_are_one_sentence_in_flags(more, words, monkeypatch, capsys):
     assert words in said.err
 
 
-def test_texts_have_to_be_given_where_none_lie_beside_the_model(tmp_path, capsys):
-    """A model in a folder of its own needs --texts, and the message says so."""
+def test_texts_are_the_packages_where_none_lie_beside_the_model(tmp_path, capsys):
+    """A model in a folder of its own is measured on ours, for which this one is too small."""
     model = tmp_path / "model"
     model.symlink_to(MODEL)
     copy = tmp_path / "own"
@@ -178,7 +178,7 @@ def test_texts_have_to_be_given_where_none_lie_beside_the_model(tmp_path, capsys
     for path in MODEL.iterdir():
         (copy / path.name).write_bytes(path.read_bytes())
     assert main(["edit", *ONE, "--model", str(copy)]) == 2
-    assert "--texts was not given" in capsys.readouterr().err
+    assert "no text of the set can be scored by own: text 'A river" in capsys.readouterr().err
 
 
 def test_words_of_arguments_become_flags():

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from editcollapse.catalog.presets import ValueSettings
-from editcollapse.config.spec import StudySpec, ValueSpec
+from editcollapse.config.spec import DEFAULT_COVARIANCE, StudySpec, ValueSpec
 from editcollapse.config.study_file import read_study, with_absolute_paths
 from editcollapse.errors import StudyError
 from editcollapse.rows.collapse_rule import DEFAULT_RULE, CollapseRule
@@ -118,6 +118,15 @@ def test_paths_are_made_absolute_beside_the_file(tmp_path):
 def test_slips_are_named(tmp_path, old, new, message):
     """A typo or an impossible value is refused by its place, with what is allowed."""
     assert message in refused(tmp_path, old, new)
+
+
+def test_covariance_and_texts_may_be_left_out(tmp_path):
+    """Then C is of the hub's WikiText, and the texts are the package's."""
+    text = STUDY.split("[covariance]", maxsplit=1)[0]
+    study = read_study(write(tmp_path, text))
+    assert study.covariance == DEFAULT_COVARIANCE
+    assert study.covariance.n_tokens == 100_000
+    assert study.evaluation.texts is None
 
 
 def test_models_are_needed(tmp_path):

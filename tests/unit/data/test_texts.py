@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from editcollapse.data.texts import read_texts
+from editcollapse.config.spec import EvaluationSpec
+from editcollapse.data.texts import NEUTRAL_TEXTS, read_texts, texts_file
 from editcollapse.errors import DatasetError
 
 
@@ -14,6 +15,21 @@ def write(folder, name, content):
     path = folder / name
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     return path
+
+
+def test_neutral_texts_are_what_is_said_of_them():
+    """The package's own: fifty different texts of 81 to 91 words in plain ASCII."""
+    found = read_texts(texts_file(EvaluationSpec()))
+    words = [len(text.split()) for text in found.texts]
+    assert (len(set(found.texts)), min(words), max(words)) == (50, 81, 91)
+    assert all(text.isascii() and text.endswith(".") for text in found.texts)
+    assert found.rejections == ()
+
+
+def test_own_texts_go_before_the_packages():
+    """A study that names texts has those."""
+    assert texts_file(EvaluationSpec(texts="/a/b.txt")) == Path("/a/b.txt")
+    assert NEUTRAL_TEXTS.is_file()
 
 
 def test_me_ppl_list(tmp_path):

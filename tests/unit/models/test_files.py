@@ -3,8 +3,10 @@
 import json
 import shutil
 
+import huggingface_hub
 import pytest
 import torch
+from huggingface_hub.errors import HFValidationError
 from safetensors.torch import load_file, save_file
 
 from editcollapse.config.spec import ModelSpec
@@ -122,6 +124,28 @@ def test_no_folder():
     """What is neither a folder nor of the form of a hub id is refused without asking the hub."""
     with pytest.raises(ModelError, match=r"no model folder \./none"):
         locate_model("./none")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ConnectionError("no route"), "the Hugging Face hub cannot be reached (no route)"),
+        (HFValidationError("bad"), "it is no hub id: bad"),
+        (ValueError("x"), "the hub gave ValueError: x"),
+    ],
+)
+def test_hub_that_gives_nothing(monkeypatch, error, said):
+    """Why the hub gave nothing is said, and that a folder would do."""
+
+    def refuse(*_, **__):
+        raise error
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
+    with pytest.raises(ModelError) as found:
+        locate_model("owner/model")
+    assert "no folder owner/model, and" in str(found.value)
+    assert said in str(found.value)
+    assert "folder." in str(found.value)
 
 
 def test_no_configuration(folder):
