@@ -179,5 +179,5 @@ def test_python_of_the_page_runs(demo):
 def test_notebook_gives_what_it_shows(tmp_path):
     """The notebook runs, and its outputs are those checked in: tests.storage.notebook."""
     shown = printed(nbformat.read(NOTEBOOK, as_version=4))
-    assert len(shown) == 6
+    assert len(shown) == 5
     assert printed(executed(tmp_path)) == shown
