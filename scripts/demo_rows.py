@@ -13,6 +13,7 @@ import polars as pl
 
 from editcollapse.errors import ResultsError
 from editcollapse.fingerprints import digest_bytes
+from editcollapse.rows.frames import schema_of
 from editcollapse.rows.study import NATURAL_KEYS
 from editcollapse.study.results_folder import results_at
 from storage.database import SNAPSHOT, open_snapshot
@@ -76,7 +77,10 @@ def take(results: Path) -> None:
         old.unlink()
     for table, frame in frames.items():
         if frame.height:
-            frame.write_parquet(ROWS / f"{table}.parquet", compression="zstd", compression_level=19)
+            own = [column for column in frame.columns if column in schema_of(table)]
+            frame.select(own).write_parquet(
+                ROWS / f"{table}.parquet", compression="zstd", compression_level=19
+            )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
