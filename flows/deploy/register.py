@@ -32,6 +32,7 @@ from editcollapse.runtime.settings import settings, variable_name
 from editcollapse.study.plan import plan_study
 from editcollapse.study.results_folder import is_url
 from flows.observe.environment import ROOT
+from flows.run.study_form import in_groups
 
 OVERRIDES = ROOT / "deploy"
 """Folder of the files that move the deployments to another kind of pool."""
@@ -95,7 +96,7 @@ def study_inputs(study: str) -> dict[str, Any]:
     spec = with_paths_below(read_study(Path(study)), Path.cwd())
     again = EvaluationSpec(texts=spec.evaluation.texts, max_texts=_FEWER_TEXTS)
     return {
-        "study": spec.model_dump(mode="json", exclude_none=True),
+        "study": in_groups(spec),
         "evaluation": again.model_dump(mode="json", exclude_none=True),
         "results": settings().results,
     }
