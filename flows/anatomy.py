@@ -8,8 +8,7 @@ import functools
 from collections.abc import Iterator
 from pathlib import Path
 
-from prefect import flow
-from prefect.states import State
+from prefect import State, flow
 
 from editcollapse.anatomy.encoders import absolute_source, encoder_id
 from editcollapse.config.spec import CollapseSpec, StudySpec

@@ -4,8 +4,7 @@ import functools
 from collections.abc import Iterator
 from pathlib import Path
 
-from prefect import flow
-from prefect.states import State
+from prefect import State, flow
 
 from editcollapse.config.spec import StudySpec
 from editcollapse.study.jobs import EditJob, ForecastJob, KnownSetup, Manifest

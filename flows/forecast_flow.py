@@ -7,8 +7,7 @@ computes them, and a study finds them.
 from collections import Counter
 from pathlib import Path
 
-from prefect import flow
-from prefect.states import State
+from prefect import State, flow
 
 from editcollapse.catalog.methods import method_title
 from editcollapse.config.study_file import with_absolute_paths
@@ -89,8 +88,8 @@ def _verdicts(run: StudyRun, model: EditJob, methods: tuple[str, ...]) -> str:
     rows = [row for row in forecast_rows(run.store.here, model) if row.method in methods]
     n_of = Counter((row.method, verdict_of(row.text_change_bound, limits)) for row in rows)
     counts = (
-        f"by {method_title(method)} {n_of[method, 'will collapse']:,} are likely to collapse it and "
-        f"{n_of[method, 'at risk']:,} are at risk"
+        f"by {method_title(method)} {n_of[method, 'will collapse']:,} are likely to collapse it "
+        f"and {n_of[method, 'at risk']:,} are at risk"
         for method in methods
     )
     n_requests = len({row.request_id for row in rows})

@@ -5,8 +5,7 @@ The units are those of the study, with the same keys: it finds them, and starts 
 
 from pathlib import Path
 
-from prefect import flow
-from prefect.states import State
+from prefect import State, flow
 
 from editcollapse.config.study_file import with_absolute_paths
 from editcollapse.study.jobs import Manifest

@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from prefect import Task, flow
-from prefect.states import State
+from prefect import State, Task, flow
 
 from editcollapse.config.spec import CollapseSpec, EvaluationSpec, StudySpec
 from editcollapse.config.study_file import with_absolute_paths

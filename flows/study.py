@@ -6,8 +6,7 @@ it stopped; a run of the same study elsewhere has the same ids.
 
 from pathlib import Path
 
-from prefect import flow
-from prefect.states import State
+from prefect import State, flow
 
 from editcollapse.config.spec import CollapseSpec
 from editcollapse.config.study_file import with_absolute_paths

@@ -7,8 +7,7 @@ sweep has measured of a layer, a study that edits there finds.
 from collections.abc import Sequence
 from pathlib import Path
 
-from prefect import flow
-from prefect.states import State
+from prefect import State, flow
 
 from editcollapse.catalog.methods import method_title
 from editcollapse.config.study_file import with_absolute_paths
@@ -66,13 +65,13 @@ def layer_sweep(study: StudyForm, layers: str = ALL, results: str = "results") -
         where=f"layers {layers}",
     )
     n_layers = sum(len(each.layers) for each in sweep.models)
-    rows = [
+    verdicts = [
         row
         for each, own in zip(sweep.models, templates, strict=True)
         for row in sweep_rows(run.store.here, each, own.values)
         if row.method in plan.study.methods
     ]
-    return completed(n_layers, all_safe(safe_layers(rows)), run.tally)
+    return completed(n_layers, all_safe(safe_layers(verdicts)), run.tally)
 
 
 def all_safe(found: Sequence[SafeLayers]) -> str:

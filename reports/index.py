@@ -1,8 +1,9 @@
 """Where reports lie below a results folder, and the page that lists them: ``reports/index.html``.
 
-The page is brought up to date whenever a report is written, and remembers in a block of JSON what it
-says of each. What lies beside it without an entry, such as a report of an older version or of another
-machine that wrote at the same moment, is listed by its name alone until it is written again.
+The page is brought up to date whenever a report is written, and remembers in a block of JSON what
+it says of each. What lies beside it without an entry, such as the report of an older version or of
+another machine that wrote at the same moment, is listed by its name alone, until it is written
+again.
 """
 
 import dataclasses
@@ -12,11 +13,10 @@ import re
 import sys
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
-from typing import Any
 from urllib.parse import quote
 
 import jinja2
-from markupsafe import Markup
+from pydantic import TypeAdapter
 
 from editcollapse.study.artifacts import put_text
 from editcollapse.study.results_folder import ResultsFolder, results_at
@@ -53,6 +53,9 @@ class ListedReport:
         return quote(self.file, safe="")
 
 
+_LISTED = TypeAdapter(list[ListedReport])
+
+
 def report_path(study_name: str) -> str:
     """Return the path of a study's report below the results folder."""
     path = f"{REPORTS}/{study_name}{_PAGE}"
@@ -72,7 +75,7 @@ def list_report(folder: ResultsFolder, study_name: str, headline: str) -> None:
         ResultsError: the results folder cannot be written.
     """
     file = PurePosixPath(report_path(study_name)).name
-    now = datetime.now(UTC).isoformat(timespec="seconds")
+    now = datetime.now(UTC).isoformat(timespec="milliseconds")
     _write(folder, ListedReport(file, study_name, headline, now))
 
 
@@ -120,9 +123,8 @@ def _remembered(folder: ResultsFolder) -> list[ListedReport]:
     """Return what the present page says; nothing where there is none, or none of ours."""
     try:
         found = _REMEMBERED.search(folder.fetch(INDEX).read_text(encoding="utf-8"))
-        rows: list[dict[str, Any]] = json.loads(found[1]) if found else []
-        return [ListedReport(**row) for row in rows]
-    except (OSError, ValueError, TypeError):
+        return _LISTED.validate_json(found[1]) if found else []
+    except (OSError, ValueError):
         return []
 
 

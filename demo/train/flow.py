@@ -4,9 +4,9 @@ import dataclasses
 import logging
 from pathlib import Path
 
-from prefect import flow, tags, task
+from prefect import State, flow, tags, task
 from prefect.cache_policies import NO_CACHE
-from prefect.states import Completed, State
+from prefect.states import Completed
 
 from demo.train.recipes import DEMO_RECIPES, PretrainRecipe
 from editcollapse.errors import StudyError, nearest_first

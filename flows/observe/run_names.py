@@ -25,6 +25,7 @@ def dated(template: str) -> Callable[[], str]:
         context = FlowRunContext.get()
         assert context is not None
         assert context.flow_run is not None
+        assert context.parameters is not None
         run = context.flow_run
         if not is_made_up(run.name):
             return run.name
@@ -45,8 +46,9 @@ def is_made_up(name: str) -> bool:
 @functools.cache
 def _made_up_of() -> tuple[frozenset[str], frozenset[str]]:
     """Return the first and the second words of such names: Prefect takes them from coolname."""
-    from coolname.data import config
+    from coolname import data
 
+    config: dict[str, Any] = data.config
     first, second = config["an"]["lists"]
     return frozenset(_words(config, first)), frozenset(_words(config, second))
 

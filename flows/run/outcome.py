@@ -7,8 +7,9 @@ import dataclasses
 import logging
 from typing import TypeVar
 
+from prefect import State
 from prefect.events import emit_event
-from prefect.states import Completed, State
+from prefect.states import Completed
 
 from editcollapse.visible import visible
 from storage.ask import StudyFindings

@@ -1,7 +1,7 @@
 """A study as a form shows it: what people vary first, and everything else in groups `advanced`.
 
-A flow's parameter of type ``StudyForm`` is a ``StudySpec``. It is taken as study files have it, flat,
-and as the form sends it, in groups; only the schema that a server shows and checks is of the latter.
+A flow's parameter of type ``StudyForm`` is a ``StudySpec``. It is taken as study files have it,
+flat, and as the form sends it, in groups; the schema that a server shows and checks has groups.
 """
 
 from collections.abc import Mapping

@@ -13,8 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextvars import ContextVar
 from typing import Any, Protocol
 
-from prefect import Flow, Task, flow, tags
-from prefect.states import State
+from prefect import Flow, State, Task, flow, tags
 
 from editcollapse.data.requests import RequestRecord
 from editcollapse.errors import EditCollapseError
@@ -32,10 +31,10 @@ from flows.run.outcome import CACHED, JobTally, completed, tell_of_collapses
 from flows.run.row_buffer import RowsToRecord
 from flows.run.steps import STUDY, JobList, Step
 from flows.run.submit import Runner, started, tag_study, task_runner_of
-from tasks.editing import apply_edits
-from tasks.evaluation import continue_edits, evaluate_edits
 from reports.headline import headline
 from storage.ask import StudyFindings, findings
+from tasks.editing import apply_edits
+from tasks.evaluation import continue_edits, evaluate_edits
 from tasks.preparing import context_templates, unedited_model
 from tasks.results import is_recorded, publish_report, record_rows
 

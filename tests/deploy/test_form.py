@@ -1,12 +1,12 @@
 """What the Prefect form shows: a sentence for every field, and fields that a form can have."""
 
 import pytest
+from flows.report_flow import report
 from prefect.utilities.callables import parameter_schema
 
 from demo.train.flow import pretrain_demo_models
 from flows.precompute import precompute_covariance
 from flows.reevaluation import reevaluate
-from flows.report_flow import report
 from flows.study import collapse_study
 
 FLOWS = (collapse_study, precompute_covariance, pretrain_demo_models, reevaluate, report)

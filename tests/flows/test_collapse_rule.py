@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from flows.report_flow import report
 
 from editcollapse.config.study_file import read_study
 from editcollapse.errors import ResultsError
@@ -10,7 +11,6 @@ from editcollapse.rows.collapse_rule import DEFAULT_RULE, CollapseRule
 from editcollapse.study.plan import plan_study
 from editcollapse.study.results_folder import results_at
 from flows.__main__ import USER_ERROR, main
-from flows.report_flow import report
 from reports.page import has_report
 from storage.ask import ask, common_rule, findings, study_figures, study_rule
 from storage.readers import thresholds

@@ -6,13 +6,13 @@ import json
 from html.parser import HTMLParser
 
 import pytest
+from flows.report_flow import report
 
 from editcollapse.errors import StudyError
 from editcollapse.rows.collapse_rule import DEFAULT_RULE, CollapseRule
 from editcollapse.study.results_folder import results_at
 from flows.__main__ import USER_ERROR, main
 from flows.observe.run_page import report_link
-from flows.report_flow import report
 from reports.page import has_report
 from storage.ask import ask
 from tests.support.flow_runs import artifact
