@@ -186,7 +186,7 @@ def test_deployments_run_as_they_stand(serving):
     said = {
         "precompute-covariance": (2, "Second moments: "),
         "collapse-study": (2, "ROME collapsed "),
-        "reevaluate": (1, "On 20 texts of texts.jsonl: ROME collapsed "),
+        "reevaluate": (1, "On 20 texts of texts: ROME collapsed "),
         "collapse-forecast": (1, "Of 32 edits of gpt2-induced, by ROME "),
     }
     for name, (number, words) in said.items():
