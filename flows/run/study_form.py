@@ -45,9 +45,14 @@ StudyForm = Annotated[StudySpec, _InGroups()]
 
 
 def in_groups(study: StudySpec) -> dict[str, Any]:
-    """Return a study as the form sends it, as JSON; what is None is left out."""
+    """Return a study as the form sends it, as JSON.
+
+    What is None is left out, and of the models also what has its default: so the form shows their
+    groups closed.
+    """
     found = _grouped(study.model_dump(mode="json", exclude_none=True), FIRST)
-    found[_MODELS] = [_grouped(model, FIRST_OF_MODEL) for model in found[_MODELS]]
+    models = (model.model_dump(mode="json", exclude_defaults=True) for model in study.models)
+    found[_MODELS] = [_grouped(model, FIRST_OF_MODEL) for model in models]
     return found
 
 
@@ -66,24 +71,26 @@ def flat(study: Any) -> Any:
 
 def _grouped(spec: dict[str, Any], first: tuple[str, ...]) -> dict[str, Any]:
     shown = {name: spec[name] for name in first if name in spec}
-    return shown | {_ADVANCED: {name: spec[name] for name in spec if name not in first}}
+    rest = {name: spec[name] for name in spec if name not in first}
+    return shown | ({_ADVANCED: rest} if rest else {})
 
 
 def _flattened(spec: Any) -> Any:
-    if not isinstance(spec, Mapping) or not isinstance(spec.get(_ADVANCED), Mapping):
+    if not isinstance(spec, Mapping) or not isinstance(spec.get(_ADVANCED), Mapping | None):
         return spec
     shown = {name: spec[name] for name in spec if name != _ADVANCED}
-    twice = sorted(shown.keys() & spec[_ADVANCED].keys())
+    rest = spec.get(_ADVANCED) or {}
+    twice = sorted(shown.keys() & rest.keys())
     if twice:
         raise ValueError(f"{', '.join(twice)}: given both above and under `{_ADVANCED}`")
-    return shown | dict(spec[_ADVANCED])
+    return shown | dict(rest)
 
 
 def _group_schema(schema: JsonSchemaValue, first: tuple[str, ...], about: str) -> None:
     """Move all but some properties of an object's schema into a group of their own."""
     fields, required = schema["properties"], schema.get("required", [])
     rest = [name for name in fields if name not in first]
-    group = {
+    group: dict[str, Any] = {
         "type": "object",
         "title": "Advanced",
         "description": about,
@@ -91,9 +98,11 @@ def _group_schema(schema: JsonSchemaValue, first: tuple[str, ...], about: str) -
         "properties": _in_order(fields, rest),
         "required": [name for name in required if name in rest],
     }
+    if not group["required"]:  # a group that may be left out is shown closed
+        group = {"anyOf": [group, {"type": "null"}], "title": "Advanced", "description": about}
     schema["properties"] = _in_order({**fields, _ADVANCED: group}, [*first, _ADVANCED])
     schema["required"] = [name for name in first if name in required]
-    if group["required"]:
+    if group.get("required"):
         schema["required"].append(_ADVANCED)
 
 

@@ -23,9 +23,15 @@ def fields(flow):
     found = dict(schema["properties"])
     for owner, definition in schema["definitions"].items():
         own = definition.get("properties", {})
-        own = own | own.get("advanced", {}).get("properties", {})
+        own = own | group_in(own)
         found |= {f"{owner}.{name}": field for name, field in own.items()}
     return found
+
+
+def group_in(fields):
+    """Return the fields of the group ``advanced`` of an object, which may have to be opened."""
+    group = fields.get("advanced", {})
+    return group.get("anyOf", [group])[0].get("properties", {})
 
 
 @pytest.mark.parametrize("flow", FLOWS, ids=lambda flow: flow.name)
@@ -64,7 +70,7 @@ def test_form_shows_first_what_people_vary():
     }
     for spec in (StudySpec, ModelSpec):
         own = schema["definitions"][spec.__name__]["properties"]
-        grouped = own["advanced"]["properties"]
+        grouped = group_in(own)
         assert (set(own) - {"advanced"}) | set(grouped) == set(spec.model_fields)
         assert not set(own) & set(grouped)
     assert in_order(schema["definitions"]["DatasetSpec"])[:2] == ["path", "limit"]
@@ -82,7 +88,8 @@ def test_study_of_a_form_is_that_of_a_file(study):
     form = in_groups(spec)
     assert list(form) == ["name", "models", "methods", "dataset", "advanced"]
     assert form["models"][0].keys() <= {"name", "source", "layer", "advanced"}
-    for sent in (form, json.loads(json.dumps(form)), spec.model_dump(mode="json"), spec):
+    closed = form | {"models": [{"advanced": None} | model for model in form["models"]]}
+    for sent in (form, closed, json.loads(json.dumps(form)), spec.model_dump(mode="json"), spec):
         assert collapse_study.validate_parameters({"study": sent})["study"] == spec
 
 
