@@ -99,7 +99,12 @@ def _group_schema(schema: JsonSchemaValue, first: tuple[str, ...], about: str) -
         "required": [name for name in required if name in rest],
     }
     if not group["required"]:  # a group that may be left out is shown closed
-        group = {"anyOf": [group, {"type": "null"}], "title": "Advanced", "description": about}
+        group = {
+            "anyOf": [group, {"type": "null"}],
+            "default": None,
+            "title": "Advanced",
+            "description": about,
+        }
     schema["properties"] = _in_order({**fields, _ADVANCED: group}, [*first, _ADVANCED])
     schema["required"] = [name for name in first if name in required]
     if group.get("required"):
