@@ -4,9 +4,11 @@ The edits and their measurements are those of the study itself, with the same ke
 nothing of them is computed again, and a study finds them.
 """
 
+import functools
+from collections.abc import Iterator
 from pathlib import Path
 
-from prefect import flow
+from prefect import State, flow
 
 from editcollapse.anatomy.encoders import absolute_source, encoder_id
 from editcollapse.config.spec import CollapseSpec, StudySpec
@@ -16,11 +18,15 @@ from editcollapse.rows.collapse_rule import CollapseRule
 from editcollapse.study.anatomy_jobs import AnatomyJob, EncoderProfilesJob, ProfilesJob
 from editcollapse.study.locks import cached_manifest
 from editcollapse.study.plan import ModelPlan, StudyPlan
+from flows.observe.run_names import dated
 from flows.run.guard_steps import plan_guarded
 from flows.run.steps import STUDY, Step
+from flows.run.study_form import StudyForm
 from flows.run.study_run import StudyRun, edit_and_report
 from flows.run.submit import one_at_a_time
-from storage.readers import rome_outcomes
+from reports.headline import headline
+from storage.ask import StudyFindings
+from storage.readers import anatomy_findings, rome_outcomes
 from tasks.anatomy import compare_keys, encoder_profiles, position_profiles
 
 _ROME = "rome"
@@ -118,17 +124,17 @@ def plan_anatomy(study: StudySpec, results: str, encoders: tuple[str, ...] = ())
 
 @flow(
     name="collapse-anatomy",
-    flow_run_name="anatomy {study.name}",
+    flow_run_name=dated("anatomy {study.name}"),
     description="Say why ROME collapses models: compare keys, numerators and denominators.",
     task_runner=one_at_a_time(),
     result_serializer="json",
 )
 def collapse_anatomy(
-    study: StudySpec,
+    study: StudyForm,
     results: str = "results",
     encoders: tuple[str, ...] = (),
     rule: CollapseSpec | None = None,
-) -> str:
+) -> State[str]:
     """Run a study, look for the root cause of its collapses, and return its id.
 
     Args:
@@ -139,11 +145,36 @@ def collapse_anatomy(
         rule: when an edit counts as a collapse; left out, as the study states it.
 
     Returns:
-        The study's id.
+        A state with the study's id, which is what a call of the flow returns.
 
     Raises:
         EditCollapseError: an input is missing or unusable.
     """
     encoders = tuple(absolute_source(source) for source in encoders)
     plan = plan_anatomy(with_absolute_paths(study, Path.cwd()), results, encoders)
-    return edit_and_report(AnatomyRun(plan, encoders, rule.rule if rule else None), "anatomy")
+    run = AnatomyRun(plan, encoders, rule.rule if rule else None)
+    return edit_and_report(run, "anatomy", functools.partial(explained, run.store.here))
+
+
+def explained(results: Path, found: StudyFindings) -> str:
+    """Return what a study found, and how small the denominators of its collapses are.
+
+    Args:
+        results: the results folder of this machine.
+        found: the study as it is published.
+    """
+    return " ".join([headline(found), *_denominators(results, found)])
+
+
+def _denominators(results: Path, found: StudyFindings) -> Iterator[str]:
+    """Yield a sentence for each model: of its collapsed edits, else of first-token subjects."""
+    rows = [
+        row
+        for row in anatomy_findings(results, found.study_id, found.rule)
+        if row.observation == "denominator_ratio"
+    ]
+    for model in dict.fromkeys(row.model for row in rows):
+        own = sorted(
+            (row for row in rows if row.model == model), key=lambda row: row.grouping != "collapsed"
+        )
+        yield f"{model}: {own[0].statement}"

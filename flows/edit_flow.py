@@ -1,17 +1,23 @@
 """One edit as a study of its own: forecast, guarded, made, measured and recorded."""
 
+import functools
 from collections.abc import Iterator
+from pathlib import Path
 
-from prefect import flow
+from prefect import State, flow
 
 from editcollapse.config.spec import StudySpec
 from editcollapse.study.jobs import EditJob, ForecastJob, KnownSetup, Manifest
 from editcollapse.study.known_setup import known_manifests, with_known_setup
 from editcollapse.study.plan import ModelPlan, StudyPlan
+from flows.observe.run_names import dated
 from flows.run.guard_steps import plan_guarded
 from flows.run.steps import EDIT, EVALUATE, FORECAST, GUARD, PREPARE, UNEDITED
 from flows.run.study_run import StudyRun, edit_and_report
 from flows.run.submit import one_at_a_time
+from reports.text import number
+from storage.ask import StudyFindings
+from storage.readers import edit_report, rejection_of
 from tasks.forecasting import forecast_edits
 
 
@@ -47,12 +53,14 @@ class SingleEditRun(StudyRun):
 
 @flow(
     name="collapse-edit",
-    flow_run_name="{study.name}",
+    flow_run_name=dated("{study.name}"),
     description="Make one edit, or let a guard decide on it; measure what it does to the model.",
     task_runner=one_at_a_time(),
     result_serializer="json",
 )
-def collapse_edit(study: StudySpec, known: KnownSetup | None, results: str = "results") -> str:
+def collapse_edit(
+    study: StudySpec, known: KnownSetup | None, results: str = "results"
+) -> State[str]:
     """Make the only edit of a study and return the study's id.
 
     Args:
@@ -67,4 +75,26 @@ def collapse_edit(study: StudySpec, known: KnownSetup | None, results: str = "re
     plan = plan_guarded(study, results)
     if known is not None:
         plan = with_known_setup(plan, known)
-    return edit_and_report(SingleEditRun(plan, known), "edit")
+    run = SingleEditRun(plan, known)
+    return edit_and_report(run, "edit", functools.partial(effect, run.store.here))
+
+
+def effect(results: Path, found: StudyFindings) -> str:
+    """Return what became of a study's only edit.
+
+    Args:
+        results: the results folder of this machine.
+        found: the study as it is published.
+    """
+    edit = edit_report(results, found.study_id)
+    if edit is None:
+        return f"The model cannot take this edit: {rejection_of(results, found.study_id)}."
+    asked = f"{edit.prompt.replace('{}', edit.subject)} -> {edit.target_new}, of {edit.model}"
+    decided = f"{edit.decision} by {edit.made_method}" if edit.made_method else edit.decision
+    if edit.perplexity is None:
+        return f"{asked}: {decided}. {edit.reason}"
+    n_collapsed = int(found.incidence.frame["n_collapsed"].sum())
+    return (
+        f"{asked}: {decided}, it {'collapsed' if n_collapsed else 'did not collapse'} the model: "
+        f"perplexity {number(edit.perplexity_before)} before, {number(edit.perplexity)} after."
+    )

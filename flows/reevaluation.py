@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from prefect import Task, flow
+from prefect import State, Task, flow
 
 from editcollapse.config.spec import CollapseSpec, EvaluationSpec, StudySpec
 from editcollapse.config.study_file import with_absolute_paths
@@ -18,10 +18,14 @@ from editcollapse.study.guarded import known_jobs
 from editcollapse.study.jobs import EditJob, Job, Manifest
 from editcollapse.study.locks import cached_manifest
 from editcollapse.study.plan import ModelPlan, StudyPlan
+from flows.observe.run_names import dated
 from flows.run.guard_steps import plan_guarded
 from flows.run.steps import EVALUATE, GUARD, PREPARE, UNEDITED
+from flows.run.study_form import StudyForm
 from flows.run.study_run import StudyRun, Wait, edit_and_report
 from flows.run.submit import one_at_a_time
+from reports.headline import headline
+from storage.ask import StudyFindings
 
 
 class StoredEditsRun(StudyRun):
@@ -53,17 +57,17 @@ class StoredEditsRun(StudyRun):
 
 @flow(
     name="reevaluate",
-    flow_run_name="reevaluate {study.name}",
+    flow_run_name=dated("reevaluate {study.name}"),
     description="Measure the stored edits of a study on other texts; edits nothing again.",
     task_runner=one_at_a_time(),
     result_serializer="json",
 )
 def reevaluate(
-    study: StudySpec,
+    study: StudyForm,
     evaluation: EvaluationSpec,
     results: str = "results",
     rule: CollapseSpec | None = None,
-) -> str:
+) -> State[str]:
     """Measure a study's stored edits anew and return the id that the measurements have as a study.
 
     Args:
@@ -77,7 +81,13 @@ def reevaluate(
         EditCollapseError: an input is missing or unusable, or edits of the study are not stored.
     """
     plan = plan_reevaluation(with_absolute_paths(study, Path.cwd()), evaluation, results)
-    return edit_and_report(StoredEditsRun(plan, rule.rule if rule else None), "reevaluation")
+    run = StoredEditsRun(plan, rule.rule if rule else None)
+    return edit_and_report(run, "reevaluation", measured_again)
+
+
+def measured_again(found: StudyFindings) -> str:
+    """Return what a study's stored edits do on other texts."""
+    return f"On {found.n_texts} texts of {found.text_set}: {headline(found)}"
 
 
 def plan_reevaluation(study: StudySpec, evaluation: EvaluationSpec, results: str) -> StudyPlan:

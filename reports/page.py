@@ -35,6 +35,8 @@ from reports.edit_charts import (
     skill_figures,
 )
 from reports.figures import DARK, LIGHT, THEMES, Figure, figure_config, panel_json
+from reports.headline import headline
+from reports.index import list_report, report_path
 from reports.key_charts import finding_figures, key_figures, layer_figures, profile_figures
 from reports.sections import Card, report_sections, worst_cards
 from reports.text import (
@@ -43,6 +45,7 @@ from reports.text import (
     count,
     fenced,
     interval,
+    json_block,
     markdown_text,
     number,
     percent,
@@ -54,7 +57,6 @@ _NOTICE = (
     "/* Vega, Vega-Lite and Vega-Embed: Copyright (c) University of Washington Interactive Data "
     "Lab and contributors, BSD-3-Clause, https://vega.github.io */"
 )
-_HIDDEN = {ord(character): f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}
 
 
 _EXPOSED = "window.vegaEmbed = vegaEmbed;"
@@ -89,11 +91,6 @@ def page_scripts() -> Scripts:
         looks=json_block(json.dumps(looks)),
         policy=f"{_source(vega)} {_source(own)}",
     )
-
-
-def json_block(text: str) -> Markup:
-    """Return JSON as the text of a script element, which nothing in it can end or open."""
-    return Markup(text.translate(_HIDDEN))  # noqa: S704 - no character of markup is left
 
 
 def _source(script: str) -> str:
@@ -348,14 +345,12 @@ def _line(cells: "Iterator[str] | tuple[str, ...] | map[str]") -> str:
     return f"| {' | '.join(cells)} |"
 
 
-REPORTS = "reports"
-"""Folder of the reports below the results folder."""
 _TEMPLATE = "page.html.j2"
 _END = "</html>"
 
 
 def write_report(folder: ResultsFolder, study_id: str, rule: CollapseRule | None = None) -> str:
-    """Write a study's report from what is published, whole or not at all.
+    """Write a study's report from what is published, whole or not at all, and list it.
 
     Args:
         folder: the results, with a published snapshot on this machine.
@@ -371,6 +366,7 @@ def write_report(folder: ResultsFolder, study_id: str, rule: CollapseRule | None
     found = findings(folder.here, study_id, rule)
     path = report_path(found.name)
     put_text(folder, path, report_html(found, study_figures(folder.here, study_id, found.rule)))
+    list_report(folder, found.name, headline(found))
     return path
 
 
@@ -390,11 +386,6 @@ def report_html(found: StudyFindings, shown: StudyFigures) -> str:
         dark=DARK,
         version=__version__,
     )
-
-
-def report_path(study_name: str) -> str:
-    """Return the path of a study's report below the results folder."""
-    return f"{REPORTS}/{study_name}.html"
 
 
 def has_report(folder: ResultsFolder, study_name: str, study_id: str, rule: CollapseRule) -> bool:

@@ -9,6 +9,8 @@ import dataclasses
 import math
 import re
 
+from markupsafe import Markup
+
 from editcollapse.visible import visible, visible_lines
 
 JOINER = "\N{WORD JOINER}"
@@ -18,6 +20,7 @@ _UNDERSCORE = re.compile(r"(?<![^\W_])_|_(?![^\W_])")
 _WEB = re.compile(r"(?i)www(?=\.)|:(?=//)|@")
 _START = re.compile(r"^([#+=-]|\d+(?=[.)](\s|$)))")
 _RUN_OF_TICKS = re.compile(r"`+")
+_HIDDEN = {ord(character): f"\\u{ord(character):04x}" for character in "<>&\u2028\u2029"}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -77,6 +80,11 @@ def fenced(text: str, language: str = "") -> str:
     longest = max((len(run) for run in _RUN_OF_TICKS.findall(text)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}{language}\n{visible_lines(text)}\n{fence}"
+
+
+def json_block(text: str) -> Markup:
+    """Return JSON as the text of a script element, which nothing in it can end or open."""
+    return Markup(text.translate(_HIDDEN))  # noqa: S704 - no character of markup is left
 
 
 def artifact_key(*words: str) -> str:

@@ -10,6 +10,7 @@ from editcollapse.runtime.retry import DELAYS_S, RETRIES, is_transient_failure
 from editcollapse.study.jobs import Manifest, RecordJob, ReportJob
 from editcollapse.study.locks import cached_manifest, store_manifest
 from editcollapse.study.results_folder import results_at
+from reports.index import has_index
 from reports.page import has_report, write_report
 from storage.publish import publish, snapshot_is_current
 
@@ -61,4 +62,4 @@ def is_published(job: ReportJob) -> bool:
     """Return whether snapshot and report are there, whole, by the rule and of all row files."""
     folder = results_at(job.results)
     has_page = has_report(folder, job.study_name, job.study_id, job.rule)
-    return has_page and snapshot_is_current(folder)
+    return has_page and has_index(folder) and snapshot_is_current(folder)

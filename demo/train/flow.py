@@ -4,12 +4,14 @@ import dataclasses
 import logging
 from pathlib import Path
 
-from prefect import flow, tags, task
+from prefect import State, flow, tags, task
 from prefect.cache_policies import NO_CACHE
+from prefect.states import Completed
 
 from demo.train.recipes import DEMO_RECIPES, PretrainRecipe
 from editcollapse.errors import StudyError, nearest_first
 from editcollapse.runtime.environment import OVERALL, reporter
+from flows.observe.run_names import dated
 from flows.observe.run_page import shown_progress
 from flows.run.submit import one_at_a_time
 
@@ -52,13 +54,13 @@ def pretrain_model(recipe: PretrainRecipe, folder: str) -> float:
 
 @flow(
     name="pretrain-demo-models",
-    flow_run_name="pretrain into {output}",
+    flow_run_name=dated("pretrain into {output}"),
     description="Train the small models whose first-position anomaly is known; write their data.",
     task_runner=one_at_a_time(),
 )
 def pretrain_demo_models(
     output: str = "demo", names: list[str] | None = None, steps: int | None = None
-) -> list[str]:
+) -> State[list[str]]:
     """Write data and models below a folder; return the folders of the models.
 
     Args:
@@ -75,6 +77,7 @@ def pretrain_demo_models(
     report = reporter(OVERALL)
     n_units = 1 + len(recipes)
     written: list[str] = []
+    losses: list[str] = []
     with shown_progress("pretraining", folder.name):
         for corpus_seed in sorted({recipe.corpus_seed for recipe in recipes}):
             write_data.submit(str(folder), corpus_seed).result()
@@ -83,10 +86,11 @@ def pretrain_demo_models(
             target = folder / "models" / recipe.name
             with tags(f"model:{recipe.name}"):
                 loss = pretrain_model.submit(recipe, str(target)).result()
-            logger.info("%s: %d steps, loss %.4f", recipe.name, recipe.steps, loss)
+            losses.append(f"{recipe.name}: {recipe.steps} steps, loss {loss:.4f}")
+            logger.info("%s", losses[-1])
             written.append(str(target))
             report(1 + len(written), n_units)
-    return written
+    return Completed(data=written, message=f"Trained {'; '.join(losses)}.")
 
 
 def _chosen(names: list[str] | None) -> list[PretrainRecipe]:

@@ -118,6 +118,14 @@ def deploy(
             "/data/results)",
         ),
     ] = None,
+    notify: Annotated[
+        str | None,
+        typer.Option(
+            metavar="BLOCK",
+            help="notification block of the server, such as slack-webhook/NAME, that tells of "
+            "failed runs and collapses",
+        ),
+    ] = None,
 ) -> int:
     """Register the deployments of prefect.yaml, their work pool, and the rule for dead runs."""
     from flows.observe import environment
@@ -126,7 +134,7 @@ def deploy(
         os.environ["PREFECT_API_URL"] = "http://127.0.0.1:4200/api"  # of make server
     from flows.deploy.register import deploy_all, read_deployment_file
 
-    for line in deploy_all(read_deployment_file(on), results):
+    for line in deploy_all(read_deployment_file(on), results, notify=notify):
         print_line(line)
     return 0
 

@@ -90,7 +90,7 @@ def run(
     study_id = run_flow(_collapse_study, what, folder, *given, is_quiet=as_json)
     if study_id is None:
         return STOPPED
-    from reports.page import report_path
+    from reports.index import report_path
     from storage.ask import incidence
 
     frame = incidence(folder.here, study_id, rule)

@@ -8,12 +8,15 @@ import copy
 import dataclasses
 import json
 import os
+import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import httpx
 import yaml
@@ -22,7 +25,7 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
 from prefect.events.schemas.automations import AutomationCore
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
-from prefect.settings import PREFECT_API_URL
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, PREFECT_UI_URL
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from editcollapse.config.spec import EvaluationSpec
@@ -32,11 +35,17 @@ from editcollapse.runtime.settings import settings, variable_name
 from editcollapse.study.plan import plan_study
 from editcollapse.study.results_folder import is_url
 from flows.observe.environment import ROOT
+from flows.run.study_form import in_groups
 
 OVERRIDES = ROOT / "deploy"
 """Folder of the files that move the deployments to another kind of pool."""
 AUTOMATIONS = OVERRIDES / "automations.yaml"
+NOTIFICATIONS = OVERRIDES / "notifications.yaml"
 _PREFECT_FILE = ROOT / "prefect.yaml"
+_WITHDRAWN = ("report/report",)
+"""Deployments, FLOW/DEPLOYMENT, that earlier versions registered: the report is part of a study."""
+_OURS = "editcollapse"
+"""Tag of every deployment."""
 _FEWER_TEXTS = 20
 """How many texts the form of a re-evaluation proposes: other than the study's own, all."""
 
@@ -95,7 +104,7 @@ def study_inputs(study: str) -> dict[str, Any]:
     spec = with_paths_below(read_study(Path(study)), Path.cwd())
     again = EvaluationSpec(texts=spec.evaluation.texts, max_texts=_FEWER_TEXTS)
     return {
-        "study": spec.model_dump(mode="json", exclude_none=True),
+        "study": in_groups(spec),
         "evaluation": again.model_dump(mode="json", exclude_none=True),
         "results": settings().results,
     }
@@ -149,7 +158,10 @@ def _changed(content: dict[str, Any], override: dict[str, Any]) -> dict[str, Any
 
 
 def deploy_all(
-    wanted: DeploymentFile, results: str | None = None, automations: Path = AUTOMATIONS
+    wanted: DeploymentFile,
+    results: str | None = None,
+    automations: Path = AUTOMATIONS,
+    notify: str | None = None,
 ) -> Iterator[str]:
     """Register all deployments of a file; yield lines for people.
 
@@ -158,9 +170,11 @@ def deploy_all(
         results: the results folder that they write to, as their runs see it; where left out, the
             pool's own or ``results`` in the project's folder.
         automations: file of the rules that end dead runs.
+        notify: notification block, BLOCK-TYPE/NAME, that is to tell of failed runs and collapses;
+            what was registered before stays where left out.
 
     Raises:
-        ServerError: no server answers, or it refuses.
+        ServerError: no server answers, it refuses, or it has no such block.
         EditCollapseError: the study file, or an input that it names, cannot be used.
     """
     folder = _below_root(results or wanted.results or str(ROOT / "results"))
@@ -169,15 +183,34 @@ def deploy_all(
         plan_study(study, folder if is_url(folder) else ROOT / folder)
     with get_client(sync_client=True) as client:
         _check(client)
+        block_id = None if notify is None else _block_id(client, notify)
         register_pool(client, wanted.pool)
         yield f"work pool {wanted.pool.name}: {wanted.pool.type}, one flow run at a time"
         _deploy(wanted, folder)
         for name in wanted.names:
             yield f"deployment {name}"
+        for name in withdraw_deployments(client):
+            yield f"removed: deployment {name}, which is no longer needed"
         for name in register_automations(client, automations):
             yield f"automation {name}"
+        if block_id is not None:
+            for name in register_automations(client, NOTIFICATIONS, block_id):
+                yield f"automation {name}, by {notify}"
     yield f"study {study.name} of {_below_root(str(wanted.study))}; results in {folder}"
-    yield f"at {PREFECT_API_URL.value()}"
+    yield from _next_steps(wanted.names[0])
+
+
+def _next_steps(name: str) -> Iterator[str]:
+    """Yield what to copy to a new shell to start a deployment that is called as its flow."""
+    beside = Path(sys.executable).with_name("prefect")
+    program = "prefect" if shutil.which("prefect") == str(beside) else shlex.quote(str(beside))
+    yield ""
+    yield f"export PREFECT_API_URL={PREFECT_API_URL.value()}"
+    if PREFECT_API_AUTH_STRING.value() is not None:
+        yield "export PREFECT_API_AUTH_STRING=...     # the server's user:password"
+    yield f"{program} deployment run {name}/{name}"
+    yield ""
+    yield f"Prefect's pages: {PREFECT_UI_URL.value()}"
 
 
 def register_pool(client: SyncPrefectClient, pool: PoolSpec) -> None:
@@ -203,13 +236,39 @@ def register_pool(client: SyncPrefectClient, pool: PoolSpec) -> None:
     client.update_work_pool(pool.name, WorkPoolUpdate(concurrency_limit=limit, **template))
 
 
-def register_automations(client: SyncPrefectClient, file: Path = AUTOMATIONS) -> Iterator[str]:
+def withdraw_deployments(client: SyncPrefectClient) -> Iterator[str]:
+    """Delete what earlier versions registered and this one does not; yield their names.
+
+    With a deployment go the automations that belong to it. Its runs stay.
+    """
+    for name in _WITHDRAWN:
+        try:
+            found = client.read_deployment_by_name(name)
+        except ObjectNotFound:
+            continue
+        if _OURS in found.tags:
+            client.delete_resource_owned_automations(f"prefect.deployment.{found.id}")
+            client.delete_deployment(found.id)
+            yield name
+
+
+def register_automations(
+    client: SyncPrefectClient, file: Path = AUTOMATIONS, block_id: UUID | None = None
+) -> Iterator[str]:
     """Make the automations of a file what they have to be on the server; yield their names.
 
     ``prefect automation create --from-file`` makes one more of each whenever it is called; here
     there is one of each, and whether one is switched on stays as it was.
+
+    Args:
+        client: of the server.
+        file: YAML.
+        block_id: notification block that the file's actions send by.
     """
     for content in _read(file)["automations"]:
+        if block_id is not None:
+            for action in content["actions"]:
+                action["block_document_id"] = block_id
         wanted = AutomationCore.model_validate(content)
         known = client.read_automations_by_name(wanted.name)
         if not known:
@@ -218,6 +277,22 @@ def register_automations(client: SyncPrefectClient, file: Path = AUTOMATIONS) ->
             wanted.enabled = each.enabled
             client.update_automation(each.id, wanted)
         yield wanted.name
+
+
+def _block_id(client: SyncPrefectClient, asked: str) -> UUID:
+    """Return the id of a notification block of the server.
+
+    Raises:
+        ServerError: it has none of that name.
+    """
+    kind, _, name = asked.partition("/")
+    try:
+        return client.read_block_document_by_name(name, kind, include_secrets=False).id
+    except ObjectNotFound as error:
+        raise ServerError(
+            f"the Prefect server has no block {asked!r}. Make one on its page Blocks, such as a "
+            "Slack Webhook, and name it as slack-webhook/NAME; prefect block ls lists them."
+        ) from error
 
 
 def _check(client: SyncPrefectClient) -> None:

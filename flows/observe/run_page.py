@@ -15,7 +15,6 @@ from typing import Any
 from urllib.parse import quote
 from uuid import UUID
 
-from prefect import get_client
 from prefect.artifacts import (
     create_link_artifact,
     create_markdown_artifact,
@@ -23,21 +22,18 @@ from prefect.artifacts import (
     create_table_artifact,
     update_progress_artifact,
 )
-from prefect.context import FlowRunContext
 
-from editcollapse.rows.collapse_rule import CollapseRule
 from editcollapse.runtime.environment import OVERALL, listening
 from editcollapse.runtime.settings import settings
-from editcollapse.study.results_folder import is_url, results_at, results_name
-from reports.page import report_markdown, report_path, table_cells
+from editcollapse.study.results_folder import is_url, results_name
+from reports.index import report_path
+from reports.page import report_markdown, table_cells
 from reports.sections import incidence_table
 from reports.text import artifact_key, markdown_text
-from storage.ask import findings
+from storage.ask import StudyFindings
 
 logger = logging.getLogger(__name__)
 
-STUDY_LABEL = "editcollapse.study_id"
-"""Label of a flow run that says which study it ran."""
 EVERY_S = 5.0
 """Seconds between two updates, at least."""
 _PATIENCE_S = 15.0
@@ -45,17 +41,15 @@ _PATIENCE_S = 15.0
 _WHOLE = 100.0
 
 
-def show_findings(results: str, study_id: str, rule: CollapseRule) -> None:
+def show_findings(results: str, found: StudyFindings) -> None:
     """Put a study's findings on the page of the flow run that runs, also where all was cached.
 
     A server that does not take them is logged and no more: results and report are on disk.
 
     Args:
         results: path or URL of the results folder.
-        study_id: an id of table ``studies``.
-        rule: when an edit counts as a collapse.
+        found: the study as it is published.
     """
-    found = findings(results_at(results).here, study_id, rule)
     name = markdown_text(found.name)
     page = f"{results_name(results)}/{report_path(found.name)}"
     try:
@@ -89,15 +83,6 @@ def report_link(results: str, study_name: str) -> str:
     if is_url(folder):
         return f"{quote(folder, safe=':/')}/{quote(path)}"
     return (Path(folder) / path).as_uri()
-
-
-def name_the_study(study_id: str) -> None:
-    """Label the flow run that runs with the study's id, for whoever reports on it later."""
-    context = FlowRunContext.get()
-    assert context is not None
-    assert context.flow_run is not None
-    with get_client(sync_client=True) as client:
-        client.update_flow_run_labels(context.flow_run.id, {STUDY_LABEL: study_id})
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextvars import ContextVar
 from typing import Any, ClassVar, Protocol
 
-from prefect import Flow, Task, flow, tags
+from prefect import Flow, State, Task, flow, tags
 
 from editcollapse.data.requests import RequestRecord
 from editcollapse.errors import EditCollapseError
@@ -24,12 +24,15 @@ from editcollapse.study.generation_jobs import MostDamaging
 from editcollapse.study.jobs import EditJob, Job, Manifest, RecordJob, ReportJob
 from editcollapse.study.plan import CovariancePlan, ModelPlan, StudyPlan
 from editcollapse.study.study_rows import StudyKind, first_run, study_rows
-from flows.observe.run_page import name_the_study, show_findings, shown_progress
+from flows.observe.run_page import report_link, show_findings, shown_progress
 from flows.run.covariance_steps import RunsJobs, measured_moment
 from flows.run.guard_steps import guarded_jobs
+from flows.run.outcome import CACHED, JobTally, completed, tell_of_collapses
 from flows.run.row_buffer import RowsToRecord
 from flows.run.steps import STUDY, JobList, Step
 from flows.run.submit import Runner, started, tag_study, task_runner_of
+from reports.headline import headline
+from storage.ask import StudyFindings, findings
 from tasks.editing import apply_edits
 from tasks.evaluation import continue_edits, evaluate_edits
 from tasks.preparing import context_templates, unedited_model
@@ -108,6 +111,9 @@ class StudyRun:
         self.store = ArtifactStore(plan.results)
         plan.store_texts(self.store)
         self.rows = RowsToRecord(plan.results, lambda task, job: started(task, job)())
+        self.tally = JobTally()
+        self.is_news = False
+        """Whether the report is of other rows than the last one, or by another rule."""
         self._steps = tuple(steps)
         self.listed = JobList()
         self.listed.add(n_last + sum(self.n_listed(model) for model in plan.models))
@@ -212,13 +218,14 @@ class StudyRun:
 
     def start(self, task: Task[[Any], Manifest], job: Job) -> Wait:
         """Give one job to the task runner; return what waits for its manifest."""
-        result = started(task, job.model_copy(update={"asked_by": self.plan.asker}))
+        ended = started(task, job.model_copy(update={"asked_by": self.plan.asker}))
 
         def wait() -> Manifest:
-            manifest = result()
-            logger.info("%s", manifest.summary)
+            done = ended()
+            self.tally.add(was_cached=done.was_cached)
+            logger.info("%s", done.result.summary)
             self.listed.finish_one()
-            return manifest
+            return done.result
 
         return wait
 
@@ -256,7 +263,7 @@ class StudyRun:
             recorded=self.rows.digest,
             rule=self.rule,
         )
-        started(publish_report, job)()
+        self.is_news = not started(publish_report, job)().was_cached
         self.listed.finish_one()
 
     def rejections(
@@ -346,25 +353,32 @@ def _edit_model_flow(runner: Runner) -> Flow[[str, str, str], None]:
     return edit_model
 
 
-def edit_and_report(run: StudyRun, kind: str) -> str:
+def edit_and_report(
+    run: StudyRun, kind: str, sentence: Callable[[StudyFindings], str] = headline
+) -> State[str]:
     """Edit and measure every model of a study, publish it and show its findings.
 
     Args:
         run: the pass through the study's plan.
         kind: what the work is, for its progress: ``study``.
+        sentence: says what the study has found, in plain text.
 
     Returns:
-        The study's id.
+        A state that says the same, with the study's id.
     """
     plan = run.plan
     tag_study(plan)
-    name_the_study(plan.study_id)
+    logger.info(CACHED)
     with shown_progress(kind, plan.study.name), run.recording():
         run.rows.add(run.study_rows())
         for_each_model(run, run.edit, ", ".join(plan.study.methods))
         run.report()
-    show_findings(plan.results, plan.study_id, run.rule)
-    return plan.study_id
+    found = findings(run.store.here, plan.study_id, run.rule)
+    show_findings(plan.results, found)
+    said, report = sentence(found), report_link(plan.results, plan.study.name)
+    if run.is_news:
+        tell_of_collapses(found, said, report)
+    return completed(plan.study_id, said, run.tally, report)
 
 
 def do_and_publish(run: StudyRun, kind: str, work: Work, where: str | None = None) -> None:
@@ -378,7 +392,7 @@ def do_and_publish(run: StudyRun, kind: str, work: Work, where: str | None = Non
     """
     plan = run.plan
     tag_study(plan)
-
+    logger.info(CACHED)
     with shown_progress(kind, plan.study.name), run.recording():
         for_each_model(run, work, kind, where)
     job = RecordJob(results=plan.results, rows=())

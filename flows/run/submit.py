@@ -1,8 +1,9 @@
 """How a task runs: on the flow's own thread, or on a Dask or Ray cluster, and with which tags."""
 
+import dataclasses
 import os
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 from prefect import Task, get_client
 from prefect.context import FlowRunContext, TagsContext
@@ -95,6 +96,17 @@ def _not_installed(kind: str) -> StudyError:
 
 
 Result = TypeVar("Result")
+_CACHED = "Cached"
+"""Name of the state of a task that found its work done."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Done(Generic[Result]):
+    """What a task left."""
+
+    result: Result
+    was_cached: bool
+    """Whether it found its work done."""
 
 
 def tag_this_run(*names: str) -> None:
@@ -132,8 +144,8 @@ def is_unit(task: Task[[Any], Any]) -> bool:
     return "gpu" in task.tags
 
 
-def started(task: Task[[Any], Result], job: Job) -> Callable[[], Result]:
-    """Give one task to the task runner; return what waits for its result.
+def started(task: Task[[Any], Result], job: Job) -> Callable[[], Done[Result]]:
+    """Give one task to the task runner; return what waits for its end.
 
     A job without a cache key (records, reports) needs the database and runs in this process.
 
@@ -142,13 +154,19 @@ def started(task: Task[[Any], Result], job: Job) -> Callable[[], Result]:
     """
     if is_unit(task) and not runs_here():
         with _no_tags():
-            return task.submit(job).result
+            future = task.submit(job)
 
-    def run() -> Result:
+        def wait() -> Done[Result]:
+            result = future.result()
+            return Done(result, future.state.name == _CACHED)
+
+        return wait
+
+    def run() -> Done[Result]:
         with _no_tags():
             # A task that found its work done returns a state, of which the result is wanted.
             state: Any = task(job, return_state=True)
-            return cast("Result", result_of(state))
+            return Done(cast("Result", result_of(state)), state.name == _CACHED)
 
     return run
 

@@ -9,9 +9,12 @@ from importlib import resources
 import jsonschema
 import pytest
 import yaml
+from prefect.events.schemas.automations import AutomationCore
+from prefect.exceptions import ObjectNotFound
 from prefect.utilities.callables import parameter_schema
 from prefect.utilities.schema_tools import ValidationError, validate
 from prefect.utilities.templating import apply_values
+from pydantic import TypeAdapter
 
 from editcollapse.config.spec import EvaluationSpec, StudySpec
 from editcollapse.config.study_file import read_study, with_absolute_paths
@@ -20,15 +23,20 @@ from editcollapse.study.plan import plan_study
 from flows.__main__ import USER_ERROR
 from flows.deploy.register import (
     AUTOMATIONS,
+    NOTIFICATIONS,
     OVERRIDES,
     ROOT,
     ServerError,
+    _block_id,
     deploy_all,
     read_deployment_file,
     register_automations,
     register_pool,
     study_inputs,
+    withdraw_deployments,
 )
+from flows.run.outcome import COLLAPSED
+from flows.run.study_form import StudyForm
 from tests.support.small_study import write_toml
 
 NAMES = (
@@ -37,9 +45,9 @@ NAMES = (
     "reevaluate",
     "collapse-forecast",
     "collapse-anatomy",
-    "report",
 )
 CONTAINERS = ("docker", "kubernetes")
+_FORM = TypeAdapter(StudyForm)
 TERMINAL = ("COMPLETED", "FAILED", "CANCELLED", "CRASHED")
 
 
@@ -70,7 +78,6 @@ def test_deployments_are_those_of_the_documentation():
         "reevaluate": [],
         "collapse-forecast": [],
         "collapse-anatomy": [],
-        "report": [],
     }
 
 
@@ -81,6 +88,7 @@ def test_default_parameters_fit_the_flow(name, inputs):
     parameters = apply_values(deployment["parameters"], inputs)
     path, function = deployment["entrypoint"].split(":")
     flow = getattr(importlib.import_module(path.removesuffix(".py").replace("/", ".")), function)
+    assert flow.name == name  # what make deploy says to copy
     schema = parameter_schema(flow).model_dump(mode="json")
     validate(parameters, schema, raise_on_error=True, preprocess=False)
     flow.validate_parameters(parameters)
@@ -93,15 +101,19 @@ def test_server_refuses_a_wrong_form(inputs):
     from flows.study import collapse_study
 
     schema = parameter_schema(collapse_study).model_dump(mode="json")
-    wrong = {"study": inputs["inputs"]["study"] | {"batch_sise": 2}}
-    with pytest.raises(ValidationError, match="batch_sise"):
-        validate(wrong, schema, raise_on_error=True, preprocess=False)
+    study = inputs["inputs"]["study"]
+    for wrong in (
+        study | {"batch_sise": 2},
+        study | {"advanced": study["advanced"] | {"batch_sise": 2}},
+    ):
+        with pytest.raises(ValidationError, match="batch_sise"):
+            validate({"study": wrong}, schema, raise_on_error=True, preprocess=False)
 
 
 def test_parameters_are_the_study_file(inputs, tmp_path):
     """Registered parameters say what the file says, name nothing of the machine, and can be run."""
     content = inputs["inputs"]
-    spec = with_absolute_paths(StudySpec.model_validate(content["study"]), ROOT)
+    spec = with_absolute_paths(_FORM.validate_python(content["study"]), ROOT)
     asked = read_study(read_deployment_file().study)
     assert spec == asked
     assert str(ROOT) not in json.dumps(content)
@@ -112,7 +124,7 @@ def test_parameters_are_the_study_file(inputs, tmp_path):
 
 def test_study_elsewhere_keeps_its_absolute_paths(study):
     """A study file outside of the project's folder is registered with paths that still hold."""
-    found = StudySpec.model_validate(study_inputs(str(study))["study"])
+    found = _FORM.validate_python(study_inputs(str(study))["study"])
     assert found == read_study(study)
 
 
@@ -173,7 +185,6 @@ def test_pool_is_made_once_and_corrected(backend):
 def test_automations_are_made_once(backend):
     """Registered twice each is one; what somebody changed is set right, a switch stays off."""
     from prefect import get_client
-    from prefect.events.schemas.automations import AutomationCore
 
     with get_client(sync_client=True) as client:
         names = list(register_automations(client))
@@ -191,10 +202,78 @@ def test_automations_are_made_once(backend):
             assert not found.enabled
 
 
+def test_old_deployments_are_removed(backend):
+    """A deployment that is ours no longer goes with its trigger; another of its name stays."""
+    from prefect import flow, get_client
+
+    @flow(name="report")
+    def report():
+        """Do nothing."""
+
+    with get_client(sync_client=True) as client:
+        flow_id = client.create_flow(report)
+
+        def registered(*tags):
+            made = client.create_deployment(flow_id, "report", tags=list(tags))
+            return client.read_deployment(made)
+
+        somebody_s = registered("mine")
+        assert list(withdraw_deployments(client)) == []
+        assert client.read_deployment_by_name("report/report").id == somebody_s.id
+        ours = registered("editcollapse")
+        rule = AutomationCore.model_validate(_rules(AUTOMATIONS)[0] | {"name": "of report"})
+        rule.owner_resource = f"prefect.deployment.{ours.id}"
+        client.create_automation(rule)
+        assert client.read_automations_by_name("of report")
+        assert list(withdraw_deployments(client)) == ["report/report"]
+        assert client.read_automations_by_name("of report") == []
+        with pytest.raises(ObjectNotFound):
+            client.read_deployment_by_name("report/report")
+        assert list(withdraw_deployments(client)) == []
+
+
+def test_notifications_need_a_block(backend):
+    """Each is one, sends by the block that was named, and moves to another; no block is told."""
+    from prefect import get_client
+    from prefect.blocks.notifications import CustomWebhookNotificationBlock
+
+    blocks = {}
+    for name in ("team", "others"):
+        block = CustomWebhookNotificationBlock(name=name, url="http://127.0.0.1:9/")
+        blocks[name] = block.save(name)
+    with get_client(sync_client=True) as client:
+        for name, block_id in blocks.items():
+            assert _block_id(client, f"custom-webhook/{name}") == block_id
+            names = list(register_automations(client, NOTIFICATIONS, block_id))
+            assert len(set(names)) == 2
+            for each in names:
+                (made,) = client.read_automations_by_name(each)
+                assert [action.block_document_id for action in made.actions] == [block_id]
+        with pytest.raises(ServerError, match=r"no block 'slack-webhook/team'.*Slack Webhook"):
+            _block_id(client, "slack-webhook/team")
+
+
+def _rules(file):
+    return yaml.safe_load(file.read_text(encoding="utf-8"))["automations"]
+
+
+def test_notifications_know_every_flow_of_ours():
+    """The one waits for the ends of all our flows, the other for the event that a study emits."""
+    failed, collapsed = (rule["trigger"] for rule in _rules(NOTIFICATIONS))
+    named = failed["match_related"]["prefect.resource.name"]
+    assert set(failed["expect"]) == {
+        f"prefect.flow-run.{state}" for state in ("Failed", "Crashed", "TimedOut")
+    }
+    texts = (path.read_text("utf-8") for path in (ROOT / "flows").glob("*.py"))
+    flows = [name for text in texts for name in re.findall(r'@flow\(\n    name="([a-z-]+)"', text)]
+    assert sorted(flows) == sorted(named)
+    assert set(NAMES) < set(named)
+    assert collapsed["expect"] == [COLLAPSED]
+
+
 def test_automations_know_every_pool_and_every_state():
     """Each pool has one rule for runs that do not start; each state of Prefect's is looked at."""
-    rules = yaml.safe_load(AUTOMATIONS.read_text(encoding="utf-8"))["automations"]
-    silent, *unstarted = (rule["trigger"] for rule in rules)
+    silent, *unstarted = (rule["trigger"] for rule in _rules(AUTOMATIONS))
     pools = [rule["match_related"]["prefect.resource.name"] for rule in unstarted]
     named = [name for each in pools for name in ([each] if isinstance(each, str) else each)]
     assert named == [read_deployment_file(on).pool.name for on in ("process", *CONTAINERS)]

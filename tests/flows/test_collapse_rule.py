@@ -10,7 +10,6 @@ from editcollapse.rows.collapse_rule import DEFAULT_RULE, CollapseRule
 from editcollapse.study.plan import plan_study
 from editcollapse.study.results_folder import results_at
 from flows.__main__ import USER_ERROR, main
-from flows.report_flow import report
 from reports.page import has_report
 from storage.ask import ask, common_rule, findings, study_figures, study_rule
 from storage.readers import thresholds
@@ -102,16 +101,13 @@ def test_run_counts_by_the_study_s_rule_or_the_options(ruled_run, ruled, ratio, 
 
 
 def test_report_is_by_the_study_s_rule_or_the_options(ruled_run, ratio):
-    """The command and the flow read the rule from the published study; an option changes it."""
+    """The command reads the rule from the published study; an option changes it."""
     results, place = ruled_run.results, results_at(ruled_run.results)
     asked, stated = ["report", "small", "--results", str(results)], CollapseRule(2e6, ratio)
     assert main([*asked, "--threshold", "7", "--ratio", "3"]) == 0
     assert has_report(place, "small", ruled_run.study_id, CollapseRule(7, 3))
     assert "above 7 (and not so unedited), above 3 times" in page_of(results).text
     assert main(asked) == 0
-    assert has_report(place, "small", ruled_run.study_id, stated)
-    (results / "reports/small.html").unlink()
-    report(study="small", results=str(results))
     assert has_report(place, "small", ruled_run.study_id, stated)
 
 

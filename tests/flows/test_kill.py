@@ -117,7 +117,7 @@ def test_run_is_completed_on_the_server(interrupted, server):
     asked = {"flow_runs": {"state": {"type": {"any_": ["COMPLETED"]}}}}
     names = {run["name"] for run in _ask(server, "flow_runs", asked)}
     assert interrupted.last.returncode == 0
-    assert "small" in names  # other tests use the server too
+    assert any(name.startswith("small 20") for name in names)  # other tests use the server too
 
 
 def test_run_page_has_the_log(interrupted, server):
@@ -129,7 +129,7 @@ def test_run_page_has_the_log(interrupted, server):
         messages |= {line["message"] for line in page}
         offset += len(page)
     assert "loaded model on cpu" in messages
-    assert "Finished in state Completed()" in messages
+    assert any(each.startswith("Finished in state Completed(") for each in messages)
 
 
 def _ask(server: str, what: str, body: dict[str, Any]) -> list[dict[str, Any]]:

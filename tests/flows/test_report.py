@@ -3,18 +3,19 @@
 import base64
 import hashlib
 import json
+from html import escape
 from html.parser import HTMLParser
 
 import pytest
 
-from editcollapse.errors import StudyError
 from editcollapse.rows.collapse_rule import DEFAULT_RULE, CollapseRule
 from editcollapse.study.results_folder import results_at
 from flows.__main__ import USER_ERROR, main
 from flows.observe.run_page import report_link
-from flows.report_flow import report
+from reports.headline import headline
+from reports.index import INDEX, has_index
 from reports.page import has_report
-from storage.ask import ask
+from storage.ask import ask, findings
 from tests.support.flow_runs import artifact
 from tests.support.small_study import N_EDITS, N_REQUESTS, NOTE
 
@@ -183,20 +184,20 @@ def test_command_writes_it(results, first_run, capsys):
     assert "Known: small." in err
 
 
-def test_flow_reports_on_a_finished_run(study, run_study, results):
-    """An automation hands over a run's id; study and folder are those of the run."""
-    finished = run_study(study, results)
-    (results / "reports/small.html").unlink()
-    assert report(run=str(finished.flow_run_id)) == str(results / "reports/small.html")
-    assert page_of(results).cells["incidence"]
-    with pytest.raises(StudyError, match="no flow run 'x' on this server"):
-        report(run="x")
+def test_index_lists_the_report_with_its_sentence(first_run):
+    """The page that is served for the folder has a link, a date and what the study found."""
+    found = findings(first_run.results, first_run.study_id)
+    text = (first_run.results / INDEX).read_text(encoding="utf-8")
+    assert '<a href="small.html">small</a> <time' in text
+    assert f"<p>{escape(headline(found))}</p>" in text
 
 
-def test_flow_names_what_it_does_not_find(backend, results):
-    """A study that is not there is a sentence with those that are."""
-    with pytest.raises(StudyError, match=r"no study 'large' in .* Known: small\."):
-        report(study="large", results=str(results))
+def test_lost_index_is_written_again(study, run_study, results):
+    """A run that finds all else in place writes it, by the report's task."""
+    (results / INDEX).unlink()
+    again = run_study(study, results)
+    assert again.computed() == again.computed("report ") == 1
+    assert has_index(results_at(results))
 
 
 def test_run_page_has_table_text_and_link(first_run, page, monkeypatch):

@@ -64,6 +64,7 @@ def test_three_runs_complete(schedule):
     for run, _, _ in after:
         assert run["auto_scheduled"]
         assert run["state_name"] == "Completed", run["state"]["message"]
+        assert run["name"] == f"small {run['expected_start_time'][:16].replace('T', ' ')}"
         table.add_row(
             run["name"],
             run["state_name"],
@@ -80,7 +81,9 @@ def test_later_runs_compute_nothing(schedule):
     found, after = schedule
     first, *later = after
     assert set(units_computed(found.results).values()) == {1}
+    assert "Nothing had to be computed" not in first[0]["state"]["message"]
     for run, _, left in later:
+        assert "Nothing had to be computed" in run["state"]["message"]
         assert left == first[2]
         assert _task_states(found, run).keys() == {"Cached"}
     assert "Completed" in _task_states(found, first[0])
@@ -105,7 +108,7 @@ def test_coming_runs_have_the_edited_study(schedule):
     register_study(found, study, _SCHEDULE)
     registered_at = datetime.now(UTC).isoformat()
     deadline = time.monotonic() + 180
-    while not (ended := [run for run in found.runs(_NAME) if run["name"] == "edited"]):
+    while not (ended := [run for run in found.runs(_NAME) if run["name"].startswith("edited ")]):
         assert time.monotonic() < deadline, "no run of the edited study"
         time.sleep(1)
     later = [run for run in found.runs(_NAME) if run["expected_start_time"] > registered_at]

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import http.server
+import json
 import os
 import signal
+import subprocess
+import threading
 import time
 import urllib.error
 import urllib.request
 
 import pytest
 
-from storage.ask import ask
+from reports.headline import headline
+from storage.ask import ask, findings
 from tests.slow.served import WORKER_STARTED, descendants, listening, served, stop, worker_of
-from tests.support.flow_runs import units_computed
+from tests.support.flow_runs import environment, units_computed
 from tests.support.small_study import N_EDITS, write_study
 
 pytestmark = [pytest.mark.slow, pytest.mark.server]
@@ -24,7 +29,6 @@ _NAMES = {
     "reevaluate",
     "collapse-forecast",
     "collapse-anatomy",
-    "report",
 }
 PASSWORD = "reader:of-studies"
 
@@ -72,12 +76,7 @@ def test_deploy_twice_registers_once(serving):
     done = serving.flows("deploy", "--results", serving.results)
     assert done.returncode == 0, done.stderr
     after = _registered(serving)
-    assert after["deployments"] == before["deployments"]
-    assert after["work_pools"] == before["work_pools"]
-    # Prefect makes a deployment's own triggers anew each time.
-    assert after["automations"].keys() == before["automations"].keys()
-    name = "crashed where heartbeats stop"
-    assert after["automations"][name] == before["automations"][name]
+    assert after == before
     (pool,) = serving.ask("work_pools/filter", {})
     assert pool["concurrency_limit"] == 1
 
@@ -99,18 +98,106 @@ def test_scheduler_makes_the_coming_runs(serving):
     )
 
 
-def test_deployments_run_as_they_stand(serving):
-    """Each one, started without a word, completes; the report follows the study by itself."""
+@pytest.fixture(scope="module")
+def messages(serving):
+    """Return the messages that the server sends, as they come, once it is asked to tell."""
+    from prefect.blocks.notifications import CustomWebhookNotificationBlock
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    received = []
+
+    class Receiver(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            received.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_):
+            """Print nothing."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Receiver) as receiver:
+        threading.Thread(target=receiver.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{receiver.server_port}/"
+        with temporary_settings({PREFECT_API_URL: serving.api}):
+            CustomWebhookNotificationBlock(
+                name="team", url=url, json_data={"subject": "{{subject}}", "body": "{{body}}"}
+            ).save("team")
+        done = serving.flows(
+            "deploy", "--results", serving.results, "--notify", "custom-webhook/team"
+        )
+        assert done.returncode == 0, done.stderr
+        assert "automation tell of collapses, by custom-webhook/team" in done.stdout
+        yield received
+        receiver.shutdown()
+
+
+def _message(received, subject):
+    deadline = time.monotonic() + 60
+    while not (found := [each for each in received if each["subject"] == subject]):
+        assert time.monotonic() < deadline, received
+        time.sleep(0.2)
+    (message,) = found
+    return message["body"]
+
+
+def test_lines_of_deploy_start_a_run(serving, messages):
+    """Copied to a new shell they start the study, under a name that is given and kept.
+
+    What it found is its state's message, on the page of the reports, and told as a message.
+    """
+    done = serving.flows("deploy", "--results", serving.results)
+    assert done.stdout.endswith(f"\nPrefect's pages: {serving.api.removesuffix('/api')}\n")
+    lines = done.stdout.splitlines()
+    at = lines.index(f"export PREFECT_API_URL={serving.api}")
+    script = f"{lines[at]}\n{lines[at + 1]} --flow-run-name 'before the upgrade'"
+    shell = ["bash", "-euc", script]
+    subprocess.run(shell, env=environment(serving.home), cwd=serving.home, check=True, timeout=120)
+    (run,) = serving.finished("collapse-study", 1)
+    assert run["name"] == "before the upgrade"
+    said = headline(findings(serving.results, run_study_id(serving.results)))
+    page = f"http://127.0.0.1:{serving.port + 1}"
+    assert said.startswith("ROME collapsed ")
+    assert run["state"]["message"].startswith(f"{said} ")
+    assert run["state"]["message"].endswith(f" Report: {page}/scheduled.html")
+    with urllib.request.urlopen(f"{page}/", timeout=10) as answer:  # noqa: S310
+        assert said in answer.read().decode()
+    body = _message(messages, "scheduled: edits collapsed a model")
+    assert body.startswith(f"{said} Report: {page}/scheduled.html http://127.0.0.1:{serving.port}/")
+
+
+def run_study_id(results):
+    """Return the id of the only study of a results folder."""
+    return ask(results, "select study_id from studies")["study_id"].item()
+
+
+def test_failed_run_is_told(serving, messages):
+    """A run that fails sends what its state says."""
     ids = _registered(serving)["deployments"]
-    for name in ("precompute-covariance", "collapse-study", "reevaluate"):
+    deployment = serving.ask(f"deployments/{ids['precompute-covariance']}")
+    study = deployment["parameters"]["study"] | {"dataset": {"path": "nowhere.json"}}
+    asked = {"name": "a mistake", "parameters": {"study": study}}
+    serving.ask(f"deployments/{ids['precompute-covariance']}/create_flow_run", asked)
+    assert "nowhere.json" in _message(messages, "a mistake: Failed")
+
+
+def test_deployments_run_as_they_stand(serving):
+    """Each one, started without a word, completes and says what it found."""
+    ids = _registered(serving)["deployments"]
+    said = {
+        "precompute-covariance": (2, "Second moments: "),
+        "collapse-study": (2, "ROME collapsed "),
+        "reevaluate": (1, "On 20 texts of texts: ROME collapsed "),
+        "collapse-forecast": (1, "Of 32 edits of gpt2-induced, by ROME "),
+    }
+    for name, (number, words) in said.items():
         serving.ask(f"deployments/{ids[name]}/create_flow_run", {})
-        (run,) = serving.finished(name, 1)
-        assert run["state_type"] == "COMPLETED", run["state"]["message"]
-    (run,) = serving.finished("report", 1)
-    assert run["state_type"] == "COMPLETED", run["state"]["message"]
-    (study,) = serving.finished("collapse-study", 1)
-    assert run["parameters"]["run"] == study["id"]
-    assert run["parameters"]["results"] == str(serving.results)
+        run = serving.finished(name, number)[-1]
+        message = run["state"]["message"]
+        print(f"{run['name']}: {message}")
+        assert run["state_type"] == "COMPLETED", message
+        assert message.startswith(words)
+        nothing = "Nothing had to be computed" in message
+        assert nothing == (name in {"precompute-covariance", "collapse-study"})
     found = ask(
         serving.results, "select n_texts, count(*) as n from measurements group by all order by all"
     )
@@ -191,7 +278,7 @@ def test_password_is_asked_for(tmp_path):
         done = found.flows("run", study, "--results", found.results)
         assert done.returncode == 0, done.stderr
         (run,) = found.ask("flow_runs/filter", {})
-        assert (run["name"], run["state_name"]) == ("small", "Completed")
+        assert (run["name"][:8], run["state_name"]) == ("small 20", "Completed")
         done = found.flows("deploy", "--results", found.results)
         assert done.returncode == 0, done.stderr
         assert PASSWORD not in found.words()

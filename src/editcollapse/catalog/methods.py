@@ -19,6 +19,8 @@ class Method:
     """One row of the family."""
 
     name: str
+    title: str
+    """As its paper writes it."""
     solve_with: KeyChoice
     """b: the key that C⁻¹ is applied to."""
     divide_with: KeyChoice
@@ -36,11 +38,11 @@ class Method:
 METHODS: dict[str, Method] = {
     method.name: method
     for method in (
-        Method("rome", "prefixed", "bare", "bare", "ROME as coded, arXiv 2202.05262"),
-        Method("c_rome", "prefixed", "prefixed", "prefixed", "C-ROME, arXiv 2406.11263"),
-        Method("r_rome", "prefixed", "prefixed", "prefixed", "r-ROME, arXiv 2403.07175"),
-        Method("p_rome", "bare", "bare", "bare", "p-ROME, arXiv 2403.07175"),
-        Method("v_relative", "prefixed", "prefixed", "bare", "zkl-knowedit-rome"),
+        Method("rome", "ROME", "prefixed", "bare", "bare", "ROME as coded, arXiv 2202.05262"),
+        Method("c_rome", "C-ROME", "prefixed", "prefixed", "prefixed", "C-ROME, arXiv 2406.11263"),
+        Method("r_rome", "r-ROME", "prefixed", "prefixed", "prefixed", "r-ROME, arXiv 2403.07175"),
+        Method("p_rome", "p-ROME", "bare", "bare", "bare", "p-ROME, arXiv 2403.07175"),
+        Method("v_relative", "v-relative", "prefixed", "prefixed", "bare", "zkl-knowedit-rome"),
     )
 }
 
@@ -54,6 +56,11 @@ def method_of(name: str) -> Method:
     if name not in METHODS:
         raise StudyError(f"no method {name!r}. Known: {nearest_first(name, METHODS)}.")
     return METHODS[name]
+
+
+def method_title(name: str) -> str:
+    """Return a method's name as its paper writes it; one that the catalog lacks, as it is."""
+    return METHODS[name].title if name in METHODS else name
 
 
 def distinct_rules(names: tuple[str, ...]) -> dict[str, str]:
