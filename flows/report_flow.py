@@ -49,8 +49,8 @@ def report(
     """Write a study's report and return its path.
 
     Args:
-        study: name or id of a study in the results folder; left out, that of `run`, else the only
-            study that there is.
+        study: name or id of a study in the results folder; left out, that of `run`, else the
+            newest.
         results: folder or URL that the study was written to; with `run` and left as it is, that
             of the run.
         run: id of a finished flow run of `collapse-study`, as an automation hands it over.
@@ -65,7 +65,7 @@ def report(
         study = study or found.study
     folder = results_at(results)
     readable = folder_to_read(folder)
-    study_id = find_study(readable, study)
+    study_id = find_study(readable, study).study_id
     counted_by = study_rule(readable, study_id) if rule is None else rule.rule
     path = write_report(folder, study_id, counted_by)
     show_findings(folder.name, study_id, counted_by)

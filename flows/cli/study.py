@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from editcollapse.cli.console import console, print_json, print_line
+from editcollapse.cli.console import print_json, print_line, print_text
 from editcollapse.cli.mistakes import STOPPED
 from flows.cli.command_run import run_flow
-from flows.cli.console import incidence_table, shown
+from flows.cli.console import shown
+from flows.cli.incidence import print_incidence
+from flows.cli.next_step import after_plan, after_run, print_next
 from flows.cli.options import (
-    PROGRAM,
     JsonOption,
     RatioOption,
     ResultsOption,
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 
     from editcollapse.config.spec import StudySpec
     from editcollapse.rows.collapse_rule import CollapseRule
-
-_NEXT = "select model, method, subject_position, n_collapsed, n_edits from collapse_incidence"
 
 commands = typer.Typer()
 
@@ -95,8 +94,9 @@ def run(
     if as_json:
         _print_report(spec, study_id, rule, frame, folder.name, page)
     else:
-        console().print(incidence_table(frame, rule))
+        print_incidence(frame, rule)
         _print_epilogue(spec, folder.name, page)
+        print_next(after_run(study, spec, folder, study_id, rule, frame), results)
     return 0
 
 
@@ -120,16 +120,14 @@ def _print_report(
 
 
 def _print_epilogue(study: "StudySpec", results: str, page: str) -> None:
-    """Print the claim, where the results lie, and what to try next."""
-    from editcollapse.study.results_folder import results_name
+    """Print the claim, and where the results lie."""
     from storage.database import SNAPSHOT
 
     if study.note:
-        print_line(f"\nNote: {study.note}")
+        print_line("")
+        print_text(study.note, "Note: ")
     print_line(f"\nresults: {shown(f'{results}/{SNAPSHOT}')}")
     print_line(f"report:  {shown(page)}")
-    at = "" if results == results_name("results") else f" --results {shown(results)}"
-    print_line(f'next:    {PROGRAM} sql "{_NEXT}"{at}')
 
 
 @commands.command(
@@ -157,6 +155,8 @@ def plan(
     else:
         outlook = study_outlook(plan_guarded(spec, folder.name))
         _print_plan(outlook, outlook_lines(outlook), as_json=as_json)
+        if not as_json:
+            print_next(after_plan(study, outlook), results)
     return 0
 
 
@@ -166,7 +166,7 @@ def _print_plan(found: object, lines: Iterable[str], *, as_json: bool) -> None:
         print_json(found)
     else:
         for line in lines:
-            print_line(line)
+            print_text(line)
 
 
 @commands.command(
@@ -192,6 +192,7 @@ def covariance(
     else:
         for each in found:
             print_line(f"{each.model}: covariance {each.covariance_id}")
+        print_next(f"forecast {shown(study)}", results)
     return 0
 
 
@@ -247,6 +248,7 @@ def reevaluate(
     if as_json:
         _print_report(spec, study_id, rule, frame, folder.name, None)
     else:
-        console().print(incidence_table(frame, rule))
+        print_incidence(frame, rule)
         print_line(f"recorded as study_id {study_id}")
+        print_next(f"report {study_id}", results)
     return 0
