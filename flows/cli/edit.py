@@ -162,12 +162,16 @@ def _lines(report: "EditReport") -> Iterator[tuple[str, str]]:
             yield "made:       ", f"{made} -> {report.target_new}, by {report.made_method}"
         yield (
             "perplexity: ",
-            f"{number(report.perplexity_before)} before, {number(report.perplexity)} after, "
-            f"{number(report.perplexity_ratio)} times as large",
+            (
+                f"{number(report.perplexity_before)} before, {number(report.perplexity)} after, "
+                f"{number(report.perplexity_ratio)} times as large"
+            ),
         )
         yield (
             "efficacy:   ",
-            f"{number(report.efficacy)} without a text before the prompt, "
-            f"{number(report.efficacy_prefix_mean)} with one (mean)",
+            (
+                f"{number(report.efficacy)} without a text before the prompt, "
+                f"{number(report.efficacy_prefix_mean)} with one (mean)"
+            ),
         )
     yield "study:      ", report.study

@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.text import Text
 
-from editcollapse.cli.console import print_json, print_text
+from editcollapse.cli.console import console, plain, print_json, print_line, print_text
 from editcollapse.cli.forecast import show_forecast
 from editcollapse.cli.mistakes import STOPPED
+from editcollapse.cli.tables import Column, print_table
 from editcollapse.errors import ResultsError
 from editcollapse.rows.collapse_rule import DEFAULT_RULE, CollapseRule
 from editcollapse.visible import visible
-from flows.cli.answers import print_frame
 from flows.cli.command_run import run_flow
 from flows.cli.next_step import after_forecast, print_next
 from flows.cli.options import (
@@ -47,18 +48,17 @@ if TYPE_CHECKING:
 
 _SHOWN = 10
 """Edits that are listed unless asked otherwise; the database has all."""
-_SKILL = {
-    "model": "model",
-    "method": "method",
-    "n_edits": "edits",
-    "n_collapsed": "collapsed",
-    "auc": "AUC",
-    "precision": "at risk: precision",
-    "recall": "at risk: recall",
-    "certain_precision": "likely: precision",
-    "certain_recall": "likely: recall",
-}
-"""Columns of ``forecast_skill``, as people read them."""
+_SKILL = (
+    "model",
+    "method",
+    "n_edits",
+    "n_collapsed",
+    "auc",
+    "precision",
+    "recall",
+    "certain_precision",
+    "certain_recall",
+)
 
 commands = typer.Typer()
 
@@ -188,7 +188,7 @@ def calibrate(
     _record(folder, [row for _, row in found.rows])
     limits = f"threshold := {_sql(rule.threshold)}, ratio := {_sql(rule.ratio)}"
     query = f"from forecast_skill({limits}) where n_collapsed > 0"
-    skill = ask(readable, query).select(list(_SKILL))
+    skill = ask(readable, query).select(_SKILL)
     if as_json:
         calibrated = tuple(CalibratedModel(*each) for each in found.rows)
         print_json(CalibrationReport(rule, calibrated, found.left_out, skill.to_dicts()))
@@ -294,4 +294,33 @@ def _show_calibration(found: "Calibration", rule: CollapseRule, skill: "pl.DataF
         )
     for sentence in found.left_out:
         print_text(f"default thresholds for {sentence}")
-    print_frame(skill.rename(_SKILL))
+    columns = (
+        Column("model"),
+        Column("method"),
+        Column("collapsed", is_number=True),
+        Column("AUC", is_number=True),
+        Column("at risk: precision, recall", is_number=True),
+        Column("likely: precision, recall", is_number=True),
+    )
+    rows = [
+        [
+            plain(row["model"]),
+            plain(row["method"]),
+            Text(f"{row['n_collapsed']} of {row['n_edits']}"),
+            Text(_figure(row["auc"])),
+            Text(f"{_figure(row['precision'])}, {_figure(row['recall'])}"),
+            Text(f"{_figure(row['certain_precision'])}, {_figure(row['certain_recall'])}"),
+        ]
+        for row in skill.iter_rows(named=True)
+    ]
+    print_line("")
+    print_table(columns, rows, console())
+    print_text(
+        "precision: share of the edits called that, or worse, which collapsed; recall: share of "
+        "the collapsed edits that are called that, or worse; likely: likely to collapse"
+    )
+
+
+def _figure(value: float | None) -> str:
+    """A share or an AUC in three figures; a dash where there is none."""
+    return "-" if value is None else f"{value:.3g}"

@@ -32,14 +32,15 @@ class _Line:
     @property
     def worst(self) -> float:
         """Largest perplexity ratio; nan counts as the largest, as in the view."""
-        ratios = [row["max_perplexity_ratio"] for row in self.by_position.values()]
+        rows = self.by_position.values()
+        ratios: list[float] = [row["max_perplexity_ratio"] for row in rows]
         return max(ratios, key=lambda ratio: (math.isnan(ratio), ratio))
 
 
 def print_incidence(frame: "pl.DataFrame", rule: "CollapseRule") -> None:
     """Print how many edits collapse each model, by method and position of the subject.
 
-    Shares and intervals stand beside the counts where the terminal is wide enough. Where it is too
+    Shares and their 95 % intervals stand beside the counts where the terminal is wide enough. Where it is too
     narrow for names of models beside the counts, each model has a table of its own.
 
     Args:
@@ -49,15 +50,14 @@ def print_incidence(frame: "pl.DataFrame", rule: "CollapseRule") -> None:
     lines = _lines(frame)
     positions = [each for each in POSITIONS if any(each in line.by_position for line in lines)]
     screen = console()
-    print_text(f"edits that collapse the model ({_limits(rule)}), by place of the subject")
+    print_text("edits that collapse the model, of those measured, by place of the subject")
+    print_text(f"({_limits(rule)})")
     names = ["model", "method", *(POSITIONS[each] for each in positions), _WORST]
     columns = [Column(name, is_number=name not in {"model", "method"}) for name in names]
     for has_share in (True, False):
         rows = [_cells(line, positions, has_share=has_share) for line in lines]
         table = fitted(columns, rows, screen.width, parted=True)
         if table is not None:
-            if has_share and lines:
-                print_line("collapsed of measured, share (95 % interval)")
             screen.print(table)
             return
     for model in dict.fromkeys(line.model for line in lines):
@@ -96,5 +96,5 @@ def _count(row: dict[str, Any] | None, *, has_share: bool) -> Text:
     text = f"{row['n_collapsed']} of {row['n_edits']}"
     if has_share:
         low, high = (f"{_PERCENT * row[name]:.0f}" for name in ("wilson_low", "wilson_high"))
-        text = f"{text}, {_PERCENT * row['share']:.0f} % ({low}-{high})"
+        text = f"{text}, {_PERCENT * row['share']:.0f} % ({low} to {high})"
     return Text(text, style=COLLAPSED if row["n_collapsed"] else "")

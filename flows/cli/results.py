@@ -123,8 +123,12 @@ def tables(
         frame = frame.filter(name=table).drop("kind", "name", "n_rows")
     if as_json:
         print_rows(frame)
-    else:
+    elif table is None:
         print_frame(frame)
+    else:
+        is_own = frame["column"].is_null()
+        print_text(frame.filter(is_own)["comment"][0])
+        print_frame(frame.filter(~is_own))
     return 0
 
 

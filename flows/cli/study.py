@@ -1,6 +1,7 @@
 """Commands on a study file: ``run``, ``plan``, ``covariance`` and ``reevaluate``."""
 
 import dataclasses
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 
     from editcollapse.config.spec import StudySpec
     from editcollapse.rows.collapse_rule import CollapseRule
+
+_NAMED = re.compile(r"( {2,}[a-z*, ]{1,18}? {2,})(\S.*)")
+"""A plan's line of which the first column is a name."""
 
 commands = typer.Typer()
 
@@ -166,7 +170,8 @@ def _print_plan(found: object, lines: Iterable[str], *, as_json: bool) -> None:
         print_json(found)
     else:
         for line in lines:
-            print_text(line)
+            named = _NAMED.fullmatch(line)
+            print_text(named[2] if named else line, named[1] if named else "")
 
 
 @commands.command(

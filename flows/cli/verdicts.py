@@ -59,7 +59,7 @@ def show_study(report: ForecastReport, methods: Sequence[str], n_shown: int | No
         print_text(
             "of the worst method: on text the layer's output changes by so many times its own size "
             "at most, whatever v* will be; near 0 ROME's denominator vanishes (k0 . u / kbar . u)",
-            "change bound, rho: ",
+            "bound, rho:  ",
         )
         print_text("likely to collapse the model", "likely:      ")
         for sentence in _advice(doubtful, methods):
@@ -109,19 +109,19 @@ def _show_worst(listed: Sequence[RequestForecast], methods: Sequence[str], scree
     others = [each.instead for one in listed for each in one.methods if each.instead is not None]
     shown = list(dict.fromkeys([*methods, *others]))
     for layout in _LAYOUTS:
-        columns = [
-            *(
-                Column(name, name in _NUMBERS, "is cut" if name in _CUT else "no")
-                for name in layout
-            ),
-            *(Column(name) for name in shown),
-        ]
         rows = [[*_cells(one, methods, layout), *_verdicts(one, shown)] for one in listed]
-        table = fitted(columns, rows, screen.width)
+        table = fitted(_columns(layout, shown), rows, screen.width)
         if table is not None:
             screen.print(table)
             return
-    print_table(columns, rows, screen)
+    layout = _LAYOUTS[0]
+    rows = [[*_cells(one, methods, layout), *_verdicts(one, shown)] for one in listed]
+    print_table(_columns(layout, shown), rows, screen)
+
+
+def _columns(layout: Sequence[str], methods: Sequence[str]) -> list[Column]:
+    own = [Column(name, name in _NUMBERS, "is cut" if name in _CUT else "no") for name in layout]
+    return [*own, *map(Column, methods)]
 
 
 def _cells(one: RequestForecast, methods: Sequence[str], layout: Sequence[str]) -> list[Text]:

@@ -58,6 +58,9 @@ def print_text(text: str, label: str = "") -> None:
     if screen.width == _NO_WIDTH or cell_len(label + text) <= screen.width:
         print_line(label + text)
         return
+    if cell_len(label) > screen.width // 2:
+        print_line(label)
+        label = ""
     body = text.lstrip(" ")
     table = Table.grid(padding=0)
     table.add_column(no_wrap=True)

@@ -154,8 +154,10 @@ def _lines(report: EditReport) -> Iterator[tuple[str, str]]:
     prompt = visible(report.prompt.replace("{}", report.subject))
     yield (
         "edit:       ",
-        f"{prompt} -> {visible(report.target_new)}, of {report.model}, layer "
-        f"{report.layer}, by {report.method}",
+        (
+            f"{prompt} -> {visible(report.target_new)}, of {report.model}, layer "
+            f"{report.layer}, by {report.method}"
+        ),
     )
     yield (
         "forecast:   ",
@@ -168,13 +170,17 @@ def _lines(report: EditReport) -> Iterator[tuple[str, str]]:
     )
     yield (
         "update:     ",
-        f"denominator {report.denominator:.3g} (rho {report.rho:.3g}), norm "
-        f"{report.update_norm:.3g}, {report.relative_update_norm:.3g} times that of W",
+        (
+            f"denominator {report.denominator:.3g} (rho {report.rho:.3g}), norm "
+            f"{report.update_norm:.3g}, {report.relative_update_norm:.3g} times that of W"
+        ),
     )
     yield (
         "perplexity: ",
-        f"{report.perplexity_before:.4g} before, {report.perplexity:.4g} after, "
-        f"{report.perplexity_ratio:.4g} times as large",
+        (
+            f"{report.perplexity_before:.4g} before, {report.perplexity:.4g} after, "
+            f"{report.perplexity_ratio:.4g} times as large"
+        ),
     )
     with_text = report.efficacy_prefix_mean
     mean = "" if with_text is None else f", {with_text:.3g} with one (mean)"

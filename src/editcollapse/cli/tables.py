@@ -54,19 +54,17 @@ def fitted(
     contents = [max((_width(row[i]) for row in rows), default=0) for i in range(len(columns))]
     whole = [column.name for column in columns]
     broken = [_broken(name, content) for name, content in zip(whole, contents, strict=True)]
-    for may_shrink in (False, True):
-        for heads in (whole, broken):
-            least = [_width(Text(head)) for head in heads]
-            widths = [max(pair) for pair in zip(least, contents, strict=True)]
-            if may_shrink:
-                least = _floors(columns, rows, least)
-                widths = _shrunk(columns, widths, least, width)
-            is_legible = all(
-                content <= _MOST_LINES * given or column.shrinks != "wraps"
-                for column, content, given in zip(columns, contents, widths, strict=True)
-            )
-            if _whole(widths) <= width and is_legible:
-                return _table(columns, heads, widths, rows, parted=parted)
+    for heads, may_shrink in ((whole, False), (broken, False), (broken, True)):
+        least = [_width(Text(head)) for head in heads]
+        widths = [max(pair) for pair in zip(least, contents, strict=True)]
+        if may_shrink:
+            widths = _shrunk(columns, widths, _floors(columns, rows, least), width)
+        is_legible = all(
+            content <= _MOST_LINES * given or column.shrinks != "wraps"
+            for column, content, given in zip(columns, contents, widths, strict=True)
+        )
+        if _whole(widths) <= width and is_legible:
+            return _table(columns, heads, widths, rows, parted=parted)
     return None
 
 
