@@ -62,7 +62,8 @@ def edit(
     acts_at: Annotated[
         ActsAt | None,
         typer.Option(
-            help="verdict from which on the guard acts (default: at risk)",
+            help="verdict from which on the guard acts; will collapse: where that is likely "
+            "(default: at risk)",
             rich_help_panel=_GUARD_PANEL,
         ),
     ] = None,

@@ -40,8 +40,8 @@ class _Line:
 def print_incidence(frame: "pl.DataFrame", rule: "CollapseRule") -> None:
     """Print how many edits collapse each model, by method and position of the subject.
 
-    Shares and their 95 % intervals stand beside the counts where the terminal is wide enough. Where it is too
-    narrow for names of models beside the counts, each model has a table of its own.
+    Shares and their 95 % intervals stand beside the counts where the terminal is wide enough. Where
+    it is too narrow for names of models beside the counts, each model has a table of its own.
 
     Args:
         frame: columns of view ``collapse_incidence``, in the order to be printed.

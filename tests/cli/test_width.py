@@ -169,7 +169,7 @@ def test_statements_are_answered_one_after_the_other(first_run, printed, capsys)
     at = ("--results", str(first_run.results))
     assert main(["sql", "select 11 as a; select 22 as b;", *at]) == 0
     out = _STYLES.sub("", printed())
-    assert re.search(r"a .*11\s+1 row\s+b .*22\s+1 row", out, re.DOTALL)
+    assert re.search(r"a\s.*11\s+1 row\s+b\s.*22\s+1 row", out, re.DOTALL)
     assert main(["sql", "--json", "select 11 as a; select 22 as b", *at]) == USER_ERROR
     assert "the query has 2 statements, and --json prints one" in capsys.readouterr().err
     assert main(["sql", "create temp table x as select 7 as n; from x", *at]) == 0
