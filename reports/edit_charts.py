@@ -33,8 +33,8 @@ _PERCENT = ".0%"
 _QUANTITIES = (
     ("flagged that collapsed", "precision"),
     ("collapsed that were flagged", "recall"),
-    ("will collapse that did", "certain_precision"),
-    ("collapsed with will collapse", "certain_recall"),
+    ("likely to collapse that did", "certain_precision"),
+    ("collapsed, called likely to", "certain_recall"),
 )
 """Words and columns of the forecast's skill."""
 _ALL = "(all)"

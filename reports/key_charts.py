@@ -20,7 +20,7 @@ from reports.text import count, percent
 from storage.ask import StudyFigures
 
 _VERDICTS = {
-    "n_will_collapse": "will collapse",
+    "n_will_collapse": "likely to collapse",
     "n_at_risk": "at risk",
     "n_safe": "safe",
 }

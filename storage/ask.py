@@ -21,11 +21,27 @@ def ask(results: Path, sql: str) -> pl.DataFrame:
 
     Nothing can be written: the snapshot is open read-only and no other file can be reached.
 
+    Args:
+        results: the results folder.
+        sql: of several statements the last one's answer counts.
+
     Raises:
-        ResultsError: there are no results yet, or DuckDB refuses the query.
+        ResultsError: there are no results yet, nothing is asked, or DuckDB refuses the query.
+    """
+    return ask_each(results, sql)[-1].frame
+
+
+def ask_each(results: Path, sql: str) -> list["Answer"]:
+    """Return the answers to the statements of a query, one after the other, as ``ask`` does.
+
+    Raises:
+        ResultsError: as ``ask``.
     """
     with open_snapshot(results) as connection:
-        return _frame(connection, sql)
+        return [
+            Answer(statement.query.strip(), _frame(connection, statement))
+            for statement in _statements(sql)
+        ]
 
 
 def incidence(
@@ -84,30 +100,50 @@ def describe(connection: duckdb.DuckDBPyConnection) -> pl.DataFrame:
     )
 
 
-def _frame(connection: duckdb.DuckDBPyConnection, sql: str) -> pl.DataFrame:
-    """Return a query's answer. Raises ResultsError with DuckDB's own words."""
+def _statements(sql: str) -> list[duckdb.Statement]:
+    """Return a query's statements. Raises ResultsError for none, and for those that run procedures.
+
+    Procedures change the process (logging to files, checkpoints); one ends it where the file may
+    not be written. Functions are asked with from.
+    """
     try:
-        # Procedures change the process (logging to files, checkpoints); one ends it where the file
-        # may not be written. Functions are asked with from.
-        if any(each.type == duckdb.StatementType.CALL for each in duckdb.extract_statements(sql)):
-            raise ResultsError(
-                "CALL runs a procedure, and here questions are answered: results are read-only. "
-                "Ask with select or from; editcollapse tables lists what can be asked."
-            )
+        found = duckdb.extract_statements(sql)
+    except duckdb.Error as error:
+        raise _refused(error) from error
+    if not found:
+        raise ResultsError(
+            "nothing is asked: the query is empty, or a comment. Write one, such as "
+            '"from collapse_incidence"; editcollapse tables lists what can be asked.'
+        )
+    if any(each.type == duckdb.StatementType.CALL for each in found):
+        raise ResultsError(
+            "CALL runs a procedure, and here questions are answered: results are read-only. "
+            "Ask with select or from; editcollapse tables lists what can be asked."
+        )
+    return found
+
+
+def _frame(connection: duckdb.DuckDBPyConnection, statement: duckdb.Statement) -> pl.DataFrame:
+    """Return a statement's answer. Raises ResultsError with DuckDB's own words."""
+    try:
         # DuckDB gives None for SQL without an answer, which its type hints do not say.
-        relation = cast("duckdb.DuckDBPyRelation | None", connection.sql(sql))
+        relation = cast("duckdb.DuckDBPyRelation | None", connection.sql(statement))
         frame: pl.DataFrame = pl.DataFrame() if relation is None else relation.pl()
     except duckdb.Error as error:
-        raise ResultsError(
-            f"DuckDB refuses this query: {message_of(error)}\n"
-            "editcollapse tables lists what can be asked; results are read-only."
-        ) from error
+        raise _refused(error) from error
     except pl.exceptions.PolarsError as error:
         raise ResultsError(
             f"the answer has a column of a type that has no place in a frame: {error}. "
             "Cast it in the query, for instance to varchar."
         ) from error
     return frame
+
+
+def _refused(error: duckdb.Error) -> ResultsError:
+    return ResultsError(
+        f"DuckDB refuses this query: {message_of(error)}\n"
+        "editcollapse tables lists what can be asked; results are read-only."
+    )
 
 
 def query_text(name: str) -> str:
@@ -276,15 +312,24 @@ def findings(results: Path, study_id: str, rule: CollapseRule | None = None) -> 
         )
 
 
-def find_study(results: Path, wanted: str = "") -> str:
-    """Return the id of a study that is named by name or id; left out, the only one there is.
+@dataclasses.dataclass(frozen=True, slots=True)
+class FoundStudy:
+    """A study that was asked for."""
+
+    study_id: str
+    name: str
+    n_others: int
+    """Older studies that were meant as well: of that name, or all where none was named."""
+
+
+def find_study(results: Path, wanted: str = "") -> FoundStudy:
+    """Return the study of a name or id; the newest of several, and of all where none is named.
 
     Raises:
         ResultsError: there are no results yet, or no study in them.
-        StudyError: no study has such a name or id, or several have.
+        StudyError: no study has such a name or id.
     """
-    with open_snapshot(results) as connection:
-        known: pl.DataFrame = connection.sql(query_text("studies")).pl()
+    known = known_studies(results)
     if known.is_empty():
         raise ResultsError(f"no study is recorded in {results} yet. Run one: editcollapse run")
     is_asked = (pl.col("name") == wanted) | (pl.col("study_id") == wanted)
@@ -292,14 +337,22 @@ def find_study(results: Path, wanted: str = "") -> str:
     if found.is_empty():
         names = nearest_first(wanted, known["name"].unique().to_list())
         raise StudyError(f"no study {wanted!r} in {results}. Known: {names}.")
-    if found.height > 1:
-        listed = ", ".join(
-            f"{row['name']} {row['study_id']} ({row['n_edits']} edits)"
-            for row in found.iter_rows(named=True)
-        )
-        asked = f"{wanted!r} names {found.height} studies" if wanted else "which study?"
-        raise StudyError(f"{asked} in {results}: {listed}. Give an id.")
-    return str(found["study_id"].item())
+    newest = found.row(0, named=True)
+    return FoundStudy(newest["study_id"], newest["name"], found.height - 1)
+
+
+def known_studies(results: Path) -> pl.DataFrame:
+    """Return the studies of a results folder, the newest first.
+
+    Returns:
+        Columns study_id, name and n_edits.
+
+    Raises:
+        ResultsError: there are no results yet.
+    """
+    with open_snapshot(results) as connection:
+        frame: pl.DataFrame = connection.sql(query_text("studies")).pl()
+    return frame
 
 
 def answer_for(

@@ -109,7 +109,7 @@ class Wanted:
     recall: float = 0.99
     """Share of the collapsed edits that are at risk or worse."""
     precision: float = 0.95
-    """Share of those that will collapse, which did."""
+    """Share of those that are likely to collapse, which did."""
     threshold: float | None = DEFAULT_RULE.threshold
     """Collapsed: perplexity above this."""
     ratio: float | None = DEFAULT_RULE.ratio

@@ -6,14 +6,15 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
+from rich.text import Text
 
-from editcollapse.cli.console import console, plain, print_json, print_line
+from editcollapse.cli.console import console, plain, print_json, print_line, print_text
 from editcollapse.cli.mistakes import STOPPED
+from editcollapse.cli.tables import Column, print_table
 from flows.cli.asked_study import AskedStudy, opened, with_study
 from flows.cli.console import shown
+from flows.cli.next_step import print_next
 from flows.cli.options import (
-    PROGRAM,
     JsonOption,
     RatioOption,
     ResultsOption,
@@ -87,6 +88,7 @@ def anatomy(
         print_json(AnatomyReport(study_id, rule, found))
     else:
         _show(found, spec.note)
+        print_next(f"report {study_id}", results)
     return 0
 
 
@@ -100,29 +102,30 @@ def _show(found: "Sequence[AnatomyFinding]", note: str) -> None:
     """Print a table of findings for each model and grouping, then the study's note."""
     screen = console()
     if not found:
-        print_line(
+        print_text(
             "no findings: each side needs 5 subjects, those whose last token opens the prompt and "
             "the others, or those whose edit by rome collapsed the model and the others"
         )
-    for (model, layer, grouping), rows in groupby(
+    columns = [
+        Column("observation"),
+        Column("value", is_number=True),
+        Column("95 % interval", is_number=True),
+        Column("in words", shrinks="wraps"),
+    ]
+    for (model, layer, grouping), findings in groupby(
         found, key=lambda each: (each.model, each.layer, each.grouping)
     ):
-        table = Table(title=plain(f"{model} layer {layer}, by {grouping.replace('_', ' ')}"))
-        table.add_column("observation")
-        for name in ("value", "95 % interval"):
-            table.add_column(name, justify="right", no_wrap=True)
-        table.add_column("in words")
-        for row in rows:
-            table.add_row(
-                row.observation,
-                f"{row.value:.3g}",
-                f"{row.low:.3g} to {row.high:.3g}",
-                plain(row.statement),
-            )
-        screen.print(table)
+        rows = [
+            [
+                plain(each.observation),
+                Text(f"{each.value:.3g}"),
+                Text(f"{each.low:.3g} to {each.high:.3g}"),
+                plain(each.statement),
+            ]
+            for each in findings
+        ]
+        print_text(f"\n{model} layer {layer}, by {grouping.replace('_', ' ')}")
+        print_table(columns, rows, screen)
     if note:
-        print_line(f"\nNote: {note}")
-    print_line(
-        f'next:    {PROGRAM} sql "from anatomy", or "from key_geometry", or "from '
-        'position_profiles"'
-    )
+        print_line("")
+        print_text(note, "Note: ")

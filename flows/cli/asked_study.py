@@ -1,6 +1,7 @@
 """Which study a command is asked for: a study file, or a model and a dataset in its place."""
 
 import dataclasses
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,6 +9,8 @@ import typer
 
 from editcollapse.catalog.methods import METHODS
 from editcollapse.errors import StudyError
+from editcollapse.visible import visible
+from flows.cli.console import shown
 from flows.cli.options import (
     FROM_RESULTS,
     DType,
@@ -104,6 +107,18 @@ class AskedStudy:
                 "measured again where it is cached. Name a text file, or leave --covariance out."
             )
         return OwnInputs(methods=tuple(self.method or ()), **said)
+
+    def words(self) -> str:
+        """The study as a command names it again: the file, or the options that were given."""
+        if self.study is not None:
+            return shlex.quote(shown(self.study))
+        given = [
+            (f"--{each.name.replace('_', '-')}", value)
+            for each in dataclasses.fields(self)
+            if (found := getattr(self, each.name)) != each.default
+            for value in (found if isinstance(found, list) else [found])
+        ]
+        return " ".join(f"{flag} {shlex.quote(visible(str(value)))}" for flag, value in given)
 
     def spec(self) -> "StudySpec":
         """The study, with absolute paths.

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from editcollapse.catalog.methods import METHODS
-from editcollapse.cli.console import print_json, print_line
+from editcollapse.cli.console import print_json, print_text
+from editcollapse.cli.edit import forecast_sentence
 from editcollapse.cli.mistakes import STOPPED
 from editcollapse.errors import ModelError, StudyError
 from flows.cli.command_run import run_flow
@@ -61,7 +62,8 @@ def edit(
     acts_at: Annotated[
         ActsAt | None,
         typer.Option(
-            help="verdict from which on the guard acts (default: at risk)",
+            help="verdict from which on the guard acts; will collapse: where that is likely "
+            "(default: at risk)",
             rich_help_panel=_GUARD_PANEL,
         ),
     ] = None,
@@ -89,8 +91,8 @@ def edit(
     if as_json:
         print_json(report)
     else:
-        for line in _lines(report):
-            print_line(line)
+        for label, text in _lines(report):
+            print_text(text, label)
     return REFUSED if report.decision == "refused" else 0
 
 
@@ -136,31 +138,42 @@ def _flow() -> Any:
     return collapse_edit
 
 
-def _lines(report: "EditReport") -> Iterator[str]:
-    """Yield the report on an edit, line by line."""
+def _lines(report: "EditReport") -> Iterator[tuple[str, str]]:
+    """Yield the report on an edit: labels with what they are of."""
     from reports.text import number
 
     prompt = report.prompt.replace("{}", report.subject)
     origin = "default thresholds"
     if report.calibration_id != "default":
         origin = f"thresholds of calibration {report.calibration_id[:8]}"
-    yield f"edit:       {prompt} -> {report.target_new}, of {report.model}, layer {report.layer}"
     yield (
-        f"forecast:   {report.method}: {report.verdict}; change bound "
-        f"{number(report.text_change_bound)}, at risk from {number(report.at_risk_at)} on, will "
-        f"collapse from {number(report.collapse_at)} ({origin})"
+        "edit:       ",
+        f"{prompt} -> {report.target_new}, of {report.model}, layer {report.layer}",
     )
-    yield f"decision:   {report.decision}. {report.reason}"
+    forecast = forecast_sentence(
+        report.verdict,
+        number(report.text_change_bound),
+        number(report.at_risk_at),
+        number(report.collapse_at),
+    )
+    yield "forecast:   ", f"{report.method}: {forecast} ({origin})"
+    yield "decision:   ", f"{report.decision}. {report.reason}"
     if report.made_prompt is not None:
         if report.decision in {"switched", "prefixed"}:
             made = report.made_prompt.replace("{}", report.subject)
-            yield f"made:       {made} -> {report.target_new}, by {report.made_method}"
+            yield "made:       ", f"{made} -> {report.target_new}, by {report.made_method}"
         yield (
-            f"perplexity: {number(report.perplexity_before)} before, {number(report.perplexity)} "
-            f"after, {number(report.perplexity_ratio)} times as large"
+            "perplexity: ",
+            (
+                f"{number(report.perplexity_before)} before, {number(report.perplexity)} after, "
+                f"{number(report.perplexity_ratio)} times as large"
+            ),
         )
         yield (
-            f"efficacy:   {number(report.efficacy)} without a text before the prompt, "
-            f"{number(report.efficacy_prefix_mean)} with one (mean)"
+            "efficacy:   ",
+            (
+                f"{number(report.efficacy)} without a text before the prompt, "
+                f"{number(report.efficacy_prefix_mean)} with one (mean)"
+            ),
         )
-    yield f"study:      {report.study}"
+    yield "study:      ", report.study

@@ -2,19 +2,20 @@
 
 import dataclasses
 import os
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
+from rich.text import Text
 
-from editcollapse.cli.console import console, plain, print_json, print_line
+from editcollapse.cli.console import console, plain, print_json, print_line, print_text
 from editcollapse.cli.forecast import show_forecast
 from editcollapse.cli.mistakes import STOPPED
+from editcollapse.cli.tables import Column, print_table
 from editcollapse.errors import ResultsError
 from editcollapse.rows.collapse_rule import DEFAULT_RULE, CollapseRule
+from editcollapse.visible import visible
 from flows.cli.asked_study import (
     AskedStudy,
     DatasetOptions,
@@ -23,7 +24,7 @@ from flows.cli.asked_study import (
     with_dataset,
 )
 from flows.cli.command_run import run_flow
-from flows.cli.console import print_frame
+from flows.cli.next_step import after_forecast, print_next
 from flows.cli.options import (
     JsonOption,
     OneEdit,
@@ -41,20 +42,16 @@ if TYPE_CHECKING:
 
     from editcollapse.forecast.verdicts import (
         ForecastReport,
-        MethodVerdict,
-        ModelThresholds,
         RequestForecast,
         Thresholds,
-        Verdict,
     )
     from editcollapse.rows.study import ForecastCalibrationRow
     from editcollapse.study.plan import ModelPlan, StudyPlan
     from editcollapse.study.results_folder import ResultsFolder
     from storage.readers import Calibration
 
-_SHOWN = 20
-"""Requests that are listed; the database has all."""
-_VERDICTS: "tuple[Verdict, ...]" = ("will collapse", "at risk", "safe")
+_SHOWN = 10
+"""Edits that are listed unless asked otherwise; the database has all."""
 _SKILL = (
     "model",
     "method",
@@ -108,6 +105,15 @@ class CalibrationReport:
 def forecast(
     asked: OneEdit,
     many: DatasetOptions,
+    top: Annotated[
+        int,
+        typer.Option(
+            metavar="N", min=1, help="of a study, list so many of the edits that are not safe"
+        ),
+    ] = _SHOWN,
+    list_all: Annotated[
+        bool, typer.Option("--all", help="of a study, list every edit that is not safe")
+    ] = False,
     as_json: JsonOption = False,
 ) -> int:
     """Say which edits would collapse a model, before any is made.
@@ -116,7 +122,7 @@ def forecast(
     """
     study = study_or_edit(many, asked, "forecast")
     if study is not None:
-        return _of_study(study, asked.results, as_json=as_json)
+        return _of_study(study, asked.results, None if list_all else top, as_json=as_json)
     os.environ.setdefault("TQDM_DISABLE", "1")
     from flows.cli.one_edit import forecast_of
 
@@ -129,7 +135,7 @@ def forecast(
     return 0
 
 
-def _of_study(asked: AskedStudy, results: str, *, as_json: bool) -> int:
+def _of_study(asked: AskedStudy, results: str, n_shown: int | None, *, as_json: bool) -> int:
     """Run the flow; show what the database holds afterwards."""
     from editcollapse.study.plan import plan_study
 
@@ -142,7 +148,10 @@ def _of_study(asked: AskedStudy, results: str, *, as_json: bool) -> int:
     if as_json:
         print_json(report)
     else:
-        _show_study(report, study.methods)
+        from flows.cli.verdicts import show_study
+
+        show_study(report, study.methods, n_shown)
+        print_next(after_forecast(asked.words(), plan, report), results)
     return 0
 
 
@@ -162,7 +171,9 @@ def calibrate(
     ] = 0.99,
     precision: Annotated[
         float,
-        typer.Option(metavar="X", help="share of edits that will collapse and have to"),
+        typer.Option(
+            metavar="X", help="share of the edits called likely to collapse that have to do so"
+        ),
     ] = 0.95,
     threshold: ThresholdOption = None,
     ratio: RatioOption = None,
@@ -193,6 +204,7 @@ def calibrate(
         print_json(CalibrationReport(rule, calibrated, found.left_out, skill.to_dicts()))
     else:
         _show_calibration(found, rule, skill)
+        print_next("forecast STUDY.toml", results)
     return 0
 
 
@@ -278,71 +290,47 @@ def _of_model(
     return found, unusable
 
 
-def _show_study(report: "ForecastReport", methods: Sequence[str]) -> None:
-    """Print how many edits of each model and method have which verdict, and the worst of them.
-
-    Args:
-        report: of a study.
-        methods: the study's own; only these are listed one by one.
-    """
-    screen = console()
-    counts = Table(title="forecast")
-    for name in ("model", "method", *_VERDICTS, "largest change bound"):
-        counts.add_column(name, justify="left" if name in {"model", "method"} else "right")
-    for model in dict.fromkeys(request.model for request in report.requests):
-        found = [each for one in report.requests if one.model == model for each in one.methods]
-        for method in dict.fromkeys(each.forecast.method for each in found):
-            ours = [each for each in found if each.forecast.method == method]
-            n_of = Counter(each.verdict for each in ours)
-            largest = max(each.forecast.text_change_bound for each in ours)
-            cells = (model, method, *(str(n_of[name]) for name in _VERDICTS), f"{largest:.3g}")
-            counts.add_row(*(plain(cell) for cell in cells))
-    screen.print(counts)
-    for basis in basis_lines(report.basis):
-        print_line(basis)
-    for sentence in report.unusable:
-        print_line(sentence)
-    doubtful = [
-        (one, each)
-        for one in report.requests
-        for each in one.methods
-        if each.verdict != "safe" and each.forecast.method in methods
-    ]
-    doubtful.sort(key=lambda pair: -pair[1].forecast.text_change_bound)
-    for one, each in doubtful[:_SHOWN]:
-        print_line(_line(one, each))
-    if len(doubtful) > _SHOWN:
-        print_line(
-            f"and {len(doubtful) - _SHOWN} more: editcollapse sql "
-            "\"from forecast_verdicts where verdict <> 'safe'\""
-        )
-
-
 def _show_calibration(found: "Calibration", rule: CollapseRule, skill: "pl.DataFrame") -> None:
     """Print each model's thresholds, what they were taken from, and how well they do there."""
-    print_line(rule.sentence())
+    print_text(rule.sentence())
     for name, row in found.rows:
-        print_line(
-            f"{name}: at risk from a change bound of {row.at_risk_at:.4g} on, will collapse from "
+        print_text(
+            f"at risk from a change bound of {row.at_risk_at:.4g} on, likely to collapse from "
             f"{row.collapse_at:.4g}; from {row.n_edits} measured edits, {row.n_collapsed} of which "
-            f"collapsed; AUC {row.auc:.4f}\nlargest bound of a normal edit "
+            f"collapsed; AUC {row.auc:.4f}; largest bound of a normal edit "
             f"{row.largest_normal:.4g}, smallest of a collapsed one {row.smallest_collapsed:.4g}; "
-            f"stored as {row.calibration_id}"
+            f"stored as {row.calibration_id}",
+            f"{visible(name)}: ",
         )
     for sentence in found.left_out:
-        print_line(f"default thresholds for {sentence}")
-    print_frame(skill)
+        print_text(f"default thresholds for {sentence}")
+    columns = (
+        Column("model"),
+        Column("method"),
+        Column("collapsed", is_number=True),
+        Column("AUC", is_number=True),
+        Column("at risk: precision, recall", is_number=True),
+        Column("likely: precision, recall", is_number=True),
+    )
+    rows = [
+        [
+            plain(row["model"]),
+            plain(row["method"]),
+            Text(f"{row['n_collapsed']} of {row['n_edits']}"),
+            Text(_figure(row["auc"])),
+            Text(f"{_figure(row['precision'])}, {_figure(row['recall'])}"),
+            Text(f"{_figure(row['certain_precision'])}, {_figure(row['certain_recall'])}"),
+        ]
+        for row in skill.iter_rows(named=True)
+    ]
+    print_line("")
+    print_table(columns, rows, console())
+    print_text(
+        "precision: share of the edits called that, or worse, which collapsed; recall: share of "
+        "the collapsed edits that are called that, or worse; likely: likely to collapse"
+    )
 
 
-def basis_lines(found: "Sequence[ModelThresholds]") -> list[str]:
-    """What verdicts rest on, once for all models that share it."""
-    models: dict[str, list[str]] = {}
-    for each in found:
-        models.setdefault(each.basis, []).append(each.model)
-    return [f"{', '.join(names)}: {basis}" for basis, names in models.items()]
-
-
-def _line(one: "RequestForecast", each: "MethodVerdict") -> str:
-    """One edit's verdict in a line."""
-    prompt = one.prompt.replace("{}", one.subject)
-    return f"{each.verdict}: {one.model}, {prompt!r} -> {one.target_new!r}: {each.why}"
+def _figure(value: float | None) -> str:
+    """A share or an AUC in three figures; a dash where there is none."""
+    return "-" if value is None else f"{value:.3g}"

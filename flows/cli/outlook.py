@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Iterable, Iterator
 
 from editcollapse.config.spec import CovarianceSpec, StudySpec
-from editcollapse.forecast.verdicts import Verdict
+from editcollapse.forecast.verdicts import Verdict, in_words
 from editcollapse.runtime.environment import free_host_bytes, host_bytes
 from editcollapse.runtime.memory import (
     ModelSize,
@@ -323,7 +323,7 @@ def outlook_lines(outlook: StudyOutlook) -> Iterator[str]:
         if guard is not None:
             yield (
                 f"  guard: {guard.policy} from a change bound of {guard.acts_from:.4g} on "
-                f"({guard.acts_at}); {guard.basis}; its edit batches are known once they "
+                f"({in_words(guard.acts_at)}); {guard.basis}; its edit batches are known once they "
                 "have a forecast"
             )
         for job in model.units:

@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
+from rich.text import Text
 
-from editcollapse.cli.console import console, print_json, print_line, write_out
+from editcollapse.cli.console import console, print_json, print_line, print_text, write_out
+from editcollapse.cli.tables import Column, print_table
 from editcollapse.errors import ResultsError, nearest_first
-from flows.cli.console import print_frame, print_rows, shown
+from editcollapse.visible import visible
+from flows.cli.answers import digests_in, print_frame, print_rows
+from flows.cli.console import shown
 from flows.cli.options import (
     PROGRAM,
     JsonOption,
@@ -31,6 +34,7 @@ _SECONDS = {"d": 86_400.0, "h": 3_600.0}
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 _STEP = 1000
 _PANEL = "Results"
+_LISTS_STUDIES = 'editcollapse sql "select name, study_id from studies"'
 
 commands = typer.Typer()
 
@@ -54,25 +58,42 @@ class TidyReport:
     ),
 )
 def sql(
-    query: Annotated[str, typer.Argument(metavar="QUERY", help="DuckDB SQL")],
+    query: Annotated[
+        str, typer.Argument(metavar="QUERY", help="DuckDB SQL; of several statements each answer")
+    ],
     csv: Annotated[bool, typer.Option("--csv", help="print CSV instead of a table")] = False,
+    all_columns: Annotated[
+        bool,
+        typer.Option("--all-columns", help="show ids and digests that the query does not name"),
+    ] = False,
     as_json: JsonOption = False,
     results: ResultsOption = "results",
 ) -> int:
-    """Ask the published results; read-only."""
+    """Ask the published results; read-only.
+
+    An answer that is wider than the terminal is printed as records, a line a value.
+    """
     from editcollapse.study.results_folder import results_at
-    from storage.ask import ask
+    from storage.ask import ask_each
     from storage.publish import folder_to_read
 
     if csv and as_json:
         raise ResultsError("--csv and --json were given; an answer is either. Leave one out.")
-    frame = ask(folder_to_read(results_at(results)), query)
-    if csv:
-        write_out(frame.write_csv())
-    elif as_json:
-        print_rows(frame)
-    else:
-        print_frame(frame)
+    answers = ask_each(folder_to_read(results_at(results)), query)
+    if (csv or as_json) and len(answers) > 1:
+        raise ResultsError(
+            f"the query has {len(answers)} statements, and {'--csv' if csv else '--json'} prints "
+            "one answer. Ask one at a time, or without it."
+        )
+    for number, answer in enumerate(answers):
+        if csv:
+            write_out(answer.frame.write_csv())
+        elif as_json:
+            print_rows(answer.frame)
+        else:
+            if number:
+                print_line("")
+            print_frame(answer.frame, () if all_columns else digests_in(answer.frame, answer.sql))
     return 0
 
 
@@ -102,8 +123,12 @@ def tables(
         frame = frame.filter(name=table).drop("kind", "name", "n_rows")
     if as_json:
         print_rows(frame)
-    else:
+    elif table is None:
         print_frame(frame)
+    else:
+        is_own = frame["column"].is_null()
+        print_text(frame.filter(is_own)["comment"][0])
+        print_frame(frame.filter(~is_own))
     return 0
 
 
@@ -114,7 +139,7 @@ def report(
     study: Annotated[
         str,
         typer.Argument(
-            metavar="STUDY", help="name or id; may be left out where there is one study only"
+            metavar="STUDY", help="name or id (default: the newest; so with a name of several)"
         ),
     ] = "",
     threshold: ThresholdOption = None,
@@ -129,9 +154,14 @@ def report(
 
     folder = results_at(results)
     readable = folder_to_read(folder)
-    study_id = find_study(readable, study)
-    rule = rule_of(study_rule(readable, study_id), threshold, ratio)
-    path = write_report(folder, study_id, rule)
+    found = find_study(readable, study)
+    if found.n_others:
+        print_line(
+            f"study:  {visible(found.name)}, {found.study_id}, the newest of {found.n_others + 1}; "
+            f"{_LISTS_STUDIES} lists them"
+        )
+    rule = rule_of(study_rule(readable, found.study_id), threshold, ratio)
+    path = write_report(folder, found.study_id, rule)
     print_line(f"report: {shown(f'{folder.name}/{path}')}")
     return 0
 
@@ -203,7 +233,7 @@ def gc(
         print_line(f"nothing to remove from {shown(folder)}")
     else:
         title = "removed" if remove else "written and last used before then"
-        console().print(_table(gone, title))
+        _print_garbage(gone, title)
         if not remove:
             print_line(f"remove them with: {PROGRAM} gc --remove, and the same options")
             print_line("what a study needs of them it computes again")
@@ -279,20 +309,19 @@ def _folder(results: str, command: str) -> Path:
     return folder.here
 
 
-def _table(garbage: "Sequence[Garbage]", title: str) -> Table:
-    """Files by kind, with a total."""
+def _print_garbage(garbage: "Sequence[Garbage]", title: str) -> None:
+    """Print files by kind, with a total."""
     groups: dict[str, list[Garbage]] = defaultdict(list)
     for each in garbage:
         groups[each.kind].append(each)
-    table = Table(title=title)
-    table.add_column("kind")
-    table.add_column("files", justify="right")
-    table.add_column("size", justify="right")
-    for kind, group in sorted(groups.items()):
-        table.add_row(kind, str(len(group)), _size(sum(each.n_bytes for each in group)))
-    table.add_section()
-    table.add_row("total", str(len(garbage)), _size(sum(each.n_bytes for each in garbage)))
-    return table
+    counted = [*sorted(groups.items()), ("total", garbage)]
+    rows = [
+        [Text(kind), Text(str(len(group))), Text(_size(sum(each.n_bytes for each in group)))]
+        for kind, group in counted
+    ]
+    print_text(title)
+    columns = [Column("kind"), Column("files", is_number=True), Column("size", is_number=True)]
+    print_table(columns, rows, console())
 
 
 def _size(n_bytes: float) -> str:

@@ -1,19 +1,21 @@
 """Commands on a study file: ``run``, ``plan``, ``covariance`` and ``reevaluate``."""
 
 import dataclasses
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from editcollapse.cli.console import console, print_json, print_line
+from editcollapse.cli.console import print_json, print_line, print_text
 from editcollapse.cli.mistakes import STOPPED
 from flows.cli.asked_study import AskedStudy, opened, with_study
 from flows.cli.command_run import run_flow
-from flows.cli.console import incidence_table, shown
+from flows.cli.console import shown
+from flows.cli.incidence import print_incidence
+from flows.cli.next_step import after_plan, after_run, print_next
 from flows.cli.options import (
-    PROGRAM,
     JsonOption,
     RatioOption,
     ResultsOption,
@@ -31,7 +33,8 @@ if TYPE_CHECKING:
     from editcollapse.config.spec import StudySpec
     from editcollapse.rows.collapse_rule import CollapseRule
 
-_NEXT = "select model, method, subject_position, n_collapsed, n_edits from collapse_incidence"
+_NAMED = re.compile(r"( {2,}[a-z*, ]{1,18}? {2,})(\S.*)")
+"""A plan's line of which the first column is a name."""
 
 commands = typer.Typer()
 
@@ -98,8 +101,9 @@ def run(
     if as_json:
         _print_report(spec, study_id, rule, frame, folder.name, page)
     else:
-        console().print(incidence_table(frame, rule))
+        print_incidence(frame, rule)
         _print_epilogue(spec, folder.name, page)
+        print_next(after_run(asked.words(), spec, folder, study_id, rule, frame), results)
     return 0
 
 
@@ -123,16 +127,14 @@ def _print_report(
 
 
 def _print_epilogue(study: "StudySpec", results: str, page: str) -> None:
-    """Print the claim, where the results lie, and what to try next."""
-    from editcollapse.study.results_folder import results_name
+    """Print the claim, and where the results lie."""
     from storage.database import SNAPSHOT
 
     if study.note:
-        print_line(f"\nNote: {study.note}")
+        print_line("")
+        print_text(study.note, "Note: ")
     print_line(f"\nresults: {shown(f'{results}/{SNAPSHOT}')}")
     print_line(f"report:  {shown(page)}")
-    at = "" if results == results_name("results") else f" --results {shown(results)}"
-    print_line(f'next:    {PROGRAM} sql "{_NEXT}"{at}')
 
 
 @commands.command(
@@ -159,6 +161,8 @@ def plan(asked: AskedStudy, as_json: JsonOption = False, results: ResultsOption 
     else:
         outlook = study_outlook(plan_guarded(spec, folder.name))
         _print_plan(outlook, outlook_lines(outlook), as_json=as_json)
+        if not as_json:
+            print_next(after_plan(asked.words(), outlook), results)
     return 0
 
 
@@ -168,7 +172,8 @@ def _print_plan(found: object, lines: Iterable[str], *, as_json: bool) -> None:
         print_json(found)
     else:
         for line in lines:
-            print_line(line)
+            named = _NAMED.fullmatch(line)
+            print_text(named[2] if named else line, named[1] if named else "")
 
 
 @commands.command(
@@ -195,6 +200,7 @@ def covariance(
     else:
         for each in found:
             print_line(f"{each.model}: covariance {each.covariance_id}")
+        print_next(f"forecast {asked.words()}", results)
     return 0
 
 
@@ -251,6 +257,7 @@ def reevaluate(
     if as_json:
         _print_report(spec, study_id, rule, frame, folder.name, None)
     else:
-        console().print(incidence_table(frame, rule))
+        print_incidence(frame, rule)
         print_line(f"recorded as study_id {study_id}")
+        print_next(f"report {study_id}", results)
     return 0

@@ -5,12 +5,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
+from rich.text import Text
 
-from editcollapse.cli.console import console, plain, print_json, print_line
+from editcollapse.cli.console import console, plain, print_json, print_line, print_text
 from editcollapse.cli.mistakes import STOPPED
+from editcollapse.cli.tables import Column, print_table
 from editcollapse.errors import ResultsError
 from editcollapse.rows.study import POSITIONS
+from flows.cli.answers import COLLAPSED
 from flows.cli.asked_study import (
     AskedStudy,
     DatasetOptions,
@@ -19,7 +21,7 @@ from flows.cli.asked_study import (
     with_dataset,
 )
 from flows.cli.command_run import run_flow
-from flows.cli.forecast import basis_lines
+from flows.cli.next_step import LAYERS, print_next
 from flows.cli.options import (
     JsonOption,
     OneEdit,
@@ -27,6 +29,7 @@ from flows.cli.options import (
     said_with_flags,
     with_one_edit,
 )
+from flows.cli.verdicts import basis_lines, verdict_cell
 
 if TYPE_CHECKING:
     from editcollapse.forecast.verdicts import (
@@ -97,6 +100,7 @@ def _of_study(asked: AskedStudy, layers: str, results: str, *, as_json: bool) ->
         print_json(report)
     else:
         _show_sweep(report, study.methods)
+        print_next(f'sql "{LAYERS}"', results)
     return 0
 
 
@@ -170,69 +174,70 @@ def _show_sweep(report: "SweepReport", methods: Sequence[str]) -> None:
         report: of a study.
         methods: the study's own; others are in the database.
     """
-    screen = console()
     for model in dict.fromkeys(row.model for row in report.layers):
         ours = [row for row in report.layers if row.model == model and row.method in methods]
-        screen.print(_table(model, ours, methods))
+        _show_table(model, ours, methods)
         safe = {each.method: each for each in report.safe_layers if each.model == model}
         for method in methods:
             if method in safe:
-                print_line(_sentence(safe[method]))
+                print_text(_sentence(safe[method]))
     for left in report.unswept:
-        print_line(
+        print_text(
             f"{left.model} cannot take {left.n_requests} of the requests: table rejections says why"
         )
     for sentence in (*report.notes, *basis_lines(report.basis)):
-        print_line(sentence)
+        print_text(sentence)
 
 
 def _show_one(report: "ForecastReport") -> None:
     """Print the sweep of one edit: its verdict at each layer by each method."""
-    screen = console()
     first = report.requests[0]
-    table = Table(title=plain(f"sweep of {first.model}: verdict, change bound"))
-    table.add_column("layer", justify="right")
-    for each in first.methods:
-        table.add_column(each.forecast.method)
-    for one in report.requests:
-        cells = (f"{each.verdict}, {each.forecast.text_change_bound:.3g}" for each in one.methods)
-        table.add_row(str(one.layer), *cells)
+    names = [each.forecast.method for each in first.methods]
+    columns = [Column("layer", is_number=True), *(Column(f"{name}: bound") for name in names)]
+    rows = [
+        [Text(str(one.layer)), *(verdict_cell(each) for each in one.methods)]
+        for one in report.requests
+    ]
     position = first.position.subject_position
-    print_line(
-        f"{first.prompt.replace('{}', first.subject)} -> {first.target_new}\n"
-        f"subject: {POSITIONS.get(position, position)}"
-    )
-    screen.print(table)
-    print_line(report.basis[0].basis)
+    print_text(f"{first.prompt.replace('{}', first.subject)} -> {first.target_new}")
+    print_line(f"subject: {POSITIONS.get(position, position)}")
+    print_text(f"sweep of {first.model}: change bound and verdict; likely: likely to collapse")
+    print_table(columns, rows, console())
+    for basis in basis_lines(report.basis):
+        print_text(basis)
 
 
-def _table(model: str, rows: "Sequence[LayerVerdicts]", methods: Sequence[str]) -> Table:
-    """A model's table: a row a layer and method, two columns a position."""
+def _show_table(model: str, rows: "Sequence[LayerVerdicts]", methods: Sequence[str]) -> None:
+    """Print a model's table: a row a layer and method, two columns a position."""
     positions = sorted({row.subject_position for row in rows}, key=list(POSITIONS).index)
     by_cell = {(row.layer, row.method, row.subject_position): row for row in rows}
-    table = Table(title=plain(f"{model}: % safe / at risk / will collapse, and median |a . u|"))
-    table.add_column("layer", justify="right")
-    table.add_column("method")
+    columns = [Column("layer", is_number=True), Column("method")]
     for position in positions:
         n_requests = max(row.n_requests for row in rows if row.subject_position == position)
-        table.add_column(f"{POSITIONS[position]} ({n_requests})", justify="right")
-        table.add_column("|a . u|", justify="right")
+        columns.append(Column(f"{POSITIONS[position]} ({n_requests})", is_number=True))
+        columns.append(Column("|a . u|", is_number=True))
+    lines = []
     for layer in sorted({row.layer for row in rows}):
         for method in methods:
-            cells = []
+            cells = [Text(str(layer)), plain(method)]
             for position in positions:
                 row = by_cell.get((layer, method, position))
-                cells += (
-                    ["", ""] if row is None else [_shares(row), f"{row.median_denominator:.3g}"]
-                )
-            table.add_row(str(layer), method, *cells, end_section=method == methods[-1])
-    return table
+                cells += [Text(""), Text("")] if row is None else _cells(row)
+            lines.append(cells)
+    print_text(f"\n{model}: % safe/at risk/likely to collapse, and median |a . u|")
+    print_table(columns, lines, console(), parted=True)
+
+
+def _cells(row: "LayerVerdicts") -> list[Text]:
+    """Return the verdicts of a row in per cent, red where edits are likely to collapse."""
+    style = COLLAPSED if row.n_will_collapse else ""
+    return [Text(_shares(row), style=style), Text(f"{row.median_denominator:.3g}")]
 
 
 def _shares(row: "LayerVerdicts") -> str:
     """The verdicts of a row in per cent."""
     counts = (row.n_safe, row.n_at_risk, row.n_will_collapse)
-    return " / ".join(f"{_PERCENT * count / row.n_requests:.0f}" for count in counts)
+    return "/".join(f"{_PERCENT * count / row.n_requests:.0f}" for count in counts)
 
 
 def _sentence(each: "SafeLayers") -> str:

@@ -7,8 +7,9 @@ import pytest
 
 from editcollapse.cli.console import console
 from editcollapse.rows.collapse_rule import CollapseRule
+from flows.cli.answers import print_frame
 from flows.cli.command_run import _on_its_lines
-from flows.cli.console import incidence_table, print_frame
+from flows.cli.incidence import print_incidence
 
 HOSTILE = "\x1b]0;owned\x07\x1b[2J[red]x[/red][link=http://evil.example]y[/link]\u202e"
 SHOWN = r"\x1b]0;owned\x07\x1b[2J[red]x[/red][link=http://evil.example]y[/link]\u202e"
@@ -42,7 +43,7 @@ def test_incidence_shows_names(capsys):
         "wilson_high": 0.5,
         "max_perplexity_ratio": 1.0,
     }
-    console().print(incidence_table(pl.DataFrame([row]), CollapseRule()))
+    print_incidence(pl.DataFrame([row]), CollapseRule())
     assert_inert(capsys.readouterr().out)
 
 

@@ -111,7 +111,9 @@ def test_study_is_told_as_json_and_as_tables(studied, study, capsys):
         assert all(each["why"] for each in request["methods"])
     assert main(asked) == 0
     out = capsys.readouterr().out
-    assert "will collapse" in out
+    assert "likely to collapse" in out
+    assert "will collapse" not in out
+    assert "next: " in out
     assert "default thresholds, not calibrated" in out
 
 

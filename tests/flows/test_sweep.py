@@ -117,7 +117,7 @@ def test_sweep_is_told_as_tables_and_as_json(swept, study, tmp_path, capsys):
     assert safe["c_rome"] == ask(swept, query).to_series().to_list()
     assert main([*asked, "--layers", "0,2"]) == 0
     out = capsys.readouterr().out
-    assert "tiny: % safe / at risk / will collapse" in out
+    assert "tiny: % safe/at risk/likely to collapse" in out
     assert all(f"{method}: all safe at" in out for method in METHODS)
     assert "tiny: layer 2 is the last" in out
     assert "│     2 │ rome" in out

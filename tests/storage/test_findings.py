@@ -3,7 +3,7 @@
 import pytest
 
 from editcollapse.errors import ResultsError, StudyError
-from storage.ask import find_study, findings, query_text
+from storage.ask import FoundStudy, find_study, findings, query_text
 from storage.database import open_snapshot
 
 
@@ -18,22 +18,26 @@ def two_of_a_name(folder, make_row):
 
 def test_study_is_found_by_name_or_id(two_of_a_name):
     """A name that one study has, or any id."""
-    assert find_study(two_of_a_name, "large") == "s3"
-    assert find_study(two_of_a_name, "s2") == "s2"
+    assert find_study(two_of_a_name, "large") == FoundStudy("s3", "large", 0)
+    assert find_study(two_of_a_name, "s2") == FoundStudy("s2", "small", 0)
 
 
-@pytest.mark.parametrize(
-    ("wanted", "words"),
-    [
-        ("small", r"'small' names 2 studies in .*: small s1 \(0 edits\), small s2 \(0 edits\)"),
-        ("", r"which study\? in .*large s3 .*Give an id"),
-        ("smal", r"no study 'smal' in .*\. Known: small, large"),
-    ],
-)
-def test_ambiguous_and_unknown_names_are_told(two_of_a_name, wanted, words):
+def test_newest_study_is_meant_where_several_are(folder, make_row):
+    """Of a name that several have, and where none is named; how many older ones is said."""
+    for study_id, name in (("s2", "small"), ("s3", "large"), ("s1", "small")):
+        folder.write("studies", make_row("studies", study_id=study_id, name=name))
+        folder.publish()
+    assert find_study(folder.results, "small") == FoundStudy("s1", "small", 1)
+    assert find_study(folder.results) == FoundStudy("s1", "small", 2)
+    folder.write("studies", make_row("studies", study_id="s4", name="large"))
+    folder.publish()
+    assert find_study(folder.results) == FoundStudy("s4", "large", 3)
+
+
+def test_unknown_names_are_told(two_of_a_name):
     """The message lists what could be meant."""
-    with pytest.raises(StudyError, match=words):
-        find_study(two_of_a_name, wanted)
+    with pytest.raises(StudyError, match=r"no study 'smal' in .*\. Known: small, large"):
+        find_study(two_of_a_name, "smal")
 
 
 def test_no_study_is_told(folder):

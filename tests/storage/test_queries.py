@@ -82,8 +82,8 @@ def test_ask_does_not_see_python_variables(published):
 
 
 def test_sql_without_answer_gives_an_empty_frame(published):
-    """A comment alone is no mistake."""
-    assert ask(published.results, "-- nothing").is_empty()
+    """A table of one's own, for the statements that follow."""
+    assert ask(published.results, "create temp table x as select 1").is_empty()
 
 
 def test_type_without_place_in_a_frame_is_explained(published):

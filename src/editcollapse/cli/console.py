@@ -4,18 +4,21 @@ Texts of models and files are untrusted: nothing in them is taken for markup, an
 characters are written out.
 """
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 from editcollapse.visible import visible_lines
 
 _NO_WIDTH = 1000
-"""Columns of output that goes to a file: nothing is cut."""
+"""Columns of output that goes to a file, unless COLUMNS says how many: a row is a line."""
 
 
 class Screen(Console):
@@ -29,7 +32,7 @@ class Screen(Console):
 def console(*, to_stderr: bool = False) -> Screen:
     """Console of standard output, or of standard error."""
     found = Screen(stderr=to_stderr, highlight=False)
-    if not found.is_terminal:
+    if not found.is_terminal and not os.environ.get("COLUMNS", "").isdigit():
         found.width = _NO_WIDTH
     return found
 
@@ -42,6 +45,28 @@ def plain(text: str) -> Text:
 def print_line(line: str) -> None:
     """Print a line as it is: no markup, no wrapping."""
     console().print(line, markup=False, soft_wrap=True)
+
+
+def print_text(text: str, label: str = "") -> None:
+    """Print prose, broken between words where the terminal is narrower.
+
+    Args:
+        text: without markup; blanks that it starts with also start the lines that follow.
+        label: stands before the first line; the others start below the text.
+    """
+    screen = console()
+    if screen.width == _NO_WIDTH or cell_len(label + text) <= screen.width:
+        print_line(label + text)
+        return
+    if cell_len(label) > screen.width // 2:
+        print_line(label)
+        label = ""
+    body = text.lstrip(" ")
+    table = Table.grid(padding=0)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    table.add_row(plain(label + " " * (len(text) - len(body))), plain(body))
+    screen.print(table)
 
 
 def print_json(report: object) -> None:

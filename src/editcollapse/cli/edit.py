@@ -97,7 +97,7 @@ def edit(
     """Make one edit and measure what it does to the model; nothing is stored."""
     os.environ.setdefault("TQDM_DISABLE", "1")
     from editcollapse.api import Editor, edit_request
-    from editcollapse.cli.console import print_json, print_line, progress_bar
+    from editcollapse.cli.console import print_json, print_text, progress_bar
     from editcollapse.data.texts import read_texts
 
     request = edit_request(prompt, subject=subject, target=target)
@@ -117,8 +117,8 @@ def edit(
     if as_json:
         print_json(report)
         return
-    for line in _lines(report):
-        print_line(line)
+    for label, text in _lines(report):
+        print_text(text, label)
 
 
 def _report(made: "Edit", text_set: "TextSet", new_tokens: int) -> EditReport:
@@ -153,33 +153,64 @@ def _report(made: "Edit", text_set: "TextSet", new_tokens: int) -> EditReport:
     )
 
 
-def _lines(report: EditReport) -> Iterator[str]:
-    """Yield the report on an edit, line by line."""
+def _lines(report: EditReport) -> Iterator[tuple[str, str]]:
+    """Yield the report on an edit: labels with what they are of."""
     from editcollapse.visible import visible
 
     prompt = visible(report.prompt.replace("{}", report.subject))
     yield (
-        f"edit:       {prompt} -> {visible(report.target_new)}, of {report.model}, layer "
-        f"{report.layer}, by {report.method}"
+        "edit:       ",
+        (
+            f"{prompt} -> {visible(report.target_new)}, of {report.model}, layer "
+            f"{report.layer}, by {report.method}"
+        ),
     )
     yield (
-        f"forecast:   {report.verdict}; change bound {report.text_change_bound:.3g}, at risk from "
-        f"{report.at_risk_at:.3g} on, will collapse from {report.collapse_at:.3g}"
+        "forecast:   ",
+        forecast_sentence(
+            report.verdict,
+            f"{report.text_change_bound:.3g}",
+            f"{report.at_risk_at:.3g}",
+            f"{report.collapse_at:.3g}",
+        ),
     )
     yield (
-        f"update:     denominator {report.denominator:.3g} (rho {report.rho:.3g}), norm "
-        f"{report.update_norm:.3g}, {report.relative_update_norm:.3g} times that of W"
+        "update:     ",
+        (
+            f"denominator {report.denominator:.3g} (rho {report.rho:.3g}), norm "
+            f"{report.update_norm:.3g}, {report.relative_update_norm:.3g} times that of W"
+        ),
     )
     yield (
-        f"perplexity: {report.perplexity_before:.4g} before, {report.perplexity:.4g} after, "
-        f"{report.perplexity_ratio:.4g} times as large, on {visible(report.text_set)}"
+        "perplexity: ",
+        (
+            f"{report.perplexity_before:.4g} before, {report.perplexity:.4g} after, "
+            f"{report.perplexity_ratio:.4g} times as large, on {visible(report.text_set)}"
+        ),
     )
     with_text = report.efficacy_prefix_mean
     mean = "" if with_text is None else f", {with_text:.3g} with one (mean)"
-    yield f"efficacy:   {report.efficacy:.3g} without a text before the prompt{mean}"
+    yield "efficacy:   ", f"{report.efficacy:.3g} without a text before the prompt{mean}"
     if report.text_before is not None and report.text_after is not None:
-        yield f"before:     {prompt}{visible(report.text_before)}"
-        yield f"after:      {prompt}{visible(report.text_after)}"
+        yield "before:     ", f"{prompt}{visible(report.text_before)}"
+        yield "after:      ", f"{prompt}{visible(report.text_after)}"
+
+
+def forecast_sentence(verdict: str, bound: str, at_risk_at: str, collapse_at: str) -> str:
+    """Return what was forecast of an edit.
+
+    Args:
+        verdict: of ``editcollapse.forecast.verdicts``.
+        bound: change bound, written.
+        at_risk_at: from which bound on an edit is at risk, written.
+        collapse_at: from which on it is likely to collapse, written.
+    """
+    from editcollapse.forecast.verdicts import in_words
+
+    return (
+        f"{in_words(verdict)}; change bound {bound}, at risk from {at_risk_at} on, likely to "
+        f"collapse from {collapse_at}"
+    )
 
 
 def texts_for(model: str) -> Path:

@@ -15,12 +15,13 @@ _COLUMNS = (
     "method",
     "verdict",
     "change bound",
-    "norm bound",
-    "over ‖W‖",
     "k0 . u",
     "kbar . u",
     "rho",
+    "norm bound",
+    "over ‖W‖",
 )
+_STYLES = {"safe": "green", "at risk": "yellow", "will collapse": "bold red"}
 
 
 def add_forecast(app: typer.Typer) -> None:
@@ -76,36 +77,54 @@ def forecast(
 
 
 def show_forecast(report: "ForecastReport") -> None:
-    """Print the forecast of one edit: where the subject stands, then each method's verdict."""
-    from rich.table import Table
+    """Print the forecast of one edit: where the subject stands, then each method's verdict.
 
-    from editcollapse.cli.console import console, plain, print_line
+    A narrow terminal gets the columns that the verdict rests on; JSON has all.
+    """
+    from rich.text import Text
+
+    from editcollapse.cli.console import console, print_line, print_text
+    from editcollapse.cli.tables import Column, fitted, print_table
+    from editcollapse.forecast.verdicts import in_words
     from editcollapse.rows.study import POSITIONS
     from editcollapse.visible import visible
 
     (one,) = report.requests
     position = one.position
     print_line(f"{visible(one.prompt.replace('{}', one.subject))} -> {visible(one.target_new)}")
-    print_line(
-        f"subject: {POSITIONS.get(position.subject_position, position.subject_position)}; tokens "
+    print_text(
+        f"{POSITIONS.get(position.subject_position, position.subject_position)}; tokens "
         f"{position.subject_first_index} to {position.subject_last_index} of the input, the last "
-        f"{position.subject_last_token!r}"
+        f"{position.subject_last_token!r}",
+        "subject: ",
     )
-    table = Table(title=plain(f"forecast for {one.model}, layer {one.layer}"))
-    for name in _COLUMNS:
-        table.add_column(name, justify="left" if name in {"method", "verdict"} else "right")
+    print_text(f"forecast for {one.model}, layer {one.layer}")
+    columns = [Column(name, is_number=name not in {"method", "verdict"}) for name in _COLUMNS]
+    rows = []
     for each in one.methods:
         row = each.forecast
         numbers = (
             row.text_change_bound,
-            row.certified_bound,
-            row.relative_bound,
             row.bare_key_dot,
             row.prefixed_key_dot,
             row.rho,
+            row.certified_bound,
+            row.relative_bound,
         )
-        table.add_row(row.method, each.verdict, *(f"{number:.4g}" for number in numbers))
-    console().print(table)
+        style = _STYLES[each.verdict]
+        rows.append(
+            [
+                Text(row.method),
+                Text(in_words(each.verdict), style=style),
+                *(Text(f"{number:.3g}") for number in numbers),
+            ]
+        )
+    screen = console()
+    table = fitted(columns, rows, screen.width)
+    if table is not None:
+        screen.print(table)
+    else:
+        print_table(columns[:-2], [row[:-2] for row in rows], screen)
     for each in one.methods:
-        print_line(f"{each.forecast.method}: {each.verdict}. {each.why}")
-    print_line(report.basis[0].basis)
+        print_text(f"{in_words(each.verdict)}. {each.why}", f"{each.forecast.method}: ")
+    print_text(report.basis[0].basis)

@@ -204,7 +204,7 @@ class GuardSpec(Spec):
     calibration of the model by the study's collapse rule in the results folder counts, or the
     default where there is none; another calibration makes another study."""
     collapse_at: _Bound | None = None
-    """Change bound from which on an edit will collapse."""
+    """Change bound from which on an edit is likely to collapse."""
     switch_to: tuple[MethodName, ...] | None = None
     """With `switch`: the methods to take instead, the first that is safe; where left out c_rome,
     v_relative, p_rome."""
@@ -216,7 +216,7 @@ class GuardSpec(Spec):
         if (self.collapse_at or 0) < (self.at_risk_at or 0):
             raise ValueError(
                 f"`collapse_at` {self.collapse_at:g} is below `at_risk_at` {self.at_risk_at:g}; an "
-                "edit that will collapse is at risk as well"
+                "edit that is likely to collapse is at risk as well"
             )
         if self.switch_to is not None:
             if self.policy != "switch":

@@ -221,7 +221,7 @@ def _why(guard: Guard, row: ForecastRow, verdict: Verdict, *, is_first: bool) ->
     return (
         f"On text {row.method} may change the layer's output by {_times(row)} its size (rho "
         f"{row.rho:.3g}){first}; from {limit:.3g} on an edit "
-        f"{'is at risk' if verdict == 'at risk' else 'will collapse the model'}."
+        f"{'is at risk' if verdict == 'at risk' else 'is likely to collapse the model'}."
     )
 
 

@@ -1,4 +1,4 @@
-"""Verdicts of a forecast: safe, at risk or will collapse, the reason and the alternative.
+"""Verdicts of a forecast: safe, at risk or likely to collapse, the reason and the alternative.
 
 The verdict looks at one number, how much the edit may change the layer on text, and at two
 thresholds that a calibration took from measured edits. It is the same rule as the database's
@@ -13,6 +13,7 @@ from editcollapse.catalog.methods import method_of
 from editcollapse.rows.study import ForecastRow, PositionRow
 
 Verdict = Literal["safe", "at risk", "will collapse"]
+"""As study files, tables and JSON have it; ``in_words`` is for people."""
 
 ALTERNATIVES = ("c_rome", "v_relative", "p_rome")
 """Methods to use instead, in this order: the paper's remedy first."""
@@ -63,6 +64,11 @@ class MethodVerdict:
     """A sentence."""
     instead: str | None
     """A method that is safe for the request; None where this one is, or none is."""
+
+
+def in_words(verdict: str) -> str:
+    """Return a verdict as people read it: a forecast bounds what an edit may do."""
+    return "likely to collapse" if verdict == "will collapse" else verdict
 
 
 def verdict_of(bound: float, thresholds: Thresholds) -> Verdict:
@@ -179,13 +185,13 @@ class EditForecast:
 
     method: str
     verdict: Verdict
-    """safe, at risk, or will collapse."""
+    """safe, at risk, or will collapse; ``in_words`` for people."""
     change_bound: float
     """How many times its own size the layer's output on text may change, whatever v* is."""
     at_risk_at: float
     """Change bound from which on an edit is at risk."""
     collapse_at: float
-    """Change bound from which on it will collapse the model."""
+    """Change bound from which on it is likely to collapse the model."""
     update_norm_bound: float
     """Frobenius norm that the update cannot exceed."""
     denominator: float
@@ -223,7 +229,7 @@ class EditForecast:
         )
 
     def __str__(self) -> str:
-        return f"{self.method}: {self.verdict}. {self.why}"
+        return f"{self.method}: {in_words(self.verdict)}. {self.why}"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -105,4 +105,4 @@ comment on column forecast_calibrations.smallest_collapsed is
 comment on column forecast_calibrations.at_risk_at is
     'text_change_bound from which on an edit is at risk: the largest with the wanted recall, taken half way (geometric mean) to the next smaller one that was measured. Ratio, no unit.';
 comment on column forecast_calibrations.collapse_at is
-    'text_change_bound from which on an edit will collapse: the smallest with the wanted precision, and not below at_risk_at. Ratio, no unit; inf where none has it.';
+    'text_change_bound from which on an edit is likely to collapse: the smallest with the wanted precision, and not below at_risk_at. Ratio, no unit; inf where none has it.';

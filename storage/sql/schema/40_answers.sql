@@ -31,15 +31,15 @@ comment on column guard_decisions.request_id is 'Request that was asked for: req
 comment on column guard_decisions.policy is
     'What the guard was to do: refuse, switch (to another method) or prefix (a text before the prompt). Text.';
 comment on column guard_decisions.acts_at is
-    'Verdict from which on it acts: at risk or will collapse. Text.';
+    'Verdict from which on it acts: at risk or will collapse (likely to). Text.';
 comment on column guard_decisions.verdict is
-    'Verdict on the edit as asked: safe, at risk or will collapse. Text.';
+    'Verdict on the edit as asked: safe, at risk or will collapse (likely to). Text.';
 comment on column guard_decisions.text_change_bound is
     'forecasts.text_change_bound of the edit as asked. Ratio, no unit; inf where the denominator is 0.';
 comment on column guard_decisions.at_risk_at is
     'text_change_bound from which on an edit is at risk. Ratio, no unit.';
 comment on column guard_decisions.collapse_at is
-    'text_change_bound from which on an edit will collapse. Ratio, no unit.';
+    'text_change_bound from which on an edit is likely to collapse. Ratio, no unit.';
 comment on column guard_decisions.calibration_id is
     'Where both thresholds come from: forecast_calibrations.calibration_id, default, or study file. Text.';
 comment on column guard_decisions.decision is

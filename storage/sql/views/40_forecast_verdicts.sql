@@ -92,7 +92,7 @@ left join main.positions
 order by forecasts.model_id, forecasts.layer, forecasts.method, forecasts.text_change_bound desc;
 
 comment on macro forecast_verdict is
-    'will collapse, at risk or safe, of a bound and two thresholds; nan will collapse, NULL gives NULL.';
+    'will collapse (likely to), at risk or safe, of a bound and two thresholds; nan will collapse, NULL gives NULL.';
 comment on view forecast_thresholds is
     'The thresholds that verdicts use: a model''s newest of forecast_calibrations, or the default where it has none. One row a model, and one for models that are not known yet.';
 comment on column forecast_thresholds.model_id is
@@ -120,6 +120,6 @@ comment on column forecast_verdicts.layer is 'Edited block. Index from 0.';
 comment on column forecast_verdicts.edit_id is 'Edit: edits.edit_id.';
 comment on column forecast_verdicts.case_id is
     'The dataset''s own name of the record. Text. NULL = it gives none.';
-comment on column forecast_verdicts.verdict is 'will collapse, at risk or safe. Text.';
+comment on column forecast_verdicts.verdict is 'will collapse (likely to), at risk or safe. Text.';
 comment on column forecast_verdicts.calibration_id is
     'Whose thresholds the verdict uses: forecast_thresholds.calibration_id.';

@@ -164,8 +164,8 @@ comment on column forecast_skill.recall_high is
 comment on column forecast_skill.at_risk_at is
     'text_change_bound from which on an edit is at risk. Ratio, no unit. NULL = the models have different ones.';
 comment on column forecast_skill.collapse_at is
-    'text_change_bound from which on an edit will collapse. Ratio, no unit; inf where no bound is sure enough. NULL = the models have different ones.';
-comment on column forecast_skill.n_certain is 'Edits with the verdict will collapse. Count.';
+    'text_change_bound from which on an edit is likely to collapse. Ratio, no unit; inf where no bound is sure enough. NULL = the models have different ones.';
+comment on column forecast_skill.n_certain is 'Edits with the verdict will collapse (likely to). Count.';
 comment on column forecast_skill.certain_precision is
     'Share of the edits with the verdict will collapse that did. Fraction 0-1. NULL = there are none.';
 comment on column forecast_skill.certain_precision_low is

@@ -68,7 +68,7 @@ comment on column forecast_by_layer.settings_id is
 comment on column forecast_by_layer.n_requests is 'Requests with a forecast. Count.';
 comment on column forecast_by_layer.n_safe is 'Of these, safe. Count.';
 comment on column forecast_by_layer.n_at_risk is 'Of these, at risk. Count.';
-comment on column forecast_by_layer.n_will_collapse is 'Of these, will collapse. Count.';
+comment on column forecast_by_layer.n_will_collapse is 'Of these, likely to collapse (verdict will collapse). Count.';
 comment on column forecast_by_layer.median_denominator is
     'Median of |a . u|: forecasts.denominator without its sign. No unit.';
 comment on column forecast_by_layer.median_bound is

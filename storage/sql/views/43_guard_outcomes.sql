@@ -76,11 +76,11 @@ comment on column guard_outcomes.text_change_bound is
 comment on column guard_outcomes.at_risk_at is
     'text_change_bound from which on an edit is at risk. Ratio, no unit.';
 comment on column guard_outcomes.collapse_at is
-    'text_change_bound from which on an edit will collapse. Ratio, no unit.';
+    'text_change_bound from which on an edit is likely to collapse. Ratio, no unit.';
 comment on column guard_outcomes.calibration_id is
     'Where both thresholds come from: forecast_calibrations.calibration_id, default, or study file. Text.';
 comment on column guard_outcomes.verdict is
-    'Verdict on the edit as asked: safe, at risk or will collapse. Text.';
+    'Verdict on the edit as asked: safe, at risk or will collapse (likely to). Text.';
 comment on column guard_outcomes.edit_id is
     'Edit that was made: edits.edit_id. NULL = refused.';
 comment on column guard_outcomes.made_prompt is
@@ -98,7 +98,7 @@ comment on column guard_outcomes.efficacy_prefix_mean is
 comment on column guard_outcomes.policy is
     'What the guard was to do: refuse, switch (to another method) or prefix (a text before the prompt). Text.';
 comment on column guard_outcomes.acts_at is
-    'Verdict from which on it acts: at risk or will collapse. Text.';
+    'Verdict from which on it acts: at risk or will collapse (likely to). Text.';
 comment on column guard_outcomes.decision is
     'made (as asked), refused, switched or prefixed. Text.';
 comment on column guard_outcomes.made_method is

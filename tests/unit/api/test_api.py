@@ -140,7 +140,7 @@ def test_forecast_needs_no_edit_and_is_right(editor, rome, monkeypatch):
     assert found.denominator == pytest.approx(rome.denominator, rel=1e-5)
     assert rome.update_norm <= found.update_norm_bound
     assert found.change_bound >= found.collapse_at
-    assert str(found).startswith("rome: will collapse. ")
+    assert str(found).startswith("rome: likely to collapse. ")
     again = ec.forecast_edit(editor.model, **FACT, covariance="identity", layer=1)
     assert again.basis.startswith("layer 1 (unpublished), identity covariance")
     assert math.isfinite(again.change_bound)
