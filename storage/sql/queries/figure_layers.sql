@@ -31,4 +31,4 @@ select
 from foreseen
 where model_id in (select model_id from foreseen group by model_id having count(distinct layer) > 1)
 group by all
-order by model, method, layer
+order by model_order($study_id, model), model, method_order(method), method, layer

@@ -42,11 +42,12 @@ steps as (
     select model, method, 0, 0
     from totals
 )
-select distinct
+select
     model,
     method,
     (round(n_false / n_normal / step) * step)::double as false_alarms,
     (round(n_caught / n_collapsed / step) * step)::double as caught
 from steps
 inner join totals using (model, method)
-order by model, method, false_alarms, caught
+group by all
+order by model_order($study_id, model), model, method_order(method), method, false_alarms, caught

@@ -18,4 +18,4 @@ select
 from guard_outcomes
 where study_id = $study_id
 group by all
-order by model, method
+order by model_order($study_id, model), model, method_order(method), method

@@ -12,4 +12,6 @@ select
 from collapse_incidence(threshold := $threshold, ratio := $ratio)
 where study_id = $study_id
 group by all
-order by model, method, subject_position
+order by
+    model_order($study_id, model), model, method_order(method), method,
+    position_order(subject_position), subject_position
