@@ -18,7 +18,6 @@ from editcollapse.forward.module_views import with_modules
 from editcollapse.models.loading import LoadedModel, widened
 from editcollapse.rome.updates import RankOneUpdates
 from editcollapse.rows.other import ContinuationRow
-from editcollapse.runtime.environment import ProvenanceClock
 from editcollapse.runtime.precision import float32_products
 from editcollapse.study.artifacts import ArtifactStore
 from editcollapse.study.generation_jobs import GenerationJob
@@ -159,7 +158,7 @@ def continue_texts(job: GenerationJob, on_edit: Progress = None) -> Manifest:
         ArtifactError: a file of updates is missing or has changed.
         ModelError: the model cannot be loaded.
     """
-    clock = ProvenanceClock(job.key, "continuations")
+    clock = job.clock("continuations", job.model)
     store = ArtifactStore(job.results)
     loaded = load(job.model)
     continuer = Continuer(loaded, job.model.layer, job.n_new_tokens)
