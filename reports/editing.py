@@ -23,7 +23,7 @@ from reports.figures import (
     present,
     titled,
 )
-from reports.text import Section, Table, count, number, percent
+from reports.text import Section, Table, count, percent
 from storage.ask import StudyFindings
 
 _COLUMNS = (
@@ -46,13 +46,15 @@ _DRAWN = (
 )
 """Of these, what the figure shows, and the words under it in lines."""
 _APART = 0.2
-"""Efficacies that differ by so much are told."""
+"""Efficacies on the bare prompt and behind a prefix that differ by so much are told."""
+_TOLD = 4
+"""At most, those farthest apart first."""
 _SCOPE = (
     "Means over the edits. Efficacy: share of the new object's tokens that the edited model says "
     "next, on the bare rewrite prompt and behind the context templates; generalization: on "
-    "paraphrases; locality: tokens on neighboring prompts that stay as they were (EasyEdit). ES, PS "
-    "and NS: shares of rewrite, paraphrase and neighborhood prompts with the right object likelier "
-    "(CounterFact)."
+    "paraphrases; locality: tokens on neighboring prompts that stay as they were (EasyEdit). "
+    "ES, PS and NS: shares of rewrite, paraphrase and neighborhood prompts with the right object "
+    "likelier (CounterFact)."
 )
 
 
@@ -61,11 +63,12 @@ def editing(found: StudyFindings) -> Iterator[Section]:
     rows = list(found.editing.frame.iter_rows(named=True))
     if not rows:
         return
+    split = sorted((row for row in rows if _apart(row) >= _APART), key=_apart, reverse=True)
     names = tuple(name for _, name in _COLUMNS)
     yield Section(
         name="editing",
         title="Does it still edit?",
-        sentences=(_SCOPE, *(sentence for row in rows for sentence in _told(row))),
+        sentences=(_SCOPE, *map(_told, split[:_TOLD])),
         table=Table(
             columns=("model", "method", "subject", "edits", *names),
             rows=tuple(
@@ -74,8 +77,7 @@ def editing(found: StudyFindings) -> Iterator[Section]:
                     method_title(row["method"]),
                     _place(row),
                     count(row["n_edits"]),
-                    percent(row["collapse_share"]),
-                    *(number(row[column]) for column, _ in _COLUMNS[1:]),
+                    *(_share(row[column]) for column, _ in _COLUMNS),
                 )
                 for row in rows
             ),
@@ -90,15 +92,23 @@ def _place(row: dict[str, Any]) -> str:
     return POSITIONS.get(row["subject_position"], row["subject_position"] or "")
 
 
-def _told(row: dict[str, Any]) -> Iterator[str]:
-    """Yield a sentence where an edit is there behind a prefix and not on the bare prompt."""
-    bare, prefixed = row["efficacy"], row["efficacy_prefixed"]
-    if prefixed is None or abs(prefixed - bare) < _APART:
-        return
-    yield (
+def _share(value: float | None) -> str:
+    """Return a share in percent; empty where it was not measured."""
+    return "" if value is None else percent(value)
+
+
+def _apart(row: dict[str, Any]) -> float:
+    """Return how far efficacies on the bare prompt and behind a prefix are apart."""
+    prefixed = row["efficacy_prefixed"]
+    return 0.0 if prefixed is None else abs(float(prefixed) - float(row["efficacy"]))
+
+
+def _told(row: dict[str, Any]) -> str:
+    """Return how such edits differ on the bare prompt and behind a prefix."""
+    return (
         f"{method_title(row['method'])} on {row['model']}, subject {_place(row)}: "
-        f"{percent(row['collapse_share'])} collapse; efficacy is {number(bare)} on the bare "
-        f"prompt and {number(prefixed)} behind a prefix."
+        f"{percent(row['collapse_share'])} collapse; efficacy is {percent(row['efficacy'])} on the "
+        f"bare prompt and {percent(row['efficacy_prefixed'])} behind the context templates."
     )
 
 
@@ -159,6 +169,7 @@ def _cells(n_methods: int) -> AnyChart:
                 labelLimit=0,
                 labelFontSize=10,
                 labelOverlap=False,
+                labelPadding=16,
                 grid=False,
                 domain=False,
                 ticks=False,

@@ -80,6 +80,10 @@ DARK = Theme(
     ramp=("#6f63d9", "#b65fd0", "#f0709a", "#ffd08a"),
 )
 THEMES = (LIGHT, DARK)
+ROLES = tuple(
+    field.name for field in dataclasses.fields(Theme) if field.name not in {"name", "ramp"}
+)
+"""What the colours of a theme are for."""
 
 UNKNOWN_PLACE = "not known"
 PLACES = (*POSITIONS.values(), UNKNOWN_PLACE)
@@ -220,11 +224,20 @@ class Figure:
 
     @property
     def by_model(self) -> tuple[tuple[str, tuple[Panel, ...]], ...]:
-        """Panels that stay together, with their model."""
+        """Panels that stay together, with their model; all under no name where none has two."""
+        models = list(dict.fromkeys(panel.model for panel in self.panels))
+        if len(models) == len(self.panels):
+            return (("", tuple(map(_labelled, self.panels))),)
         return tuple(
             (model, tuple(panel for panel in self.panels if panel.model == model))
-            for model in dict.fromkeys(panel.model for panel in self.panels)
+            for model in models
         )
+
+
+def _labelled(panel: Panel) -> Panel:
+    """Return a panel whose label names its model."""
+    label = ", ".join(part for part in (panel.model, panel.label) if part)
+    return dataclasses.replace(panel, label=label, model="")
 
 
 def coloured(

@@ -148,7 +148,7 @@ def _lines(title: str, ends: tuple[float, float] | None) -> AnyChart:
         color=alt.Color(
             "layer:Q",
             title="block (from 0)",
-            legend=alt.Legend(tickMinStep=1, format="d", gradientLength=160),
+            legend=alt.Legend(tickMinStep=1, format="d", gradientLength=160, columns=_LINES),
         ),
         detail="layer:N",
         tooltip=["layer:O", "position:Q", "value:Q", "low:Q", "high:Q"],

@@ -17,5 +17,5 @@ from edit_outcomes
 where study_id = $study_id and perplexity is not null
 group by all
 order by
-    model_order($study_id, model), model, method_order(method), method,
-    position_order(subject_position), subject_position
+    min(model_place), model, min(method_order(method)), method,
+    min(position_order(subject_position)), subject_position

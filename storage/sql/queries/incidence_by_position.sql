@@ -13,5 +13,5 @@ from collapse_incidence(threshold := $threshold, ratio := $ratio, kinds := null)
 where study_id = $study_id
 group by all
 order by
-    model_order($study_id, model), model, method_order(method), method,
-    position_order(subject_position), subject_position
+    min(model_place), model, min(method_order(method)), method,
+    min(position_order(subject_position)), subject_position
