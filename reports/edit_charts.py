@@ -155,7 +155,7 @@ def interval_chart(
             "low:Q", title=None, scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format=_PERCENT)
         ),
         y=alt.Y("method:N", sort=None, title=None),
-        color=coloured(group, title, order, columns=1) if group else alike(OUTCOMES[0]),
+        color=coloured(group, title, order, columns=1) if group else alike(),
     )
     if group:
         base = base.encode(yOffset=alt.YOffset(f"{group}:N", sort=list(order)))
@@ -182,6 +182,7 @@ def _share_rows(rows: pl.DataFrame) -> pl.DataFrame:
         pl.col("wilson_low").alias("low"),
         pl.col("wilson_high").alias("high"),
         pl.format("{} of {}", "n_collapsed", "n_edits").alias("count"),
+        pl.lit(OUTCOMES[0]).alias("word"),
     )
 
 
@@ -233,6 +234,8 @@ _SPREAD = 3
 """Lines' heights that the points of a method are spread over."""
 _FINITE, _INFINITE, _UNDEFINED = _KINDS = ("finite", "infinite", "undefined")
 _SIZE = 28
+_MARGIN = 1.2
+"""How far beyond the rule of collapse an axis goes, at least."""
 _GOLDEN = 0.6180339887498949
 _SHAPES = ("circle", "triangle-right", "cross")
 
@@ -244,7 +247,7 @@ def perplexity_figure(shown: StudyFigures) -> Figure:
         [_collapses_at(part, shown.rule) for _, part in by_model(edits)], dtype=pl.Float64
     )
     low, high = reach_of(
-        pl.concat([edits["perplexity"], edits["perplexity_before"], limits.drop_nulls()])
+        pl.concat([edits["perplexity"], edits["perplexity_before"], _MARGIN * limits.drop_nulls()])
     )
     ends = (low, 10 * high if _is_odd(edits["perplexity"]) else high)
     rows = _brought_in(edits, "perplexity", ends)
@@ -279,10 +282,10 @@ def denominator_figure(shown: StudyFigures) -> Figure:
     """Return |denominator| against the ratio of perplexities, coloured by subject position."""
     edits = places_named(_outcomes_named(titled(shown.edits.frame)))
     across = reach_of(edits["abs_denominator"])
-    limits = [_ratio_at(part, shown.rule) for _, part in by_model(edits)]
-    low, high = reach_of(
-        pl.concat([edits["perplexity_ratio"], pl.Series(limits, dtype=pl.Float64).drop_nulls()])
+    limits = pl.Series(
+        [_ratio_at(part, shown.rule) for _, part in by_model(edits)], dtype=pl.Float64
     )
+    low, high = reach_of(pl.concat([edits["perplexity_ratio"], _MARGIN * limits.drop_nulls()]))
     up = (low, 10 * high if _is_odd(edits["perplexity_ratio"]) else high)
     rows = _brought_in(_brought_in(edits, "perplexity_ratio", up), "abs_denominator", across)
     places = present(rows, "place", PLACES)
@@ -409,20 +412,16 @@ def _ratio_at(part: pl.DataFrame, rule: CollapseRule) -> float | None:
 _DASH = "5 4"
 
 
-def _line(channel: str, at: float) -> alt.Chart:
-    """Return a line across a chart at a number of ours."""
+def _line(channel: str, at: float, *, is_rule: bool) -> alt.Chart:
+    """Return a line across a chart at a number of ours: the rule of collapse, or another."""
     where = alt.X("at:Q") if channel == "x" else alt.Y("at:Q")
-    line: alt.Chart = (
-        alt.Chart(alt.InlineData(values=[{"at": at}])).mark_rule(strokeWidth=1.5).encode(where)
-    )
-    return line
-
-
-def _rule_line(channel: str, at: float) -> alt.Chart:
-    """Return the line of the rule of collapse."""
+    data = alt.InlineData(values=[{"at": at, "word": OUTCOMES[0]}])
+    if not is_rule:
+        plain: alt.Chart = alt.Chart(data).mark_rule(strokeWidth=1.5).encode(where)
+        return plain
     dash = [int(length) for length in _DASH.split()]
     line: alt.Chart = (
-        _line(channel, at).mark_rule(strokeDash=dash, strokeWidth=1.5).encode(alike(OUTCOMES[0]))
+        alt.Chart(data).mark_rule(strokeWidth=1.5, strokeDash=dash).encode(where, alike())
     )
     return line
 
@@ -443,10 +442,10 @@ def _strips(
         )
     )
     known = part["perplexity_before"][0]
-    lines = [_line("x", known)] if math.isfinite(known) else []
+    lines = [_line("x", known, is_rule=False)] if math.isfinite(known) else []
     limit = _collapses_at(part, rule)
     if limit is not None:
-        lines.append(_rule_line("x", limit))
+        lines.append(_line("x", limit, is_rule=True))
     height = ROW * _SPREAD * part["method"].n_unique()
     return charted(*lines, points, height=height)
 
@@ -470,7 +469,7 @@ def _scatter(
         )
     )
     at = _ratio_at(part, rule)
-    lines = [] if at is None else [_rule_line("y", at)]
+    lines = [] if at is None else [_line("y", at, is_rule=True)]
     return charted(*lines, points, height=SQUARE)
 
 

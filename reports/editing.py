@@ -15,9 +15,9 @@ from reports.figures import (
     AnyChart,
     Figure,
     Panel,
+    alike,
     by_model,
     charted,
-    coloured,
     named_data,
     places_named,
     present,
@@ -146,7 +146,7 @@ def _long(rows: pl.DataFrame) -> pl.DataFrame:
         rows.select(
             "method",
             pl.lit(words).alias("quantity"),
-            pl.lit(bad if column == "collapse_share" else good).alias("kind"),
+            pl.lit(bad if column == "collapse_share" else good).alias("word"),
             pl.col(column).alias("share"),
         )
         for column, words in _DRAWN
@@ -181,7 +181,7 @@ def _cells(n_methods: int) -> AnyChart:
         tooltip=["method:N", alt.Tooltip("share:Q", format=".1%")],
     )
     cells = base.mark_rect(cornerRadius=2).encode(
-        color=coloured("kind", None, ()).legend(None),
+        color=alike(),
         opacity=alt.Opacity(
             "share:Q", scale=alt.Scale(domain=[0, 1], range=[0.04, 0.6]), legend=None
         ),

@@ -155,6 +155,7 @@ def figure_config(theme: Theme) -> dict[str, object]:
             "heatmap": list(theme.ramp),
         },
         "rule": {"color": theme.soft},
+        "text": {"color": theme.ink},
         "view": {"stroke": theme.line},
     }
 
@@ -260,9 +261,9 @@ def coloured(
     )
 
 
-def alike(word: str) -> alt.ColorDatum:
-    """Return the colour channel of a chart whose marks all have one word's colour."""
-    return alt.ColorDatum(word, scale=alt.Scale(domain=list(_ROLES)), legend=None)
+def alike() -> alt.Color:
+    """Return the colour channel of marks that need no legend: the word is in column ``word``."""
+    return alt.Color("word:N", scale=alt.Scale(domain=list(_ROLES)), legend=None)
 
 
 def shaped(titles: Sequence[str]) -> alt.Shape:
