@@ -12,29 +12,38 @@ import polars as pl
 
 from editcollapse.rows.collapse_rule import CollapseRule
 from reports.figures import (
+    OUTCOMES,
     PLACES,
     ROW,
+    SKILLS,
     SQUARE,
     AnyChart,
+    Entry,
     Figure,
+    Legend,
     Panel,
+    alike,
     by_model,
     charted,
+    colour_legend,
+    coloured,
+    dash_legend,
+    dashed,
     log_axis,
     named_data,
     places_named,
     present,
     reach_of,
+    shape_legend,
+    shaped,
+    titled,
 )
 from reports.text import count
 from storage.ask import StudyFigures, StudyFindings
 
 _PERCENT = ".0%"
-_QUANTITIES = (
-    ("flagged that collapsed", "precision"),
-    ("collapsed that were flagged", "recall"),
-    ("likely to collapse that did", "certain_precision"),
-    ("collapsed, called likely to", "certain_recall"),
+_QUANTITIES = tuple(
+    zip(SKILLS, ("precision", "recall", "certain_precision", "certain_recall"), strict=True)
 )
 """Words and columns of the forecast's skill."""
 _ALL = "(all)"
@@ -42,13 +51,13 @@ _ALL = "(all)"
 
 def incidence_figure(found: StudyFindings) -> Figure:
     """Return the shares of edits that collapse the model: a panel a model, a line a method."""
-    rows = found.incidence.frame
+    rows = titled(found.incidence.frame)
     return Figure(
         name="figure-incidence",
         caption="Share of edits that collapse the model (point), 95 % Wilson interval (line).",
         description="Share of edits that collapse the model, by method, with 95 % intervals.",
         panels=tuple(
-            Panel(model, interval_chart(part.height), _share_rows(part))
+            Panel(model, interval_chart(part["method"].to_list()), _share_rows(part))
             for model, part in by_model(rows)
         ),
         sql="",
@@ -57,7 +66,7 @@ def incidence_figure(found: StudyFindings) -> Figure:
 
 def position_figure(found: StudyFindings) -> Figure:
     """Return the same by position of the subject."""
-    rows = places_named(found.positions.frame)
+    rows = places_named(titled(found.positions.frame))
     places = present(rows, "place", PLACES)
     return Figure(
         name="figure-positions",
@@ -72,22 +81,23 @@ def position_figure(found: StudyFindings) -> Figure:
         panels=tuple(
             Panel(
                 model,
-                interval_chart(part.height, "place", "subject", places),
+                interval_chart(part["method"].to_list(), "place", "subject", places),
                 _share_rows(part).with_columns(part["place"]),
             )
             for model, part in by_model(rows)
         ),
         sql="",
+        legends=(colour_legend("subject", places),),
     )
 
 
 def skill_figures(shown: StudyFigures) -> tuple[Figure, ...]:
     """Return the forecast's ROC curves and its precision and recall, where edits collapsed."""
-    curves = shown.roc.frame
+    curves = titled(shown.roc.frame)
     if curves.is_empty():
         return ()
-    words = [word for word, _ in _QUANTITIES]
     skill = _skill_rows(shown)
+    methods = curves["method"].unique().to_list()
     return (
         Figure(
             name="figure-roc",
@@ -96,9 +106,17 @@ def skill_figures(shown: StudyFigures) -> tuple[Figure, ...]:
                 "catches against the share of the others that it flags too. The diagonal is "
                 "chance. Shown where some edits collapsed and some did not."
             ),
-            description="ROC curves of the forecast, by model and method.",
-            panels=(Panel("", _roc_chart(), curves),),
+            description="ROC curves of the forecast, by method.",
+            panels=tuple(
+                Panel(
+                    model,
+                    _roc_chart(part["method"].unique().to_list()),
+                    part.select("method", "false_alarms", "caught"),
+                )
+                for model, part in by_model(curves)
+            ),
             sql=shown.roc.sql,
+            legends=(dash_legend(methods),),
         ),
         Figure(
             name="figure-skill",
@@ -110,23 +128,24 @@ def skill_figures(shown: StudyFigures) -> tuple[Figure, ...]:
             panels=tuple(
                 Panel(
                     "all models" if model == _ALL else model,
-                    interval_chart(part.height, "quantity", "share of", words),
+                    interval_chart(part["method"].to_list(), "quantity", "share of", SKILLS),
                     part.drop("model"),
                 )
                 for model, part in by_model(skill)
             ),
             sql="",
+            legends=(colour_legend("share of", present(skill, "quantity", SKILLS)),),
         ),
     )
 
 
 def interval_chart(
-    n_rows: int, group: str = "", title: str = "", order: Sequence[str] = ()
+    methods: Sequence[str], group: str = "", title: str = "", order: Sequence[str] = ()
 ) -> AnyChart:
     """Return a chart of shares (column ``share``) and their intervals (``low``, ``high``).
 
     Args:
-        n_rows: lines of the chart.
+        methods: of the chart's lines, a line each; as papers write them.
         group: column that the lines of a method are told apart by; empty for one line a method.
         title: what the legend calls it.
         order: its values, which are words of ours.
@@ -136,17 +155,10 @@ def interval_chart(
             "low:Q", title=None, scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format=_PERCENT)
         ),
         y=alt.Y("method:N", sort=None, title=None),
+        color=coloured(group, title, order, columns=1) if group else alike(),
     )
     if group:
-        base = base.encode(
-            yOffset=alt.YOffset(f"{group}:N", sort=list(order)),
-            color=alt.Color(
-                f"{group}:N",
-                title=title,
-                scale=alt.Scale(domain=list(order)),
-                legend=alt.Legend(columns=1, symbolType="circle", symbolOpacity=1),
-            ),
-        )
+        base = base.encode(yOffset=alt.YOffset(f"{group}:N", sort=list(order)))
     said = [
         alt.Tooltip("method:N"),
         *([alt.Tooltip(f"{group}:N", title=title)] if group else []),
@@ -157,9 +169,9 @@ def interval_chart(
     ]
     reach = base.mark_rule(strokeWidth=2).encode(x2="high:Q", tooltip=said)
     point = base.mark_point(filled=True, size=70, opacity=1).encode(
-        x=alt.X("share:Q"), tooltip=said
+        x=alt.X("share:Q"), shape=shaped(()).legend(None), tooltip=said
     )
-    return charted(reach, point, height=ROW * max(n_rows, 2))
+    return charted(reach, point, height=ROW * max(len(methods), 2))
 
 
 def _share_rows(rows: pl.DataFrame) -> pl.DataFrame:
@@ -170,12 +182,13 @@ def _share_rows(rows: pl.DataFrame) -> pl.DataFrame:
         pl.col("wilson_low").alias("low"),
         pl.col("wilson_high").alias("high"),
         pl.format("{} of {}", "n_collapsed", "n_edits").alias("count"),
+        pl.lit(OUTCOMES[0]).alias("word"),
     )
 
 
 def _skill_rows(shown: StudyFigures) -> pl.DataFrame:
     """Return a row for each model, method and quantity that is known, of methods with collapses."""
-    rows = shown.skill.frame.filter(pl.col("n_collapsed") > 0)
+    rows = titled(shown.skill.frame.filter(pl.col("n_collapsed") > 0))
     return pl.concat(
         rows.select(
             "model",
@@ -190,7 +203,7 @@ def _skill_rows(shown: StudyFigures) -> pl.DataFrame:
     ).drop_nulls("share")
 
 
-def _roc_chart() -> AnyChart:
+def _roc_chart(methods: Sequence[str]) -> AnyChart:
     share = alt.Scale(domain=[0, 1])
     chance = (
         alt.Chart(alt.InlineData(values=[{"start": 0, "end": 1}]))
@@ -210,9 +223,8 @@ def _roc_chart() -> AnyChart:
             y=alt.Y(
                 "caught:Q", title="collapsed caught", scale=share, axis=alt.Axis(format=_PERCENT)
             ),
-            color=alt.Color("model:N", sort=None, legend=alt.Legend(columns=2)),
-            strokeDash=alt.StrokeDash("method:N", sort=None, legend=alt.Legend(columns=2)),
-            tooltip=["model:N", "method:N", "false_alarms:Q", "caught:Q"],
+            strokeDash=dashed(methods),
+            tooltip=["method:N", "false_alarms:Q", "caught:Q"],
         )
     )
     return charted(chance, curve, height=SQUARE)
@@ -220,26 +232,32 @@ def _roc_chart() -> AnyChart:
 
 _SPREAD = 3
 """Lines' heights that the points of a method are spread over."""
-_OUTCOMES = ("collapsed", "not collapsed")
 _FINITE, _INFINITE, _UNDEFINED = _KINDS = ("finite", "infinite", "undefined")
 _SIZE = 28
+_MARGIN = 1.2
+"""How far beyond the rule of collapse an axis goes, at least."""
 _GOLDEN = 0.6180339887498949
-_SHAPES = ["circle", "triangle-up", "cross"]
+_SHAPES = ("circle", "triangle-right", "cross")
 
 
 def perplexity_figure(shown: StudyFigures) -> Figure:
     """Return each edit's perplexity: a panel a model, a strip a method."""
-    edits = _outcomes_named(shown.edits.frame)
-    low, high = reach_of(pl.concat([edits["perplexity"], edits["perplexity_before"]]))
+    edits = _outcomes_named(titled(shown.edits.frame))
+    limits = pl.Series(
+        [_collapses_at(part, shown.rule) for _, part in by_model(edits)], dtype=pl.Float64
+    )
+    low, high = reach_of(
+        pl.concat([edits["perplexity"], edits["perplexity_before"], _MARGIN * limits.drop_nulls()])
+    )
     ends = (low, 10 * high if _is_odd(edits["perplexity"]) else high)
     rows = _brought_in(edits, "perplexity", ends)
-    outcomes = present(rows, "outcome", _OUTCOMES)
+    outcomes = present(rows, "outcome", OUTCOMES)
     return Figure(
         name="figure-perplexity",
         caption=(
             "Perplexity of the edited model, one point an edit, beside the unedited model's (solid "
             "line) and the rule of collapse (dashed line). Logarithmic; height within a strip says "
-            f"nothing. {_drawn(edits)}{_odd(edits, 'perplexity')}"
+            f"nothing. {_drawn(edits)}{_odd(edits, 'perplexity', _SIGNS)}"
         ),
         description="Perplexity of the edited models by method, beside the unedited model's.",
         panels=tuple(
@@ -247,14 +265,27 @@ def perplexity_figure(shown: StudyFigures) -> Figure:
             for model, part in by_model(rows)
         ),
         sql=shown.edits.sql,
+        legends=(
+            colour_legend("edits", outcomes),
+            Legend(
+                "lines",
+                (
+                    Entry("unedited model", "soft", "line"),
+                    Entry("rule of collapse", "mark", "line", _DASH),
+                ),
+            ),
+        ),
     )
 
 
 def denominator_figure(shown: StudyFigures) -> Figure:
     """Return |denominator| against the ratio of perplexities, coloured by subject position."""
-    edits = places_named(_outcomes_named(shown.edits.frame))
+    edits = places_named(_outcomes_named(titled(shown.edits.frame)))
     across = reach_of(edits["abs_denominator"])
-    low, high = reach_of(edits["perplexity_ratio"])
+    limits = pl.Series(
+        [_ratio_at(part, shown.rule) for _, part in by_model(edits)], dtype=pl.Float64
+    )
+    low, high = reach_of(pl.concat([edits["perplexity_ratio"], _MARGIN * limits.drop_nulls()]))
     up = (low, 10 * high if _is_odd(edits["perplexity_ratio"]) else high)
     rows = _brought_in(_brought_in(edits, "perplexity_ratio", up), "abs_denominator", across)
     places = present(rows, "place", PLACES)
@@ -275,12 +306,17 @@ def denominator_figure(shown: StudyFigures) -> Figure:
             for model, part in by_model(rows)
         ),
         sql=shown.edits.sql,
+        legends=(
+            colour_legend("subject", places),
+            shape_legend(edits["method"].unique().to_list()),
+            Legend("line", (Entry("rule of collapse", "mark", "line", _DASH),)),
+        ),
     )
 
 
 def _outcomes_named(edits: pl.DataFrame) -> pl.DataFrame:
     """Return edits with ``outcome`` in words; numbers that are missing are undefined."""
-    collapsed, others = map(pl.lit, _OUTCOMES)
+    collapsed, others = map(pl.lit, OUTCOMES)
     return edits.with_columns(
         pl.when(pl.col("is_collapsed")).then(collapsed).otherwise(others).alias("outcome"),
         pl.col("abs_denominator", "perplexity", "perplexity_before", "perplexity_ratio").fill_null(
@@ -333,14 +369,23 @@ def _drawn(edits: pl.DataFrame) -> str:
     )
 
 
-def _odd(edits: pl.DataFrame, column: str) -> str:
-    """Return how many points stand at an end of the axis because no number says where."""
+_SIGNS = (" (triangle)", " (cross)")
+
+
+def _odd(edits: pl.DataFrame, column: str, signs: tuple[str, str] = ("", "")) -> str:
+    """Return how many points stand at an end of the axis because no number says where.
+
+    Args:
+        edits: those drawn.
+        column: what the axis shows.
+        signs: which symbols infinite and undefined edits have, where they have their own.
+    """
     values, name = edits[column], column.replace("_", " ").replace("abs ", "")
     n_infinite, n_undefined = int(values.is_infinite().sum()), int(values.is_nan().sum())
     n_zero = int((values == 0).sum())
     parts = [
-        *([f"{count(n_infinite)} infinite (triangle)"] if n_infinite else []),
-        *([f"{count(n_undefined)} undefined (cross)"] if n_undefined else []),
+        *([f"{count(n_infinite)} infinite{signs[0]}"] if n_infinite else []),
+        *([f"{count(n_undefined)} undefined{signs[1]}"] if n_undefined else []),
     ]
     said = f" {name.capitalize()} at the far end: {', '.join(parts)}." if parts else ""
     return said + (f" {name.capitalize()} 0, at the near end: {count(n_zero)}." if n_zero else "")
@@ -358,14 +403,25 @@ def _collapses_at(part: pl.DataFrame, rule: CollapseRule) -> float | None:
     return float(min(bounds)) if bounds else None
 
 
-def _rule(channel: str, at: float, *, dashed: bool) -> alt.Chart:
-    """Return a line across a chart at a number of ours."""
+def _ratio_at(part: pl.DataFrame, rule: CollapseRule) -> float | None:
+    """Return the ratio of perplexities above which an edit of a model collapses it, likewise."""
+    limit = _collapses_at(part, rule)
+    return None if limit is None else limit / float(part["perplexity_before"][0])
+
+
+_DASH = "5 4"
+
+
+def _line(channel: str, at: float, *, is_rule: bool) -> alt.Chart:
+    """Return a line across a chart at a number of ours: the rule of collapse, or another."""
     where = alt.X("at:Q") if channel == "x" else alt.Y("at:Q")
-    dash = [5, 4] if dashed else [1, 0]
+    data = alt.InlineData(values=[{"at": at, "word": OUTCOMES[0]}])
+    if not is_rule:
+        plain: alt.Chart = alt.Chart(data).mark_rule(strokeWidth=1.5).encode(where)
+        return plain
+    dash = [int(length) for length in _DASH.split()]
     line: alt.Chart = (
-        alt.Chart(alt.InlineData(values=[{"at": at}]))
-        .mark_rule(strokeDash=dash, strokeWidth=1.5)
-        .encode(where)
+        alt.Chart(data).mark_rule(strokeWidth=1.5, strokeDash=dash).encode(where, alike())
     )
     return line
 
@@ -380,16 +436,16 @@ def _strips(
             x=log_axis("x", "drawn_perplexity", "perplexity", ends),
             y=alt.Y("method:N", sort=None, title=None),
             yOffset=alt.YOffset("jitter:Q", scale=alt.Scale(domain=[-0.3, 1.3])),
-            color=alt.Color("outcome:N", title=None, scale=alt.Scale(domain=outcomes)),
+            color=coloured("outcome", None, outcomes),
             shape=_kind_shape("kind_perplexity"),
             tooltip=_said("perplexity"),
         )
     )
     known = part["perplexity_before"][0]
-    lines = [_rule("x", known, dashed=False)] if math.isfinite(known) else []
+    lines = [_line("x", known, is_rule=False)] if math.isfinite(known) else []
     limit = _collapses_at(part, rule)
-    if limit is not None and ends[0] <= limit <= ends[1]:
-        lines.append(_rule("x", limit, dashed=True))
+    if limit is not None:
+        lines.append(_line("x", limit, is_rule=True))
     height = ROW * _SPREAD * part["method"].n_unique()
     return charted(*lines, points, height=height)
 
@@ -407,20 +463,19 @@ def _scatter(
         .encode(
             x=log_axis("x", "drawn_abs_denominator", "|denominator|", across),
             y=log_axis("y", "drawn_perplexity_ratio", "perplexity after / before", up),
-            color=alt.Color("place:N", title="subject", scale=alt.Scale(domain=places)),
-            shape=alt.Shape("method:N", sort=None),
+            color=coloured("place", "subject", places),
+            shape=shaped(part["method"].unique().to_list()),
             tooltip=_said("abs_denominator", "perplexity_ratio"),
         )
     )
-    limit, before = _collapses_at(part, rule), part["perplexity_before"][0]
-    at = None if limit is None else limit / before
-    lines = [_rule("y", at, dashed=True)] if at is not None and up[0] <= at <= up[1] else []
+    at = _ratio_at(part, rule)
+    lines = [] if at is None else [_line("y", at, is_rule=True)]
     return charted(*lines, points, height=SQUARE)
 
 
 def _kind_shape(column: str) -> alt.Shape:
     return alt.Shape(
-        f"{column}:N", legend=None, scale=alt.Scale(domain=list(_KINDS), range=_SHAPES)
+        f"{column}:N", legend=None, scale=alt.Scale(domain=list(_KINDS), range=list(_SHAPES))
     )
 
 

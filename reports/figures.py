@@ -8,12 +8,13 @@ expression, a format, a link or markup.
 import dataclasses
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import altair as alt
 import polars as pl
 
+from editcollapse.catalog.methods import METHODS, method_title
 from editcollapse.rows.study import POSITIONS
 from editcollapse.visible import visible
 
@@ -24,7 +25,7 @@ _GRIDLESS = 0.35
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Theme:
-    """Colours as hex digits. Neighbours in ``marks`` differ in lightness too, not in hue alone."""
+    """Colours as hex digits, each with one meaning in every figure and every report."""
 
     name: str
     ink: str
@@ -34,8 +35,12 @@ class Theme:
     panel: str
     mark: str
     calm: str
-    marks: tuple[str, ...]
-    """Of categories, in the order of a legend."""
+    quiet: str
+    risk: str
+    first: str
+    several: str
+    inside: str
+    unknown: str
     ramp: tuple[str, ...]
     """Of amounts, from small to large."""
 
@@ -49,7 +54,12 @@ LIGHT = Theme(
     panel="#f4f6fa",
     mark="#c2410c",
     calm="#2563a8",
-    marks=("#c2410c", "#2563a8", "#0b8f7a", "#8b4fa8", "#97740a", "#4b5563"),
+    quiet="#7c8aa0",
+    risk="#a16207",
+    first="#8b3fb0",
+    several="#0b8f7a",
+    inside="#2563a8",
+    unknown="#4b5563",
     ramp=("#f0a14a", "#d9486b", "#8b3a9e", "#2b2a7a"),
 )
 DARK = Theme(
@@ -61,10 +71,56 @@ DARK = Theme(
     panel="#1d232d",
     mark="#fb923c",
     calm="#7db4f0",
-    marks=("#fb923c", "#7db4f0", "#4fd1b5", "#d8a8f0", "#e8cf6a", "#c3cad6"),
+    quiet="#8592a8",
+    risk="#e8cf6a",
+    first="#d8a8f0",
+    several="#4fd1b5",
+    inside="#7db4f0",
+    unknown="#c3cad6",
     ramp=("#6f63d9", "#b65fd0", "#f0709a", "#ffd08a"),
 )
 THEMES = (LIGHT, DARK)
+ROLES = tuple(
+    field.name for field in dataclasses.fields(Theme) if field.name not in {"name", "ramp"}
+)
+"""What the colours of a theme are for."""
+
+UNKNOWN_PLACE = "not known"
+PLACES = (*POSITIONS.values(), UNKNOWN_PLACE)
+"""Places of the subject in the order of the legend."""
+OUTCOMES = ("collapsed", "not collapsed")
+VERDICTS = ("likely to collapse", "at risk", "safe")
+SHARES = ("collapses", "works")
+"""What a share is good or bad for."""
+GROUPS = (
+    "subject ends at the first token, collapsed",
+    "subject ends at the first token, not collapsed",
+    "subject ends at the first token",
+    "subject ends later, collapsed",
+    "subject ends later",
+)
+"""Requests by where their subject ends, and whether ROME collapsed."""
+OBSERVED = ("by first token", "by collapse", "by another group")
+SKILLS = (
+    "flagged that collapsed",
+    "collapsed that were flagged",
+    "likely to collapse that did",
+    "collapsed, called likely to",
+)
+"""Precision and recall of the verdict at risk or worse, then of likely to collapse."""
+_ROLES = {
+    **dict(zip(PLACES, ("first", "several", "inside", "unknown"), strict=True)),
+    **dict(zip(OUTCOMES, ("mark", "quiet"), strict=True)),
+    **dict(zip(VERDICTS, ("mark", "risk", "quiet"), strict=True)),
+    **dict(zip(SHARES, ("mark", "calm"), strict=True)),
+    **dict(zip(GROUPS, ("mark", "first", "unknown", "risk", "inside"), strict=True)),
+    **dict(zip(OBSERVED, ("first", "mark", "unknown"), strict=True)),
+    **dict(zip(SKILLS, ("risk", "several", "mark", "inside"), strict=True)),
+}
+"""What a word's colour is called in a theme: one colour for a word, wherever it is drawn."""
+METHOD_TITLES = tuple(method.title for method in METHODS.values())
+_METHOD_SHAPES = ("circle", "square", "diamond", "triangle-up", "triangle-down")
+_METHOD_DASHES = ([1, 0], [7, 3], [2, 2], [9, 3, 2, 3], [4, 4])
 
 
 def figure_config(theme: Theme) -> dict[str, object]:
@@ -94,20 +150,18 @@ def figure_config(theme: Theme) -> dict[str, object]:
         "line": {"color": theme.calm},
         "mark": {"color": theme.calm},
         "range": {
-            "category": list(theme.marks),
+            "category": [getattr(theme, role) for role in _ROLES.values()],
             "ramp": list(theme.ramp),
             "heatmap": list(theme.ramp),
         },
         "rule": {"color": theme.soft},
+        "text": {"color": theme.ink},
         "view": {"stroke": theme.line},
     }
 
 
 ROWS = "rows"
 """What charts call their data."""
-UNKNOWN_PLACE = "not known"
-PLACES = (*POSITIONS.values(), UNKNOWN_PLACE)
-"""Places of the subject in the order of the legend."""
 SQUARE = 260
 """Height of a panel with two continuous axes, in pixels."""
 ROW = 22
@@ -130,6 +184,29 @@ class Panel:
     """Its data are called ``ROWS``; it names no colour: the page's look gives them."""
     rows: pl.DataFrame
     """What is drawn: text, booleans and finite numbers."""
+    model: str = ""
+    """Panels of one model stay together; empty where a model has one panel only."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Entry:
+    """A line of a legend: words of ours."""
+
+    word: str
+    role: str
+    """What its colour is called in a theme."""
+    shape: str
+    """One of Vega's, or ``line``."""
+    dash: str = ""
+    """Of a line: lengths drawn and left out."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Legend:
+    """What a figure's colours or its symbols mean, said once for all of its panels."""
+
+    title: str
+    entries: tuple[Entry, ...]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -143,6 +220,100 @@ class Figure:
     panels: tuple[Panel, ...]
     sql: str
     """Gives the rows; empty where the section's SQL does."""
+    legends: tuple[Legend, ...] = ()
+    """Stand above the panels; without, each panel has its own."""
+
+    @property
+    def by_model(self) -> tuple[tuple[str, tuple[Panel, ...]], ...]:
+        """Panels that stay together, with their model; all under no name where none has two."""
+        models = list(dict.fromkeys(panel.model for panel in self.panels))
+        if len(models) == len(self.panels):
+            return (("", tuple(map(_labelled, self.panels))),)
+        return tuple(
+            (model, tuple(panel for panel in self.panels if panel.model == model))
+            for model in models
+        )
+
+
+def _labelled(panel: Panel) -> Panel:
+    """Return a panel whose label names its model."""
+    label = ", ".join(part for part in (panel.model, panel.label) if part)
+    return dataclasses.replace(panel, label=label, model="")
+
+
+def coloured(
+    field: str, title: str | None, words: Sequence[str], *, columns: int | None = None
+) -> alt.Color:
+    """Return a colour channel of words of ours, each in the colour that it has everywhere.
+
+    Args:
+        field: the column of words.
+        title: of the legend.
+        words: those that are drawn, in the legend's order.
+        columns: of the legend where the chart draws it itself; left out, as the look has it.
+    """
+    look = {} if columns is None else {"columns": columns}
+    return alt.Color(
+        f"{field}:N",
+        title=title,
+        scale=alt.Scale(domain=list(_ROLES)),
+        legend=alt.Legend(values=list(words), labelLimit=320, **look),
+    )
+
+
+def alike() -> alt.Color:
+    """Return the colour channel of marks that need no legend: the word is in column ``word``."""
+    return alt.Color("word:N", scale=alt.Scale(domain=list(_ROLES)), legend=None)
+
+
+def shaped(titles: Sequence[str]) -> alt.Shape:
+    """Return the shape channel of methods: one symbol for a method, in every report."""
+    return alt.Shape(
+        "method:N",
+        scale=alt.Scale(domain=list(METHOD_TITLES), range=list(_METHOD_SHAPES)),
+        legend=alt.Legend(values=_known(titles)),
+    )
+
+
+def dashed(titles: Sequence[str]) -> alt.StrokeDash:
+    """Return the dashes of methods, likewise."""
+    return alt.StrokeDash(
+        "method:N",
+        scale=alt.Scale(domain=list(METHOD_TITLES), range=list(_METHOD_DASHES)),
+        legend=alt.Legend(values=_known(titles)),
+    )
+
+
+def colour_legend(title: str, words: Sequence[str], shape: str = "circle") -> Legend:
+    """Return the legend of words of ours."""
+    return Legend(title, tuple(Entry(word, _ROLES[word], shape) for word in words))
+
+
+def shape_legend(titles: Sequence[str]) -> Legend:
+    """Return the legend of methods by their symbols."""
+    shapes = dict(zip(METHOD_TITLES, _METHOD_SHAPES, strict=True))
+    return Legend("method", tuple(Entry(each, "soft", shapes[each]) for each in _known(titles)))
+
+
+def dash_legend(titles: Sequence[str]) -> Legend:
+    """Return the legend of methods by their dashes."""
+    dashes = dict(zip(METHOD_TITLES, _METHOD_DASHES, strict=True))
+    return Legend(
+        "method",
+        tuple(
+            Entry(each, "calm", "line", " ".join(map(str, dashes[each]))) for each in _known(titles)
+        ),
+    )
+
+
+def _known(titles: Sequence[str]) -> list[str]:
+    """Return those of some methods that the catalog has, in its order."""
+    return [title for title in METHOD_TITLES if title in titles]
+
+
+def titled(rows: pl.DataFrame) -> pl.DataFrame:
+    """Return rows with their methods as papers write them."""
+    return rows.with_columns(pl.col("method").map_elements(method_title, return_dtype=pl.String))
 
 
 def charted(*layers: alt.Chart, height: int) -> AnyChart:

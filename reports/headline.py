@@ -73,13 +73,12 @@ def _collapsed(rows: list[dict[str, Any]], methods: list[str]) -> str:
     whole = _whole(rows, worst["method"])
     if whole["n_edits"] > worst["n_edits"]:
         first += f" and {_of(whole)} edits in all"
-    others = [
-        f"{method_title(name)} {_of(part)}"
-        for name in methods
-        if name != worst["method"]
-        for part in [_whole(rows, name)]
-    ]
-    return f"{first}{'; ' * bool(others)}{', '.join(others)}."
+    alike: dict[str, list[str]] = {}
+    for name in methods:
+        if name != worst["method"]:
+            alike.setdefault(_of(_whole(rows, name)), []).append(method_title(name))
+    others = [f"{listed(names)} {share}" for share, names in alike.items()]
+    return f"{'; '.join([first, *others])}."
 
 
 def _whole(rows: list[dict[str, Any]], method: str) -> dict[str, int]:

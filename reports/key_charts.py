@@ -4,26 +4,31 @@ import altair as alt
 import polars as pl
 
 from reports.figures import (
+    GROUPS,
+    OBSERVED,
     ROW,
     SQUARE,
+    VERDICTS,
     AnyChart,
+    Entry,
     Figure,
+    Legend,
     Panel,
     by_model,
     charted,
+    colour_legend,
+    coloured,
     log_axis,
     named_data,
     present,
     reach_of,
+    titled,
 )
 from reports.text import count, percent
 from storage.ask import StudyFigures
 
-_VERDICTS = {
-    "n_will_collapse": "likely to collapse",
-    "n_at_risk": "at risk",
-    "n_safe": "safe",
-}
+_VERDICTS = dict(zip(("n_will_collapse", "n_at_risk", "n_safe"), VERDICTS, strict=True))
+"""Columns and words."""
 _LINES = 6
 """Layers that are drawn of a model; of more, so many from the first to the last."""
 
@@ -61,7 +66,7 @@ def profile_figures(shown: StudyFigures) -> tuple[Figure, ...]:
 
 def layer_figures(shown: StudyFigures) -> tuple[Figure, ...]:
     """Return the forecast's verdicts by layer, where several layers have a forecast."""
-    rows = shown.layers.frame
+    rows = titled(shown.layers.frame)
     if rows.is_empty():
         return ()
     verdicts = pl.concat(
@@ -84,12 +89,13 @@ def layer_figures(shown: StudyFigures) -> tuple[Figure, ...]:
             ),
             description="Shares of the forecast's verdicts by layer and method.",
             panels=tuple(
-                Panel(f"{model}, {method}", _verdict_chart(part["layer"].n_unique()), own)
+                Panel(str(method), _verdict_chart(part["layer"].n_unique()), own, model)
                 for model, part in by_model(verdicts)
                 for method in part["method"].unique(maintain_order=True)
                 for own in [part.filter(pl.col("method") == method).drop("model", "method")]
             ),
             sql="",
+            legends=(colour_legend("verdict", VERDICTS, "square"),),
         ),
     )
 
@@ -117,7 +123,7 @@ def _position_panels(
     ends = reach_of(pl.concat([finite["low"], finite["high"]])) if log else None
     return tuple(
         Panel(
-            f"{model}, {stack}",
+            str(stack),
             _lines(title, ends),
             own.select(
                 "layer",
@@ -127,6 +133,7 @@ def _position_panels(
                 "high",
                 pl.col("uniform_attention").fill_nan(None),
             ),
+            model,
         )
         for model, part in by_model(finite)
         for stack in part["stack"].unique(maintain_order=True)
@@ -141,7 +148,7 @@ def _lines(title: str, ends: tuple[float, float] | None) -> AnyChart:
         color=alt.Color(
             "layer:Q",
             title="block (from 0)",
-            legend=alt.Legend(tickMinStep=1, format="d", gradientLength=160),
+            legend=alt.Legend(tickMinStep=1, format="d", gradientLength=160, columns=_LINES),
         ),
         detail="layer:N",
         tooltip=["layer:O", "position:Q", "value:Q", "low:Q", "high:Q"],
@@ -163,7 +170,6 @@ def _lines(title: str, ends: tuple[float, float] | None) -> AnyChart:
 
 
 def _verdict_chart(n_layers: int) -> AnyChart:
-    words = [*_VERDICTS.values()]
     return charted(
         alt.Chart(named_data())
         .mark_bar()
@@ -176,11 +182,7 @@ def _verdict_chart(n_layers: int) -> AnyChart:
                 axis=alt.Axis(format=".0%"),
             ),
             y=alt.Y("layer:O", title="layer (from 0)"),
-            color=alt.Color(
-                "verdict:N",
-                title=None,
-                scale=alt.Scale(domain=words),
-            ),
+            color=coloured("verdict", None, VERDICTS),
             order=alt.Order("place:Q"),
             tooltip=["layer:O", "verdict:N", alt.Tooltip("share:Q", format=".1%")],
         ),
@@ -197,15 +199,8 @@ _KINDS = {
     _SOLVED: "C\N{SUPERSCRIPT MINUS}\N{SUPERSCRIPT ONE}k\N{COMBINING MACRON}",
 }
 """Kinds of vectors as the database has them and as people read them."""
-_GROUPS = (
-    "subject ends at the first token, collapsed",
-    "subject ends at the first token, not collapsed",
-    "subject ends at the first token",
-    "subject ends later, collapsed",
-    "subject ends later",
-)
 _SHAPES = ["circle", "triangle-up", "square", "cross", "diamond"]
-_OBSERVED = {"first_token": "by first token", "collapsed": "by collapse"}
+_OBSERVED = dict(zip(("first_token", "collapsed"), OBSERVED[:2], strict=True))
 
 
 def key_figures(shown: StudyFigures) -> tuple[Figure, ...]:
@@ -224,6 +219,7 @@ def key_figures(shown: StudyFigures) -> tuple[Figure, ...]:
             description="Keys of the requests in two principal components, by group.",
             panels=_panels(rows, "pca"),
             sql=shown.keys.sql,
+            legends=_legends(rows),
         )
     ]
     embedded = rows.drop_nulls(["tsne_x", "tsne_y"])
@@ -238,6 +234,7 @@ def key_figures(shown: StudyFigures) -> tuple[Figure, ...]:
                 description="Keys of the requests by t-SNE, by group.",
                 panels=_panels(embedded, "tsne"),
                 sql=shown.keys.sql,
+                legends=_legends(embedded),
             )
         )
     return tuple(figures)
@@ -247,9 +244,7 @@ def finding_figures(shown: StudyFigures) -> tuple[Figure, ...]:
     """Return the root-cause study's observations with their intervals."""
     rows = shown.anatomy.frame.filter(
         pl.all_horizontal(pl.col("value", "low", "high").is_finite())
-    ).with_columns(
-        pl.col("grouping").replace_strict(_OBSERVED, default="by another group").alias("group")
-    )
+    ).with_columns(pl.col("grouping").replace_strict(_OBSERVED, default=OBSERVED[2]).alias("group"))
     if rows.is_empty():
         return ()
     return (
@@ -269,6 +264,7 @@ def finding_figures(shown: StudyFigures) -> tuple[Figure, ...]:
                 for label, part in _by_layer(rows)
             ),
             sql="",
+            legends=(colour_legend("difference", present(rows, "group", OBSERVED)),),
         ),
     )
 
@@ -276,7 +272,7 @@ def finding_figures(shown: StudyFigures) -> tuple[Figure, ...]:
 def _grouped(rows: pl.DataFrame) -> pl.DataFrame:
     """Return points with ``group`` and ``kind`` in words."""
     first, collapsed = pl.col("is_first_token"), pl.col("is_collapsed")
-    one, two, three, four, five = map(pl.lit, _GROUPS)
+    one, two, three, four, five = map(pl.lit, GROUPS)
     return rows.with_columns(
         pl.when(first & collapsed)
         .then(one)
@@ -310,7 +306,7 @@ def _by_layer(rows: pl.DataFrame) -> list[tuple[str, pl.DataFrame]]:
 
 def _panels(rows: pl.DataFrame, space: str) -> tuple[Panel, ...]:
     """Return two panels a model: keys, and what C makes of them."""
-    groups = present(rows, "group", _GROUPS)
+    groups = present(rows, "group", GROUPS)
     panels = []
     for label, part in _by_layer(rows):
         for is_solved in (False, True):
@@ -326,8 +322,18 @@ def _panels(rows: pl.DataFrame, space: str) -> tuple[Panel, ...]:
             what = _KINDS[_SOLVED] if is_solved else "keys"
             titles = _titles(own, space, "solved" if is_solved else "keys")
             kinds = present(own, "named_kind", _KINDS.values())
-            panels.append(Panel(f"{label}: {what}", _points(groups, kinds, titles), drawn))
+            panels.append(Panel(what, _points(groups, kinds, titles), drawn, label))
     return tuple(panels)
+
+
+def _legends(rows: pl.DataFrame) -> tuple[Legend, ...]:
+    """Return what colours and symbols of keys mean."""
+    shapes = dict(zip(_KINDS.values(), _SHAPES, strict=True))
+    kinds = present(rows, "named_kind", _KINDS.values())
+    return (
+        colour_legend("request", present(rows, "group", GROUPS)),
+        Legend("key", tuple(Entry(kind, "soft", shapes[kind]) for kind in kinds)),
+    )
 
 
 def _titles(part: pl.DataFrame, space: str, variance: str) -> tuple[str, str]:
@@ -346,17 +352,12 @@ def _points(groups: list[str], kinds: list[str], titles: tuple[str, str]) -> Any
         .encode(
             x=alt.X("x:Q", title=titles[0], scale=alt.Scale(zero=False), axis=_bare()),
             y=alt.Y("y:Q", title=titles[1], scale=alt.Scale(zero=False), axis=_bare()),
-            color=alt.Color(
-                "group:N",
-                title="request",
-                scale=alt.Scale(domain=groups),
-                legend=alt.Legend(columns=1, labelLimit=320),
-            ),
+            color=coloured("group", "request", groups, columns=1),
             shape=alt.Shape(
                 "named_kind:N",
                 title="key",
-                scale=alt.Scale(domain=kinds, range=[shapes[kind] for kind in kinds]),
-                legend=alt.Legend(columns=1, labelLimit=320),
+                scale=alt.Scale(domain=list(shapes), range=list(shapes.values())),
+                legend=alt.Legend(values=kinds, columns=1, labelLimit=320),
             ),
             tooltip=[
                 alt.Tooltip("group:N", title="request"),
@@ -375,7 +376,7 @@ def _observations(n_lines: int) -> AnyChart:
     base = alt.Chart(named_data()).encode(
         y=alt.Y("observation:N", sort=None, title=None),
         yOffset=alt.YOffset("group:N"),
-        color=alt.Color("group:N", title=None, scale=alt.Scale(domain=[*_OBSERVED.values()])),
+        color=coloured("group", None, OBSERVED[:2]),
         tooltip=["statement:N", "value:Q", "low:Q", "high:Q"],
     )
     across = alt.Scale(type="symlog", zero=False)

@@ -21,8 +21,10 @@ import vl_convert
 from markupsafe import Markup
 
 from editcollapse import __version__
+from editcollapse.catalog.methods import method_title
 from editcollapse.fingerprints import digest
 from editcollapse.rows.collapse_rule import CollapseRule
+from editcollapse.runtime.environment import git_commit
 from editcollapse.study.artifacts import put_text
 from editcollapse.study.results_folder import ResultsFolder
 from editcollapse.visible import visible, visible_lines
@@ -34,10 +36,12 @@ from reports.edit_charts import (
     position_figure,
     skill_figures,
 )
-from reports.figures import DARK, LIGHT, THEMES, Figure, figure_config, panel_json
+from reports.editing import editing_figure
+from reports.figures import DARK, LIGHT, ROLES, THEMES, Figure, figure_config, panel_json
 from reports.headline import headline
 from reports.index import list_report, report_path
 from reports.key_charts import finding_figures, key_figures, layer_figures, profile_figures
+from reports.runs import facts, short_commit
 from reports.sections import Card, report_sections, worst_cards
 from reports.text import (
     Section,
@@ -115,6 +119,12 @@ def illustrated_sections(
     return tuple(_parts(found, shown))
 
 
+def figure_numbers(parts: tuple[IllustratedSection, ...]) -> dict[str, int]:
+    """Return the number of each figure of a page by its name, from 1."""
+    names = (figure.name for part in parts for figure in part.figures)
+    return {name: place for place, name in enumerate(names, start=1)}
+
+
 def _parts(found: StudyFindings, shown: StudyFigures) -> Iterator[IllustratedSection]:
     is_measured = not shown.edits.frame.is_empty()
     for section in report_sections(found):
@@ -127,6 +137,8 @@ def _parts(found: StudyFindings, shown: StudyFigures) -> Iterator[IllustratedSec
             yield IllustratedSection(section)
         elif section.name == "incidence" and is_measured:
             yield IllustratedSection(section, (incidence_figure(found),))
+        elif section.name == "editing":
+            yield IllustratedSection(section, (editing_figure(found),))
         elif section.name == "positions" and is_measured:
             yield IllustratedSection(section, (position_figure(found),))
         elif section.name == "worst":
@@ -159,7 +171,7 @@ def _perplexities(shown: StudyFigures) -> Section:
             rows=tuple(
                 (
                     row["model"],
-                    row["method"],
+                    method_title(row["method"]),
                     count(row["n_edits"]),
                     *(number(row[name]) for name in ("perplexity_before", "median")),
                     number(row["largest_finite"]),
@@ -198,7 +210,7 @@ def _skill(shown: StudyFigures) -> Section:
             rows=tuple(
                 (
                     row["model"],
-                    row["method"],
+                    method_title(row["method"]),
                     count(row["n_edits"]),
                     count(row["n_collapsed"]),
                     number(row["auc"]),
@@ -232,7 +244,7 @@ def _layers(shown: StudyFigures) -> Section:
             rows=tuple(
                 (
                     row["model"],
-                    row["method"],
+                    method_title(row["method"]),
                     str(row["layer"]),
                     *(count(row[f"n_{name}"]) for name in ("forecasts", "safe")),
                     *(count(row[f"n_{name}"]) for name in ("at_risk", "will_collapse")),
@@ -316,6 +328,8 @@ def table_cells(table: Table) -> list[dict[str, str]]:
 
 def _blocks(found: StudyFindings) -> Iterator[str]:
     yield f"# {markdown_text(found.name)}"
+    yield f"**{markdown_text(headline(found))}**"
+    yield "\n".join(f"- {fact.name}: {markdown_text(fact.text)}" for fact in facts(found))
     if found.description:
         yield markdown_text(found.description)
     if found.note:
@@ -345,6 +359,8 @@ def _line(cells: "Iterator[str] | tuple[str, ...] | map[str]") -> str:
     return f"| {' | '.join(cells)} |"
 
 
+_KEPT = frozenset({"incidence", "editing"})
+"""Parts that are open on a small screen too."""
 _TEMPLATE = "page.html.j2"
 _END = "</html>"
 
@@ -378,13 +394,20 @@ def report_html(found: StudyFindings, shown: StudyFigures) -> str:
         shown: what its figures are drawn from.
     """
     page = _environment().get_template(_TEMPLATE)
+    parts = illustrated_sections(found, shown)
     return page.render(
         study=found,
-        parts=illustrated_sections(found, shown),
+        headline=headline(found),
+        facts=facts(found),
+        numbers=figure_numbers(parts),
+        parts=parts,
         scripts=page_scripts(),
+        kept=_KEPT,
+        roles=ROLES,
         light=LIGHT,
         dark=DARK,
         version=__version__,
+        commit=short_commit(git_commit() or ""),
     )
 
 

@@ -9,8 +9,11 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+from editcollapse.catalog.methods import method_title
 from editcollapse.rows.study import POSITIONS
 from reports.comparisons import comparison, guarded
+from reports.editing import editing
+from reports.runs import Fact
 from reports.text import (
     Interval,
     Section,
@@ -21,13 +24,14 @@ from reports.text import (
     number,
     percent,
 )
-from storage.ask import StudyFindings
+from storage.ask import DAMAGE_RATIO, StudyFindings
 
 
 def report_sections(found: StudyFindings) -> tuple[Section, ...]:
     """Return a study's report, part by part."""
     return (
         _incidence(found),
+        *editing(found),
         _positions(found),
         *comparison(found),
         *guarded(found),
@@ -43,7 +47,7 @@ def incidence_table(found: StudyFindings) -> Table:
     return Table(
         columns=("model", "method", *_SHARES),
         rows=tuple(
-            (row["model"], row["method"], *_share_cells(row))
+            (row["model"], method_title(row["method"]), *_share_cells(row))
             for row in found.incidence.frame.iter_rows(named=True)
         ),
         numeric=frozenset(_SHARES),
@@ -71,7 +75,7 @@ def _incidence(found: StudyFindings) -> Section:
         sql=found.incidence.sql,
         intervals=tuple(
             Interval(
-                f"{row['model']}, {row['method']}",
+                f"{row['model']}, {method_title(row['method'])}",
                 row["share"],
                 row["wilson_low"],
                 row["wilson_high"],
@@ -91,7 +95,7 @@ def _positions(found: StudyFindings) -> Section:
             rows=tuple(
                 (
                     row["model"],
-                    row["method"],
+                    method_title(row["method"]),
                     POSITIONS.get(row["subject_position"], row["subject_position"] or ""),
                     *_share_cells(row),
                 )
@@ -114,7 +118,7 @@ def _denominators(found: StudyFindings) -> Section:
             rows=tuple(
                 (
                     row["model"],
-                    row["method"],
+                    method_title(row["method"]),
                     row["outcome"],
                     count(row["n_edits"]),
                     *(number(row[name]) for name in ("minimum", "median", "maximum")),
@@ -139,7 +143,7 @@ def _worst(found: StudyFindings) -> Section:
             rows=tuple(
                 (
                     row["model"],
-                    row["method"],
+                    method_title(row["method"]),
                     row["prompt"].replace("{}", row["subject"]),
                     row["target_new"],
                     number(row["perplexity_before"]),
@@ -208,7 +212,7 @@ def _setting_rows(found: StudyFindings) -> Iterator[tuple[str, str]]:
     if found.description:
         yield "description", found.description
     yield "study id", found.study_id
-    yield "methods", ", ".join(found.methods)
+    yield "methods", ", ".join(map(method_title, found.methods))
     yield "dataset", f"{found.dataset} ({found.schema}), {count(found.n_requests)} requests edited"
     yield "perplexity texts", f"{found.text_set}, {count(found.n_texts)} texts"
     yield "context templates", found.templates
@@ -248,7 +252,7 @@ def incidence(found: StudyFindings) -> Iterator[str]:
     for row in sorted(rows, key=lambda row: -row["share"]):
         if row["n_collapsed"]:
             yield (
-                f"{row['method']} on {row['model']}: {count(row['n_collapsed'])} of "
+                f"{method_title(row['method'])} on {row['model']}: {count(row['n_collapsed'])} of "
                 f"{count(row['n_edits'])} edits collapse the model ({_share(row)}); the worst "
                 f"{_worsens(row['max_perplexity_ratio'])}."
             )
@@ -277,7 +281,8 @@ def _share(row: dict[str, Any]) -> str:
 def _methods_by_model(rows: list[dict[str, Any]]) -> Iterator[str]:
     """Yield each model of some rows with its methods."""
     for model in dict.fromkeys(row["model"] for row in rows):
-        yield f"{listed([row['method'] for row in rows if row['model'] == model])} on {model}"
+        named = [method_title(row["method"]) for row in rows if row["model"] == model]
+        yield f"{listed(named)} on {model}"
 
 
 def _apart(model: str, rows: list[dict[str, Any]]) -> Iterator[str]:
@@ -285,10 +290,12 @@ def _apart(model: str, rows: list[dict[str, Any]]) -> Iterator[str]:
     if len(rows) == 1:
         return
     worst = max(rows, key=lambda row: row["share"])
-    below = [row["method"] for row in rows if row["wilson_high"] < worst["wilson_low"]]
+    below = [
+        method_title(row["method"]) for row in rows if row["wilson_high"] < worst["wilson_low"]
+    ]
     if below:
         yield (
-            f"On {model} the interval of {worst['method']} lies wholly above "
+            f"On {model} the interval of {method_title(worst['method'])} lies wholly above "
             f"{'that' if len(below) == 1 else 'those'} of {listed(below)}."
         )
     else:
@@ -306,7 +313,7 @@ def denominators(found: StudyFindings) -> Iterator[str]:
             continue
         other = medians.get((row["model"], row["method"], "normal"))
         sentence = (
-            f"{row['method']} on {row['model']}: the median |denominator| of the "
+            f"{method_title(row['method'])} on {row['model']}: the median |denominator| of the "
             f"{count(row['n_edits'])} edits that collapse is {number(row['median'])}"
         )
         if other is None:
@@ -317,27 +324,23 @@ def denominators(found: StudyFindings) -> Iterator[str]:
 
 
 def worst(found: StudyFindings) -> Iterator[str]:
-    """Yield the most damaging edit."""
-    if found.worst.frame.is_empty():
+    """Yield the most damaging edit; that there is none where no edit did damage."""
+    if not found.n_measured:
         yield "No edit has been measured."
+        return
+    if found.worst.frame.is_empty():
+        yield f"No edit raised perplexity more than {number(DAMAGE_RATIO)}-fold."
         return
     row = found.worst.frame.row(0, named=True)
     yield (
-        f"The most damaging edit is {row['method']} on {row['model']}: it takes perplexity from "
-        f"{number(row['perplexity_before'])} to {number(row['perplexity'])}."
+        f"The most damaging edit is {method_title(row['method'])} on {row['model']}: it takes "
+        f"perplexity from {number(row['perplexity_before'])} to {number(row['perplexity'])}. "
+        f"Listed are edits that raise it more than {number(DAMAGE_RATIO)}-fold, ten at most."
     )
 
 
 def _plural(noun: str, n: int) -> str:
     return noun if n == 1 else f"{noun}s"
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Fact:
-    """A name and what it is, in words."""
-
-    name: str
-    text: str
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -348,6 +351,8 @@ class Card:
     """The rewrite prompt with its subject."""
     target: str
     facts: tuple[Fact, ...]
+    collapsed: bool
+    """Whether it collapses its model."""
     before: str | None
     """What the unedited model adds to the prompt; None where no text was generated."""
     after: str | None
@@ -361,7 +366,7 @@ def worst_cards(found: StudyFindings) -> tuple[Card, ...]:
             prompt=row["prompt"].replace("{}", row["subject"]),
             target=row["target_new"],
             facts=(
-                Fact("edit", f"{row['method']} on {row['model']}"),
+                Fact("edit", f"{method_title(row['method'])} on {row['model']}"),
                 Fact(
                     "perplexity",
                     f"{number(row['perplexity_before'])} before, {number(row['perplexity'])} after",
@@ -369,6 +374,7 @@ def worst_cards(found: StudyFindings) -> tuple[Card, ...]:
                 Fact("ratio", number(row["perplexity_ratio"])),
                 Fact("|denominator|", number(row["abs_denominator"])),
             ),
+            collapsed=row["is_collapsed"],
             before=row["text_before"],
             after=row["text_after"],
         )

@@ -14,6 +14,8 @@ from storage.database import literal, message_of, open_snapshot
 from storage.schema import SQL
 
 QUERIES = SQL / "queries"
+DAMAGE_RATIO = 2.0
+"""Edits that raise perplexity by more than this factor have damaged their model."""
 
 
 def ask(results: Path, sql: str) -> pl.DataFrame:
@@ -196,11 +198,15 @@ class StudyFindings:
     denominators: Answer
     """Query ``denominators_by_outcome``."""
     worst: Answer
-    """Query ``worst_edits``."""
+    """Query ``worst_edits``: those that did damage."""
     comparison: Answer
     """Query ``compare_in_study``; empty with one method and one model."""
     guard: Answer
     """Query ``guard_in_study``; empty where the study has no guard."""
+    editing: Answer
+    """Query ``editing_by_position``: what edits do to their fact, beside collapses."""
+    runs: Answer
+    """Query ``study_runs``: a row, or none where provenance names no such study."""
 
 
 def study_rule(results: Path, study_id: str) -> CollapseRule:
@@ -309,6 +315,8 @@ def findings(results: Path, study_id: str, rule: CollapseRule | None = None) -> 
             worst=answer_for(connection, "worst_edits", study_id, rule),
             comparison=answer_for(connection, "compare_in_study", study_id, rule),
             guard=answer_for(connection, "guard_in_study", study_id, rule),
+            editing=answer_for(connection, "editing_by_position", study_id, rule),
+            runs=answer_for(connection, "study_runs", study_id, rule),
         )
 
 
@@ -363,7 +371,11 @@ def answer_for(
 ) -> Answer:
     """Return a named query's answer for one study, by a rule of collapse where it asks for one."""
     text = query_text(name)
-    known: dict[str, Any] = {"study_id": study_id} | dataclasses.asdict(rule)
+    known: dict[str, Any] = {
+        "study_id": study_id,
+        "damage_ratio": DAMAGE_RATIO,
+        **dataclasses.asdict(rule),
+    }
     asked = {each: value for each, value in known.items() if f"${each}" in text}
     frame: pl.DataFrame = connection.sql(text, params=asked).pl()
     for each, value in asked.items():

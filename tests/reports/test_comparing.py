@@ -27,10 +27,10 @@ def test_methods_and_models_are_compared_with_the_first(section):
     """Three models have two other methods each, three methods two other models, four quantities."""
     assert len(section.table.rows) == 4 * (3 * 2 + 3 * 2)
     first = {row[:2] for row in section.table.rows}
-    assert ("rome on gpt2-induced", "c_rome") in first
-    assert ("gpt2-induced under rome", "gpt2-control") in first
+    assert ("ROME on gpt2-induced", "C-ROME") in first
+    assert ("gpt2-induced under ROME", "gpt2-control") in first
     assert not [
-        sides for sides in first if sides[0].startswith(("c_rome on", "gpt2-control under"))
+        sides for sides in first if sides[0].startswith(("C-ROME on", "gpt2-control under"))
     ]
 
 
@@ -42,11 +42,11 @@ def test_lines_say_what_the_database_says(results, section):
         "and method_b = 'c_rome' and quantity = 'collapsed'",
     ).rows(named=True)
     lines = {(*cells[:2], cells[2]): cells[3:] for cells in section.table.rows}
-    line = lines["rome on gpt2-induced", "c_rome", "edits that collapse the model"]
+    line = lines["ROME on gpt2-induced", "C-ROME", "edits that collapse the model"]
     assert line[0] == "128"
     assert line[3] == f"{100 * row['difference']:+.1f} points"
     assert line[4] == f"{100 * row['low']:+.1f} points to {100 * row['high']:+.1f} points"
-    assert lines["rome on gpt2-induced", "c_rome", "perplexity ratio"][3].startswith("×")
+    assert lines["ROME on gpt2-induced", "C-ROME", "perplexity ratio"][3].startswith("×")
 
 
 def test_sure_changes_are_sentences(section):
@@ -54,7 +54,7 @@ def test_sure_changes_are_sentences(section):
     said = [text for text in section.sentences if "requests collapse" in text]
     assert len(said) == 6
     assert said[0].startswith(
-        "c_rome instead of rome on gpt2-induced: 0\N{NO-BREAK SPACE}% instead"
+        "C-ROME instead of ROME on gpt2-induced: 0\N{NO-BREAK SPACE}% instead"
     )
     assert not [text for text in said if "on gpt2-control:" in text]
 

@@ -13,12 +13,24 @@ from reports.edit_charts import (
     perplexity_figure,
     skill_figures,
 )
-from reports.figures import THEMES, drawable, figure_config, panel_json, reach_of, specification
+from reports.figures import (
+    METHOD_TITLES,
+    OUTCOMES,
+    PLACES,
+    ROLES,
+    THEMES,
+    drawable,
+    figure_config,
+    panel_json,
+    reach_of,
+    specification,
+)
 from reports.page import illustrated_sections, json_block
 from tests.reports.whole_study import ATTACK, KINDS
 
 EXPECTED = {
     "figure-incidence",
+    "figure-editing",
     "figure-positions",
     "figure-perplexity",
     "figure-denominators",
@@ -83,7 +95,7 @@ def test_encodings_name_columns_that_there_are(figures):
     """Every field that a chart draws from its rows is a column of them."""
     for figure in figures.values():
         for panel in figure.panels:
-            own = {"at", "start", "end"}
+            own = {"at", "start", "end", "word"}
             assert _fields(specification(panel)) - own <= set(panel.rows.columns)
 
 
@@ -205,5 +217,56 @@ def test_looks_differ_in_colour_alone():
     """Light and dark configure the same things."""
     light, dark = (figure_config(theme) for theme in THEMES)
     assert light.keys() == dark.keys()
-    assert len({len(theme.marks) for theme in THEMES}) == 1
+    assert all(len({getattr(theme, role) for role in ROLES}) >= len(ROLES) - 1 for theme in THEMES)
     assert light != dark
+
+
+def _scales(value, channel):
+    """Yield the scales of a channel anywhere in a specification."""
+    if isinstance(value, list):
+        for each in value:
+            yield from _scales(each, channel)
+    elif isinstance(value, dict):
+        if isinstance(value.get(channel), dict) and "scale" in value[channel]:
+            yield value[channel]["scale"]
+        for each in value.values():
+            yield from _scales(each, channel)
+
+
+def test_words_and_methods_look_the_same_everywhere(figures):
+    """Every nominal colour has one domain, so that a word has one colour; methods likewise."""
+    specs = [specification(panel) for figure in figures.values() for panel in figure.panels]
+    domains = [scale["domain"] for scale in _scales(specs, "color")]
+    assert {*OUTCOMES, *PLACES} <= set(domains[0])
+    assert all(domain == domains[0] for domain in domains)
+    assert len(figure_config(THEMES[0])["range"]["category"]) == len(domains[0])
+    symbols = {
+        tuple(scale["range"])
+        for scale in _scales(specs, "shape")
+        if scale["domain"] == list(METHOD_TITLES)
+    }
+    assert len(symbols) == 1
+
+
+def test_axes_reach_the_rule(demo):
+    """The line of the rule is inside the axis of a study that nowhere comes near it."""
+    calm = demo.shown.edits.frame.filter(pl.col("model") == "gpt2-control")
+    shown = dataclasses.replace(demo.shown, edits=dataclasses.replace(demo.shown.edits, frame=calm))
+    before = calm["perplexity_before"][0]
+    for figure, channel, limit in (
+        (perplexity_figure(shown), "x", 10 * before),
+        (denominator_figure(shown), "y", 10.0),
+    ):
+        (panel,) = figure.panels
+        (scale,) = _scales(specification(panel), channel)
+        assert scale["domain"][0] < limit < scale["domain"][1]
+
+
+def test_panels_of_one_model_stay_together(figures, demo):
+    """Where a model has several panels they stand under its name; else panels stand in a row."""
+    apart = figures["figure-editing"].by_model
+    assert [model for model, _ in apart] == ["gpt2-induced", "gpt2-control", "llama-induced"]
+    assert all(len(panels) == 3 for _, panels in apart)
+    ((none, row),) = incidence_figure(demo.found).by_model
+    assert none == ""
+    assert len(row) == 3

@@ -72,6 +72,8 @@ def found():
         worst=_EMPTY,
         comparison=_EMPTY,
         guard=_EMPTY,
+        editing=_EMPTY,
+        runs=_EMPTY,
     )
 
 
@@ -84,19 +86,19 @@ def test_incidence_tells_the_most_frequent_first(found):
     """Collapses by share, then what was spared, then which intervals lie apart."""
     assert plain(sections.incidence(found)) == [
         (
-            "rome on a: 20 of 50 edits collapse the model (40 %, 95 % interval 28 to 54 %); "
+            "ROME on a: 20 of 50 edits collapse the model (40 %, 95 % interval 28 to 54 %); "
             "the worst makes perplexity infinite."
         ),
         (
-            "rome on b: 2 of 50 edits collapse the model (4 %, 95 % interval 1 to 13 %); "
+            "ROME on b: 2 of 50 edits collapse the model (4 %, 95 % interval 1 to 13 %); "
             "the worst multiplies perplexity by 12."
         ),
         (
-            "c_rome on b: 1 of 50 edits collapse the model (2 %, 95 % interval 1 to 10 %); "
+            "C-ROME on b: 1 of 50 edits collapse the model (2 %, 95 % interval 1 to 10 %); "
             "the worst multiplies perplexity by 1,514."
         ),
-        "None of 50 edits collapses the model (0 %, 95 % interval 0 to 7 %): c_rome on a.",
-        "On a the interval of rome lies wholly above that of c_rome.",
+        "None of 50 edits collapses the model (0 %, 95 % interval 0 to 7 %): C-ROME on a.",
+        "On a the interval of ROME lies wholly above that of C-ROME.",
         "On b no method's interval lies wholly above another's.",
     ]
 
@@ -105,7 +107,7 @@ def test_denominators_are_compared(found):
     """The others' median as a multiple of that of the edits that collapse."""
     assert list(sections.denominators(found)) == [
         (
-            "rome on a: the median |denominator| of the 20 edits that collapse is 0.01, "
+            "ROME on a: the median |denominator| of the 20 edits that collapse is 0.01, "
             "of the others 1.5: 150 times as large."
         )
     ]
@@ -127,8 +129,10 @@ def test_coverage_counts_what_is_measured(found, n_measured, words):
 
 
 def test_nothing_measured_is_told(found):
-    """Without a measured edit there is no worst one."""
-    assert list(sections.worst(found)) == ["No edit has been measured."]
+    """Without a measured edit there is no worst one; with harmless ones there is none either."""
+    none = dataclasses.replace(found, n_measured=0)
+    assert list(sections.worst(none)) == ["No edit has been measured."]
+    assert list(sections.worst(found)) == ["No edit raised perplexity more than 2-fold."]
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,8 @@ if BROWSER is None:
 DESKTOP, PHONE = 1280, 390
 _PATIENCE, _PAUSE_MS = 200, 100
 _READY = "['drawn', 'failed'].includes(document.documentElement.dataset.figures)"
+_UNFOLD = "document.querySelectorAll('details.fold').forEach(each => { each.open = true; })"
+_HEIGHT = "document.documentElement.scrollHeight"
 _SIZES = """[...document.querySelectorAll('.drawing')].map(place => {
     const box = place.querySelector('svg, canvas')?.getBoundingClientRect();
     return box ? [box.width, box.height] : [0, 0];
@@ -108,10 +110,13 @@ def test_report_is_drawn_without_a_word(visit, reports, name, width, look):
     found = visit(reports[name], width, look)
     assert found.said == []
     assert found.asked == [reports[name].as_uri()]
+    found.page.evaluate(_UNFOLD)
+    until(found.page, f"{_SIZES}.every(([wide]) => wide > 0)")
+    until(found.page, _READY)
     assert found.page.evaluate("document.documentElement.dataset.figures") == "drawn"
     sizes = found.page.evaluate(_SIZES)
     assert len(sizes) >= 12
-    assert all(0 < wide <= width and high > 50 for wide, high in sizes)
+    assert all(0 < wide <= width and high > 40 for wide, high in sizes)
     assert found.page.evaluate("document.documentElement.scrollWidth") <= width
     assert found.page.title() == "demo: collapse report"
 
@@ -137,6 +142,52 @@ def test_figure_is_saved(visit, reports):
         assert download.value.suggested_filename == f"figure-incidence-1.{kind}"
         assert Path(download.value.path()).read_bytes().startswith(start)
     assert found.said == []
+
+
+def test_saved_figure_has_its_legend(visit, reports):
+    """On the page a legend stands once above the panels; a file stands alone and has its own."""
+    found = visit(reports["demo"])
+    assert found.page.locator("#figure-denominators .drawing .role-legend").count() == 0
+    with found.page.expect_download() as download:
+        found.page.locator("#figure-denominators button[data-save=svg]").first.click()
+    text = Path(download.value.path()).read_text(encoding="utf-8")
+    assert "first token" in text
+    assert "C-ROME" in text
+
+
+def test_phone_page_is_short_and_unfolds(visit, reports):
+    """Below 6,000 pixels; a link of the contents opens its part, whose figures are drawn then."""
+    found = visit(reports["demo"], PHONE)
+    assert found.page.evaluate(_HEIGHT) < 6000
+    part = found.page.locator("#denominators details.fold")
+    assert not part.evaluate("each => each.open")
+    found.page.locator("nav a[href='#denominators']").click()
+    until(found.page, "document.querySelector('#denominators .drawing svg, #denominators canvas')")
+    assert part.evaluate("each => each.open")
+    assert found.said == []
+
+
+def test_sql_is_copied(visit, reports):
+    """The button copies the SQL beside it, also while it is folded."""
+    found = visit(reports["demo"])
+    found.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    part = found.page.locator("#incidence .asked")
+    part.locator("button.copy").click()
+    until(found.page, "document.querySelector('#incidence button.copy').textContent === 'copied'")
+    copied = found.page.evaluate("navigator.clipboard.readText()")
+    assert copied == part.locator("pre").text_content()
+    assert found.said == []
+
+
+def test_contents_stay_in_sight(visit, reports):
+    """Far down the page the contents are still there."""
+    for width in (DESKTOP, PHONE):
+        found = visit(reports["demo"], width)
+        found.page.evaluate("window.scrollTo(0, 3000)")
+        top, bottom = found.page.locator("nav").evaluate(
+            "each => [each.getBoundingClientRect().top, each.getBoundingClientRect().bottom]"
+        )
+        assert 0 <= top < bottom <= 900
 
 
 def test_page_without_scripts_has_tables_and_bars(visit, reports):

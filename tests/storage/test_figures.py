@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from storage.ask import answer_for, ask, find_study, study_figures
+from storage.ask import DAMAGE_RATIO, answer_for, ask, find_study, study_figures
 from storage.database import open_snapshot
 
 N_NORMAL, N_COLLAPSED = 1550, 550
@@ -102,7 +102,7 @@ def test_layers_are_shown_where_there_are_several(folder, make_row):
 
 def test_longest_continuation_stands_with_its_edit(folder, make_row):
     """Of two texts of one edit the longer is shown; an edit without text has none."""
-    folder.add_study(methods=("rome",), perplexities=(500.0, 5.0))
+    folder.add_study(methods=("rome",), perplexities=(500.0, 50.0, 5.0))
     folder.write(
         "continuations",
         *(
@@ -116,6 +116,24 @@ def test_longest_continuation_stands_with_its_edit(folder, make_row):
     with open_snapshot(folder.results) as connection:
         worst = answer_for(connection, "worst_edits", find_study(folder.results)).frame
     assert worst["text_after"].to_list() == ["50 tokens", None]
+
+
+def test_harmless_edits_are_not_among_the_worst(folder):
+    """Only edits above twice the unedited perplexity are; what is no number is above any."""
+    folder.add_study(methods=("rome",), perplexities=(11.0, float("nan"), 9.0, 5.0, float("inf")))
+    with open_snapshot(folder.results) as connection:
+        worst = answer_for(connection, "worst_edits", find_study(folder.results)).frame
+    before = worst["perplexity_before"][0]
+    assert DAMAGE_RATIO == 2.0
+    assert worst.height == 2 + sum(known > 2 * before for known in (11.0, 9.0, 5.0))
+    assert worst["is_collapsed"][:2].to_list() == [True, True]
+
+
+def test_answers_stand_in_the_order_of_the_study(folder):
+    """ROME, the baseline, comes before methods that the alphabet puts first."""
+    folder.add_study(methods=("c_rome", "rome"), perplexities=(5.0,))
+    shown = shown_of(folder)
+    assert shown.perplexities.frame["method"].to_list() == ["rome", "c_rome"]
 
 
 def test_root_cause_study_of_most_requests_counts(folder, make_row):

@@ -3,7 +3,7 @@
 import pytest
 
 from editcollapse.errors import ResultsError, StudyError
-from storage.ask import FoundStudy, find_study, findings, query_text
+from storage.ask import FoundStudy, answer_for, find_study, findings
 from storage.database import open_snapshot
 
 
@@ -64,6 +64,6 @@ def test_worst_edits_carry_their_texts(folder, make_row):
         folder.write("continuations", row)
     folder.publish()
     with open_snapshot(folder.results) as connection:
-        worst = connection.sql(query_text("worst_edits"), params={"study_id": "study-1"}).pl()
+        worst = answer_for(connection, "worst_edits", "study-1").frame
     assert worst["perplexity"].to_list() == [float("inf"), float("inf"), 5.0]
     assert worst["text_after"].to_list() == [None, "thirty", None]

@@ -21,4 +21,6 @@ where studies.study_id = $study_id
         when 'method' then method_a = (settings ->> '$.methods[0]')
         else model_a = (settings ->> '$.models[0].name')
     end
-order by differs, model_a, method_a, model_b, method_b, quantity
+order by
+    differs, model_order($study_id, model_a), model_a, method_order(method_a), method_a,
+    model_order($study_id, model_b), model_b, method_order(method_b), method_b, quantity

@@ -13,4 +13,4 @@ select
 from edit_outcomes
 where study_id = $study_id and perplexity is not null
 group by all
-order by model, method, outcome
+order by min(model_place), model, min(method_order(method)), method, outcome

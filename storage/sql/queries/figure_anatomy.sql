@@ -28,4 +28,4 @@ left join (
     where study_id = $study_id
     group by model_id
 ) as study_models using (model_id)
-order by model, layer, grouping desc, observation
+order by model_order($study_id, model), model, layer, grouping desc, observation

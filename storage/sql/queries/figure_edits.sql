@@ -54,4 +54,4 @@ select
 from edit_outcomes
 inner join drawn using (edit_id)
 where study_id = $study_id
-order by model, method, subject_position, edit_id
+order by model_order($study_id, model), model, method_order(method), method, subject_position, edit_id

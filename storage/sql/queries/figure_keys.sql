@@ -51,4 +51,6 @@ select
 from named
 inner join key_points using (anatomy_id)
 inner join drawn using (anatomy_id, request_id)
-order by named.model, named.layer, key_points.kind, key_points.request_id
+order by
+    model_order($study_id, named.model), named.model, named.layer, key_points.kind,
+    key_points.request_id

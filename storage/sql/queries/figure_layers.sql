@@ -1,6 +1,10 @@
 -- At which layers would edits be safe? Forecasts of the study's requests, models with several layers.
 with asked as (
-    select distinct study_models.model_id, min(study_models.name) as model, studies.dataset_id
+    select
+        study_models.model_id,
+        min(study_models.name) as model,
+        min(study_models.place) as model_place,
+        studies.dataset_id
     from studies
     inner join study_models using (study_id)
     where studies.study_id = $study_id
@@ -9,6 +13,7 @@ with asked as (
 foreseen as (
     select
         asked.model,
+        asked.model_place,
         model_id,
         forecasts.method,
         forecasts.layer,
@@ -31,4 +36,4 @@ select
 from foreseen
 where model_id in (select model_id from foreseen group by model_id having count(distinct layer) > 1)
 group by all
-order by model, method, layer
+order by min(model_place), model, min(method_order(method)), method, layer

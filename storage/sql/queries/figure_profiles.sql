@@ -36,4 +36,5 @@ where profiles.position < 32
     and (named.model_id is not null or (profiles.stack = 'encoder' and exists (
         from position_profiles inner join named using (model_id)
     )))
-order by profiles.stack, model, profiles.layer, profiles.position
+order by
+    profiles.stack, model_order($study_id, model), model, profiles.layer, profiles.position

@@ -41,12 +41,15 @@ steps as (
     union all
     select model, method, 0, 0
     from totals
+),
+rounded as (
+    select distinct
+        model,
+        method,
+        (round(n_false / n_normal / step) * step)::double as false_alarms,
+        (round(n_caught / n_collapsed / step) * step)::double as caught
+    from steps
+    inner join totals using (model, method)
 )
-select distinct
-    model,
-    method,
-    (round(n_false / n_normal / step) * step)::double as false_alarms,
-    (round(n_caught / n_collapsed / step) * step)::double as caught
-from steps
-inner join totals using (model, method)
-order by model, method, false_alarms, caught
+from rounded
+order by model_order($study_id, model), model, method_order(method), method, false_alarms, caught

@@ -23,4 +23,4 @@ select
     certain_recall_high
 from forecast_skill(threshold := $threshold, ratio := $ratio, kinds := null)
 where study_id = $study_id and method <> '(all)'
-order by model = '(all)', model, method
+order by model = '(all)', model_order($study_id, model), model, method_order(method), method

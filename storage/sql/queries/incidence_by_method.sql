@@ -11,4 +11,4 @@ select
 from collapse_incidence(threshold := $threshold, ratio := $ratio, kinds := null)
 where study_id = $study_id
 group by all
-order by model, method
+order by min(model_place), model, min(method_order(method)), method

@@ -12,4 +12,6 @@ select
 from collapse_incidence(threshold := $threshold, ratio := $ratio, kinds := null)
 where study_id = $study_id
 group by all
-order by model, method, subject_position
+order by
+    min(model_place), model, min(method_order(method)), method,
+    min(position_order(subject_position)), subject_position

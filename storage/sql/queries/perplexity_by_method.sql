@@ -11,4 +11,4 @@ select
 from edit_outcomes
 where study_id = $study_id and perplexity is not null
 group by all
-order by model, method
+order by min(model_place), model, min(method_order(method)), method

@@ -41,4 +41,4 @@ left join used
     and used.layer = study_models.layer
 left join covariances on covariances.covariance_id = used.covariance_id
 where studies.study_id = $study_id
-order by model, study_models.layer
+order by study_models.place, model, study_models.layer

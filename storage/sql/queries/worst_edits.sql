@@ -1,4 +1,5 @@
 -- Which edits damage their model most, and what does it write then?
+-- Such as did damage: above a ratio of perplexities; no finite number is above any.
 -- Ties are broken as the study breaks them when it chooses whose texts to continue.
 with texts as (
     select
@@ -18,10 +19,11 @@ select
     perplexity,
     perplexity_ratio,
     abs(denominator) as abs_denominator,
+    collapsed(perplexity, perplexity_before, $threshold, $ratio) as is_collapsed,
     texts.text_before,
     texts.text_after
 from edit_outcomes
 left join texts using (edit_id)
-where study_id = $study_id and perplexity_ratio is not null
+where study_id = $study_id and perplexity_ratio > $damage_ratio
 order by perplexity_ratio desc, edit_id
 limit 10

@@ -1,0 +1,193 @@
+"""What a method costs: whether edits that spare their model still write the fact, and no more."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import altair as alt
+import polars as pl
+
+from editcollapse.catalog.methods import method_title
+from editcollapse.rows.study import POSITIONS
+from reports.figures import (
+    PLACES,
+    ROW,
+    SHARES,
+    AnyChart,
+    Figure,
+    Panel,
+    alike,
+    by_model,
+    charted,
+    named_data,
+    places_named,
+    present,
+    titled,
+)
+from reports.text import Section, Table, count, percent
+from storage.ask import StudyFindings
+
+_COLUMNS = (
+    ("collapse_share", "collapse share"),
+    ("efficacy", "efficacy, bare prompt"),
+    ("efficacy_prefixed", "efficacy, prefixed"),
+    ("generalization", "generalization"),
+    ("locality", "locality"),
+    ("es", "ES"),
+    ("ps", "PS"),
+    ("ns", "NS"),
+)
+"""Columns of the query and of the table."""
+_DRAWN = (
+    ("collapse_share", "collapse|share"),
+    ("efficacy", "efficacy,|bare"),
+    ("efficacy_prefixed", "efficacy,|prefixed"),
+    ("generalization", "general-|ization"),
+    ("locality", "locality"),
+)
+"""Of these, what the figure shows, and the words under it in lines."""
+_APART = 0.2
+"""Efficacies on the bare prompt and behind a prefix that differ by so much are told."""
+_TOLD = 4
+"""At most, those farthest apart first."""
+_SCOPE = (
+    "Means over the edits. Efficacy: share of the new object's tokens that the edited model says "
+    "next, on the bare rewrite prompt and behind the context templates; generalization: on "
+    "paraphrases; locality: tokens on neighboring prompts that stay as they were (EasyEdit). "
+    "ES, PS and NS: shares of rewrite, paraphrase and neighborhood prompts with the right object "
+    "likelier (CounterFact)."
+)
+
+
+def editing(found: StudyFindings) -> Iterator[Section]:
+    """Yield the part, where edits are measured."""
+    rows = list(found.editing.frame.iter_rows(named=True))
+    if not rows:
+        return
+    split = sorted((row for row in rows if _apart(row) >= _APART), key=_apart, reverse=True)
+    names = tuple(name for _, name in _COLUMNS)
+    yield Section(
+        name="editing",
+        title="Does it still edit?",
+        sentences=(_SCOPE, *map(_told, split[:_TOLD])),
+        table=Table(
+            columns=("model", "method", "subject", "edits", *names),
+            rows=tuple(
+                (
+                    row["model"],
+                    method_title(row["method"]),
+                    _place(row),
+                    count(row["n_edits"]),
+                    *(_share(row[column]) for column, _ in _COLUMNS),
+                )
+                for row in rows
+            ),
+            numeric=frozenset(("edits", *names)),
+        ),
+        sql=found.editing.sql,
+    )
+
+
+def _place(row: dict[str, Any]) -> str:
+    """Return the position of the subject in words."""
+    return POSITIONS.get(row["subject_position"], row["subject_position"] or "")
+
+
+def _share(value: float | None) -> str:
+    """Return a share in percent; empty where it was not measured."""
+    return "" if value is None else percent(value)
+
+
+def _apart(row: dict[str, Any]) -> float:
+    """Return how far efficacies on the bare prompt and behind a prefix are apart."""
+    prefixed = row["efficacy_prefixed"]
+    return 0.0 if prefixed is None else abs(float(prefixed) - float(row["efficacy"]))
+
+
+def _told(row: dict[str, Any]) -> str:
+    """Return how such edits differ on the bare prompt and behind a prefix."""
+    return (
+        f"{method_title(row['method'])} on {row['model']}, subject {_place(row)}: "
+        f"{percent(row['collapse_share'])} collapse; efficacy is {percent(row['efficacy'])} on the "
+        f"bare prompt and {percent(row['efficacy_prefixed'])} behind the context templates."
+    )
+
+
+def editing_figure(found: StudyFindings) -> Figure:
+    """Return the same as shaded cells: a panel a model and position, a line a method."""
+    rows = places_named(titled(found.editing.frame))
+    places = present(rows, "place", PLACES)
+    return Figure(
+        name="figure-editing",
+        caption=(
+            "What each method does to the model (first column, better low) and whether it edits "
+            "(the others, better high), by position of the subject."
+        ),
+        description="Collapse share, efficacy, generalization and locality by method.",
+        panels=tuple(
+            Panel(
+                f"{place}: {count(own['n_edits'].max())} edits a method",  # type: ignore[arg-type]  # counts are integers
+                _cells(own.height),
+                _long(own),
+                model,
+            )
+            for model, part in by_model(rows)
+            for place in places
+            for own in [part.filter(pl.col("place") == place)]
+            if own.height
+        ),
+        sql="",
+    )
+
+
+def _long(rows: pl.DataFrame) -> pl.DataFrame:
+    """Return a row for each method and share that is measured."""
+    bad, good = SHARES
+    return pl.concat(
+        rows.select(
+            "method",
+            pl.lit(words).alias("quantity"),
+            pl.lit(bad if column == "collapse_share" else good).alias("word"),
+            pl.col(column).alias("share"),
+        )
+        for column, words in _DRAWN
+    ).drop_nulls("share")
+
+
+def _cells(n_methods: int) -> AnyChart:
+    """Return a chart of shares as cells that are darker the larger they are."""
+    words = [words for _, words in _DRAWN]
+    base = alt.Chart(named_data()).encode(
+        x=alt.X(
+            "quantity:N",
+            sort=words,
+            title=None,
+            scale=alt.Scale(domain=words),
+            axis=alt.Axis(
+                orient="top",
+                labelAngle=0,
+                labelExpr="split(datum.label, '|')",
+                labelLimit=0,
+                labelFontSize=10,
+                labelOverlap=False,
+                labelPadding=16,
+                grid=False,
+                domain=False,
+                ticks=False,
+            ),
+        ),
+        y=alt.Y(
+            "method:N", sort=None, title=None, axis=alt.Axis(grid=False, domain=False, ticks=False)
+        ),
+        tooltip=["method:N", alt.Tooltip("share:Q", format=".1%")],
+    )
+    cells = base.mark_rect(cornerRadius=2).encode(
+        color=alike(),
+        opacity=alt.Opacity(
+            "share:Q", scale=alt.Scale(domain=[0, 1], range=[0.04, 0.6]), legend=None
+        ),
+    )
+    return charted(
+        cells,
+        base.mark_text().encode(text=alt.Text("share:Q", format=".0%")),
+        height=round(1.2 * ROW * n_methods),
+    )
