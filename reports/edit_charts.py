@@ -412,16 +412,24 @@ def _ratio_at(part: pl.DataFrame, rule: CollapseRule) -> float | None:
 _DASH = "5 4"
 
 
-def _line(channel: str, at: float, *, is_rule: bool) -> alt.Chart:
-    """Return a line across a chart at a number of ours: the rule of collapse, or another."""
+def _line(channel: str, at: float) -> alt.Chart:
+    """Return a line across a chart at a number of ours."""
     where = alt.X("at:Q") if channel == "x" else alt.Y("at:Q")
     data = alt.InlineData(values=[{"at": at, "word": OUTCOMES[0]}])
-    if not is_rule:
-        plain: alt.Chart = alt.Chart(data).mark_rule(strokeWidth=1.5).encode(where)
-        return plain
+    line: alt.Chart = alt.Chart(data).mark_rule(strokeWidth=1.5).encode(where)
+    return line
+
+
+def _rule_line(channel: str, at: float, title: str | None, words: Sequence[str]) -> alt.Chart:
+    """Return the line of the rule of collapse.
+
+    Its colour has the title and the words of the points' legend: layers have one legend together.
+    """
     dash = [int(length) for length in _DASH.split()]
     line: alt.Chart = (
-        alt.Chart(data).mark_rule(strokeWidth=1.5, strokeDash=dash).encode(where, alike())
+        _line(channel, at)
+        .mark_rule(strokeWidth=1.5, strokeDash=dash)
+        .encode(coloured("word", title, words))
     )
     return line
 
@@ -442,10 +450,10 @@ def _strips(
         )
     )
     known = part["perplexity_before"][0]
-    lines = [_line("x", known, is_rule=False)] if math.isfinite(known) else []
+    lines = [_line("x", known)] if math.isfinite(known) else []
     limit = _collapses_at(part, rule)
     if limit is not None:
-        lines.append(_line("x", limit, is_rule=True))
+        lines.append(_rule_line("x", limit, None, outcomes))
     height = ROW * _SPREAD * part["method"].n_unique()
     return charted(*lines, points, height=height)
 
@@ -469,7 +477,7 @@ def _scatter(
         )
     )
     at = _ratio_at(part, rule)
-    lines = [] if at is None else [_line("y", at, is_rule=True)]
+    lines = [] if at is None else [_rule_line("y", at, "subject", places)]
     return charted(*lines, points, height=SQUARE)
 
 

@@ -252,12 +252,15 @@ def coloured(
         words: those that are drawn, in the legend's order.
         columns: of the legend where the chart draws it itself; left out, as the look has it.
     """
-    look = {} if columns is None else {"columns": columns}
     return alt.Color(
         f"{field}:N",
         title=title,
         scale=alt.Scale(domain=list(_ROLES)),
-        legend=alt.Legend(values=list(words), labelLimit=320, **look),
+        legend=alt.Legend(
+            values=list(words),
+            labelLimit=320,
+            columns=alt.Undefined if columns is None else columns,
+        ),
     )
 
 

@@ -8,7 +8,7 @@ from markdown_it import MarkdownIt
 
 from flows.__main__ import main
 from reports.page import report_html, report_markdown
-from storage.ask import findings, study_figures
+from storage.ask import ask, findings, study_figures
 from tests.flows.test_report import Page, page_of
 from tests.support.hostile import ADDRESS, ATTACKS, N_UNUSABLE, write_hostile
 from tests.support.small_study import N_REQUESTS
@@ -26,9 +26,10 @@ def hostile_run(run_study, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def found(hostile_run):
-    """Return its findings, with targets that are attacks as well."""
+    """Return its findings, with edits that did no damage and targets that are attacks as well."""
     found = findings(hostile_run.results, hostile_run.study_id)
-    frame = found.worst.frame
+    every = found.worst.sql.replace("perplexity_ratio > 2", "perplexity_ratio > 0")
+    frame = ask(hostile_run.results, every)
     targets = frame["prompt"].rename("target_new")
     worst = dataclasses.replace(found.worst, frame=frame.with_columns(targets))
     return dataclasses.replace(found, worst=worst)

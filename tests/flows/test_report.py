@@ -5,9 +5,12 @@ import hashlib
 import json
 from html import escape
 from html.parser import HTMLParser
+from importlib.metadata import version
 
 import pytest
 
+from editcollapse import __version__
+from editcollapse.catalog.methods import method_title
 from editcollapse.rows.collapse_rule import DEFAULT_RULE, CollapseRule
 from editcollapse.study.results_folder import results_at
 from flows.__main__ import USER_ERROR, main
@@ -121,19 +124,27 @@ def test_figures_have_their_sql(page, first_run):
 
 def test_every_table_is_what_its_sql_answers(page, first_run):
     """Each block of SQL runs as it stands, and gives the rows of the table above it."""
-    assert set(page.sql) >= {"incidence", "positions", "denominators", "worst", "models"}
-    for section in ("incidence", "positions", "denominators", "worst", "models"):
+    sections = {"incidence", "editing", "positions", "denominators", "models"}
+    assert set(page.sql) >= {*sections, "worst"}
+    for section in sections:
         frame = ask(first_run.results, page.sql[section])
         assert len(page.cells[section]) - 1 == frame.height > 0
         for cells, row in zip(page.cells[section][1:], frame.iter_rows(named=True), strict=True):
             assert cells[0] == row["model"]
 
 
+def test_harmless_edits_are_not_shown_as_damaging(page, first_run):
+    """No edit of the small study does damage: the part says so, and lists none."""
+    assert ask(first_run.results, page.sql["worst"]).is_empty()
+    assert "No edit raised perplexity more than 2-fold." in page.text
+    assert page.cells["worst"] == []
+
+
 def test_numbers_are_those_of_the_database(page, first_run):
     """Counts, shares and intervals are the view's, rounded."""
     frame = ask(first_run.results, page.sql["incidence"])
     for cells, row in zip(page.cells["incidence"][1:], frame.iter_rows(named=True), strict=True):
-        assert cells[1] == row["method"]
+        assert cells[1] == method_title(row["method"])
         assert cells[2] == f"{row['n_collapsed']} of {row['n_edits']}"
         share = float(cells[3].removesuffix("\N{NO-BREAK SPACE}%"))
         assert share == pytest.approx(100 * row["share"], abs=0.05)
@@ -148,7 +159,15 @@ def test_note_and_settings_are_on_the_page(page, first_run):
     assert f"{N_REQUESTS} requests: all {N_EDITS} edits are measured." in page.text
     settings = dict(page.cells["settings"][1:])
     assert settings["study id"] == first_run.study_id
-    assert settings["methods"] == "rome, c_rome, r_rome"
+    assert settings["methods"] == "ROME, C-ROME, r-ROME"
+
+
+def test_page_opens_with_headline_and_facts(page):
+    """What was found, then when, where and with what it was computed."""
+    assert f"None of {N_EDITS} ROME, C-ROME and r-ROME edits collapsed tiny." in page.text
+    for name in ("run", "work", "machine", "versions", "commit"):
+        assert name in page.text
+    assert f"editcollapse {__version__}, torch {version('torch')}" in page.text
 
 
 def test_lost_or_cut_report_is_written_again(study, run_study, results):
