@@ -203,7 +203,7 @@ def test_layer_that_no_study_edits_is_told(studied, study, capsys):
 def test_study_and_edit_together_are_refused(study, capsys):
     """A forecast is of a study or of an edit."""
     assert main(["forecast", str(study), "--model", "m"]) == USER_ERROR
-    assert "Leave one out" in capsys.readouterr().err
+    assert "leave the file out" in capsys.readouterr().err
 
 
 def test_calibration_without_collapses_is_told(first_run, capsys):

@@ -169,7 +169,7 @@ def test_swept_layers_do_not_make_a_forecast_ambiguous(swept, study, tmp_path, c
         (["--layers", "2-0"], "runs backwards"),
         (["--layers", "x"], "'x' is neither a layer nor a range"),
         (["--layers", "0-3"], "layer 3 of tiny, which has layers 0 to 2"),
-        (["--model", "m"], "a study and --model were given; a sweep is of either"),
+        (["--model", "m"], "a study file and --model were given"),
     ],
 )
 def test_mistakes_are_told_before_anything_runs(study, tmp_path, capsys, options, sentence):
