@@ -6,6 +6,7 @@ from pathlib import Path
 
 from prefect import State, flow
 
+from editcollapse.catalog.methods import method_title
 from editcollapse.config.spec import StudySpec
 from editcollapse.study.jobs import EditJob, ForecastJob, KnownSetup, Manifest
 from editcollapse.study.known_setup import known_manifests, with_known_setup
@@ -90,7 +91,8 @@ def effect(results: Path, found: StudyFindings) -> str:
     if edit is None:
         return f"The model cannot take this edit: {rejection_of(results, found.study_id)}."
     asked = f"{edit.prompt.replace('{}', edit.subject)} -> {edit.target_new}, of {edit.model}"
-    decided = f"{edit.decision} by {edit.made_method}" if edit.made_method else edit.decision
+    by = f" by {method_title(edit.made_method)}" if edit.made_method else ""
+    decided = f"{edit.decision}{by}"
     if edit.perplexity is None:
         return f"{asked}: {decided}. {edit.reason}"
     n_collapsed = int(found.incidence.frame["n_collapsed"].sum())

@@ -65,12 +65,14 @@ def layer_sweep(study: StudyForm, layers: str = ALL, results: str = "results") -
         where=f"layers {layers}",
     )
     n_layers = sum(len(each.layers) for each in sweep.models)
+    names = [model.setup.spec.name for model in plan.models]
     verdicts = [
         row
         for each, own in zip(sweep.models, templates, strict=True)
         for row in sweep_rows(run.store.here, each, own.values)
         if row.method in plan.study.methods
     ]
+    verdicts.sort(key=lambda row: (names.index(row.model), plan.study.methods.index(row.method)))
     return completed(n_layers, all_safe(safe_layers(verdicts)), run.tally)
 
 

@@ -13,7 +13,9 @@ from editcollapse.study.artifacts import ArtifactStore
 from editcollapse.study.results_folder import results_at
 from flows.__main__ import USER_ERROR, main
 from flows.cli.edit import REFUSED
-from storage.ask import ask
+from flows.edit_flow import effect
+from reports.text import number
+from storage.ask import ask, findings
 from storage.publish import publish
 from tests.storage.conftest import make_row
 from tests.support.flow_runs import REPOSITORY, manifests, units_computed
@@ -73,6 +75,9 @@ def test_edit_is_set_up_as_the_study(edit, results, study, capsys):
         None,
         "rome",
     )
+    said = effect(results, findings(results, printed["study_id"]))
+    assert said.startswith("Oslo likes the colour -> blue, of model: made by ROME, it ")
+    assert f"{number(printed['perplexity'])} after." in said
     new = {unit.partition("-")[0] for unit in units_computed(results) if unit not in before}
     assert new - {"forecast"} == {"edits", "evaluation", "continuations", "study"}
     kinds = dict(ask(results, "select name, kind from studies").iter_rows())

@@ -74,6 +74,8 @@ def test_form_shows_first_what_people_vary():
         assert (set(own) - {"advanced"}) | set(grouped) == set(spec.model_fields)
         assert not set(own) & set(grouped)
     assert in_order(schema["definitions"]["DatasetSpec"])[:2] == ["path", "limit"]
+    closed = schema["definitions"]["ModelSpec"]["properties"]["advanced"]
+    assert closed["default"] is None
 
 
 def in_order(definition):

@@ -70,7 +70,9 @@ def test_second_run_computes_nothing(explained, twelve):
 
     snapshot = explained / "results.duckdb"
     before = snapshot.stat().st_mtime_ns, units_computed(explained)
-    collapse_anatomy(read_study(twelve), str(explained))
+    state = collapse_anatomy(read_study(twelve), str(explained), return_state=True)
+    assert "tiny: The median |k0 . u| of " in state.message
+    assert "Nothing had to be computed" in state.message
     assert (snapshot.stat().st_mtime_ns, units_computed(explained)) == before
 
 

@@ -68,7 +68,10 @@ def test_second_forecast_computes_nothing(forecasted, study):
 
     snapshot = forecasted / "results.duckdb"
     before = snapshot.stat().st_mtime_ns, units_computed(forecasted)
-    assert collapse_forecast(read_study(study), str(forecasted)) == N_REQUESTS
+    state = collapse_forecast(read_study(study), str(forecasted), return_state=True)
+    assert state.result() == N_REQUESTS
+    assert state.message.startswith(f"Of {N_REQUESTS} edits of tiny, by ROME ")
+    assert "Nothing had to be computed" in state.message
     assert (snapshot.stat().st_mtime_ns, units_computed(forecasted)) == before
 
 

@@ -63,12 +63,16 @@ def test_verdicts_are_counted_by_layer(swept):
 
 
 def test_second_sweep_computes_nothing(swept, study):
-    """Run again, every unit is found and the snapshot stays the file that it was."""
+    """Run again, every unit is found, the snapshot stays the same file, and the run says so."""
     from flows.sweep_flow import layer_sweep
 
     snapshot = swept / "results.duckdb"
     before = snapshot.stat().st_mtime_ns, units_computed(swept)
-    assert layer_sweep(read_study(study), "all", str(swept)) == _N_LAYERS
+    state = layer_sweep(read_study(study), "all", str(swept), return_state=True)
+    assert state.result() == _N_LAYERS
+    assert state.message.startswith("tiny, ROME: all edits are safe at ")
+    assert state.message.count("all edits are safe at ") == len(METHODS)
+    assert "Nothing had to be computed" in state.message
     assert (snapshot.stat().st_mtime_ns, units_computed(swept)) == before
 
 
