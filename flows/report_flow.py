@@ -65,7 +65,7 @@ def report(
         study = study or found.study
     folder = results_at(results)
     readable = folder_to_read(folder)
-    study_id = find_study(readable, study).study_id
+    study_id = find_study(readable, study)
     counted_by = study_rule(readable, study_id) if rule is None else rule.rule
     path = write_report(folder, study_id, counted_by)
     show_findings(folder.name, study_id, counted_by)
