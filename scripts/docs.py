@@ -302,7 +302,7 @@ def _rename(value: Any, own: str) -> None:
 
 def _figure(results: Path) -> Figure:
     """Return the README's figure."""
-    return denominator_figure(study_figures(results, find_study(results).study_id))
+    return denominator_figure(study_figures(results, find_study(results)))
 
 
 if __name__ == "__main__":

@@ -330,7 +330,17 @@ class FoundStudy:
     """Older studies that were meant as well: of that name, or all where none was named."""
 
 
-def find_study(results: Path, wanted: str = "") -> FoundStudy:
+def find_study(results: Path, wanted: str = "") -> str:
+    """Return the id of the study that ``look_up_study`` finds.
+
+    Raises:
+        ResultsError: as there.
+        StudyError: as there.
+    """
+    return look_up_study(results, wanted).study_id
+
+
+def look_up_study(results: Path, wanted: str = "") -> FoundStudy:
     """Return the study of a name or id; the newest of several, and of all where none is named.
 
     Raises:

@@ -149,12 +149,12 @@ def report(
     """Write a study's HTML report again from the published results."""
     from editcollapse.study.results_folder import results_at
     from reports.page import write_report
-    from storage.ask import find_study, study_rule
+    from storage.ask import look_up_study, study_rule
     from storage.publish import folder_to_read
 
     folder = results_at(results)
     readable = folder_to_read(folder)
-    found = find_study(readable, study)
+    found = look_up_study(readable, study)
     if found.n_others:
         print_line(
             f"study:  {visible(found.name)}, {found.study_id}, the newest of {found.n_others + 1}; "

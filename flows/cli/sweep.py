@@ -193,7 +193,7 @@ def _show_one(report: "ForecastReport") -> None:
     """Print the sweep of one edit: its verdict at each layer by each method."""
     first = report.requests[0]
     names = [each.forecast.method for each in first.methods]
-    columns = [Column("layer", is_number=True), *(Column(f"{name}: bound") for name in names)]
+    columns = [Column("layer", is_number=True), *map(Column, names)]
     rows = [
         [Text(str(one.layer)), *(verdict_cell(each) for each in one.methods)]
         for one in report.requests

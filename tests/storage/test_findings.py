@@ -3,7 +3,7 @@
 import pytest
 
 from editcollapse.errors import ResultsError, StudyError
-from storage.ask import FoundStudy, answer_for, find_study, findings
+from storage.ask import FoundStudy, answer_for, find_study, findings, look_up_study
 from storage.database import open_snapshot
 
 
@@ -18,8 +18,9 @@ def two_of_a_name(folder, make_row):
 
 def test_study_is_found_by_name_or_id(two_of_a_name):
     """A name that one study has, or any id."""
-    assert find_study(two_of_a_name, "large") == FoundStudy("s3", "large", 0)
-    assert find_study(two_of_a_name, "s2") == FoundStudy("s2", "small", 0)
+    assert look_up_study(two_of_a_name, "large") == FoundStudy("s3", "large", 0)
+    assert find_study(two_of_a_name, "large") == "s3"
+    assert look_up_study(two_of_a_name, "s2") == FoundStudy("s2", "small", 0)
 
 
 def test_newest_study_is_meant_where_several_are(folder, make_row):
@@ -27,24 +28,24 @@ def test_newest_study_is_meant_where_several_are(folder, make_row):
     for study_id, name in (("s2", "small"), ("s3", "large"), ("s1", "small")):
         folder.write("studies", make_row("studies", study_id=study_id, name=name))
         folder.publish()
-    assert find_study(folder.results, "small") == FoundStudy("s1", "small", 1)
-    assert find_study(folder.results) == FoundStudy("s1", "small", 2)
+    assert look_up_study(folder.results, "small") == FoundStudy("s1", "small", 1)
+    assert look_up_study(folder.results) == FoundStudy("s1", "small", 2)
     folder.write("studies", make_row("studies", study_id="s4", name="large"))
     folder.publish()
-    assert find_study(folder.results) == FoundStudy("s4", "large", 3)
+    assert look_up_study(folder.results) == FoundStudy("s4", "large", 3)
 
 
 def test_unknown_names_are_told(two_of_a_name):
     """The message lists what could be meant."""
     with pytest.raises(StudyError, match=r"no study 'smal' in .*\. Known: small, large"):
-        find_study(two_of_a_name, "smal")
+        look_up_study(two_of_a_name, "smal")
 
 
 def test_no_study_is_told(folder):
     """A published folder without a study, and an id that is not there."""
     folder.publish()
     with pytest.raises(ResultsError, match="no study is recorded"):
-        find_study(folder.results)
+        look_up_study(folder.results)
     with pytest.raises(ResultsError, match="holds no study with the id s9"):
         findings(folder.results, "s9")
 

@@ -126,5 +126,13 @@ def show_forecast(report: "ForecastReport") -> None:
     else:
         print_table(columns[:-2], [row[:-2] for row in rows], screen)
     for each in one.methods:
-        print_text(f"{in_words(each.verdict)}. {each.why}", f"{each.forecast.method}: ")
+        if each.verdict != "safe":
+            print_text(f"{in_words(each.verdict)}. {each.why}", f"{each.forecast.method}: ")
+    safe = [each.forecast.method for each in one.methods if each.verdict == "safe"]
+    if safe:
+        print_text(
+            "on text the layer's output changes by less than "
+            f"{report.basis[0].thresholds.at_risk_at:.3g} times its size, whatever v* will be.",
+            f"safe ({', '.join(safe)}): ",
+        )
     print_text(report.basis[0].basis)
