@@ -46,7 +46,7 @@ def pretrain_model(recipe: PretrainRecipe, folder: str) -> float:
     """Return the model's last loss in nats per token."""
     from demo.train.pretraining import pretrain
 
-    report = reporter(f"pretrain {recipe.name}")
+    report = reporter(f"{recipe.name}: pretraining", "step")
     return pretrain(recipe, Path(folder), lambda step, steps, _loss: report(step, steps))
 
 

@@ -1,11 +1,9 @@
-"""What the terminal shows of a study: its progress, and tables of the database.
+"""What the terminal shows of a study: tables of the database.
 
 Texts of datasets, models and study files are untrusted: nothing in them is taken for markup, and
 control characters are written out, for a terminal would obey them.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,45 +34,6 @@ def print_rows(frame: "pl.DataFrame") -> None:
         if isinstance(dtype, pl.Decimal)
     ]
     print_json(frame.with_columns(numbers).to_dicts())
-
-
-@contextmanager
-def progress_bar() -> Iterator[None]:
-    """Show how far the study, and the job that runs, are."""
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    from editcollapse.runtime.environment import OVERALL, listening
-
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    screen = console(to_stderr=True)
-    with Progress(*columns, console=screen, refresh_per_second=4) as bars:
-        overall = bars.add_task("study", total=None)
-        unit = bars.add_task("starting Prefect", total=None)
-
-        def show(what: str, done: int, total: int) -> None:
-            if what == OVERALL:
-                bars.update(overall, completed=done, total=total)
-            else:
-                bars.update(unit, description=what, completed=done, total=total)
-            if not screen.is_terminal and what == OVERALL:
-                screen.print(f"study: {done} of {total} jobs")
-
-        with listening(show):
-            yield
-        bars.remove_task(unit)
 
 
 def incidence_table(frame: "pl.DataFrame", rule: "CollapseRule") -> Table:

@@ -22,7 +22,7 @@ from editcollapse.study.jobs import EditJob
 from editcollapse.study.locks import cached_manifest
 from editcollapse.study.missing_inputs import ExpectedModel, MissingInput, expected_models
 from editcollapse.study.plan import CovariancePlan, ModelPlan, StudyPlan
-from flows.run.study_run import continuation_units
+from flows.run.steps import TEXTS
 
 _GIB = 1 << 30
 _WORK = {
@@ -160,13 +160,16 @@ def _model_outlook(plan: StudyPlan, model: ModelPlan) -> ModelOutlook:
     """The cached jobs of a model, and an estimate of its memory."""
     templates, moment = cached_manifest(model.templates), cached_manifest(model.moment)
     counts = _BatchCounts(n_batches=plan.n_batches)
-    worst = MostDamaging(ArtifactStore(plan.results), plan.study.evaluation.continuations)
+    unedited = cached_manifest(plan.unedited_job(model))
+    worst = None
+    if unedited is not None:
+        n_worst = plan.study.evaluation.continuations
+        worst = MostDamaging(ArtifactStore(plan.results), n_worst, unedited)
     if templates is not None and moment is not None:
         counts = _batch_counts(plan, known_jobs(plan, model, templates, moment), worst)
     forecasts: tuple[JobCount, ...] = ()
     if model.guard is not None:
         forecasts = (JobCount("forecasts", plan.n_batches, counts.n_forecast),)
-    unedited = cached_manifest(plan.unedited_job(model))
     units = (
         JobCount("context templates", 1, int(templates is not None)),
         *_shard_counts(CovariancePlan.of(plan, model), is_merged=moment is not None),
@@ -234,14 +237,14 @@ class _BatchCounts:
 def _batch_counts(
     plan: StudyPlan,
     known: Iterable[tuple[EditJob, tuple[EditJob, ...] | None]],
-    worst: MostDamaging,
+    worst: MostDamaging | None,
 ) -> _BatchCounts:
     """The counts of a model's batches.
 
     Args:
         plan: the study.
         known: the batches with the jobs of their edits, as ``known_jobs``.
-        worst: is given what is measured.
+        worst: is given what is measured; None while the unedited model is not.
     """
     n_batches = n_forecast = n_edited = n_evaluated = 0
     for _, jobs in known:
@@ -254,7 +257,8 @@ def _batch_counts(
                 measured = cached_manifest(plan.evaluate_job(job, edits))
                 if measured is not None:
                     n_evaluated += 1
-                    worst.add(job, edits, measured)
+                    if worst is not None:
+                        worst.add(job, edits, measured)
     return _BatchCounts(n_batches, n_forecast, n_edited, n_evaluated)
 
 
@@ -275,14 +279,17 @@ def _shard_counts(moments: CovariancePlan, *, is_merged: bool) -> tuple[JobCount
 
 
 def _continuation_counts(
-    plan: StudyPlan, model: ModelPlan, worst: MostDamaging, *, is_measured: bool
+    plan: StudyPlan, model: ModelPlan, worst: MostDamaging | None, *, is_measured: bool
 ) -> tuple[JobCount, ...]:
-    """The count of the texts of the worst edits: which they are is known when all are."""
-    job = worst.job(plan.results, model.setup)
-    if continuation_units(plan) == 0 or (is_measured and job is None):
-        return ()
-    is_there = is_measured and job is not None and cached_manifest(job) is not None
-    return (JobCount("texts of the worst", 1, int(is_there)),)
+    """The count of the texts of the worst edits: which they are is known when all are measured."""
+    n_units = TEXTS.listed(plan, model)
+    n_cached = 0
+    if worst is not None and is_measured:
+        job = worst.job(plan.results, model.setup)
+        if job is None:  # no edit has done damage
+            return ()
+        n_cached = int(cached_manifest(job) is not None)
+    return (JobCount("texts of the worst", n_units, n_cached),) if n_units else ()
 
 
 def _forwards(

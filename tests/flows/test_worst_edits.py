@@ -8,6 +8,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from editcollapse.study.artifacts import ArtifactRef, ArtifactStore
 from editcollapse.study.generation_jobs import N_NEW_TOKENS, MostDamaging
+from editcollapse.study.jobs import Manifest
+from editcollapse.study.locks import MANIFESTS
 from editcollapse.units.edit import stored_updates
 from flows.__main__ import main
 from storage.ask import ask, findings
@@ -90,15 +92,18 @@ def test_plan_counts_the_texts(place, first_run, study, tmp_path, capsys):
 
 
 def test_model_without_edits_has_no_texts(first_run):
-    """Where a model took no request, the job is not listed and nothing is computed."""
+    """Where a model took no request, the job counts as done and nothing is computed."""
     from flows.run.study_run import continue_worst
 
     counted = []
-    run = SimpleNamespace(listed=SimpleNamespace(add=counted.append))
+    run = SimpleNamespace(listed=SimpleNamespace(correct=lambda *n: counted.append(n)))
     plan = SimpleNamespace(
         results=str(first_run.results),
         study=SimpleNamespace(evaluation=SimpleNamespace(continuations=N_WORST)),
     )
-    worst = MostDamaging(ArtifactStore(first_run.results), N_WORST)
+    store = ArtifactStore(first_run.results)
+    (key,) = manifests(first_run.results, "unedited-")
+    text = (first_run.results / MANIFESTS / f"{key}.json").read_text()
+    worst = MostDamaging(store, N_WORST, Manifest.model_validate_json(text))
     continue_worst(run, None, plan, SimpleNamespace(setup=None), worst)
-    assert counted == []
+    assert counted == [(1, 0)]

@@ -39,7 +39,8 @@ def manifests(here) -> dict[str, Manifest]:
     batch = next(here.edit_jobs(model, templates, moment))
     edits = apply_edits.fn(batch)
     measured = evaluate_edits.fn(here.evaluate_job(batch, edits))
-    worst = MostDamaging(ArtifactStore(here.results), 2)
+    unedited = unedited_model.fn(here.unedited_job(model))
+    worst = MostDamaging(ArtifactStore(here.results), 2, unedited)
     worst.add(batch, edits, measured)
     return {
         "templates": templates,
@@ -48,7 +49,7 @@ def manifests(here) -> dict[str, Manifest]:
         "probes": probes,
         "checkpoint": covariance_checkpoint.fn(moments.checkpoint_job(shards, probes, None)),
         "covariance": moment,
-        "unedited": unedited_model.fn(here.unedited_job(model)),
+        "unedited": unedited,
         "edits": edits,
         "evaluation": measured,
         "continuations": continue_edits.fn(worst.job(here.results, model.setup)),
