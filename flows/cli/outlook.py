@@ -1,8 +1,9 @@
-"""A study's plan: what would run, what is cached, what is missing, how much memory; no GPU."""
+"""A study's plan: what would run, what is cached or missing, time and memory; touches no GPU."""
 
 import dataclasses
 from collections.abc import Iterable, Iterator
 
+from editcollapse.catalog.methods import METHODS
 from editcollapse.config.spec import StudySpec
 from editcollapse.forecast.verdicts import Verdict
 from editcollapse.runtime.environment import free_host_bytes, host_bytes
@@ -22,6 +23,14 @@ from editcollapse.study.jobs import EditJob
 from editcollapse.study.locks import cached_manifest
 from editcollapse.study.missing_inputs import ExpectedModel, MissingInput, expected_models
 from editcollapse.study.plan import CovariancePlan, ModelPlan, StudyPlan
+from flows.cli.time_outlook import (
+    KnownTimes,
+    TimeOutlook,
+    in_words,
+    known_times,
+    time_outlook,
+    time_sentence,
+)
 from flows.run.steps import TEXTS
 
 _GIB = 1 << 30
@@ -40,6 +49,13 @@ class JobCount:
     kind: str
     n_units: int
     n_cached: int
+    seconds: float | None = None
+    """What is left of them takes, estimated; None where no such job has run here."""
+
+    @property
+    def n_left(self) -> int:
+        """Units that are not cached."""
+        return self.n_units - self.n_cached
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -94,6 +110,7 @@ class ModelOutlook:
     covariance: str
     guard: GuardOutlook | None
     units: tuple[JobCount, ...]
+    time: TimeOutlook
     weight_bytes: int
     moment_bytes: int
     """C, damped and factored: in main memory, whatever the device."""
@@ -170,7 +187,8 @@ def _model_outlook(plan: StudyPlan, model: ModelPlan) -> ModelOutlook:
     forecasts: tuple[JobCount, ...] = ()
     if model.guard is not None:
         forecasts = (JobCount("forecasts", plan.n_batches, counts.n_forecast),)
-    units = (
+    times = known_times(plan, model)
+    counted = (
         JobCount("context templates", 1, int(templates is not None)),
         *_shard_counts(CovariancePlan.of(plan, model), is_merged=moment is not None),
         JobCount("covariance", 1, int(moment is not None)),
@@ -179,6 +197,9 @@ def _model_outlook(plan: StudyPlan, model: ModelPlan) -> ModelOutlook:
         JobCount("edit batches", counts.n_batches, counts.n_edited),
         JobCount("evaluation batches", counts.n_batches, counts.n_evaluated),
         *_continuation_counts(plan, model, worst, is_measured=counts.is_measured),
+    )
+    units = tuple(
+        dataclasses.replace(count, seconds=_seconds(plan, times, count)) for count in counted
     )
     size = ModelSize(
         family=model.files.architecture.family,
@@ -209,6 +230,7 @@ def _model_outlook(plan: StudyPlan, model: ModelPlan) -> ModelOutlook:
         if guard is None
         else GuardOutlook(guard.policy, guard.acts_at, guard.acts_from, guard.thresholds.basis),
         units=units,
+        time=time_outlook(times, {each.kind: each.seconds for each in units if each.n_left}),
         weight_bytes=weights,
         moment_bytes=size.moment_bytes * int(with_moment),
         devices=(
@@ -216,6 +238,30 @@ def _model_outlook(plan: StudyPlan, model: ModelPlan) -> ModelOutlook:
             DeviceOutlook("accelerator", _forwards(size, works, "accelerator", None), 0, None),
         ),
     )
+
+
+def _seconds(plan: StudyPlan, times: KnownTimes, count: JobCount) -> float | None:
+    """Return what is left of some units takes, estimated; None where no such job has run here."""
+    n_left = count.n_left
+    n_requests = n_left * len(plan.requests.records) / plan.n_batches
+    match count.kind:
+        case "context templates":
+            return times.of_jobs("templates", n_left)
+        case "covariance shards":
+            spec = plan.study.covariance
+            return times.of_items("shard", n_left * min(spec.shard_tokens, spec.n_tokens))
+        case "covariance":
+            return times.of_jobs("covariance", n_left)
+        case "unedited model":
+            return times.of_jobs("unedited", n_left)
+        case "forecasts":
+            return times.of_items("forecast", n_requests * len(METHODS))
+        case "edit batches":
+            return times.of_items("edits", n_requests * len(plan.study.methods))
+        case "evaluation batches":
+            return times.of_items("evaluation", n_requests * len(plan.study.methods))
+        case _:  # texts of the worst
+            return times.of_items("continuations", n_left * plan.study.evaluation.continuations)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -327,8 +373,9 @@ def outlook_lines(outlook: StudyOutlook) -> Iterator[str]:
                 "have a forecast"
             )
         for job in model.units:
-            to_run = job.n_units - job.n_cached
-            yield f"  {job.kind:<20} {job.n_cached} cached, {to_run} to run"
+            takes = f", about {in_words(job.seconds)}" if job.n_left and job.seconds else ""
+            yield f"  {job.kind:<20} {job.n_cached} cached, {job.n_left} to run{takes}"
+        yield f"  {'time, estimated':<20} {time_sentence(model.time)}"
         yield from _memory_lines(model)
 
 

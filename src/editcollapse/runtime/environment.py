@@ -190,7 +190,7 @@ class ProvenanceClock:
             n_items=n_items,
             started_at=self._started_at,
             duration_s=time.perf_counter() - self._start,
-            machine=f"{platform.node()} {platform.machine()} {os.cpu_count()} cores",
+            machine=machine(),
             device=device,
             numerics=NUMERICS,
             editcollapse_version=__version__,
@@ -200,6 +200,11 @@ class ProvenanceClock:
             git_commit=git_commit(),
             seed=self._seed,
         )
+
+
+def machine() -> str:
+    """Return this machine in words: its host name, processor type and cores."""
+    return f"{platform.node()} {platform.machine()} {os.cpu_count()} cores"
 
 
 def _installed(package: str) -> str:
