@@ -97,11 +97,13 @@ def test_tokens_and_logits_are_those_of_plain_loops(tiny_model, variant, monkeyp
     edits = [None, 0, 1, 2, None]
     prompts = [PROMPTS[0], PROMPTS[1], PROMPTS[0], f"{PROMPTS[1]} the river", PROMPTS[1]]
     rows = [loaded.encoder.sequence(prompt) for prompt in prompts]
-    assert len({len(row) for row in rows}) > 1
+    order = sorted(range(len(rows)), key=lambda n: len(rows[n]))  # of a batch
+    assert order != list(range(len(rows)))
     assert (rows[0][0] == loaded.encoder.tokenizer.bos_token_id) == VARIANTS[variant].start
     own = [no_update(loaded.widths) if n is None else updates.rows(slice(n, n + 1)) for n in edits]
     models = [
-        loaded.model if n is None else written(loaded, update) for n, update in zip(edits, own)
+        loaded.model if n is None else written(loaded, update)
+        for n, update in zip(edits, own, strict=True)
     ]
     before = state_of(loaded)
     logits = []
@@ -119,9 +121,10 @@ def test_tokens_and_logits_are_those_of_plain_loops(tiny_model, variant, monkeyp
             whole = model(input_ids=torch.tensor([[*ids, *found[n]]]), use_cache=False).logits[0]
             for step in range(len(found[n])):
                 if len(logits[step]) == len(rows):  # no row has left
-                    assert distance(logits[step][n], whole[len(ids) + step - 1]) < TIGHT
+                    place = order.index(n)
+                    assert distance(logits[step][place], whole[len(ids) + step - 1]) < TIGHT
     assert len(logits[0]) == len(rows)
-    assert len(set(found)) > 2
+    assert len(set(found)) > 1
     assert_unchanged(loaded, before)
 
 
