@@ -23,6 +23,8 @@ class SingleEditRun(StudyRun):
         known: how the results folder's studies edit the model; None where the plan says it.
     """
 
+    kind = "single edit"
+
     def __init__(self, plan: StudyPlan, known: KnownSetup | None) -> None:
         prepared = PREPARE if known is None else ()
         forecast_step = GUARD if plan.study.guard is not None else FORECAST

@@ -32,6 +32,8 @@ class StoredEditsRun(StudyRun):
         rule: when an edit counts as a collapse; None: as the study states it.
     """
 
+    kind = "reevaluation"
+
     def __init__(self, plan: StudyPlan, rule: CollapseRule | None = None) -> None:
         super().__init__(plan, (*PREPARE, UNEDITED, GUARD, EVALUATE), rule=rule)
 

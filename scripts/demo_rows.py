@@ -13,6 +13,7 @@ import polars as pl
 
 from editcollapse.errors import ResultsError
 from editcollapse.fingerprints import digest_bytes
+from editcollapse.rows.frames import schema_of
 from editcollapse.rows.study import NATURAL_KEYS
 from editcollapse.study.results_folder import results_at
 from storage.database import SNAPSHOT, open_snapshot
@@ -67,7 +68,9 @@ def take(results: Path) -> None:
     """
     with open_snapshot(results) as connection:
         frames: dict[str, pl.DataFrame] = {
-            table: connection.sql(f"from {table} order by {', '.join(keys)}").pl()
+            table: connection.sql(
+                f"select {', '.join(schema_of(table))} from {table} order by {', '.join(keys)}"  # noqa: S608 - our own names
+            ).pl()
             for table, keys in NATURAL_KEYS.items()
             if table not in _OF_A_MACHINE
         }

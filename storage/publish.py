@@ -202,6 +202,7 @@ def _written(folder: ResultsFolder, files: Sequence[RowsFile], base: Path | None
             if base is None:
                 make_schema(connection)
             report = ingest(connection, folder.here, files)
+            connection.execute(query_text("derived_columns"))
             connection.execute("delete from measured_edits")
             connection.execute(query_text("measured_edits"))
         replace_database(draft, folder.here / SNAPSHOT)

@@ -7,8 +7,10 @@ from string import Template
 
 import duckdb
 
+from editcollapse.catalog.methods import METHODS
 from editcollapse.fingerprints import digest
 from editcollapse.rows.collapse_rule import DEFAULT_RULE, CollapseRule
+from editcollapse.rows.study import POSITIONS
 from storage.database import literal
 
 SQL = Path(__file__).parent / "sql"
@@ -18,8 +20,8 @@ VIEWS = SQL / "views"
 """Views and macros; the numbers before their names are the order of dependency."""
 
 
-_DEFINES_RULE = "10_collapsed.sql"
-"""Macro ``collapse_rule`` is written from ``collapse_rule.DEFAULT_RULE``."""
+_WRITTEN_IN = ("10_collapsed.sql", "13_reading_order.sql")
+"""Files with places for the default rule, or for the methods and positions in their order."""
 _OTHERS = (
     "published",
     "measured_edits",
@@ -59,12 +61,14 @@ def schema_digest() -> str:
 
 def _texts(rule: CollapseRule) -> list[str]:
     """Return the SQL of tables, then of views, in order."""
-    bounds = {
+    written = {
         name: "null" if bound is None else repr(float(bound))
         for name, bound in dataclasses.asdict(rule).items()
     }
+    written["methods"] = ", ".join(map(literal, METHODS))
+    written["positions"] = ", ".join(map(literal, POSITIONS))
     files = [*sorted(TABLES.glob("*.sql")), *sorted(VIEWS.glob("*.sql"))]
     texts = ((file.name, file.read_text(encoding="utf-8")) for file in files)
     return [
-        Template(text).substitute(bounds) if name == _DEFINES_RULE else text for name, text in texts
+        Template(text).substitute(written) if name in _WRITTEN_IN else text for name, text in texts
     ]

@@ -242,26 +242,22 @@ def _model_outlook(plan: StudyPlan, model: ModelPlan) -> ModelOutlook:
 
 def _seconds(plan: StudyPlan, times: KnownTimes, count: JobCount) -> float | None:
     """Return what is left of some units takes, estimated; None where no such job has run here."""
-    n_left = count.n_left
-    n_requests = n_left * len(plan.requests.records) / plan.n_batches
-    match count.kind:
-        case "context templates":
-            return times.of_jobs("templates", n_left)
-        case "covariance shards":
-            spec = plan.study.covariance
-            return times.of_items("shard", n_left * min(spec.shard_tokens, spec.n_tokens))
-        case "covariance":
-            return times.of_jobs("covariance", n_left)
-        case "unedited model":
-            return times.of_jobs("unedited", n_left)
-        case "forecasts":
-            return times.of_items("forecast", n_requests * len(METHODS))
-        case "edit batches":
-            return times.of_items("edits", n_requests * len(plan.study.methods))
-        case "evaluation batches":
-            return times.of_items("evaluation", n_requests * len(plan.study.methods))
-        case _:  # texts of the worst
-            return times.of_items("continuations", n_left * plan.study.evaluation.continuations)
+    spec = plan.study.covariance
+    n_requests = len(plan.requests.records) / plan.n_batches
+    n_edits = n_requests * len(plan.study.methods)
+    kind, n_items = {
+        "context templates": ("templates", None),
+        "covariance shards": ("shard", min(spec.shard_tokens, spec.n_tokens)),
+        "covariance": ("covariance", None),
+        "unedited model": ("unedited", None),
+        "forecasts": ("forecast", n_requests * len(METHODS)),
+        "edit batches": ("edits", n_edits),
+        "evaluation batches": ("evaluation", n_edits),
+        "texts of the worst": ("continuations", plan.study.evaluation.continuations),
+    }[count.kind]
+    if n_items is None:
+        return times.of_jobs(kind, count.n_left)
+    return times.of_items(kind, count.n_left * n_items)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

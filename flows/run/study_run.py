@@ -11,7 +11,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextvars import ContextVar
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from prefect import Flow, Task, flow, tags
 
@@ -23,7 +23,7 @@ from editcollapse.study.artifacts import ArtifactRef, ArtifactStore
 from editcollapse.study.generation_jobs import MostDamaging
 from editcollapse.study.jobs import EditJob, Job, Manifest, RecordJob, ReportJob
 from editcollapse.study.plan import CovariancePlan, ModelPlan, StudyPlan
-from editcollapse.study.study_rows import study_rows
+from editcollapse.study.study_rows import StudyKind, first_run, study_rows
 from flows.observe.run_page import Part, name_the_study, show_findings, shown_progress
 from flows.run.covariance_steps import RunsJobs, measured_moment
 from flows.run.guard_steps import guarded_jobs
@@ -90,6 +90,9 @@ class StudyRun:
         rule: when the report counts an edit as a collapse; None: as the study states it.
     """
 
+    kind: ClassVar[StudyKind] = "study"
+    """What the study is recorded as."""
+
     def __init__(
         self,
         plan: StudyPlan,
@@ -116,8 +119,9 @@ class StudyRun:
         self.listed.correct(n_jobs, n_batches * n_jobs)
 
     def study_rows(self) -> list[ArtifactRef]:
-        """Return the rows that describe the study itself, written."""
-        return [self.store.put_rows(table, rows) for table, rows in study_rows(self.plan)]
+        """Return the rows that describe the study itself and its first run, written."""
+        described = [self.store.put_rows(table, rows) for table, rows in study_rows(self.plan)]
+        return [*described, *first_run(self.plan, self.kind).rows]
 
     def prepare(self, model: ModelPlan) -> tuple[Manifest, Manifest]:
         """Return a model's templates and second moment; hand their rows to the database."""
@@ -206,7 +210,7 @@ class StudyRun:
 
     def start(self, task: Task[[Any], Manifest], job: Job) -> Wait:
         """Give one job to the task runner; return what waits for its manifest."""
-        result = started(task, job)
+        result = started(task, job.model_copy(update={"asked_by": self.plan.asker}))
 
         def wait() -> Manifest:
             manifest = result()

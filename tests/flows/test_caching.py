@@ -1,5 +1,6 @@
 """The second run of a study computes nothing."""
 
+from storage.ask import ask
 from tests.support.flow_runs import assert_equal_tables, manifests, tables, units_computed
 from tests.support.small_study import N_BATCHES, N_EDITS, N_SHARDS
 
@@ -28,6 +29,24 @@ def test_first_run_fills_the_tables(first_run):
     """Every edit of the grid has one row and one measurement."""
     found = tables(first_run.results)
     assert len(found["edits"]) == len(found["measurements"]) == N_EDITS
+
+
+def test_provenance_names_study_and_model(first_run):
+    """Each unit says who asked for it; the study was first run before any of them."""
+    frame = ask(first_run.results, "from provenance")
+    assert set(frame["study_id"]) == {first_run.study_id}
+    assert set(frame["study"]) == {"small"}
+    about_none = frame.filter(frame["model"].is_null())
+    assert about_none["kind"].to_list() == ["study"]
+    models = ask(first_run.results, "select model_id, name from study_models").rows()
+    units = frame.filter(frame["model"].is_not_null())
+    assert set(units.select("model_id", "model").rows()) == set(models)
+    query = "select kind, first_run_at, last_run_at from studies"
+    assert ask(first_run.results, query).row(0) == (
+        "study",
+        about_none["started_at"].item(),
+        frame["started_at"].max(),
+    )
 
 
 def test_second_run_is_cached(study, run_study, results, first_run):

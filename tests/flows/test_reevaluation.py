@@ -38,7 +38,7 @@ def test_nothing_is_edited_again(again, first_run):
     after = manifests(results)
     assert {name: after[name] for name in before} == before
     new = sorted(name.partition("-")[0] for name in after if name not in before)
-    assert new == [*["evaluation"] * N_BATCHES, "report", "unedited"]
+    assert new == [*["evaluation"] * N_BATCHES, "report", "study", "unedited"]
     assert set(units_computed(results).values()) == {1}
     assert study_id != first_run.study_id
 
@@ -52,6 +52,9 @@ def test_both_measurements_are_published(again, first_run):
         "select study_id, evaluation_id, count(*) as n, max(n_texts) as n_texts, "
         "count(distinct perplexity_before) as n_before from edit_outcomes group by all",
     )
+    kinds = dict(ask(results, "select study_id, kind from studies").iter_rows())
+    assert kinds == {first_run.study_id: "study", study_id: "reevaluation"}
+    assert set(ask(results, "from collapse_incidence")["study_id"]) == {first_run.study_id}
     by_study = {row["study_id"]: row for row in found.iter_rows(named=True)}
     assert by_study.keys() == {first_run.study_id, study_id}
     assert {row["n"] for row in by_study.values()} == {N_EDITS}
@@ -72,8 +75,10 @@ def test_measurements_are_those_of_a_study_on_these_texts(again, other_texts, st
     before, numbers = manifests(results), tables(results)
     run = run_study(spec, results)
     assert run.study_id == study_id
-    assert set(run.states.values()) == {"Cached"}
-    assert manifests(results) == before
+    assert run.computed() == run.computed("record ") + run.computed("report ")
+    assert before.items() <= manifests(results).items()
+    kinds = "select study_id, kind from studies order by first_run_at"
+    assert set(ask(results, kinds)["kind"]) == {"study"}  # and no re-evaluation any more
     after = tables(results)
     assert [name for name in numbers if not after[name].equals(numbers[name])] == []
 

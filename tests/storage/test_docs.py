@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import duckdb
 import nbformat
 import polars as pl
 import pytest
@@ -19,7 +20,9 @@ from reports.edit_charts import denominator_figure
 from reports.figures import DARK, LIGHT
 from scripts import demo_rows, docs
 from scripts.docs import COOKBOOK, cookbook, main, page_with, read_recipes, schema_page
-from storage.ask import ask, find_study, study_figures
+from scripts.schema_picture import picture
+from storage.ask import ask, describe, find_study, study_figures
+from storage.schema import make_schema
 from tests.storage.notebook import NOTEBOOK, executed, printed
 
 _ROOT = Path(__file__).parents[2]
@@ -54,6 +57,25 @@ def test_schema_page_names_every_table():
     assert docs.SCHEMA.read_text(encoding="utf-8") == page
     for table in ROW_TYPES:
         assert f"\n### {table}\n" in page
+
+
+def test_schema_page_opens_with_a_picture_of_the_schema():
+    """Six tables, three views, and what each view reads; a name that is not there is an error."""
+    with duckdb.connect(":memory:") as connection:
+        make_schema(connection)
+        relations = describe(connection)
+    lines = picture(relations).splitlines()
+    assert lines[:2] == ["```mermaid", "flowchart LR"]
+    assert sum("[(" in line for line in lines) == 6
+    assert [line.strip() for line in lines if "==>" in line] == [
+        "tables ==> edit_outcomes[[edit_outcomes]]",
+        "edit_outcomes ==> collapse_incidence[[collapse_incidence]]",
+        "collapse_incidence ==> collapse_by_position[[collapse_by_position]]",
+    ]
+    assert schema_page().index("```mermaid") < schema_page().index("## Tables")
+    without = relations.filter((pl.col("name") != "edits") | (pl.col("column") != "model_id"))
+    with pytest.raises(ResultsError, match=r"has column edits\.model_id, which there is not"):
+        picture(without)
 
 
 def test_check_tells_stale_pages(tmp_path, monkeypatch, capsys):
@@ -156,5 +178,5 @@ def test_python_of_the_page_runs(demo):
 def test_notebook_gives_what_it_shows(tmp_path):
     """The notebook runs, and its outputs are those checked in: tests.storage.notebook."""
     shown = printed(nbformat.read(NOTEBOOK, as_version=4))
-    assert len(shown) == 4
+    assert len(shown) == 5
     assert printed(executed(tmp_path)) == shown

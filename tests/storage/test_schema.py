@@ -21,6 +21,17 @@ _SQL_TYPES = {
 }
 
 
+_DERIVED = {
+    "studies": {
+        ("kind", "VARCHAR", True),
+        ("first_run_at", "VARCHAR", True),
+        ("last_run_at", "VARCHAR", True),
+    },
+    "study_models": {("place", "BIGINT", True)},
+}
+"""Columns that no row file has: each publication fills them."""
+
+
 @pytest.fixture(scope="module")
 def made():
     """Return a database in memory that has the schema; tests only read it."""
@@ -31,7 +42,7 @@ def made():
 
 @pytest.mark.parametrize("table", sorted(ROW_TYPES))
 def test_table_columns_are_the_row_types_fields(made, table):
-    """Each table has its row type's fields and no other, typed, NULL only where None may be."""
+    """Each table has its row type's fields, typed, NULL only where None may be; some are derived."""
     hints = typing.get_type_hints(ROW_TYPES[table])
     expected = set()
     for field in dataclasses.fields(ROW_TYPES[table]):
@@ -43,7 +54,7 @@ def test_table_columns_are_the_row_types_fields(made, table):
         "select column_name, data_type, is_nullable from duckdb_columns() where table_name = ?",
         [table],
     ).fetchall()
-    assert set(found) == expected
+    assert set(found) == expected | _DERIVED.get(table, set())
 
 
 def test_every_table_view_macro_and_column_has_a_comment(made):

@@ -117,7 +117,18 @@ def test_outcomes_have_one_row_an_edit(folder, make_row):
     assert frame["record_index"].to_list() == [0, 1, 2] * 2
     assert set(frame["perplexity_before"]) == {5.0}
     assert set(frame["efficacy_before"]) == {0.25}
-    assert frame.columns[:6] == ["study", "study_id", "model", "model_id", "family", "dataset"]
+    assert frame["collapsed"].to_list() == [False, False, None] * 2
+    columns = ["study", "study_id", "study_kind", "model", "model_place", "model_id", "family"]
+    assert frame.columns[:7] == columns
+
+
+def test_collapsed_edits_are_asked_for_by_a_column(folder):
+    """``where collapsed`` finds what the default rule calls a collapse."""
+    folder.add_study(methods=("rome",), perplexities=(5.0, 49.0, 51.0, 999.0, _INF, _NAN, None))
+    frame = ask(folder.results, "select request_id from edit_outcomes where collapsed order by all")
+    assert frame["request_id"].to_list() == [f"request-{index}" for index in (2, 3, 4, 5)]
+    (counted,) = ask(folder.results, "select n_collapsed from collapse_incidence")["n_collapsed"]
+    assert counted == frame.height
 
 
 def test_edit_of_two_studies_is_measured_by_each_studys_evaluation(folder, make_row):
@@ -196,7 +207,7 @@ def test_counterfact_scores_are_in_percent(folder):
         efficacy=0.5,
     )
     frame = ask(folder.results, "from counterfact_scores")
-    assert frame["method"].to_list() == ["c_rome", "none", "rome"]
+    assert frame["method"].to_list() == ["none", "rome", "c_rome"]
     assert frame["n_edits"].to_list() == [2, 2, 2]
     for row in frame.rows(named=True):
         assert (row["es"], row["ps"], row["ns"], row["em"]) == (100, 50, 25, 75)
@@ -262,7 +273,7 @@ def test_what_incidence_counts_is_filled_anew_by_each_publication(folder, make_r
     folder.write("measurements", make_row("measurements", edit_id="rome-request-1", perplexity=5.0))
     folder.publish()
     counts = ask(folder.results, "select method, n_edits, n_collapsed from collapse_incidence")
-    assert counts.rows() == [("c_rome", 2, 0), ("rome", 3, 1)]
+    assert counts.rows() == [("rome", 3, 1), ("c_rome", 2, 0)]
     columns = "study, study_id, model, method, dataset, subject_position, perplexity"
     flat = ask(folder.results, f"select {columns} from measured_edits order by all")  # noqa: S608
     whole = ask(

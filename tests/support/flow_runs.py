@@ -15,6 +15,7 @@ from typing import Any
 import polars as pl
 
 from editcollapse.config.study_file import read_study
+from editcollapse.rows.frames import schema_of
 from editcollapse.rows.study import NATURAL_KEYS
 from editcollapse.study.locks import MANIFESTS, cached_manifest
 from editcollapse.study.plan import CovariancePlan, ModelPlan, StudyPlan, plan_study
@@ -128,7 +129,10 @@ def tables(results: Path) -> dict[str, pl.DataFrame]:
     from storage.ask import ask
 
     return {
-        table: ask(results, f"from {table} order by {', '.join(keys)}")
+        table: ask(
+            results,
+            f"select {', '.join(schema_of(table))} from {table} order by {', '.join(keys)}",  # noqa: S608
+        )
         for table, keys in NATURAL_KEYS.items()
         if table not in _TIMED
     }

@@ -15,7 +15,7 @@ from editcollapse.fingerprints import canonical, digest, unit_key
 from editcollapse.forward.rewrites import build_rewrites
 from editcollapse.rows.frames import frame_of, rows_of, schema_of
 from editcollapse.rows.study import ROW_TYPES, TemplateRow
-from editcollapse.runtime.environment import ProvenanceClock
+from editcollapse.runtime.environment import AskedFor, ProvenanceClock
 from editcollapse.runtime.settings import settings
 
 
@@ -112,6 +112,10 @@ def test_provenance_says_how_and_when():
     assert row.duration_s >= 0
     assert row.started_at.endswith("+00:00")
     assert row.torch_version[0].isdigit()
+    assert (row.study, row.model_id) == (None, None)
+    asked_for = AskedFor("demo", "s", "gpt2-induced", "m")
+    row = ProvenanceClock("unit", "edits", asked_for=asked_for).row("done", 3, "cpu")
+    assert (row.study, row.study_id, row.model, row.model_id) == ("demo", "s", "gpt2-induced", "m")
 
 
 def test_nearest_first():

@@ -371,6 +371,10 @@ class ProvenanceRow:
     python_version: str
     git_commit: str | None
     seed: int
+    study: str | None
+    study_id: str | None
+    model: str | None
+    model_id: str | None
 
 
 ROW_TYPES: dict[str, type] = {

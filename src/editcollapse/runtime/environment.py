@@ -165,6 +165,21 @@ def _pages(*names: str) -> int | None:
     return None
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class AskedFor:
+    """The study whose run asked for a job, and the model that the job is about."""
+
+    study: str | None = None
+    """Name; None where no study asked."""
+    study_id: str | None = None
+    model: str | None = None
+    """What that study calls it; None where the job is about no model that a study edits."""
+    model_id: str | None = None
+
+
+_NOBODY = AskedFor()
+
+
 class ProvenanceClock:
     """Time and circumstances of one job.
 
@@ -172,12 +187,16 @@ class ProvenanceClock:
         unit_id: the unit's key.
         kind: covariance, edits, evaluation, ...
         seed: what was drawn with, 0 where nothing was.
+        asked_for: on whose behalf it is computed.
     """
 
-    def __init__(self, unit_id: str, kind: str, seed: int = 0) -> None:
+    def __init__(
+        self, unit_id: str, kind: str, seed: int = 0, asked_for: AskedFor = _NOBODY
+    ) -> None:
         self._unit_id = unit_id
         self._kind = kind
         self._seed = seed
+        self._asked_for = asked_for
         self._started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
         self._start = time.perf_counter()
 
@@ -199,6 +218,7 @@ class ProvenanceClock:
             python_version=platform.python_version(),
             git_commit=git_commit(),
             seed=self._seed,
+            **dataclasses.asdict(self._asked_for),
         )
 
 

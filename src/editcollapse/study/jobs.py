@@ -18,10 +18,21 @@ from editcollapse.config.spec import CovarianceSpec, ModelSpec
 from editcollapse.data.requests import EditRequest
 from editcollapse.fingerprints import digest, unit_key
 from editcollapse.rows.collapse_rule import DEFAULT_RULE, CollapseRule
+from editcollapse.runtime.environment import AskedFor, ProvenanceClock
 from editcollapse.study.artifacts import ArtifactRef
 
 _METHODS_NAMED = 3
 """Methods that a label names; of more it gives the number."""
+
+
+class Asker(BaseModel):
+    """The study whose run asks for a job."""
+
+    model_config = ConfigDict(frozen=True)
+
+    study_id: str
+    study: str
+    """Its name."""
 
 
 class Job(BaseModel):
@@ -31,11 +42,30 @@ class Job(BaseModel):
 
     results: str
     """The results folder; not part of any key."""
+    asked_by: Asker | None = None
+    """For its provenance; not part of any key. Other studies that need the job find it computed."""
 
     @property
     def key(self) -> str:
         """Cache key of the job."""
         raise TypeError(f"{type(self).__name__} has no cache key")
+
+    def clock(self, kind: str, model: "ModelSetup | None", seed: int = 0) -> ProvenanceClock:
+        """Return the clock of the job's provenance, started.
+
+        Args:
+            kind: covariance, edits, evaluation, ...
+            model: what the job is about; None where that is no model that a study edits.
+            seed: what is drawn with, 0 where nothing is.
+        """
+        asker = self.asked_by
+        asked_for = AskedFor(
+            study=None if asker is None else asker.study,
+            study_id=None if asker is None else asker.study_id,
+            model=None if model is None else model.spec.name,
+            model_id=None if model is None else model.model_id,
+        )
+        return ProvenanceClock(self.key, kind, seed, asked_for)
 
 
 class ModelSetup(BaseModel):

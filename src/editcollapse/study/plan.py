@@ -23,6 +23,7 @@ from editcollapse.forecast.verdicts import DEFAULT_THRESHOLDS, Thresholds
 from editcollapse.models.files import ModelFiles, digest_model, locate_model
 from editcollapse.study.artifacts import ArtifactRef, ArtifactStore
 from editcollapse.study.jobs import (
+    Asker,
     CheckpointJob,
     CorpusJob,
     CovarianceJob,
@@ -127,6 +128,11 @@ class StudyPlan:
                 for plan in self.models
             ],
         )
+
+    @property
+    def asker(self) -> Asker:
+        """The study as its jobs' provenance names it."""
+        return Asker(study_id=self.study_id, study=self.study.name)
 
     @property
     def n_batches(self) -> int:

@@ -2,12 +2,12 @@
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 from editcollapse import NUMERICS
 from editcollapse.config.study_file import without_paths
 from editcollapse.data.requests import EditRequest, RequestFile, RequestRecord
-from editcollapse.fingerprints import canonical
+from editcollapse.fingerprints import canonical, unit_key
 from editcollapse.rows.collapse_rule import DEFAULT_RULE
 from editcollapse.rows.study import (
     DatasetRow,
@@ -18,8 +18,51 @@ from editcollapse.rows.study import (
     StudyRow,
     ValueSettingsRow,
 )
-from editcollapse.study.jobs import ModelSetup
+from editcollapse.study.artifacts import ArtifactStore
+from editcollapse.study.jobs import Asker, Job, Manifest, ModelSetup
+from editcollapse.study.locks import cached_or_computed
 from editcollapse.study.plan import StudyPlan
+
+StudyKind = Literal["study", "single edit", "reevaluation"]
+"""What a study was run as: ``studies.kind``."""
+
+
+class FirstRunJob(Job):
+    """Record that a study is run, as what, and when for the first time."""
+
+    asked_by: Asker
+    kind: StudyKind
+    n_edits: int
+    """Edits that it asks for; not part of the key."""
+    seed: int
+
+    @property
+    def key(self) -> str:
+        """Cache key of the job: one run as a study and one as a re-evaluation are two."""
+        return unit_key("study", self.asked_by.study_id, self.kind)
+
+
+def first_run(plan: StudyPlan, kind: StudyKind) -> Manifest:
+    """Return the record of a study's first run; written once, whatever its jobs find cached.
+
+    Raises:
+        ResultsError: the results folder cannot be written.
+    """
+    job = FirstRunJob(
+        results=plan.results,
+        asked_by=plan.asker,
+        kind=kind,
+        n_edits=plan.n_edits,
+        seed=plan.study.seed,
+    )
+    return cached_or_computed(job, lambda: _recorded(job))
+
+
+def _recorded(job: FirstRunJob) -> Manifest:
+    summary = f"{job.kind} {job.asked_by.study}: first run"
+    row = job.clock(job.kind, None, job.seed).row(summary, job.n_edits, "none")
+    rows = ArtifactStore(job.results).put_rows("provenance", [row])
+    return Manifest(unit_id=job.key, summary=summary, rows=(rows,))
 
 
 def study_rows(plan: StudyPlan) -> list[tuple[str, list[object]]]:

@@ -52,7 +52,7 @@ def profile_model(job: ProfilesJob) -> Manifest:
     Raises:
         DatasetError: fewer than two texts have two tokens.
     """
-    clock = ProvenanceClock(job.key, "profiles")
+    clock = job.clock("profiles", job.model)
     loaded = load(job.model)
     texts = ArtifactStore(job.results).json(job.texts)[:N_TEXTS]
     limit = min(N_TOKENS, loaded.encoder.max_length)
@@ -68,7 +68,7 @@ def profile_encoder(job: EncoderProfilesJob) -> Manifest:
         ModelError: it cannot be loaded, or its files changed since it was asked for.
         DatasetError: fewer than two texts have two tokens.
     """
-    clock = ProvenanceClock(job.key, "encoder-profiles")
+    clock = job.clock("encoder-profiles", None)
     encoder = load_encoder(job.source, job.encoder_id, settings().device)
     texts = ArtifactStore(job.results).json(job.texts)[:N_TEXTS]
     rows = [encoder.encode(text, N_TOKENS) for text in texts]
@@ -122,7 +122,7 @@ def study_anatomy(job: AnatomyJob) -> Manifest:
         MomentError: C has no Cholesky factor.
         ArtifactError: C's file is missing or has changed.
     """
-    clock = ProvenanceClock(job.key, "anatomy", job.seed)
+    clock = job.clock("anatomy", job.edits.model, job.seed)
     store, edits = ArtifactStore(job.results), job.edits
     loaded = load(edits.model)
     hooked = HookedLayer(loaded, edits.model.layer)

@@ -18,7 +18,6 @@ from editcollapse.errors import MomentError
 from editcollapse.forward.rewrites import build_rewrites
 from editcollapse.rows.study import ConvergenceRow, CovarianceRow
 from editcollapse.runtime.devices import tokens_per_forward
-from editcollapse.runtime.environment import ProvenanceClock
 from editcollapse.runtime.precision import float32_products
 from editcollapse.study.artifacts import ArtifactStore
 from editcollapse.study.jobs import (
@@ -42,7 +41,7 @@ def cut_corpus(job: CorpusJob, on_tokens: Progress = None) -> Manifest:
         MomentError: the corpus has no tokens.
         DatasetError: the corpus cannot be read.
     """
-    clock = ProvenanceClock(job.key, "corpus")
+    clock = job.clock("corpus", job.model)
     spec = job.covariance
     store = ArtifactStore(job.results)
     loaded = load(job.model)
@@ -79,7 +78,7 @@ def sum_shard(job: ShardJob, on_tokens: Progress = None) -> Manifest:
     Raises:
         MomentError: as ``sum_keys``.
     """
-    clock = ProvenanceClock(job.key, "shard")
+    clock = job.clock("shard", job.model)
     store = ArtifactStore(job.results)
     loaded = load(job.model)
     shard = read_shard(store, job.shard)
@@ -99,7 +98,7 @@ def sum_shard(job: ShardJob, on_tokens: Progress = None) -> Manifest:
 @float32_products()
 def read_probes(job: ProbesJob) -> Manifest:
     """Return the prefixed keys of the usable requests, a file for each layer (``parts``)."""
-    clock = ProvenanceClock(job.key, "probes")
+    clock = job.clock("probes", job.model)
     store = ArtifactStore(job.results)
     loaded = load(job.model)
     rewrites, unusable = build_rewrites(loaded.encoder, job.templates, job.requests)
@@ -127,7 +126,7 @@ def read_checkpoint(job: CheckpointJob) -> Manifest:
         MomentError: there is no probe key, so nothing to stop by.
         ArtifactError: a sum is missing or its content has changed.
     """
-    clock = ProvenanceClock(job.key, "checkpoint")
+    clock = job.clock("checkpoint", job.model)
     store = ArtifactStore(job.results)
     probes = store.tensors(job.probes)["prefixed_key"]
     if len(probes) == 0:
@@ -168,7 +167,7 @@ def prepare_moment(job: CovarianceJob) -> Manifest:
         MomentError: as ``read_statistics``, or the job of a corpus names no sums.
         ArtifactError: a sum is missing or its content has changed.
     """
-    clock = ProvenanceClock(job.key, "covariance")
+    clock = job.clock("covariance", job.model)
     spec = job.covariance
     store = ArtifactStore(job.results)
     moment: SecondMoment | None = None

@@ -17,7 +17,6 @@ from editcollapse.rome.value_loss import LossTerms
 from editcollapse.rome.values import TargetValues, optimise_values
 from editcollapse.rows.study import EditRow, PositionRow
 from editcollapse.runtime.devices import tokens_per_forward
-from editcollapse.runtime.environment import ProvenanceClock
 from editcollapse.runtime.oom import GroupLimit, oom_split
 from editcollapse.runtime.precision import float32_products
 from editcollapse.study.artifacts import ArtifactRef, ArtifactStore
@@ -42,7 +41,7 @@ def edit_batch(job: EditJob, on_step: Progress = None) -> Manifest:
         ArtifactError: C's file is missing or has changed.
         DeviceMemoryError: one edit alone does not fit on the device.
     """
-    clock = ProvenanceClock(job.key, "edits")
+    clock = job.clock("edits", job.model)
     store = ArtifactStore(job.results)
     loaded = load(job.model)
     hooked = HookedLayer(loaded, job.model.layer)

@@ -10,7 +10,6 @@ from editcollapse.evaluation.scores import answer_probes, score_probes
 from editcollapse.forward.hooked_layer import HookedLayer
 from editcollapse.rows.study import BaseMeasurementRow, MeasurementRow, ProbeScores
 from editcollapse.runtime.devices import tokens_per_forward
-from editcollapse.runtime.environment import ProvenanceClock
 from editcollapse.runtime.precision import float32_products
 from editcollapse.study.artifacts import ArtifactStore
 from editcollapse.study.jobs import EvaluateJob, Manifest
@@ -38,7 +37,7 @@ def evaluate_batch(
         ArtifactError: the updates' file is missing or has changed.
         DatasetError: no text of the set can be scored.
     """
-    clock = ProvenanceClock(job.key, "evaluation", job.seed)
+    clock = job.clock("evaluation", job.edits.model, job.seed)
     edits = job.edits
     store = ArtifactStore(job.results)
     loaded = load(edits.model)

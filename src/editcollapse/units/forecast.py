@@ -129,7 +129,7 @@ def forecast_batch(job: ForecastJob) -> Manifest:
         MomentError: C has no Cholesky factor.
         ArtifactError: C's file is missing or has changed.
     """
-    clock = ProvenanceClock(job.key, "forecast")
+    clock = job.clock("forecast", job.edits.model)
     store, edits = ArtifactStore(job.results), job.edits
     loaded = load(edits.model)
     found = forecast_edits(loaded, kept_geometry(store, loaded, edits), edits)

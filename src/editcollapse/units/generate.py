@@ -24,7 +24,6 @@ from editcollapse.models.tokenization import pad_right
 from editcollapse.rome.updates import RankOneUpdates, no_update
 from editcollapse.rows.other import ContinuationRow
 from editcollapse.runtime.devices import tokens_per_forward
-from editcollapse.runtime.environment import ProvenanceClock
 from editcollapse.runtime.oom import GroupLimit, oom_split
 from editcollapse.runtime.precision import float32_products
 from editcollapse.study.artifacts import ArtifactStore
@@ -300,7 +299,7 @@ def continue_texts(job: GenerationJob, on_token: Progress = None) -> Manifest:
         ModelError: the model cannot be loaded.
         DeviceMemoryError: one text alone does not fit on the device.
     """
-    clock = ProvenanceClock(job.key, "continuations")
+    clock = job.clock("continuations", job.model)
     store = ArtifactStore(job.results)
     loaded = load(job.model)
     continuer = Continuer(loaded, job.model.layer, job.n_new_tokens)

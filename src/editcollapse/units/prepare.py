@@ -11,7 +11,6 @@ from editcollapse.rome.templates import TemplateSet, generate_templates
 from editcollapse.rome.updates import no_update
 from editcollapse.rows.study import BasePerplexityRow, ModelRow, TemplateRow
 from editcollapse.runtime.devices import tokens_per_forward
-from editcollapse.runtime.environment import ProvenanceClock
 from editcollapse.runtime.settings import settings
 from editcollapse.study.artifacts import ArtifactStore
 from editcollapse.study.jobs import (
@@ -40,7 +39,7 @@ def load(setup: ModelSetup) -> LoadedModel:
 
 def prepare_templates(job: TemplatesJob) -> Manifest:
     """Return the context templates (``values``), and rows of the templates and the model."""
-    clock = ProvenanceClock(job.key, "templates", job.seed)
+    clock = job.clock("templates", job.model, job.seed)
     loaded = load(job.model)
     if job.given is None:
         drawn = generate_templates(loaded, job.kind, job.lengths, job.seed)
@@ -78,7 +77,7 @@ def measure_unedited(job: UneditedJob, on_texts: Progress = None) -> Manifest:
     Raises:
         DatasetError: no text can be scored.
     """
-    clock = ProvenanceClock(job.key, "unedited")
+    clock = job.clock("unedited", job.model)
     store = ArtifactStore(job.results)
     loaded = load(job.model)
     texts = encode_texts(loaded.encoder, store.json(job.texts))

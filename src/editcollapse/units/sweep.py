@@ -21,7 +21,6 @@ from editcollapse.forward.rewrites import Rewrite, build_rewrites
 from editcollapse.models.loading import LoadedModel, widened
 from editcollapse.rows.study import ForecastRow
 from editcollapse.runtime.devices import tokens_per_forward
-from editcollapse.runtime.environment import ProvenanceClock
 from editcollapse.runtime.precision import float32_products
 from editcollapse.study.artifacts import ArtifactStore
 from editcollapse.study.jobs import Manifest
@@ -103,7 +102,7 @@ def sweep_batch(job: SweepJob) -> Manifest:
         MomentError: C of a layer has no Cholesky factor.
         ArtifactError: a file of C is missing or has changed.
     """
-    clock = ProvenanceClock(job.key, "sweep")
+    clock = job.clock("sweep", job.layers[0].model)
     store, first = ArtifactStore(job.results), job.layers[0]
     loaded = load(first.model)
     rewrites, unusable = build_rewrites(loaded.encoder, first.templates, first.requests)

@@ -1,5 +1,5 @@
 -- And by another rule: perplexity above 50, whatever it was before?
--- Collapse is an argument, not a column: the macro of the same name takes the rule. `null` leaves a part out.
+-- The macro of the same name takes the rule as its argument; `null` leaves a part out.
 select model, method, sum(n_collapsed) as collapsed, sum(n_edits) as edits
 from collapse_incidence(threshold := 50, ratio := null)
 group by all

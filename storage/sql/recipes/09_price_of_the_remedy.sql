@@ -11,4 +11,4 @@ select
 from edit_outcomes
 where subject_position = 'first_token'
 group by all
-order by all
+order by model, method_order(method)

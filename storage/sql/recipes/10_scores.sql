@@ -2,4 +2,4 @@
 -- Method `none` is the unedited model.
 select model, method, n_edits, s, es, ps, ns
 from counterfact_scores
-order by all
+order by model, method_order(method) nulls first

@@ -1,8 +1,8 @@
 -- Which requests collapse every model that has the anomaly?
--- An edit request has the same `request_id` in every study and model: it is a digest of its content.
+-- `collapsed` is by the default rule. An edit request has the same `request_id` in every study and model: it is a digest of its content.
 select subject, prompt, count(distinct model) as models, max(perplexity_ratio) as worst_ratio
 from edit_outcomes
-where collapsed(perplexity, perplexity_before, collapse_rule().threshold, collapse_rule().ratio)
+where collapsed
 group by request_id, subject, prompt
 having models = 2
 order by worst_ratio desc, request_id

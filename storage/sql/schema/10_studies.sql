@@ -542,11 +542,16 @@ create table provenance (
     transformers_version varchar not null,
     python_version varchar not null,
     git_commit varchar,
-    seed bigint not null
+    seed bigint not null,
+    study varchar,
+    study_id varchar,
+    model varchar,
+    model_id varchar
 );
 comment on table provenance is 'How each unit of work came about; one unit is one cached task.';
 comment on column provenance.unit_id is 'Digest of the unit''s inputs. Key.';
-comment on column provenance.kind is 'What the unit computed, such as edits or measurements. Text.';
+comment on column provenance.kind is
+    'What the unit computed, such as edits or evaluation; study, single edit and reevaluation: nothing, a study was run as that for the first time. Text.';
 comment on column provenance.summary is 'The unit in words. Text.';
 comment on column provenance.n_items is 'Rows or edits it produced. Count.';
 comment on column provenance.started_at is 'When it began. UTC, ISO 8601 text.';
@@ -562,6 +567,13 @@ comment on column provenance.python_version is 'Version of Python. Text.';
 comment on column provenance.git_commit is
     'Commit of the checkout. Hex digits. NULL = not a checkout.';
 comment on column provenance.seed is 'The study''s seed. Integer.';
+comment on column provenance.study is
+    'Name of the study whose run computed it; others that need it find it. Text. NULL = computed for none, or by an earlier version.';
+comment on column provenance.study_id is
+    'That study: studies.study_id, if it was run and not only forecast or swept. NULL as study.';
+comment on column provenance.model is
+    'What that study calls the model that the unit is about. Text. NULL = it is about none that a study edits, or was computed by an earlier version.';
+comment on column provenance.model_id is 'That model: models.model_id. NULL as model.';
 
 create table row_files (
     table_name varchar not null,

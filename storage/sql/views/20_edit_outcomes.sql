@@ -19,7 +19,9 @@ prefixed as (
 select
     studies.name as study,
     studies.study_id,
+    studies.kind as study_kind,
     study_models.name as model,
+    study_models.place as model_place,
     edits.model_id,
     models.family,
     datasets.name as dataset,
@@ -75,6 +77,12 @@ select
     measurements.perplexity,
     base_perplexities.perplexity as perplexity_before,
     measurements.perplexity / base_perplexities.perplexity as perplexity_ratio,
+    main.collapsed(
+        measurements.perplexity,
+        base_perplexities.perplexity,
+        main.collapse_rule().threshold,
+        main.collapse_rule().ratio
+    ) as collapsed,
     measurements.perplexity_median,
     measurements.perplexity_max,
     measurements.nll_mean,
@@ -144,7 +152,10 @@ comment on view edit_outcomes is
     'One row for each edit of each study: request, position, diagnostics and measurements. NULL where the edit has not been measured yet.';
 comment on column edit_outcomes.study is 'Name of the study. Text.';
 comment on column edit_outcomes.study_id is 'Study: studies.study_id.';
+comment on column edit_outcomes.study_kind is 'What the study was run as: studies.kind. Text. NULL as studies.kind.';
 comment on column edit_outcomes.model is 'Name of the model in the study. Text.';
+comment on column edit_outcomes.model_place is
+    'Place of the model in the study file. Index from 0. NULL as study_models.place.';
 comment on column edit_outcomes.model_id is 'Model: models.model_id.';
 comment on column edit_outcomes.dataset is 'Name of the file of edit requests. Text.';
 comment on column edit_outcomes.dataset_id is
@@ -167,6 +178,8 @@ comment on column edit_outcomes.perplexity_before is
     'Perplexity of the unedited model on the same texts. No unit.';
 comment on column edit_outcomes.perplexity_ratio is
     'perplexity / perplexity_before. Ratio, no unit; inf and nan are kept.';
+comment on column edit_outcomes.collapsed is
+    'Whether the edit collapsed the model by the default rule, macro collapse_rule; macro collapsed judges by any other, also a study''s own. Boolean. NULL = not measured.';
 comment on column edit_outcomes.nll_mean_before is
     'nll_mean of the unedited model. Nats a token.';
 comment on column edit_outcomes.n_texts is 'Texts measured. Count.';

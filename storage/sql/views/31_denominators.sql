@@ -2,14 +2,18 @@
 -- The view asks with the default rule, the macro of the same name with any other:
 --     from denominators;
 --     from denominators(threshold := 500, ratio := null);
+-- Single edits and re-evaluations are left out unless kinds asks for them.
 create macro denominators(
-    threshold := main.collapse_rule().threshold, ratio := main.collapse_rule().ratio
+    threshold := main.collapse_rule().threshold,
+    ratio := main.collapse_rule().ratio,
+    kinds := ['study']
 ) as table
 with judged as (
     select
         study,
         study_id,
         model,
+        model_place,
         method,
         subject_position,
         case main.collapsed(perplexity, perplexity_before, threshold, ratio)
@@ -26,6 +30,7 @@ with judged as (
             {'quantity': 'update_norm_bound', 'amount': update_norm_bound}
         ]) as measured
     from main.edit_outcomes
+    where kinds is null or list_contains(kinds, study_kind)
 )
 select
     study,
@@ -42,14 +47,17 @@ select
     quantile_cont(measured.amount, 0.75) as upper_quartile,
     max(measured.amount) as maximum
 from judged
-group by study, study_id, model, method, subject_position, outcome, measured.quantity
-order by study, study_id, model, method, subject_position, outcome, quantity;
+group by
+    study, study_id, model, model_place, method, subject_position, outcome, measured.quantity
+order by
+    study, study_id, model_place, model, main.method_order(method), method,
+    main.position_order(subject_position), subject_position, outcome, quantity;
 
 create view denominators as
 select * from main.denominators();
 
 comment on macro table denominators is
-    'Spread of the denominators, numerators and update norms, with the rule of collapse as argument.';
+    'Spread of the denominators, numerators and update norms, with the rule of collapse as argument; kinds as collapse_incidence has it.';
 comment on view denominators is
     'Spread of the denominators, numerators and update norms of collapsed and of normal edits, one row a quantity; default rule of collapse.';
 comment on column denominators.study is 'Name of the study. Text.';

@@ -12,6 +12,7 @@ answers as (
         study,
         study_id,
         model,
+        model_place,
         method,
         efficacy_score,
         paraphrase_score,
@@ -29,6 +30,7 @@ answers as (
         study,
         study_id,
         model,
+        model_place,
         'none' as method,
         efficacy_score_before,
         paraphrase_score_before,
@@ -46,6 +48,7 @@ means as (
         study,
         study_id,
         model,
+        model_place,
         method,
         count(*) as n_edits,
         100 * avg(efficacy_score) as es,
@@ -58,7 +61,7 @@ means as (
         avg(generalization) as generalization,
         avg(locality) as locality
     from answers
-    group by study, study_id, model, method
+    group by study, study_id, model, model_place, method
 )
 select
     study,
@@ -81,7 +84,8 @@ select
     generalization,
     locality
 from means
-order by study, study_id, model, method;
+order by
+    study, study_id, model_place, model, main.method_order(method) nulls first, method;
 
 comment on view counterfact_scores is
     'CounterFact''s scores (percent, as published) and EasyEdit''s (fractions), by study, model and method; method none is the unedited model.';

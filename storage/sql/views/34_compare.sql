@@ -3,8 +3,11 @@
 -- of sides stands twice, once each way: ask for the side a that you compare with.
 --     from compare where method_a = 'rome' and quantity = 'collapsed';
 --     from compare(threshold := 500, ratio := null) where differs = 'model';
+-- Single edits and re-evaluations are left out unless kinds asks for them.
 create macro compare(
-    threshold := main.collapse_rule().threshold, ratio := main.collapse_rule().ratio
+    threshold := main.collapse_rule().threshold,
+    ratio := main.collapse_rule().ratio,
+    kinds := ['study']
 ) as table
 with judged as (
     select
@@ -37,7 +40,7 @@ with judged as (
         } as amounts
     from main.edit_outcomes as outcomes
     inner join main.studies on studies.study_id = outcomes.study_id
-    where perplexity is not null
+    where perplexity is not null and (kinds is null or list_contains(kinds, outcomes.study_kind))
 ),
 paired as (
     select
@@ -161,7 +164,7 @@ create view compare as
 select * from main.compare();
 
 comment on macro table compare is
-    'Two methods, models or settings, paired by request, with the rule of collapse as argument: see view compare.';
+    'Two methods, models or settings, paired by request, with the rule of collapse as argument, and kinds as collapse_incidence has it: see view compare.';
 comment on view compare is
     'What changes from side a to side b, with 95 % intervals, over requests measured on both sides by one evaluation; each pair of sides stands twice, once each way.';
 comment on column compare.differs is

@@ -3,8 +3,10 @@ create view forecast_outcomes as
 select
     outcomes.study,
     outcomes.study_id,
+    outcomes.study_kind,
     outcomes.model,
     outcomes.model_id,
+    outcomes.model_place,
     outcomes.method,
     outcomes.edit_id,
     outcomes.evaluation_id,
@@ -25,8 +27,11 @@ where outcomes.perplexity is not null;
 -- The view asks with the default rule of collapse, the macro of the same name with any other:
 --     from forecast_skill;
 --     from forecast_skill(threshold := 500, ratio := null);
+-- Single edits and re-evaluations are left out unless kinds asks for them.
 create macro forecast_skill(
-    threshold := main.collapse_rule().threshold, ratio := main.collapse_rule().ratio
+    threshold := main.collapse_rule().threshold,
+    ratio := main.collapse_rule().ratio,
+    kinds := ['study']
 ) as table
 with judged as (
     select
@@ -34,10 +39,12 @@ with judged as (
         study_id,
         unnest([model, '(all)']) as model,
         model_id,
+        model_place,
         method,
         text_change_bound,
         main.collapsed(perplexity, perplexity_before, threshold, ratio) as is_collapsed
     from main.forecast_outcomes
+    where kinds is null or list_contains(kinds, study_kind)
 ),
 spread as (
     select * replace (unnest([method, '(all)']) as method) from judged
@@ -63,6 +70,7 @@ counted as (
         study_id,
         model,
         method,
+        min(model_place) filter (where model <> '(all)') as model_place,
         case when min(at_risk_at) = max(at_risk_at) then min(at_risk_at) end as at_risk_at,
         case when min(collapse_at) = max(collapse_at) then min(collapse_at) end as collapse_at,
         count(*) as n_edits,
@@ -104,7 +112,7 @@ select
     main.wilson_low(n_certain_collapsed, n_collapsed) as certain_recall_low,
     main.wilson_high(n_certain_collapsed, n_collapsed) as certain_recall_high
 from counted
-order by study, study_id, model, method;
+order by study, study_id, model_place, model, main.method_order(method), method;
 
 create view forecast_skill as
 select * from main.forecast_skill();
@@ -113,6 +121,10 @@ comment on view forecast_outcomes is
     'Edits that were foreseen, made and measured: the forecast beside the outcome. One row an edit of a study.';
 comment on column forecast_outcomes.study is 'Name of the study. Text.';
 comment on column forecast_outcomes.study_id is 'Study: studies.study_id.';
+comment on column forecast_outcomes.study_kind is
+    'What the study was run as: studies.kind. Text. NULL as studies.kind.';
+comment on column forecast_outcomes.model_place is
+    'Place of the model in the study file. Index from 0. NULL as study_models.place.';
 comment on column forecast_outcomes.model is 'Name of the model in the study. Text.';
 comment on column forecast_outcomes.model_id is 'Model: models.model_id.';
 comment on column forecast_outcomes.edit_id is 'Edit: edits.edit_id.';
@@ -124,7 +136,7 @@ comment on column forecast_outcomes.perplexity_ratio is
 comment on column forecast_outcomes.bound_reached is
     'update_norm / certified_bound: never above 1 but for rounding. Fraction 0-1.';
 comment on macro table forecast_skill is
-    'How well text_change_bound tells edits that collapse from others, with the rule of collapse as argument; thresholds are those of forecast_thresholds.';
+    'How well text_change_bound tells edits that collapse from others, with the rule of collapse as argument; thresholds are those of forecast_thresholds; kinds as collapse_incidence has it.';
 comment on view forecast_skill is
     'How well text_change_bound tells edits that collapse from others, by study, model and method; (all) takes models or methods together. Default rule of collapse; thresholds are those of forecast_thresholds.';
 comment on column forecast_skill.study is 'Name of the study. Text.';
