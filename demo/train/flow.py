@@ -72,7 +72,7 @@ def pretrain_demo_models(
     """
     folder = Path(output).resolve()
     recipes = [_trial(recipe, steps) for recipe in _chosen(names)]
-    report = reporter(OVERALL)
+    report = reporter(OVERALL, "job")
     n_units = 1 + len(recipes)
     written: list[str] = []
     with shown_progress("pretraining", folder.name):

@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 
 from editcollapse.study.artifacts import ArtifactStore
+from editcollapse.study import generation_jobs
 from editcollapse.study.generation_jobs import MostDamaging
 from editcollapse.study.jobs import Manifest, RecordJob, ReportJob
 from editcollapse.study.locks import MANIFESTS
@@ -27,7 +28,13 @@ from tests.support.small_study import BATCH_SIZE, METHODS
 
 @pytest.fixture(scope="module")
 def manifests(here) -> dict[str, Manifest]:
-    """Return what each unit of the first batch hands back."""
+    """Return what each unit of the first batch hands back; its edits count as damage."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(generation_jobs, "DAMAGE_RATIO", 0.0)
+        return _manifests(here)
+
+
+def _manifests(here) -> dict[str, Manifest]:
     (model,) = here.models
     here.store_texts(ArtifactStore(here.results))
     templates = context_templates.fn(model.templates)
