@@ -72,7 +72,7 @@ def test_edit_is_set_up_as_the_study(edit, results, study, capsys):
         "rome",
     )
     new = {unit.partition("-")[0] for unit in units_computed(results) if unit not in before}
-    assert new - {"forecast"} == {"edits", "evaluation"}
+    assert new - {"forecast", "study"} == {"edits", "evaluation"}
     assert ask(results, "from templates order by all").equals(templates)
     assert printed["perplexity"] == pytest.approx(
         printed["perplexity_ratio"] * printed["perplexity_before"]
