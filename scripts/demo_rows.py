@@ -68,9 +68,7 @@ def take(results: Path) -> None:
     """
     with open_snapshot(results) as connection:
         frames: dict[str, pl.DataFrame] = {
-            table: connection.sql(
-                f"select {', '.join(schema_of(table))} from {table} order by {', '.join(keys)}"  # noqa: S608 - our own names
-            ).pl()
+            table: connection.sql(f"from {table} order by {', '.join(keys)}").pl()
             for table, keys in NATURAL_KEYS.items()
             if table not in _OF_A_MACHINE
         }
@@ -79,7 +77,10 @@ def take(results: Path) -> None:
         old.unlink()
     for table, frame in frames.items():
         if frame.height:
-            frame.write_parquet(ROWS / f"{table}.parquet", compression="zstd", compression_level=19)
+            own = [column for column in frame.columns if column in schema_of(table)]
+            frame.select(own).write_parquet(
+                ROWS / f"{table}.parquet", compression="zstd", compression_level=19
+            )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

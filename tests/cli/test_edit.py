@@ -72,7 +72,12 @@ def test_edit_is_set_up_as_the_study(edit, results, study, capsys):
         "rome",
     )
     new = {unit.partition("-")[0] for unit in units_computed(results) if unit not in before}
-    assert new - {"forecast", "study"} == {"edits", "evaluation"}
+    assert new - {"forecast"} == {"edits", "evaluation", "study"}
+    kinds = dict(ask(results, "select name, kind from studies").iter_rows())
+    assert {kinds.pop("small"), *kinds.values()} == {"study", "single edit"}
+    assert set(ask(results, "from collapse_incidence")["study"]) == {"small"}
+    asked = ask(results, "from collapse_incidence(kinds := ['single edit'])")
+    assert set(asked["study"]) == set(kinds)
     assert ask(results, "from templates order by all").equals(templates)
     assert printed["perplexity"] == pytest.approx(
         printed["perplexity_ratio"] * printed["perplexity_before"]

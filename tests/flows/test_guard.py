@@ -218,7 +218,7 @@ def test_guarded_edits_are_measured_on_other_texts(prefixed, study, tmp_path):
     before = units_computed(copy)
     again = reevaluate(read_study(spec), EvaluationSpec(texts=str(texts)), str(copy))
     new = {unit.partition("-")[0] for unit in units_computed(copy) if unit not in before}
-    assert new == {"unedited", "evaluation"}
+    assert new == {"study", "unedited", "evaluation"}
     assert edits(copy, again).keys() == edits(results, study_id).keys()
     old = {key: row["decision"] for key, row in decisions(results, study_id).items()}
     assert {key: row["decision"] for key, row in decisions(copy, again).items()} == old

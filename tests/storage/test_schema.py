@@ -42,7 +42,7 @@ def made():
 
 @pytest.mark.parametrize("table", sorted(ROW_TYPES))
 def test_table_columns_are_the_row_types_fields(made, table):
-    """Each table has its row type's fields, typed, NULL only where None may be; some are derived."""
+    """Each table has its row type's fields, typed, NULL only where None may be, or derived ones."""
     hints = typing.get_type_hints(ROW_TYPES[table])
     expected = set()
     for field in dataclasses.fields(ROW_TYPES[table]):

@@ -10,5 +10,5 @@ select
     min(efficacy_prefix_min) as worst_prefix
 from edit_outcomes
 where subject_position = 'first_token'
-group by all
+group by model, method, subject_position
 order by model, method_order(method)
