@@ -6,8 +6,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from editcollapse.study.artifacts import ArtifactStore
 from editcollapse.study import generation_jobs
+from editcollapse.study.artifacts import ArtifactStore
 from editcollapse.study.generation_jobs import MostDamaging
 from editcollapse.study.jobs import Manifest, RecordJob, ReportJob
 from editcollapse.study.locks import MANIFESTS

@@ -51,7 +51,7 @@ def test_log_has_a_line_when_the_work_changes_and_seldom_within_it():
 
 
 def test_log_says_how_far_the_whole_is():
-    """Before what goes on, at the start and at the end; jobs that were cached leave no line each."""
+    """Before what goes on, at the start and at the end; cached jobs leave no line each."""
     log = Log()
     assert log.tell(OVERALL, 0, 40, "job") == ["study: 0 of 40 jobs"]
     for done in range(1, 30):
