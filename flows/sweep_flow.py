@@ -20,7 +20,7 @@ from flows.forecast_flow import DESCRIBING
 from flows.observe.run_names import dated
 from flows.run.covariance_steps import measured_moments
 from flows.run.outcome import completed
-from flows.run.steps import FORECAST, TEMPLATES, Step
+from flows.run.steps import FORECAST, TEMPLATES, Step, moment_jobs
 from flows.run.study_form import StudyForm
 from flows.run.study_run import StudyRun, do_and_publish
 from flows.run.submit import one_at_a_time
@@ -53,7 +53,7 @@ def layer_sweep(study: StudyForm, layers: str = ALL, results: str = "results") -
     """
     plan = plan_study(with_absolute_paths(study, Path.cwd()), results)
     sweep = plan_sweep(plan, layers)
-    moments = Step(lambda _plan, model: len(sweep.of(model).layers))
+    moments = Step(lambda _plan, model: moment_jobs(sweep.of(model).covariance_plans()))
     run = StudyRun(sweep.study, (TEMPLATES, moments, FORECAST), n_last=0)
     rows = [each for each in study_rows(plan) if each[0] in DESCRIBING]
     run.rows.add([run.store.put_rows(table, those) for table, those in rows])

@@ -212,6 +212,43 @@ def thresholds(results: Path, model_id: str, rule: CollapseRule | None = None) -
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class JobRate:
+    """What jobs of one kind took of one model, all together."""
+
+    n_jobs: int
+    n_items: int
+    """What they made: edits, tokens, texts."""
+    seconds: float
+    device: str
+    """``none`` where they need no device."""
+
+
+def job_rates(
+    results: Path, model_id: str, *, machine: str, n_methods: int, evaluation_id: str
+) -> dict[str, JobRate]:
+    """Return kind of job to what such jobs took, on the device that was used last.
+
+    Args:
+        results: the results folder.
+        model_id: the model.
+        machine: as provenance names it.
+        n_methods: of the study, for edits and measurements.
+        evaluation_id: what models are measured on.
+
+    Raises:
+        ResultsError: there are no results yet.
+    """
+    asked = {
+        "model_id": model_id,
+        "machine": machine,
+        "n_methods": n_methods,
+        "evaluation_id": evaluation_id,
+    }
+    rows = _frame(results, "job_rates", asked).iter_rows(named=True)
+    return {row.pop("kind"): JobRate(**row) for row in rows}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class EditReport:
     """One edit: its forecast, what was decided, and what the edit that was made did."""
 

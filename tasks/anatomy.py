@@ -1,5 +1,6 @@
 """The GPU tasks of the root-cause study: a layer's keys, and profiles by position."""
 
+from editcollapse.runtime.environment import Report, tell
 from editcollapse.study.anatomy_jobs import AnatomyJob, EncoderProfilesJob, ProfilesJob
 from editcollapse.study.jobs import Manifest
 from tasks.units import unit_task
@@ -14,6 +15,7 @@ def compare_keys(job: AnatomyJob) -> Manifest:
     """Return findings, points and vectors of a layer as a manifest."""
     from editcollapse.units.anatomy import study_anatomy
 
+    tell(Report(f"{job.label}: keys compared"))
     return study_anatomy(job)
 
 
@@ -26,6 +28,7 @@ def position_profiles(job: ProfilesJob) -> Manifest:
     """Return a model's profiles as a manifest."""
     from editcollapse.units.anatomy import profile_model
 
+    tell(Report(f"{job.label}: profiles by position"))
     return profile_model(job)
 
 
@@ -38,4 +41,5 @@ def encoder_profiles(job: EncoderProfilesJob) -> Manifest:
     """Return an encoder's profiles as a manifest."""
     from editcollapse.units.anatomy import profile_encoder
 
+    tell(Report(f"{job.label}: profiles by position"))
     return profile_encoder(job)

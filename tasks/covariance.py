@@ -3,7 +3,7 @@
 One process computes a unit, and others that need it wait for it.
 """
 
-from editcollapse.runtime.environment import reporter
+from editcollapse.runtime.environment import Report, begun, tell
 from editcollapse.study.jobs import (
     CheckpointJob,
     CorpusJob,
@@ -24,8 +24,7 @@ def corpus_shards(job: CorpusJob) -> Manifest:
     """Return the shards of a corpus as a manifest."""
     from editcollapse.units.covariance import cut_corpus
 
-    what = f"corpus {job.model.spec.name}"
-    return cut_corpus(job, reporter(what))
+    return cut_corpus(job, begun(f"{job.model.spec.name}: corpus", "token"))
 
 
 @unit_task(
@@ -37,8 +36,8 @@ def shard_sums(job: ShardJob) -> Manifest:
     """Return the sums of one shard as a manifest."""
     from editcollapse.units.covariance import sum_shard
 
-    what = f"covariance {job.model.spec.name}, shard {job.label}"
-    return sum_shard(job, reporter(what))
+    what = f"{job.model.spec.name}: covariance, shard {job.label}"
+    return sum_shard(job, begun(what, "token"))
 
 
 @unit_task(
@@ -50,6 +49,7 @@ def probe_keys(job: ProbesJob) -> Manifest:
     """Return probe keys as a manifest."""
     from editcollapse.units.covariance import read_probes
 
+    tell(Report(f"{job.model.spec.name}: covariance, probe keys"))
     return read_probes(job)
 
 
@@ -62,6 +62,7 @@ def covariance_checkpoint(job: CheckpointJob) -> Manifest:
     """Return a checkpoint as a manifest."""
     from editcollapse.units.covariance import read_checkpoint
 
+    tell(Report(f"{job.model.spec.name}: covariance compared after {job.label}"))
     return read_checkpoint(job)
 
 
@@ -74,4 +75,5 @@ def second_moment(job: CovarianceJob) -> Manifest:
     """Return a second moment as a manifest; one process computes it, others wait for it."""
     from editcollapse.units.covariance import prepare_moment
 
+    tell(Report(f"{job.model.spec.name}: covariance of layer {job.model.layer}"))
     return prepare_moment(job)

@@ -1,6 +1,6 @@
 """The GPU task that edits: one v* a request, and every method's update from it."""
 
-from editcollapse.runtime.environment import reporter
+from editcollapse.runtime.environment import begun
 from editcollapse.study.jobs import EditJob, Manifest
 from tasks.units import unit_task
 
@@ -14,5 +14,5 @@ def apply_edits(job: EditJob) -> Manifest:
     """Return a batch of updates as a manifest."""
     from editcollapse.units.edit import edit_batch
 
-    what = f"edit {job.model.spec.name}, batch {job.batch_label}"
-    return edit_batch(job, reporter(what))
+    what = f"{job.model.spec.name}: v* of edit batch {job.batch_label}"
+    return edit_batch(job, begun(what, "step"))

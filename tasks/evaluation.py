@@ -1,6 +1,6 @@
 """The GPU tasks that measure edited models: perplexity and probes, and text that they write."""
 
-from editcollapse.runtime.environment import reporter
+from editcollapse.runtime.environment import begun, reporter
 from editcollapse.study.generation_jobs import GenerationJob
 from editcollapse.study.jobs import EvaluateJob, Manifest
 from tasks.units import unit_task
@@ -15,9 +15,12 @@ def evaluate_edits(job: EvaluateJob) -> Manifest:
     """Return a batch of measurements as a manifest."""
     from editcollapse.units.evaluate import evaluate_batch
 
-    edits = job.edits
-    what = f"evaluate {edits.model.spec.name}, batch {edits.batch_label}"
-    return evaluate_batch(job, reporter(what))
+    name, batch = job.edits.model.spec.name, job.edits.batch_label
+    return evaluate_batch(
+        job,
+        begun(f"{name}: probes of batch {batch}", "prompt"),
+        reporter(f"{name}: perplexity of batch {batch}", "text"),
+    )
 
 
 @unit_task(
@@ -29,5 +32,5 @@ def continue_edits(job: GenerationJob) -> Manifest:
     """Return the texts before and after some edits as a manifest."""
     from editcollapse.units.generate import continue_texts
 
-    what = f"continue {job.label}"
-    return continue_texts(job, reporter(what))
+    what = f"{job.model.spec.name}: texts of the {len(job.edits)} worst edits"
+    return continue_texts(job, begun(what, "token"))

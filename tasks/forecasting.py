@@ -1,5 +1,6 @@
 """The GPU tasks that forecast edits, at one layer or at many; nothing is optimised."""
 
+from editcollapse.runtime.environment import Report, tell
 from editcollapse.study.jobs import ForecastJob, Manifest
 from editcollapse.study.sweep import SweepJob
 from tasks.units import unit_task
@@ -14,6 +15,8 @@ def forecast_edits(job: ForecastJob) -> Manifest:
     """Return a batch of forecasts as a manifest."""
     from editcollapse.units.forecast import forecast_batch
 
+    edits = job.edits
+    tell(Report(f"{edits.model.spec.name}: forecast of batch {edits.batch_label}"))
     return forecast_batch(job)
 
 
@@ -26,4 +29,5 @@ def sweep_layers(job: SweepJob) -> Manifest:
     """Return a batch of forecasts at every layer as a manifest."""
     from editcollapse.units.sweep import sweep_batch
 
+    tell(Report(f"sweep of {job.label}"))
     return sweep_batch(job)

@@ -1,6 +1,6 @@
 """Tasks before the edits: context templates and the unedited model."""
 
-from editcollapse.runtime.environment import reporter
+from editcollapse.runtime.environment import Report, begun, tell
 from editcollapse.study.jobs import Manifest, TemplatesJob, UneditedJob
 from tasks.units import unit_task
 
@@ -14,6 +14,7 @@ def context_templates(job: TemplatesJob) -> Manifest:
     """Return a template set as a manifest."""
     from editcollapse.units.prepare import prepare_templates
 
+    tell(Report(f"{job.model.spec.name}: context templates"))
     return prepare_templates(job)
 
 
@@ -26,5 +27,4 @@ def unedited_model(job: UneditedJob) -> Manifest:
     """Return the unedited model's perplexity as a manifest."""
     from editcollapse.units.prepare import measure_unedited
 
-    what = f"unedited {job.model.spec.name}"
-    return measure_unedited(job, reporter(what))
+    return measure_unedited(job, begun(f"{job.model.spec.name}: perplexity unedited", "text"))

@@ -6,6 +6,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.states import Completed
 
+from editcollapse.runtime.environment import Report, tell
 from editcollapse.runtime.retry import DELAYS_S, RETRIES, is_transient_failure
 from editcollapse.study.jobs import Manifest, RecordJob, ReportJob
 from editcollapse.study.locks import cached_manifest, store_manifest
@@ -27,6 +28,7 @@ from storage.publish import publish, snapshot_is_current
 )
 def record_rows(job: RecordJob) -> int:
     """Return the number of rows published."""
+    tell(Report(f"{job.label} into the database"))
     return publish(results_at(job.results)).n_rows
 
 
@@ -51,6 +53,7 @@ def publish_report(job: ReportJob) -> Any:
     cached = cached_manifest(job)
     if cached is not None and is_published(job):
         return Completed(name="Cached", data=cached.summary)
+    tell(Report(f"{job.study_name}: database and report"))
     folder = results_at(job.results)
     publish(folder)
     path = write_report(folder, job.study_id, job.rule)

@@ -48,7 +48,7 @@ def pretrain_model(recipe: PretrainRecipe, folder: str) -> float:
     """Return the model's last loss in nats per token."""
     from demo.train.pretraining import pretrain
 
-    report = reporter(f"pretrain {recipe.name}")
+    report = reporter(f"{recipe.name}: pretraining", "step")
     return pretrain(recipe, Path(folder), lambda step, steps, _loss: report(step, steps))
 
 
@@ -74,7 +74,7 @@ def pretrain_demo_models(
     """
     folder = Path(output).resolve()
     recipes = [_trial(recipe, steps) for recipe in _chosen(names)]
-    report = reporter(OVERALL)
+    report = reporter(OVERALL, "job")
     n_units = 1 + len(recipes)
     written: list[str] = []
     losses: list[str] = []

@@ -8,10 +8,10 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from editcollapse.cli.console import console, print_line
+from editcollapse.cli.console import console, print_line, progress_shown
 from editcollapse.errors import EditCollapseError
 from editcollapse.visible import visible_lines
-from flows.cli.console import progress_bar, shown
+from flows.cli.console import shown
 from flows.observe.compat import internal_logger
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def run_watched(server: str, load: Callable[[], Any], *arguments: Any) -> Any | 
         ServerLostError: the server did not answer for longer than Prefect's client waits.
         EditCollapseError: as the flow.
     """
-    with progress_bar():
+    with progress_shown("starting Prefect"):
         flow = load()
         _filter_terminal_log()
         try:

@@ -14,12 +14,12 @@ import typer
 from typer.core import TyperGroup
 
 from editcollapse.cli.check_model import add_check_model
-from editcollapse.cli.console import console, print_line
+from editcollapse.cli.console import console, print_line, progress_shown
 from editcollapse.cli.mistakes import STOPPED, USER_ERROR, print_mistake, usage_mistake
 from editcollapse.errors import EditCollapseError, nearest_first
 from editcollapse.study.planned import cached_plans
 from flows.cli import anatomy, edit, forecast, init, results, study, sweep
-from flows.cli.console import progress_bar, shown
+from flows.cli.console import shown
 from flows.cli.options import NAME, PROGRAM, examples
 from flows.observe.compat import stop_temporary_server
 
@@ -93,7 +93,7 @@ def pretrain(
 
     output = output.resolve()
     environment.prepare(output)
-    with progress_bar():
+    with progress_shown("starting Prefect"):
         from demo.train.flow import pretrain_demo_models
 
         pretrain_demo_models(str(output))

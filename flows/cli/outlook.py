@@ -1,8 +1,9 @@
-"""A study's plan: what would run, what is cached, what is missing, how much memory; no GPU."""
+"""A study's plan: what would run, what is cached or missing, time and memory; touches no GPU."""
 
 import dataclasses
 from collections.abc import Iterable, Iterator
 
+from editcollapse.catalog.methods import METHODS
 from editcollapse.config.spec import CovarianceSpec, StudySpec
 from editcollapse.forecast.verdicts import Verdict, in_words
 from editcollapse.runtime.environment import free_host_bytes, host_bytes
@@ -22,7 +23,15 @@ from editcollapse.study.jobs import EditJob
 from editcollapse.study.locks import cached_manifest
 from editcollapse.study.missing_inputs import ExpectedModel, MissingInput, expected_models
 from editcollapse.study.plan import CovariancePlan, ModelPlan, StudyPlan
-from flows.run.study_run import continuation_units
+from flows.cli.time_outlook import (
+    KnownTimes,
+    TimeOutlook,
+    known_times,
+    time_in_words,
+    time_outlook,
+    time_sentence,
+)
+from flows.run.steps import TEXTS
 
 _GIB = 1 << 30
 _WORK = {
@@ -40,6 +49,13 @@ class JobCount:
     kind: str
     n_units: int
     n_cached: int
+    seconds: float | None = None
+    """What is left of them takes, estimated; None where no such job has run here."""
+
+    @property
+    def n_left(self) -> int:
+        """Units that are not cached."""
+        return self.n_units - self.n_cached
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -94,6 +110,7 @@ class ModelOutlook:
     covariance: str
     guard: GuardOutlook | None
     units: tuple[JobCount, ...]
+    time: TimeOutlook
     weight_bytes: int
     moment_bytes: int
     """C, damped and factored: in main memory, whatever the device."""
@@ -166,14 +183,18 @@ def _model_outlook(plan: StudyPlan, model: ModelPlan) -> ModelOutlook:
     """The cached jobs of a model, and an estimate of its memory."""
     templates, moment = cached_manifest(model.templates), cached_manifest(model.moment)
     counts = _BatchCounts(n_batches=plan.n_batches)
-    worst = MostDamaging(ArtifactStore(plan.results), plan.study.evaluation.continuations)
+    unedited = cached_manifest(plan.unedited_job(model))
+    worst = None
+    if unedited is not None:
+        n_worst = plan.study.evaluation.continuations
+        worst = MostDamaging(ArtifactStore(plan.results), n_worst, unedited)
     if templates is not None and moment is not None:
         counts = _batch_counts(plan, known_jobs(plan, model, templates, moment), worst)
     forecasts: tuple[JobCount, ...] = ()
     if model.guard is not None:
         forecasts = (JobCount("forecasts", plan.n_batches, counts.n_forecast),)
-    unedited = cached_manifest(plan.unedited_job(model))
-    units = (
+    times = known_times(plan, model)
+    counted = (
         JobCount("context templates", 1, int(templates is not None)),
         *_shard_counts(CovariancePlan.of(plan, model), is_merged=moment is not None),
         JobCount("covariance", 1, int(moment is not None)),
@@ -182,6 +203,9 @@ def _model_outlook(plan: StudyPlan, model: ModelPlan) -> ModelOutlook:
         JobCount("edit batches", counts.n_batches, counts.n_edited),
         JobCount("evaluation batches", counts.n_batches, counts.n_evaluated),
         *_continuation_counts(plan, model, worst, is_measured=counts.is_measured),
+    )
+    units = tuple(
+        dataclasses.replace(count, seconds=_seconds(plan, times, count)) for count in counted
     )
     size = ModelSize(
         family=model.files.architecture.family,
@@ -212,6 +236,7 @@ def _model_outlook(plan: StudyPlan, model: ModelPlan) -> ModelOutlook:
         if guard is None
         else GuardOutlook(guard.policy, guard.acts_at, guard.acts_from, guard.thresholds.basis),
         units=units,
+        time=time_outlook(times, {each.kind: each.seconds for each in units if each.n_left}),
         weight_bytes=weights,
         moment_bytes=size.moment_bytes * int(with_moment),
         devices=(
@@ -219,6 +244,26 @@ def _model_outlook(plan: StudyPlan, model: ModelPlan) -> ModelOutlook:
             DeviceOutlook("accelerator", _forwards(size, works, "accelerator", None), 0, None),
         ),
     )
+
+
+def _seconds(plan: StudyPlan, times: KnownTimes, count: JobCount) -> float | None:
+    """Return what is left of some units takes, estimated; None where no such job has run here."""
+    spec = plan.study.covariance
+    n_requests = len(plan.requests.records) / plan.n_batches
+    n_edits = n_requests * len(plan.study.methods)
+    kind, n_items = {
+        "context templates": ("templates", None),
+        "covariance shards": ("shard", min(spec.shard_tokens, spec.n_tokens)),
+        "covariance": ("covariance", None),
+        "unedited model": ("unedited", None),
+        "forecasts": ("forecast", n_requests * len(METHODS)),
+        "edit batches": ("edits", n_edits),
+        "evaluation batches": ("evaluation", n_edits),
+        "texts of the worst": ("continuations", plan.study.evaluation.continuations),
+    }[count.kind]
+    if n_items is None:
+        return times.of_jobs(kind, count.n_left)
+    return times.of_items(kind, count.n_left * n_items)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -240,14 +285,14 @@ class _BatchCounts:
 def _batch_counts(
     plan: StudyPlan,
     known: Iterable[tuple[EditJob, tuple[EditJob, ...] | None]],
-    worst: MostDamaging,
+    worst: MostDamaging | None,
 ) -> _BatchCounts:
     """The counts of a model's batches.
 
     Args:
         plan: the study.
         known: the batches with the jobs of their edits, as ``known_jobs``.
-        worst: is given what is measured.
+        worst: is given what is measured; None while the unedited model is not.
     """
     n_batches = n_forecast = n_edited = n_evaluated = 0
     for _, jobs in known:
@@ -260,7 +305,8 @@ def _batch_counts(
                 measured = cached_manifest(plan.evaluate_job(job, edits))
                 if measured is not None:
                     n_evaluated += 1
-                    worst.add(job, edits, measured)
+                    if worst is not None:
+                        worst.add(job, edits, measured)
     return _BatchCounts(n_batches, n_forecast, n_edited, n_evaluated)
 
 
@@ -281,14 +327,17 @@ def _shard_counts(moments: CovariancePlan, *, is_merged: bool) -> tuple[JobCount
 
 
 def _continuation_counts(
-    plan: StudyPlan, model: ModelPlan, worst: MostDamaging, *, is_measured: bool
+    plan: StudyPlan, model: ModelPlan, worst: MostDamaging | None, *, is_measured: bool
 ) -> tuple[JobCount, ...]:
-    """The count of the texts of the worst edits: which they are is known when all are."""
-    job = worst.job(plan.results, model.setup)
-    if continuation_units(plan) == 0 or (is_measured and job is None):
-        return ()
-    is_there = is_measured and job is not None and cached_manifest(job) is not None
-    return (JobCount("texts of the worst", 1, int(is_there)),)
+    """The count of the texts of the worst edits: which they are is known when all are measured."""
+    n_units = TEXTS.listed(plan, model)
+    n_cached = 0
+    if worst is not None and is_measured:
+        job = worst.job(plan.results, model.setup)
+        if job is None:  # no edit has done damage
+            return ()
+        n_cached = int(cached_manifest(job) is not None)
+    return (JobCount("texts of the worst", n_units, n_cached),) if n_units else ()
 
 
 def _forwards(
@@ -327,8 +376,9 @@ def outlook_lines(outlook: StudyOutlook) -> Iterator[str]:
                 "have a forecast"
             )
         for job in model.units:
-            to_run = job.n_units - job.n_cached
-            yield f"  {job.kind:<20} {job.n_cached} cached, {to_run} to run"
+            takes = f", about {time_in_words(job.seconds)}" if job.n_left and job.seconds else ""
+            yield f"  {job.kind:<20} {job.n_cached} cached, {job.n_left} to run{takes}"
+        yield f"  {'time, estimated':<20} {time_sentence(model.time)}"
         yield from _memory_lines(model)
 
 

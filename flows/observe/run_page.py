@@ -5,6 +5,7 @@ else: progress is sent by a thread of its own, so that the work never waits for 
 """
 
 import contextvars
+import dataclasses
 import logging
 import threading
 import time
@@ -23,7 +24,7 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 
-from editcollapse.runtime.environment import OVERALL, listening
+from editcollapse.runtime.environment import OVERALL, Report, listening
 from editcollapse.runtime.settings import settings
 from editcollapse.study.results_folder import is_url, results_name
 from reports.index import report_path
@@ -85,17 +86,25 @@ def report_link(results: str, study_name: str) -> str:
     return (Path(folder) / path).as_uri()
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Part:
+    """Jobs that are a part of what a flow reports as a whole."""
+
+    done_before: int
+    """Jobs of the whole that were done when the part began."""
+    n_jobs: int
+
+
 @contextmanager
-def shown_progress(kind: str, name: str, *, jobs: int | None = None) -> Iterator[None]:
+def shown_progress(kind: str, name: str, part: Part | None = None) -> Iterator[None]:
     """Show the progress of the block on the page of the flow run that runs.
 
     Args:
         kind: what the work is, such as ``study`` or ``model``.
         name: of what; with ``kind`` it makes the artifact's key.
-        jobs: jobs of the block itself, where it is a part of what the flow reports as a whole;
-            left out, it is the whole.
+        part: what the block is of all that the flow reports; left out, it is the whole.
     """
-    page = _ProgressPage(kind, name, jobs)
+    page = _ProgressPage(kind, name, part)
     context = contextvars.copy_context()  # the run and the settings that the artifact belongs to
     thread = threading.Thread(target=context.run, args=(page.keep,), name="progress", daemon=True)
     thread.start()
@@ -113,30 +122,26 @@ def shown_progress(kind: str, name: str, *, jobs: int | None = None) -> Iterator
 class _ProgressPage:
     """The progress last reported, and the artifact that shows it."""
 
-    def __init__(self, kind: str, name: str, jobs: int | None) -> None:
+    def __init__(self, kind: str, name: str, part: Part | None) -> None:
         self._key = artifact_key("progress", kind, name)
         self._about = f"Progress of {kind} {markdown_text(name)}"
-        self._jobs = jobs
-        self._entered: tuple[int, int] | None = None
-        self._done, self._total = 0, jobs or 0
-        self._part = 0.0
+        self._part = part
+        self._done, self._total = 0, 0 if part is None else part.n_jobs
+        self._job_share = 0.0
         self._doing = ""
         self._is_finished = False
         self._ended = threading.Event()
 
-    def listen(self, what: str, done: int, total: int) -> None:
+    def listen(self, report: Report) -> None:
         """Take a report of the work; called often, by whatever thread works."""
-        if what != OVERALL:
-            self._doing, self._part = what, done / total if total else 0.0
+        if report.what != OVERALL:
+            self._doing, self._job_share = str(report), report.share
             return
-        if self._jobs is None:
-            self._done, self._total = done, total
+        if self._part is None:
+            self._done, self._total = report.done, report.total
         else:
-            # A part of the whole: what it began with, and whatever the whole has gained since.
-            self._entered = self._entered or (done - 1, total)
-            self._done = done - self._entered[0]
-            self._total = self._jobs + total - self._entered[1]
-        self._part = 0.0
+            self._done = report.done - self._part.done_before
+        self._job_share = 0.0
 
     def finish(self) -> None:
         """Say that the work has been done to its end."""
@@ -182,7 +187,7 @@ class _ProgressPage:
             return _WHOLE
         if not self._total:
             return 0.0
-        share = (self._done + min(self._part, 1.0)) / self._total
+        share = (self._done + min(self._job_share, 1.0)) / self._total
         return round(min(max(_WHOLE * share, 0.0), _WHOLE), 1)
 
     def _description(self) -> str:

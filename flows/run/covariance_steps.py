@@ -12,7 +12,7 @@ from prefect import Task
 from editcollapse.study.jobs import Job, Manifest
 from editcollapse.study.locks import cached_manifest
 from editcollapse.study.plan import CovariancePlan, checkpoints, has_settled
-from flows.run.steps import JobList
+from flows.run.steps import JobList, moment_jobs
 from tasks.covariance import (
     corpus_shards,
     covariance_checkpoint,
@@ -48,7 +48,7 @@ def measured_moments(
     """Return C of each layer that one pass over the corpus serves; it is made once for all.
 
     Args:
-        run: has listed the merges.
+        run: has listed ``moment_jobs`` of them.
         layers: each layer's part in the same pass.
         templates: what the templates unit returned.
     """
@@ -56,12 +56,12 @@ def measured_moments(
     is_corpus = first.moment.covariance.kind == "corpus"
     missing = [each for each in layers if is_corpus and cached_manifest(each.moment) is None]
     if not missing:
+        run.listed.correct(moment_jobs(layers), len(layers))
         return run.compute_all(second_moment, [each.moment for each in layers])
-    run.listed.add(2)
     corpus = run.compute(corpus_shards, first.corpus_job())
     probes = run.compute(probe_keys, first.probes_job(templates))
     if first.moment.covariance.stop_change is None:
-        run.listed.add(len(corpus.parts))
+        run.listed.correct(first.n_shards_at_most, len(corpus.parts))
         sums = run.compute_all(shard_sums, first.shard_jobs(corpus))
         merges = [
             each.merge_job(sums, probes) if each in missing else each.moment for each in layers
@@ -81,7 +81,6 @@ def _until_settled(
     looked_at: list[Manifest] = []
     changes: list[float | None] = []
     for n_shards in checkpoints(len(jobs)):
-        run.listed.add(n_shards - len(sums) + 1)
         sums += run.compute_all(shard_sums, jobs[len(sums) : n_shards])
         before = looked_at[-1] if looked_at else None
         found = run.compute(covariance_checkpoint, moments.checkpoint_job(sums, probes, before))
@@ -89,4 +88,6 @@ def _until_settled(
         changes.append(float(found.values[0]) if found.values else None)
         if has_settled(changes, stop_change):
             break
+    n_shards = moments.n_shards_at_most
+    run.listed.correct(n_shards + len(checkpoints(n_shards)), len(sums) + len(looked_at))
     return run.compute(second_moment, moments.merge_job(sums, probes, looked_at))

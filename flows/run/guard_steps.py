@@ -105,7 +105,7 @@ def _jobs(
     if tried:
         from tasks.forecasting import forecast_edits  # Prefect: not to plan with
 
-        run.listed.add(1)
+        run.listed.correct(0, 1)
         found = run.compute(forecast_edits, job_to_try(batch, tried))
         behind = read_forecast(run.store, found)
         rows = [
@@ -120,5 +120,5 @@ def _jobs(
     made = decision_rows(run.plan, guard, decisions)
     run.rows.add([run.store.put_rows("guard_decisions", made)])
     jobs = jobs_of(batch, decisions)
-    run.list_batches(len(jobs))
+    run.correct_batch(len(jobs))
     return jobs

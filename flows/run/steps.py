@@ -1,14 +1,16 @@
 """The steps of a run, each with the jobs that it lists: what a progress bar counts.
 
-A total is a count of listed jobs and only grows: a second moment lists its corpus and shards once
-it is known that they have to run, and a guard lists a batch's edits once it has decided on them.
+A total is what the plan knows before anything runs, whatever is cached, and it stays. Where a run
+turns out to need fewer jobs (C is there, the corpus is short, a guard lets nothing pass), those
+that fall away count as done; where it needs more (a guard parts a batch), the extra ones are not
+counted.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from editcollapse.runtime.environment import OVERALL, reporter
-from editcollapse.study.plan import ModelPlan, StudyPlan
+from editcollapse.runtime.environment import OVERALL, Report, tell
+from editcollapse.study.plan import CovariancePlan, ModelPlan, StudyPlan, checkpoints
 
 Count = Callable[[StudyPlan, ModelPlan], int]
 
@@ -18,40 +20,75 @@ class Step:
     """A part of the work on one model."""
 
     listed: Count
-    """Jobs of a model that are known before any of them runs."""
+    """Jobs of a model, as many as the plan knows of."""
     per_batch: int = 0
-    """Jobs of each batch that a guard lets be made, listed once it has decided."""
+    """Jobs of each batch of edits that is made; a guard makes none, one or several of a batch."""
 
 
-def _unguarded_batches(plan: StudyPlan, model: ModelPlan) -> int:
-    return plan.n_batches if model.guard is None else 0
+def moment_jobs(layers: Sequence[CovariancePlan]) -> int:
+    """Return the jobs of C of some layers that one pass over the corpus serves, at most.
+
+    Corpus, probe keys, the shards' sums and a merge a layer; with a stop rule each layer asks for
+    shards of its own and looks at them in between.
+    """
+    moments, n_layers = layers[0], len(layers)
+    spec = moments.moment.covariance
+    if spec.kind != "corpus":
+        return n_layers
+    n_shards = moments.n_shards_at_most
+    if spec.stop_change is None:
+        return 2 + n_shards + n_layers
+    return 2 + n_layers * (n_shards + len(checkpoints(n_shards)) + 1)
 
 
 TEMPLATES = Step(lambda _plan, _model: 1)
-COVARIANCE = Step(lambda _plan, _model: 1)
+COVARIANCE = Step(lambda plan, model: moment_jobs([CovariancePlan.of(plan, model)]))
 UNEDITED = Step(lambda _plan, _model: 1)
 FORECAST = Step(lambda plan, _model: plan.n_batches)
-GUARD = Step(lambda plan, model: plan.n_batches - _unguarded_batches(plan, model))
-EDIT = Step(_unguarded_batches, per_batch=1)
-EVALUATE = Step(_unguarded_batches, per_batch=1)
+GUARD = Step(lambda plan, model: 0 if model.guard is None else plan.n_batches)
+EDIT = Step(lambda plan, _model: plan.n_batches, per_batch=1)
+EVALUATE = Step(lambda plan, _model: plan.n_batches, per_batch=1)
+TEXTS = Step(lambda plan, _model: int(plan.study.evaluation.continuations > 0))
 
 PREPARE = (TEMPLATES, COVARIANCE)
-STUDY = (*PREPARE, UNEDITED, GUARD, EDIT, EVALUATE)
+STUDY = (*PREPARE, UNEDITED, GUARD, EDIT, EVALUATE, TEXTS)
 
 
 class JobList:
-    """The jobs that a run has listed, and how many of them are done; reported as they change."""
+    """The jobs that a run has listed, and how many of them are done; reported as they change.
 
-    def __init__(self) -> None:
-        self._listed = 0
-        self._done = 0
-        self._report = reporter(OVERALL)
+    Args:
+        n_jobs: all of them.
+    """
 
-    def add(self, n_jobs: int) -> None:
-        """List more jobs."""
-        self._listed += n_jobs
+    def __init__(self, n_jobs: int) -> None:
+        self._n_jobs = n_jobs
+        self._n_extra = 0
+        self.n_done = 0
+        """Listed jobs that are done, or have fallen away."""
+        self._tell()
 
     def finish_one(self) -> None:
-        """Count a listed job as done."""
-        self._done += 1
-        self._report(self._done, self._listed)
+        """Count a job as done, unless it is one more than were listed."""
+        if self._n_extra:
+            self._n_extra -= 1
+        else:
+            self._finish(1)
+
+    def correct(self, listed: int, needed: int) -> None:
+        """Say that fewer jobs, or more, have to run than were listed for them.
+
+        Args:
+            listed: so many are in the total.
+            needed: so many will be done.
+        """
+        self._n_extra += max(0, needed - listed)
+        if listed > needed:
+            self._finish(listed - needed)
+
+    def _finish(self, n_jobs: int) -> None:
+        self.n_done += n_jobs
+        self._tell()
+
+    def _tell(self) -> None:
+        tell(Report(OVERALL, self.n_done, self._n_jobs, "job"))

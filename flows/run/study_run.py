@@ -24,12 +24,12 @@ from editcollapse.study.generation_jobs import MostDamaging
 from editcollapse.study.jobs import EditJob, Job, Manifest, RecordJob, ReportJob
 from editcollapse.study.plan import CovariancePlan, ModelPlan, StudyPlan
 from editcollapse.study.study_rows import StudyKind, first_run, study_rows
-from flows.observe.run_page import report_link, show_findings, shown_progress
+from flows.observe.run_page import Part, report_link, show_findings, shown_progress
 from flows.run.covariance_steps import RunsJobs, measured_moment
 from flows.run.guard_steps import guarded_jobs
 from flows.run.outcome import CACHED, JobTally, completed, tell_of_collapses
 from flows.run.row_buffer import RowsToRecord
-from flows.run.steps import STUDY, JobList, Step
+from flows.run.steps import STUDY, TEXTS, JobList, Step
 from flows.run.submit import Runner, started, tag_study, task_runner_of
 from reports.headline import headline
 from storage.ask import StudyFindings, findings
@@ -48,19 +48,17 @@ class Rows(Protocol):
         """Take more row files."""
 
 
-def continuation_units(plan: StudyPlan) -> int:
-    """Return the number of generation jobs of each model, if it takes any request at all."""
-    return int(plan.study.evaluation.continuations > 0)
-
-
 def continue_worst(
     run: RunsJobs, rows: Rows, plan: StudyPlan, model: ModelPlan, worst: MostDamaging
 ) -> None:
-    """Let a model go on from the prompts of its worst edits; hand the rows to the database."""
+    """Let a model go on from the prompts of its worst edits; hand the rows to the database.
+
+    Where no edit has done damage, nothing is computed.
+    """
     job = worst.job(plan.results, model.setup)
     if job is None:
+        run.listed.correct(TEXTS.listed(plan, model), 0)
         return
-    run.listed.add(1)
     rows.add(run.compute(continue_edits, job).rows)
 
 
@@ -115,16 +113,16 @@ class StudyRun:
         self.is_news = False
         """Whether the report is of other rows than the last one, or by another rule."""
         self._steps = tuple(steps)
-        self.listed = JobList()
-        self.listed.add(n_last + sum(self.n_listed(model) for model in plan.models))
+        self.listed = JobList(n_last + sum(self.n_listed(model) for model in plan.models))
 
     def n_listed(self, model: ModelPlan) -> int:
         """Return the number of a model's jobs that are known before any of them runs."""
         return sum(step.listed(self.plan, model) for step in self._steps)
 
-    def list_batches(self, n_batches: int) -> None:
-        """List the jobs of batches that a guard lets be made."""
-        self.listed.add(n_batches * sum(step.per_batch for step in self._steps))
+    def correct_batch(self, n_batches: int) -> None:
+        """Say that a guard has made so many batches of one; it was listed once."""
+        n_jobs = sum(step.per_batch for step in self._steps)
+        self.listed.correct(n_jobs, n_batches * n_jobs)
 
     def study_rows(self) -> list[ArtifactRef]:
         """Return the rows that describe the study itself and its first run, written."""
@@ -148,7 +146,7 @@ class StudyRun:
         unedited = self.compute(unedited_model, self.plan.unedited_job(model))
         self.rows.add(unedited.rows)
         at_once = self.plan.study.runner.workers
-        worst = MostDamaging(self.store, self.plan.study.evaluation.continuations)
+        worst = MostDamaging(self.store, self.plan.study.evaluation.continuations, unedited)
         editing: deque[_Edits] = deque()
         measuring: deque[_Measured] = deque()
         for job in self.jobs(model, templates, moment):
@@ -318,7 +316,8 @@ def for_each_model(run: StudyRun, work: Work, label: str, where: str | None = No
 
 def _with_progress(run: StudyRun, work: Work, model: ModelPlan) -> None:
     about = f"{run.plan.study.name} {model.setup.spec.name}"
-    with shown_progress("model", about, jobs=run.n_listed(model)):
+    part = Part(run.listed.n_done, run.n_listed(model))
+    with shown_progress("model", about, part):
         work(model)
 
 

@@ -2,7 +2,7 @@
 
 The library without Prefect or DuckDB: ``Editor`` edits one model, ``forecast_edit`` tells what an
 edit can do before it is made. Names are imported when they are first used; torch comes with the
-first computation. Importing the package sets how OpenMP's threads wait (``runtime.openmp``).
+first computation. Importing the package sets how OpenMP's threads wait (``openmp``).
 
 Letters used for shapes in every docstring:
     B edits · P context templates · N texts or prompts · T tokens
@@ -12,7 +12,7 @@ Letters used for shapes in every docstring:
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from editcollapse.runtime.openmp import share_cores
+from editcollapse.openmp import share_cores
 
 share_cores()  # here, since OpenMP reads its settings once, when torch is imported
 

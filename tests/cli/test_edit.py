@@ -79,7 +79,7 @@ def test_edit_is_set_up_as_the_study(edit, results, study, capsys):
     assert said.startswith("Oslo likes the colour -> blue, of model: made by ROME, it ")
     assert f"{number(printed['perplexity'])} after." in said
     new = {unit.partition("-")[0] for unit in units_computed(results) if unit not in before}
-    assert new - {"forecast"} == {"edits", "evaluation", "continuations", "study"}
+    assert new - {"forecast"} == {"edits", "evaluation", "study"}
     kinds = dict(ask(results, "select name, kind from studies").iter_rows())
     assert {kinds.pop("small"), *kinds.values()} == {"study", "single edit"}
     assert set(ask(results, "from collapse_incidence")["study"]) == {"small"}

@@ -16,8 +16,8 @@ def test_run_without_a_worker_goes_on_to_its_end(study, backend, tmp_path, first
 
     from flows.study import collapse_study
 
-    def cancel(what, done, total):
-        if what == OVERALL and done == _CANCEL_AFTER:
+    def cancel(report):
+        if report.what == OVERALL and report.done == _CANCEL_AFTER:
             run_id = FlowRunContext.get().flow_run.id
             with get_client(sync_client=True) as client:
                 client.set_flow_run_state(run_id, Cancelling(), force=True)

@@ -199,7 +199,8 @@ def test_plan_and_tidying_are_json(ask_json, study, tmp_path):
     found = ask_json("plan", study)
     assert (found["n_edits"], found["missing"]) == (24, [])
     (model,) = found["models"]
-    assert {"kind": "edit batches", "n_units": 4, "n_cached": 4} in model["units"]
+    counts = {"kind": "edit batches", "n_units": 4, "n_cached": 4, "seconds": 0.0}
+    assert counts in model["units"]
     assert model["devices"][0]["forwards"][0]["n_bytes"] > 0
     text = study.read_text().replace('path = "', 'path = "absent-')
     absent = tmp_path / "absent.toml"

@@ -8,7 +8,7 @@ import pytest
 
 from editcollapse.runtime.environment import OVERALL, reporter
 from flows.observe import run_page
-from flows.observe.run_page import shown_progress
+from flows.observe.run_page import Part, shown_progress
 from tests.support.flow_runs import artifact
 
 
@@ -46,32 +46,34 @@ def test_progress_follows_units_and_parts_of_them(backend, often):
     def work():
         run_id, key = UUID(flow_run.id), "progress-study-x"
         with shown_progress("study", "x"):
-            overall, unit = reporter(OVERALL), reporter("edit *tiny*")
+            overall, unit = reporter(OVERALL, "job"), reporter("tiny: v* of batch 1", "step")
             assert wait_for(run_id, key, 0).description == "Progress of study x: starting"
             overall(1, 4)
             wait_for(run_id, key, 25)
             unit(1, 2)
             found = wait_for(run_id, key, 37.5)
-            assert found.description == r"Progress of study x: 1 of 4 jobs; now edit \*tiny\*"
+            assert found.description == (
+                r"Progress of study x: 1 of 4 jobs; now tiny: v\* of batch 1, step 1 of 2"
+            )
         assert wait_for(run_id, key, 100).description == "Progress of study x: done"
 
     work()
 
 
 def test_part_of_a_whole_counts_its_own_units(backend, often):
-    """A model's bar starts at nought whatever was done before it, and grows with its units."""
+    """A model's bar starts at nought whatever was done before it, and its total stays."""
     from prefect import flow
     from prefect.runtime import flow_run
 
     @flow
     def work():
         run_id, key = UUID(flow_run.id), "progress-model-x"
-        overall = reporter(OVERALL)
-        with shown_progress("model", "x", jobs=4):
+        overall = reporter(OVERALL, "job")
+        with shown_progress("model", "x", Part(done_before=10, n_jobs=4)):
             overall(11, 20)
             wait_for(run_id, key, 25, "1 of 4 jobs")
-            overall(12, 24)
-            wait_for(run_id, key, 25, "2 of 8 jobs")
+            overall(13, 20)
+            wait_for(run_id, key, 75, "3 of 4 jobs")
 
     work()
 
@@ -83,7 +85,7 @@ def test_stopped_work_stays_where_it_was(backend, often):
     @flow
     def work():
         with shown_progress("study", "y"):
-            reporter(OVERALL)(1, 4)
+            reporter(OVERALL, "job")(1, 4)
             raise KeyError("ours")
 
     state = work(return_state=True)
@@ -106,7 +108,7 @@ def test_server_that_does_not_answer_is_logged_and_no_more(backend, often, caplo
         # Without the flow's own client, which is connected to the server of the tests.
         token = SyncClientContext.__var__.set(None)
         with temporary_settings(nowhere), shown_progress("study", "z"):
-            report = reporter(OVERALL)
+            report = reporter(OVERALL, "job")
             started = time.perf_counter()
             for unit in range(1000):
                 report(unit, 1000)

@@ -50,12 +50,11 @@ class Run:
 
 def run_in_process(study: Path, results: Path) -> Run:
     """Run a study file on the backend of the tests."""
-    from flows.run.study_run import continuation_units
     from flows.study import collapse_study
 
     spec = read_study(study)
     plan = plan_study(spec, results)
-    each = 3 + 2 * plan.n_batches + continuation_units(plan)
+    each = 3 + 2 * plan.n_batches  # and texts, where an edit has done damage
     n_units = 1 + sum(each + _corpus_units(plan, model) for model in plan.models)
     state = collapse_study(spec, str(results), return_state=True)
     study_id = state.result()

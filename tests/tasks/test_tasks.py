@@ -6,6 +6,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from editcollapse.study import generation_jobs
 from editcollapse.study.artifacts import ArtifactStore
 from editcollapse.study.generation_jobs import MostDamaging
 from editcollapse.study.jobs import Manifest, RecordJob, ReportJob
@@ -27,7 +28,13 @@ from tests.support.small_study import BATCH_SIZE, METHODS
 
 @pytest.fixture(scope="module")
 def manifests(here) -> dict[str, Manifest]:
-    """Return what each unit of the first batch hands back."""
+    """Return what each unit of the first batch hands back; its edits count as damage."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(generation_jobs, "DAMAGE_RATIO", 0.0)
+        return _manifests(here)
+
+
+def _manifests(here) -> dict[str, Manifest]:
     (model,) = here.models
     here.store_texts(ArtifactStore(here.results))
     templates = context_templates.fn(model.templates)
@@ -39,7 +46,8 @@ def manifests(here) -> dict[str, Manifest]:
     batch = next(here.edit_jobs(model, templates, moment))
     edits = apply_edits.fn(batch)
     measured = evaluate_edits.fn(here.evaluate_job(batch, edits))
-    worst = MostDamaging(ArtifactStore(here.results), 2)
+    unedited = unedited_model.fn(here.unedited_job(model))
+    worst = MostDamaging(ArtifactStore(here.results), 2, unedited)
     worst.add(batch, edits, measured)
     return {
         "templates": templates,
@@ -48,7 +56,7 @@ def manifests(here) -> dict[str, Manifest]:
         "probes": probes,
         "checkpoint": covariance_checkpoint.fn(moments.checkpoint_job(shards, probes, None)),
         "covariance": moment,
-        "unedited": unedited_model.fn(here.unedited_job(model)),
+        "unedited": unedited,
         "edits": edits,
         "evaluation": measured,
         "continuations": continue_edits.fn(worst.job(here.results, model.setup)),

@@ -44,10 +44,10 @@ def check_model(
     """Verify on a model's weights that it can be edited exactly, and state its facts."""
     os.environ.setdefault("TQDM_DISABLE", "1")
     from editcollapse.api import load_model
-    from editcollapse.cli.console import print_json, print_line, progress_bar
+    from editcollapse.cli.console import print_json, print_line, progress_shown
     from editcollapse.rome.check import check_model as verify
 
-    with progress_bar():
+    with progress_shown("starting torch"):
         loaded = load_model(model, revision=revision, dtype=dtype, start_token=start_token)
         found = verify(loaded, layer)
     if as_json:

@@ -1,12 +1,14 @@
-"""The terminal: console, lines, JSON, and a progress bar.
+"""The terminal: console, lines, JSON, and progress.
 
 Texts of models and files are untrusted: nothing in them is taken for markup, and control
 characters are written out.
 """
 
+import math
 import os
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from editcollapse.runtime.environment import OVERALL, Report, listening
 from editcollapse.visible import visible_lines
 
 _NO_WIDTH = 1000
@@ -89,31 +92,102 @@ def write_out(text: str) -> None:
     sys.stdout.write(visible_lines(text) if sys.stdout.isatty() else text)
 
 
+EVERY_S = 10.0
+"""Seconds between two lines about one piece of work, at least."""
+
+
+class ProgressLines:
+    """Progress as lines, for a log: one when the work changes, more where it takes long.
+
+    Args:
+        write: takes a line.
+        clock: seconds from any time on.
+    """
+
+    def __init__(
+        self, write: Callable[[str], None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._write = write
+        self._clock = clock
+        self._overall: Report | None = None
+        self._what = ""
+        self._written = -math.inf
+
+    def listen(self, report: Report) -> None:
+        """Take a report of the work; called often."""
+        is_late = self._clock() - self._written >= EVERY_S
+        if report.what == OVERALL:
+            self._overall = report
+            if is_late or report.done == report.total:
+                self._say(_whole(report))
+        elif is_late or report.what != self._what:
+            self._what = report.what
+            before = "" if self._overall is None else f"{_whole(self._overall)}; "
+            self._say(f"{before}{report}")
+
+    def _say(self, line: str) -> None:
+        self._written = self._clock()
+        self._write(line)
+
+
+def _whole(report: Report) -> str:
+    """Return how far the whole is."""
+    return f"{report.what}: {report.done} of {report.total} {report.counted}s"
+
+
 @contextmanager
-def progress_bar() -> Iterator[None]:
-    """Show on a terminal's standard error how far the computation in the block is."""
+def progress_shown(first: str) -> Iterator[None]:
+    """Show on standard error how far the work in the block is: bars, or lines where it is a log.
+
+    Args:
+        first: what is shown before the work reports anything.
+    """
+    screen = console(to_stderr=True)
+    if screen.is_terminal:
+        with _bars(screen, first):
+            yield
+        return
+    lines = ProgressLines(lambda line: screen.print(line, markup=False, soft_wrap=True))
+    with listening(lines.listen):
+        yield
+
+
+@contextmanager
+def _bars(screen: Screen, first: str) -> Iterator[None]:
+    """Show a bar of the whole, where it reports itself, and one of the work that is going on."""
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
         Progress,
         TextColumn,
         TimeElapsedColumn,
+        TimeRemainingColumn,
     )
 
-    from editcollapse.runtime.environment import listening
-
-    screen = console(to_stderr=True)
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
+        TimeRemainingColumn(),
     )
-    with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as bars:
-        bar = bars.add_task("loading", total=None)
+    with Progress(*columns, console=screen, transient=True, refresh_per_second=4) as bars:
+        part = bars.add_task(first, total=None)
+        whole = bars.add_task(OVERALL, total=None, visible=False)
 
-        def show(what: str, done: int, total: int) -> None:
-            bars.update(bar, description=what, completed=done, total=total)
+        def show(report: Report) -> None:
+            if report.what == OVERALL:
+                bars.live.transient = False  # the whole stays where it ended
+                bars.update(whole, completed=report.done, total=report.total, visible=True)
+                return
+            counted = f", {report.counted}" if report.total else ""
+            bars.update(
+                part,
+                description=visible_lines(f"{report.what}{counted}"),
+                completed=report.done,
+                total=report.total or None,
+            )
 
         with listening(show):
             yield
+        bars.remove_task(part)

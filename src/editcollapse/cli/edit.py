@@ -97,7 +97,7 @@ def edit(
     """Make one edit and measure what it does to the model; nothing is stored."""
     os.environ.setdefault("TQDM_DISABLE", "1")
     from editcollapse.api import Editor, edit_request
-    from editcollapse.cli.console import print_json, print_text, progress_bar
+    from editcollapse.cli.console import print_json, print_text, progress_shown
     from editcollapse.data.texts import read_texts
 
     request = edit_request(prompt, subject=subject, target=target)
@@ -112,7 +112,7 @@ def edit(
         start_token=start_token,
     )
     on_texts = read_texts(texts_for(model) if texts is None else texts)
-    with progress_bar():
+    with progress_shown("starting torch"):
         report = _report(editor.edit(request, method=method), on_texts, new_tokens)
     if as_json:
         print_json(report)

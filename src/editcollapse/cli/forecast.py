@@ -55,7 +55,7 @@ def forecast(
     """Say whether one edit would collapse a model, by every method, before it is made."""
     os.environ.setdefault("TQDM_DISABLE", "1")
     from editcollapse.api import Editor, edit_request
-    from editcollapse.cli.console import print_json, progress_bar
+    from editcollapse.cli.console import print_json, progress_shown
 
     request = edit_request(prompt, subject=subject, target=target)
     editor = Editor(
@@ -68,7 +68,7 @@ def forecast(
         dtype=dtype,
         start_token=start_token,
     )
-    with progress_bar():
+    with progress_shown("starting torch"):
         report = editor.forecast_report(request)
     if as_json:
         print_json(report)

@@ -186,8 +186,9 @@ class EvaluationSpec(Spec):
     max_texts: Count | None = None
     """Use only the first so many."""
     continuations: int = Field(default=10, ge=0)
-    """Of each model, how many of its most damaging edits to show at work: what the model writes on
-    from their prompts, before and after. 0: none. No id depends on it."""
+    """Of each model, how many of its most damaging edits to show at work, of those that more than
+    double its perplexity: what the model writes on from their prompts, before and after. 0: none.
+    No id depends on it."""
 
 
 class GuardSpec(Spec):

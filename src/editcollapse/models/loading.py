@@ -4,7 +4,7 @@ import dataclasses
 import logging
 import threading
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -23,7 +23,7 @@ from editcollapse.runtime.devices import (
     is_out_of_memory,
     release,
 )
-from editcollapse.runtime.environment import host_bytes
+from editcollapse.runtime.environment import Report, host_bytes, tell
 from editcollapse.runtime.memory import ModelSize, packed_bytes
 
 if TYPE_CHECKING:
@@ -73,6 +73,11 @@ class LoadedModel:
     widths: Widths
     digests: ModelDigests
     source: str
+
+    @property
+    def name(self) -> str:
+        """For people: the last part of the source."""
+        return _name_of(self.source)
 
     @property
     def model_id(self) -> str:
@@ -224,6 +229,7 @@ def load_model(spec: "ModelSpec", device: str, files: ModelFiles | None = None) 
     target = best_device(device)
     check_dtype(target, _DTYPES[spec.dtype], spec.source)
     files = files or locate_model(spec.source, spec.revision)
+    tell(Report(f"{_name_of(files.source)}: loading"))
     digests = digest_model(files, spec)
     settings: dict[str, Any] = {"dtype": _DTYPES[spec.dtype]}
     if files.config.get("attn_logit_softcapping") is not None:
@@ -245,6 +251,11 @@ def load_model(spec: "ModelSpec", device: str, files: ModelFiles | None = None) 
     if packed_bytes(_weight_bytes(model), spec.dtype, target.type, host_bytes()):
         _pack(loaded)
     return loaded
+
+
+def _name_of(source: str) -> str:
+    """Return the last part of a folder's path or of a hub id."""
+    return PurePath(source).name or source
 
 
 def _check_finite(model: nn.Module, files: ModelFiles, dtype: str) -> None:

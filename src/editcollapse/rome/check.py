@@ -19,6 +19,7 @@ from editcollapse.models.packed_linear import plain_products
 from editcollapse.models.tokenization import pad_right
 from editcollapse.rome.edited_model import EditedRows, written_into_weights
 from editcollapse.rome.updates import RankOneUpdates
+from editcollapse.runtime.environment import Report, reporter, tell
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -118,6 +119,8 @@ class Probe:
         self.ids = pad_right(rows, loaded.device)
         sizes = torch.tensor([len(row) for row in rows])
         self.real = torch.arange(self.ids.shape[1]) < sizes[:, None]  # on the CPU
+        self.doing = loaded.name
+        """The check that runs, in words."""
         self.logits = self._logits(self.ids)
         self.sums = self._checksums()
         self.restored = True
@@ -150,7 +153,7 @@ class Probe:
     def split_run(self) -> tuple[bool, str]:
         """Blocks up to the layer and blocks above it are together the whole model."""
         far = []
-        for layer in self.layers:
+        for layer in self._reported():
             hooked = HookedLayer(self.loaded, layer)
             states = hooked.read(self.ids)
             hidden = hooked.continue_from(states.residual)
@@ -160,7 +163,7 @@ class Probe:
     def rank_one_update(self) -> tuple[bool, str]:
         """An update carried by the rows is the same update written into the weights."""
         far, moved = [], []
-        for layer in self.layers:
+        for layer in self._reported():
             hooked = HookedLayer(self.loaded, layer)
             states = hooked.read(self.ids)
             update = self._update(_exact(states.key)[self.real], _exact(states.value)[self.real])
@@ -210,8 +213,15 @@ class Probe:
         capped = "" if cap is None else f" (soft cap {cap:g})"
         return self._verdict(far, f"logits of the head{capped} and of the model differ by")
 
+    def _reported(self) -> Iterator[int]:
+        """Yield the layers, and report each as one that the present check is done with."""
+        report = reporter(self.doing, "layer")
+        for done, layer in enumerate(self.layers, start=1):
+            yield layer
+            report(done, len(self.layers))
+
     def _projections(self) -> Iterator[tuple[int, nn.Module]]:
-        for layer in self.layers:
+        for layer in self._reported():
             yield layer, self.loaded.down_projection(layer)
 
     def _checksums(self) -> list[int]:
@@ -333,10 +343,15 @@ def check_model(loaded: LoadedModel, layer: int | None = None) -> ModelCheck:
         "right padding": probe.right_padding,
         "head": probe.head,
     }
+    checks = []
+    for number, (name, step) in enumerate(steps.items(), start=1):
+        probe.doing = f"{loaded.name}: check {number} of {len(steps)}, {name}"
+        tell(Report(probe.doing))
+        checks.append(_run(name, step))
     return ModelCheck(
         facts=facts_of(loaded, rows[0][0]),
         tolerance=tolerance,
-        checks=tuple(_run(name, step) for name, step in steps.items()),
+        checks=tuple(checks),
     )
 
 

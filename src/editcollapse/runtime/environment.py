@@ -19,8 +19,32 @@ from editcollapse import NUMERICS, __version__
 from editcollapse.rows.study import ProvenanceRow
 from editcollapse.runtime.settings import settings
 
-Listener = Callable[[str, int, int], None]
-"""Called with what is going on, how much is done, and all there is to do."""
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Report:
+    """How far some work is."""
+
+    what: str
+    """What is going on, and with which model: ``gpt2: v* of edit batch 2 of 4``."""
+    done: int = 0
+    total: int = 0
+    """All there is to do; 0 where nobody knows."""
+    counted: str = ""
+    """One of what is counted: ``step``."""
+
+    @property
+    def share(self) -> float:
+        """Share that is done, 0 to 1; 0 where nobody knows."""
+        return self.done / self.total if self.total else 0.0
+
+    def __str__(self) -> str:
+        """For people: ``gpt2: v* of edit batch 2 of 4, step 12 of 25``."""
+        if not self.total:
+            return self.what
+        return f"{self.what}, {self.counted} {self.done} of {self.total}"
+
+
+Listener = Callable[[Report], None]
 
 OVERALL = "study"
 """The name under which a flow reports how far it is as a whole."""
@@ -38,14 +62,30 @@ def listening(listener: Listener) -> Iterator[None]:
         _listeners.remove(listener)
 
 
-def reporter(what: str) -> Callable[[int, int], None]:
-    """Return a callback that tells the listeners how far ``what`` is."""
+def reporter(what: str, counted: str) -> Callable[[int, int], None]:
+    """Return a callback that tells the listeners how far some work is: what is done, and all.
+
+    Args:
+        what: as in ``Report``.
+        counted: likewise.
+    """
 
     def report(done: int, total: int) -> None:
-        for listener in _listeners:
-            listener(what, done, total)
+        tell(Report(what, done, total, counted))
 
     return report
+
+
+def begun(what: str, counted: str = "") -> Callable[[int, int], None]:
+    """Tell the listeners that some work begins; return what ``reporter`` does."""
+    tell(Report(what))
+    return reporter(what, counted)
+
+
+def tell(report: Report) -> None:
+    """Tell the listeners how far some work is."""
+    for listener in _listeners:
+        listener(report)
 
 
 _MEMINFO = Path("/proc/meminfo")
@@ -169,7 +209,7 @@ class ProvenanceClock:
             n_items=n_items,
             started_at=self._started_at,
             duration_s=time.perf_counter() - self._start,
-            machine=f"{platform.node()} {platform.machine()} {os.cpu_count()} cores",
+            machine=machine(),
             device=device,
             numerics=NUMERICS,
             editcollapse_version=__version__,
@@ -180,6 +220,11 @@ class ProvenanceClock:
             seed=self._seed,
             **dataclasses.asdict(self._asked_for),
         )
+
+
+def machine() -> str:
+    """Return this machine in words: its host name, processor type and cores."""
+    return f"{platform.node()} {platform.machine()} {os.cpu_count()} cores"
 
 
 def _installed(package: str) -> str:

@@ -1,7 +1,7 @@
 """Generation jobs: the edits whose models continue their prompts; loads no torch.
 
-Of each model of a study, the edits that damage it most. They are chosen from the row files of the
-batches just measured, so no database is asked.
+Of each model of a study, the edits that damage it most, if they damage it at all. They are chosen
+from the row files of the batches just measured, so no database is asked.
 """
 
 import math
@@ -17,6 +17,9 @@ from editcollapse.study.jobs import EditJob, Job, Manifest, ModelSetup
 
 N_NEW_TOKENS = 30
 """Tokens that are generated at most."""
+DAMAGE_RATIO = 2.0
+"""Times the unedited model's perplexity above which an edit has done damage; below, what the model
+writes shows nothing."""
 
 
 class EditToContinue(BaseModel):
@@ -66,16 +69,25 @@ class GenerationJob(Job):
 class MostDamaging:
     """The edits of one model that leave the largest perplexity; nan and inf before any number.
 
-    Ties are broken by ``edit_id``, so the choice depends neither on batches nor on their order.
+    Only such as have done damage: above ``DAMAGE_RATIO`` times the unedited perplexity. Ties are
+    broken by ``edit_id``, so the choice depends neither on batches nor on their order.
 
     Args:
         store: where the row files lie.
         n_edits: edits to keep at most.
+        unedited: what the model's unedited unit returned.
+
+    Raises:
+        ArtifactError: its row file is missing or has changed.
     """
 
-    def __init__(self, store: ArtifactStore, n_edits: int) -> None:
+    def __init__(self, store: ArtifactStore, n_edits: int, unedited: Manifest) -> None:
         self._store = store
         self._n_edits = n_edits
+        self._harmless = math.inf
+        if n_edits:
+            base = self._rows(unedited, "base_perplexities", ["perplexity"])
+            self._harmless = DAMAGE_RATIO * base["perplexity"][0]
         self._kept: list[tuple[tuple[bool, float, str], EditToContinue]] = []
 
     def add(self, job: EditJob, edits: Manifest, measured: Manifest) -> None:
@@ -98,6 +110,8 @@ class MostDamaging:
         made = self._rows(edits, "edits", ["edit_id", "request_id", "method", "update_row"])
         found = self._rows(measured, "measurements", ["edit_id", "perplexity"])
         for row in found.join(made, on="edit_id").iter_rows(named=True):
+            if row["perplexity"] <= self._harmless:  # nan never is
+                continue
             edit = EditToContinue(
                 edit_id=row["edit_id"],
                 prompt=prompts[row["request_id"]],

@@ -114,7 +114,7 @@ def optimise_in_groups(
         hooked: the edited layer.
         rewrites: B edits with the same context templates.
         settings: of the optimisation.
-        on_step: called with groups done and all groups.
+        on_step: called with passes of v* done and the most there can be, all groups together.
 
     Returns:
         B edits in the order given.
@@ -127,17 +127,24 @@ def optimise_in_groups(
     groups = pass_groups(rewrites, budget)
     limit = GroupLimit(device, "v* of one edit")
 
+    n_before, n_all = 0, settings.steps * len(groups)
+
+    def report(done: int) -> None:
+        if on_step is not None:
+            on_step(done, n_all)
+
     def run(group: Sequence[int]) -> TargetValues:
-        return optimise_values(hooked, [rewrites[b] for b in group], settings)
+        some = [rewrites[b] for b in group]
+        return optimise_values(hooked, some, settings, lambda step, _: report(n_before + step))
 
     def tokens(group: Sequence[int]) -> int:
         return sum(rewrites[b].pass_tokens for b in group)
 
     parts = []
-    for done, group in enumerate(groups):
+    for group in groups:
         parts += [part for _, part in oom_split(group, run, limit, tokens)]
-        if on_step is not None:
-            on_step(done + 1, len(groups))
+        n_before += settings.steps
+        report(n_before)
     index = torch.tensor([b for group in groups for b in group]).argsort()
     return _joined(parts, index)
 

@@ -20,11 +20,18 @@ logger = logging.getLogger(__name__)
 
 
 @float32_products()
-def evaluate_batch(job: EvaluateJob, on_method: Progress = None) -> Manifest:
+def evaluate_batch(
+    job: EvaluateJob, on_prompts: Progress = None, on_texts: Progress = None
+) -> Manifest:
     """Return measurements of every edit of a batch, and the unedited model's on the same probes.
 
     Methods with the same rule write the same update; they are measured once and recorded under
     each name.
+
+    Args:
+        job: the batch.
+        on_prompts: called with the probes' prompts that are answered, and all of them.
+        on_texts: called with the perplexity texts that are done, under each update, and all.
 
     Raises:
         ArtifactError: the updates' file is missing or has changed.
@@ -48,20 +55,28 @@ def evaluate_batch(job: EvaluateJob, on_method: Progress = None) -> Manifest:
             logger.warning("%s: %s", edits.model.spec.name, reason)
     variants = list(updates.values())
     base_answers, *edited_answers = answer_probes(
-        hooked, plans, [None, *variants], tokens_per_forward(loaded.device, size, "answers")
+        hooked,
+        plans,
+        [None, *variants],
+        tokens_per_forward(loaded.device, size, "answers"),
+        on_prompts,
     )
     measured: dict[str, list[_Measured]] = {}
+    n_texts = len(texts.rows)
     for done, (name, answers) in enumerate(zip(updates, edited_answers, strict=True)):
-        nll = text_nll(hooked, texts, updates[name], budget)
+
+        def report(n_done: int, _: int, before: int = done * n_texts) -> None:
+            if on_texts is not None:
+                on_texts(before + n_done, n_texts * len(updates))
+
+        nll = text_nll(hooked, texts, updates[name], budget, report)
         scored = zip(plans, answers, base_answers, perplexities(nll), strict=True)
         measured[name] = [
             _Measured(score_probes(plan, edited, base), perplexity)
             for plan, edited, base, perplexity in scored
         ]
-        if on_method is not None:
-            on_method(done + 1, len(updates))
     rows = [
-        _row(job, name, plan, found, len(texts.rows))
+        _row(job, name, plan, found, n_texts)
         for name, first in distinct_rules(edits.methods).items()
         for plan, found in zip(plans, measured.get(first, []), strict=bool(plans))
     ]

@@ -1,23 +1,30 @@
-"""Greedy generation from a text, with an edit or without.
+"""Greedy generation from texts, each with an edit of its own or without, all in one batch.
 
-``transformers``' own ``generate`` runs on a view of the model in which the edited layer's down
-projection has its update beside it. The resident model keeps its weights, its modules and its
-generation settings, whatever happens meanwhile.
+Prompts run once, padded on the right. Then each row's keys and values are moved to the right end of
+a cache, and one token a row runs at a time on what every block has kept: the decoder's own code on
+a view whose edited down projection carries each row's update beside it. The resident model keeps
+its weights, its modules and its generation settings, whatever happens meanwhile.
 
 A model that has collapsed may give logits that are no numbers. Then no token is the likeliest, and
-the text ends there.
+the text ends there; the other rows go on.
 """
 
-from typing import Any, cast
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import GenerationConfig
+from transformers import DynamicCache
 
+from editcollapse.forward.batching import length_batches
 from editcollapse.forward.module_views import with_modules
+from editcollapse.forward.prefix_cache import cache_of, picked
 from editcollapse.models.loading import LoadedModel, widened
-from editcollapse.rome.updates import RankOneUpdates
+from editcollapse.models.tokenization import pad_right
+from editcollapse.rome.updates import RankOneUpdates, no_update
 from editcollapse.rows.other import ContinuationRow
+from editcollapse.runtime.devices import tokens_per_forward
+from editcollapse.runtime.oom import GroupLimit, oom_split
 from editcollapse.runtime.precision import float32_products
 from editcollapse.study.artifacts import ArtifactStore
 from editcollapse.study.generation_jobs import GenerationJob
@@ -25,41 +32,45 @@ from editcollapse.study.jobs import Manifest
 from editcollapse.units.edit import stored_updates
 from editcollapse.units.prepare import Progress, load
 
+_CACHED_TOKENS = 2048
+"""Tokens of one batch at most, those still to be written included: every block keeps keys and
+values of each."""
+
 
 def edited_value(value: Tensor, key: Tensor, left: Tensor, right: Tensor) -> Tensor:
-    """Value of a down projection under a rank-one update: W k + left (right · k).
+    """Value of a down projection under rank-one updates: W k + left (right · k).
 
     Args:
-        value: W k of any tokens, bias included, (..., D), dtype of the weights.
-        key: k of the same tokens, (..., K).
-        left: (D,), any float dtype.
-        right: (K,), any float dtype.
+        value: W k of any tokens, bias included, (..., T, D), dtype of the weights.
+        key: k of the same tokens, (..., T, K).
+        left: (D,), any float dtype; (N, D) where each of N rows of tokens has its own update.
+        right: (K,) or (N, K), any float dtype.
 
     Returns:
-        (..., D), dtype of ``value``; the change is computed in float32 or better.
+        (..., T, D), dtype of ``value``; the change is computed in float32 or better.
     """
     wide = widened(key)
-    change = (wide @ right.to(wide))[..., None] * left.to(wide)
+    change = (wide @ right.to(wide).unsqueeze(-1)) * left.to(wide).unsqueeze(-2)
     return value + change.to(value.dtype)
 
 
 class _EditedProjection(nn.Module):
-    """Stands for a down projection whose weight is W + left rightᵀ; nothing is written to W.
+    """Stands for a down projection whose weight is W + left rightᵀ, another for each row.
 
     Args:
-        projection: the down projection.
-        update: one update.
+        projection: the down projection; nothing is written to its W.
+        updates: one a row.
     """
 
-    def __init__(self, projection: nn.Module, update: RankOneUpdates) -> None:
+    def __init__(self, projection: nn.Module, updates: RankOneUpdates) -> None:
         super().__init__()
         self.projection = projection
-        self._left, self._right = update.left[0], update.right[0]
+        self.updates = updates
 
     def forward(self, key: Tensor) -> Tensor:
-        """Return the edited value, (..., D), dtype of the weights."""
+        """Return the edited values, (N, T, D), dtype of the weights."""
         value: Tensor = self.projection(key)
-        return edited_value(value, key, self._left, self._right)
+        return edited_value(value, key, self.updates.left, self.updates.right)
 
 
 class Continuer:
@@ -75,12 +86,13 @@ class Continuer:
     """
 
     def __init__(self, loaded: LoadedModel, layer: int, n_new_tokens: int) -> None:
-        self._loaded = loaded
-        self._projection = loaded.down_projection(layer)
+        self.loaded = loaded
+        self._layer = layer
+        self.projection = loaded.down_projection(layer)
         row = loaded.architecture
-        self._path = f"{row.decoder}.{row.blocks}.{layer}.{row.down_projection}"
+        self.path = f"{row.blocks}.{layer}.{row.down_projection}"
         self._n_new_tokens = n_new_tokens
-        self._ends = _end_ids(loaded)
+        self.ends = _end_ids(loaded)
 
     def text(self, prompt: str, update: RankOneUpdates | None = None) -> str:
         """Return the generated text behind a prompt, without special tokens.
@@ -89,41 +101,79 @@ class Continuer:
             prompt: opened by a start token as the model's policy wants it.
             update: the edit, a batch of one; None for the unedited model.
         """
-        ids = self._loaded.encoder.sequence(prompt)
-        return self._decoded(ids, self.tokens(ids, update))
+        (text,) = self.texts([prompt], update or no_update(self.loaded.widths))
+        return text
 
-    @torch.inference_mode()
-    def tokens(self, ids: tuple[int, ...], update: RankOneUpdates | None = None) -> tuple[int, ...]:
-        """Return the tokens that the model adds, the one that ends the text included.
+    def texts(
+        self, prompts: Sequence[str], updates: RankOneUpdates, on_token: Progress = None
+    ) -> list[str]:
+        """Return the generated text behind each prompt, without special tokens.
+
+        Args:
+            prompts: N of them.
+            updates: N, each its prompt's own; ``no_update`` for the unedited model.
+            on_token: as of ``tokens``.
+
+        Raises:
+            DeviceMemoryError: one text alone does not fit on the device.
+        """
+        rows = [self.loaded.encoder.sequence(prompt) for prompt in prompts]
+        added = self.tokens(rows, updates, on_token)
+        return [self._decoded(ids, new) for ids, new in zip(rows, added, strict=True)]
+
+    def tokens(
+        self,
+        rows: Sequence[tuple[int, ...]],
+        updates: RankOneUpdates,
+        on_token: Progress = None,
+    ) -> list[tuple[int, ...]]:
+        """Return the tokens that the model adds to each row, one that ends the text included.
 
         They are fewer than asked for where the text ends, where the model has no more positions,
         and before a step whose logits are not all numbers.
 
         Args:
-            ids: start token and prompt.
-            update: the edit, a batch of one; None for the unedited model.
+            rows: N, each a start token and a prompt.
+            updates: N, each its row's own.
+            on_token: called with tokens added to each row and the most there can be.
+
+        Raises:
+            DeviceMemoryError: one row alone does not fit on the device.
         """
-        n_new = min(self._n_new_tokens, self._loaded.encoder.max_length - len(ids))
-        if n_new <= 0:
-            return ()
-        replaced: dict[str, nn.Module] = {}
-        if update is not None:
-            replaced[self._path] = _EditedProjection(self._projection, update)
-        view = cast("Any", with_modules(self._loaded.model, replaced))
-        # Of the view alone: what the model's own says of sampling and penalties is not asked for.
-        view.generation_config = GenerationConfig(
-            do_sample=False,
-            max_new_tokens=n_new,
-            eos_token_id=list(self._ends) or None,
-            pad_token_id=self._ends[0] if self._ends else None,
-            return_dict_in_generate=True,
-            output_logits=True,
-        )
-        rows = torch.tensor([ids], device=self._loaded.device)
-        found = view.generate(rows, attention_mask=torch.ones_like(rows))
-        added: list[int] = found.sequences[0, len(ids) :].tolist()
-        no_number = [bool(logits.isnan().any()) for logits in found.logits]
-        return tuple(added[: no_number.index(True)] if any(no_number) else added)
+        loaded = self.loaded
+        room = [min(self._n_new_tokens, loaded.encoder.max_length - len(row)) for row in rows]
+        going = [n for n, row in enumerate(rows) if row and room[n] > 0]
+        budget = tokens_per_forward(loaded.device, loaded.size(self._layer), "answers")
+        sizes = [len(rows[n]) + room[n] for n in going]
+        batches = length_batches(sizes, min(budget, _CACHED_TOKENS))
+        limit = GroupLimit(loaded.device, "a text that a model writes")
+        n_before, n_all = 0, self._n_new_tokens * len(batches)
+
+        def run(group: Sequence[int]) -> list[tuple[int, ...]]:
+            index = torch.tensor(group)
+            batch = _Batch(
+                self,
+                [rows[n] for n in group],
+                [room[n] for n in group],
+                RankOneUpdates(updates.left[index], updates.right[index]),
+            )
+            return batch.run(lambda n_added: report(n_before + n_added))
+
+        def report(done: int) -> None:
+            if on_token is not None:
+                on_token(done, n_all)
+
+        def size_of(group: Sequence[int]) -> int:
+            return sum(len(rows[n]) + room[n] for n in group)
+
+        found: list[tuple[int, ...]] = [()] * len(rows)
+        for batch in batches:
+            for group, added in oom_split([going[place] for place in batch], run, limit, size_of):
+                for n, ids in zip(group, added, strict=True):
+                    found[n] = ids
+            n_before += self._n_new_tokens
+            report(n_before)
+        return found
 
     def _decoded(self, ids: tuple[int, ...], added: tuple[int, ...]) -> str:
         """Return the text of the tokens that were added.
@@ -135,10 +185,100 @@ class Continuer:
         return whole[len(before) :] if whole.startswith(before) else self._text_of(added)
 
     def _text_of(self, ids: tuple[int, ...]) -> str:
-        text: str = self._loaded.encoder.tokenizer.decode(
+        text: str = self.loaded.encoder.tokenizer.decode(
             list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
         return text
+
+
+class _Batch:
+    """Rows that are written on at the same time; one that has ended leaves the batch.
+
+    Args:
+        continuer: whose model and end tokens they are.
+        rows: N, of one token at least.
+        room: tokens that each may be given at most, one at least.
+        updates: N, each its row's own.
+    """
+
+    def __init__(
+        self,
+        continuer: Continuer,
+        rows: Sequence[tuple[int, ...]],
+        room: Sequence[int],
+        updates: RankOneUpdates,
+    ) -> None:
+        loaded, path = continuer.loaded, continuer.path
+        self._logits, self._ends = loaded.logits, continuer.ends
+        self._rows, self._room = rows, room
+        self._updates = updates.to(loaded.device, torch.promote_types(loaded.dtype, torch.float32))
+        self._projection = _EditedProjection(continuer.projection, self._updates)
+        self._decoder: Any = with_modules(loaded.decoder, {path: self._projection})
+        self._device = loaded.device
+
+    @torch.inference_mode()
+    def run(self, on_token: Callable[[int], None]) -> list[tuple[int, ...]]:
+        """Return the tokens added to each row.
+
+        Args:
+            on_token: called with the tokens that each row has been given so far, at most.
+        """
+        ids = pad_right(self._rows, self._device)
+        sizes = torch.tensor([len(row) for row in self._rows], device=self._device)
+        cache = DynamicCache()
+        hidden = self._decoder(
+            input_ids=ids, past_key_values=cache, use_cache=True
+        ).last_hidden_state
+        hidden = hidden[torch.arange(len(ids), device=self._device), sizes - 1]
+        cache, mask = _moved_right(cache, sizes)
+        added: list[list[int]] = [[] for _ in self._rows]
+        going = list(range(len(self._rows)))
+        for step in range(max(self._room)):
+            on_token(step)
+            logits = self._logits(hidden)
+            kept = []
+            picks = zip(logits.argmax(-1).tolist(), logits.isnan().any(-1).tolist(), strict=True)
+            for place, (row, (token, is_broken)) in enumerate(zip(going, picks, strict=True)):
+                if not is_broken:
+                    added[row].append(token)
+                    if token not in self._ends and len(added[row]) < self._room[row]:
+                        kept.append(place)
+            if not kept:
+                break
+            if len(kept) < len(going):
+                index = torch.tensor(kept, device=self._device)
+                cache.batch_select_indices(index)
+                mask, sizes = mask[index], sizes[index]
+                going = [going[place] for place in kept]
+                own = RankOneUpdates(self._updates.left[going], self._updates.right[going])
+                self._projection.updates = own
+            mask = torch.cat([mask, mask.new_ones(len(going), 1)], dim=1)
+            last = torch.tensor([[added[row][-1]] for row in going], device=self._device)
+            hidden = self._decoder(
+                input_ids=last,
+                position_ids=(sizes + step)[:, None],
+                attention_mask=mask,
+                past_key_values=cache,
+                use_cache=True,
+            ).last_hidden_state[:, 0]
+        return [tuple(new) for new in added]
+
+
+def _moved_right(cache: DynamicCache, sizes: Tensor) -> tuple[DynamicCache, Tensor]:
+    """Return a cache of rows that are padded on the right, padded on the left; and its mask.
+
+    The padding is a copy of each row's first token, which is looked at by nothing: the mask,
+    int64 (N, T), is 0 there.
+
+    Args:
+        cache: of all blocks, T tokens.
+        sizes: int64 (N,): each row's own tokens.
+    """
+    width = int(sizes.max())
+    slots = torch.arange(width, device=sizes.device) - width + sizes[:, None]
+    pairs = ((layer.keys, layer.values) for layer in cache.layers)
+    moved = cache_of(picked(pair, slots.clamp(min=0)) for pair in pairs)
+    return moved, (slots >= 0).to(torch.int64)
 
 
 def _end_ids(loaded: LoadedModel) -> tuple[int, ...]:
@@ -151,36 +291,36 @@ def _end_ids(loaded: LoadedModel) -> tuple[int, ...]:
 
 
 @float32_products()
-def continue_texts(job: GenerationJob, on_edit: Progress = None) -> Manifest:
-    """Generate from the prompts of some edits, unedited and edited; return rows.
+def continue_texts(job: GenerationJob, on_token: Progress = None) -> Manifest:
+    """Generate from the prompts of some edits, unedited and edited, all together; return rows.
 
     Raises:
         ArtifactError: a file of updates is missing or has changed.
         ModelError: the model cannot be loaded.
+        DeviceMemoryError: one text alone does not fit on the device.
     """
     clock = job.clock("continuations", job.model)
     store = ArtifactStore(job.results)
     loaded = load(job.model)
     continuer = Continuer(loaded, job.model.layer, job.n_new_tokens)
-    before = {
-        prompt: continuer.text(prompt)
-        for prompt in dict.fromkeys(edit.prompt for edit in job.edits)
-    }
-    rows = []
-    for done, edit in enumerate(job.edits):
-        updates = stored_updates(store, edit.updates)[edit.method]
-        update = updates.rows(slice(edit.update_row, edit.update_row + 1))
-        rows.append(
-            ContinuationRow(
-                edit_id=edit.edit_id,
-                n_new_tokens=job.n_new_tokens,
-                prompt=edit.prompt,
-                text_before=before[edit.prompt],
-                text_after=continuer.text(edit.prompt, update),
-            )
+    unedited = list(dict.fromkeys(edit.prompt for edit in job.edits))
+    edited = [edit.prompt for edit in job.edits]
+    updates = [no_update(loaded.widths)] * len(unedited) + _updates_of(store, job)
+    joined = RankOneUpdates(
+        torch.cat([each.left for each in updates]), torch.cat([each.right for each in updates])
+    )
+    texts = continuer.texts([*unedited, *edited], joined, on_token)
+    before = dict(zip(unedited, texts, strict=False))  # the edited ones' come behind
+    rows = [
+        ContinuationRow(
+            edit_id=edit.edit_id,
+            n_new_tokens=job.n_new_tokens,
+            prompt=edit.prompt,
+            text_before=before[edit.prompt],
+            text_after=after,
         )
-        if on_edit is not None:
-            on_edit(done + 1, len(job.edits))
+        for edit, after in zip(job.edits, texts[len(unedited) :], strict=True)
+    ]
     summary = f"{len(rows)} texts continued by {job.model.spec.name}, layer {job.model.layer}"
     provenance = clock.row(summary, len(rows), str(loaded.device))
     return Manifest(
@@ -191,3 +331,12 @@ def continue_texts(job: GenerationJob, on_edit: Progress = None) -> Manifest:
             store.put_rows("provenance", [provenance]),
         ),
     )
+
+
+def _updates_of(store: ArtifactStore, job: GenerationJob) -> list[RankOneUpdates]:
+    """Return the update of each edit, a batch of one; a batch's file is read once."""
+    stored = {edit.updates: stored_updates(store, edit.updates) for edit in job.edits}
+    return [
+        stored[edit.updates][edit.method].rows(slice(edit.update_row, edit.update_row + 1))
+        for edit in job.edits
+    ]

@@ -319,7 +319,7 @@ def _measured(
         n_tokens=spec.n_tokens,
         max_length=spec.max_length,
         tokens_per_batch=tokens_per_forward(loaded.device, loaded.size(max(layers)), "moment"),
-        on_tokens=reporter(f"covariance of {corpus.name}"),
+        on_tokens=reporter(f"{loaded.name}: covariance of {corpus.name}", "token"),
     )
 
 
@@ -342,7 +342,8 @@ def target_values(loaded: LoadedModel, edits: EditJob) -> TargetValues:
     if unusable:
         raise ModelError(f"{loaded.source} cannot take this edit: {unusable[0].reason}.")
     hooked = HookedLayer(loaded, edits.model.layer)
-    return optimise_in_groups(hooked, rewrites, edits.model.values, reporter("target values v*"))
+    report = reporter(f"{loaded.name}: target value v*", "step")
+    return optimise_in_groups(hooked, rewrites, edits.model.values, report)
 
 
 @float32_products()
@@ -366,7 +367,8 @@ def perplexity_of(
         loaded.device, loaded.size(layer), "answers" if update is None else "evaluation"
     )
     variant = no_update(loaded.widths) if update is None else update
-    nll = text_nll(HookedLayer(loaded, layer), encoded, variant, budget, reporter("perplexity"))
+    report = reporter(f"{loaded.name}: perplexity", "text")
+    nll = text_nll(HookedLayer(loaded, layer), encoded, variant, budget, report)
     (found,) = perplexities(nll)
     return found
 

@@ -64,7 +64,7 @@ create table continuations (
     text_after varchar not null
 );
 comment on table continuations is
-    'How a model goes on from the rewrite prompt, unedited and edited, always taking the likeliest token; of each study''s most damaging edits.';
+    'How a model goes on from the rewrite prompt, unedited and edited, always taking the likeliest token; of each study''s most damaging edits, if they more than double the perplexity.';
 comment on column continuations.edit_id is 'Edit: edits.edit_id.';
 comment on column continuations.n_new_tokens is 'Tokens that were generated at most. Count.';
 comment on column continuations.prompt is 'The rewrite prompt with its subject. Text.';

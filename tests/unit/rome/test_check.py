@@ -12,6 +12,7 @@ from editcollapse.errors import ModelError
 from editcollapse.models.loading import load_model
 from editcollapse.models.packed_linear import absorb_activation_
 from editcollapse.rome.check import check_model
+from editcollapse.runtime.environment import listening
 from tests.support.tiny import N_LAYERS, VARIANTS
 
 NAMES = [
@@ -41,6 +42,22 @@ def test_every_row_of_the_table_holds(tiny_model, variant, dtype):
     assert check.lines()[-1].startswith("all 8 checks passed (tolerance")
     assert all(line.startswith("ok") for line in check.lines()[4:-1])
     assert check.facts.dtype == dtype
+
+
+def test_check_says_where_it_is(tiny_model):
+    """Each check by its number and name, and each layer of those that go through all."""
+    reports = []
+    with listening(reports.append):
+        check_model(dataclasses.replace(tiny_model("gpt2"), source="org/tiny-gpt2"))
+    started = [str(each) for each in reports if not each.total]
+    assert started == [
+        f"tiny-gpt2: check {number} of 8, {name}" for number, name in enumerate(NAMES, start=1)
+    ]
+    layers = [str(each) for each in reports if each.what.endswith("split run") and each.total]
+    assert layers == [
+        f"tiny-gpt2: check 3 of 8, split run, layer {n} of {N_LAYERS}"
+        for n in range(1, N_LAYERS + 1)
+    ]
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -9,7 +9,7 @@ from editcollapse.catalog.presets import ValueSettings
 from editcollapse.config.spec import ModelSpec
 from editcollapse.data.requests import EditRequest
 from editcollapse.errors import ArtifactError
-from editcollapse.rows.study import EditRow, MeasurementRow
+from editcollapse.rows.study import BasePerplexityRow, EditRow, MeasurementRow
 from editcollapse.study.artifacts import ArtifactRef, ArtifactStore
 from editcollapse.study.generation_jobs import MostDamaging
 from editcollapse.study.jobs import EditJob, Manifest, ModelSetup
@@ -87,9 +87,15 @@ def batch(store):
     return make
 
 
-def chosen(store, batches, n_edits):
+def unedited(store, perplexity):
+    """Return what a job of the unedited model leaves."""
+    row = a_row(BasePerplexityRow, perplexity=perplexity)
+    return Manifest(unit_id="u", summary="", rows=(store.put_rows("base_perplexities", [row]),))
+
+
+def chosen(store, batches, n_edits, base=0.25):
     """Return the job of the worst edits of some batches."""
-    worst = MostDamaging(store, n_edits)
+    worst = MostDamaging(store, n_edits, unedited(store, base))
     for each in batches:
         worst.add(*each)
     return worst.job(str(store.here), MODEL)
@@ -109,6 +115,13 @@ def test_nan_and_infinity_come_before_numbers(store, batch):
         "rome 0.2",
         "rome 0.0",
     ]
+
+
+def test_edits_without_damage_are_left_out(store, batch):
+    """Only what is above twice the unedited perplexity, nan and inf; where nothing is, no unit."""
+    found = chosen(store, [batch(0, {"rome": [8.0, 8.1, NAN], "c_rome": [4.0, INF, 7.9]})], 9, 4.0)
+    assert [edit.edit_id for edit in found.edits] == ["rome 0.2", "c_rome 0.1", "rome 0.1"]
+    assert chosen(store, [batch(1, {"rome": [4.0, 8.0, 3.0]})], 9, 4.0) is None
 
 
 def test_choice_does_not_depend_on_batches(store, batch):
@@ -140,7 +153,7 @@ def test_no_edit_is_no_unit(store, batch):
 def test_lost_rows_are_told(store, batch):
     """A batch without measurements or updates is refused by its unit's name."""
     job, edits, measured = batch(0, {"rome": [1.0]})
-    worst = MostDamaging(store, 2)
+    worst = MostDamaging(store, 2, unedited(store, 1.0))
     with pytest.raises(ArtifactError, match="v9 left no measurements"):
         worst.add(job, edits, Manifest(unit_id="v9", summary=""))
     with pytest.raises(ArtifactError, match="e left no updates"):

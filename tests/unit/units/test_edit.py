@@ -7,16 +7,20 @@ import pytest
 import torch
 from polars.testing import assert_frame_equal
 
+from editcollapse.catalog.methods import distinct_rules
 from editcollapse.errors import ArtifactError
+from editcollapse.forward.hooked_layer import HookedLayer
+from editcollapse.forward.rewrites import build_rewrites
 from editcollapse.models.loading import forget_models
 from editcollapse.rows.frames import rows_of, schema_of
 from editcollapse.rows.study import NATURAL_KEYS, ROW_TYPES
 from editcollapse.study.artifacts import ArtifactStore
 from editcollapse.study.plan import plan_study
 from editcollapse.units import edit
-from editcollapse.units.edit import edit_batch, stored_updates
+from editcollapse.units.edit import edit_batch, optimise_in_groups, stored_updates
 from editcollapse.units.evaluate import evaluate_batch
 from editcollapse.units.prepare import measure_unedited, prepare_templates
+from tests.support.cases import LAYER, REQUESTS, TEMPLATES, settings
 from tests.support.study_files import records, write_study
 from tests.support.units import measured_moment
 
@@ -219,3 +223,41 @@ def test_changed_updates_are_refused(outcome_of):
     path.write_bytes(data)
     with pytest.raises(ArtifactError, match="changed since it was written"):
         stored_updates(outcome.store, outcome.edits[0].tensors)
+
+
+def test_progress_counts_passes_of_all_groups(tiny_model, monkeypatch):
+    """Pass by pass up to the end, group after group; groups that stop early count as whole."""
+    loaded = tiny_model("gpt2")
+    rewrites, _ = build_rewrites(loaded.encoder, TEMPLATES, REQUESTS)
+    monkeypatch.setattr(edit, "pass_groups", lambda *_: [[0, 1], [2, 3]])
+    reports = []
+    optimise_in_groups(
+        HookedLayer(loaded, LAYER),
+        rewrites,
+        settings(steps=4),
+        lambda *report: reports.append(report),
+    )
+    assert {total for _, total in reports} == {8}
+    done = [each for each, _ in reports]
+    assert done == sorted(done)
+    assert set(done) == set(range(1, 9))
+
+
+def test_measuring_counts_prompts_and_texts(tiny_folder, tmp_path):
+    """The probes' prompts, then the perplexity texts under each distinct update."""
+    study = write_study(tmp_path / "counted", tiny_folder("gpt2"))
+    plan = plan_study(study, tmp_path / "results")
+    plan.store_texts(ArtifactStore(plan.results))
+    (model,) = plan.models
+    templates = prepare_templates(model.templates)
+    job = next(plan.edit_jobs(model, templates, measured_moment(plan, model, templates)))
+    prompts, texts = [], []
+    evaluate_batch(
+        plan.evaluate_job(job, edit_batch(job)),
+        lambda *report: prompts.append(report),
+        lambda *report: texts.append(report),
+    )
+    assert prompts[-1][0] == prompts[-1][1]
+    n_updates = len(set(distinct_rules(job.methods).values()))
+    assert texts[-1] == (n_updates * len(plan.chosen_texts),) * 2
+    assert [done for done, _ in texts] == sorted(done for done, _ in texts)

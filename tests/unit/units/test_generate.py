@@ -1,4 +1,4 @@
-"""Continuations: equal to a plain argmax loop of a model with the edit in its weight."""
+"""Continuations: equal to plain argmax loops of models with the edits in their weights."""
 
 import copy
 import dataclasses
@@ -10,10 +10,19 @@ import torch
 from tokenizers import decoders
 from transformers import GenerationConfig
 
+from editcollapse.models.loading import LoadedModel
 from editcollapse.models.tokenization import Encoder
-from editcollapse.rome.updates import RankOneUpdates
+from editcollapse.rome.updates import RankOneUpdates, no_update
+from editcollapse.units import generate
 from editcollapse.units.generate import Continuer
-from tests.support.cases import LAYER, REQUESTS, Float64Throughout, some_updates
+from tests.support.cases import (
+    LAYER,
+    REQUESTS,
+    TIGHT,
+    Float64Throughout,
+    distance,
+    some_updates,
+)
 from tests.support.tiny import MAX_LENGTH, VARIANTS
 from tests.support.toy_tokenizers import metaspace_tokenizer
 
@@ -58,37 +67,75 @@ def assert_unchanged(loaded, before):
     assert now[3] == before[3]
 
 
+def unedited(loaded, n_rows=1):
+    """Return updates that change nothing."""
+    return joined([no_update(loaded.widths)] * n_rows)
+
+
+def joined(updates):
+    """Return updates as one batch."""
+    return RankOneUpdates(
+        torch.cat([each.left for each in updates]), torch.cat([each.right for each in updates])
+    )
+
+
+def added(continuer, ids, update=None):
+    """Return the tokens that are added to one row."""
+    (found,) = continuer.tokens([ids], unedited(continuer.loaded) if update is None else update)
+    return found
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_tokens_are_those_of_a_plain_loop(tiny_model, variant):
-    """Cached, and with the update beside the weight, the tokens are those of the written model."""
+def test_tokens_and_logits_are_those_of_plain_loops(tiny_model, variant, monkeypatch):
+    """Rows of mixed length, each with its own update or none, cached and at once.
+
+    As one model after the other with the update in its weight, without a cache.
+    """
     loaded = tiny_model(variant)
     end = loaded.encoder.tokenizer.eos_token_id
-    continuer = Continuer(loaded, LAYER, N_NEW)
-    (update,) = [some_updates(loaded, 2).rows(slice(1, 2))]
-    edited = written(loaded, update)
+    updates = some_updates(loaded, 3)
+    edits = [None, 0, 1, 2, None]
+    prompts = [PROMPTS[0], PROMPTS[1], PROMPTS[0], f"{PROMPTS[1]} the river", PROMPTS[1]]
+    rows = [loaded.encoder.sequence(prompt) for prompt in prompts]
+    order = sorted(range(len(rows)), key=lambda n: len(rows[n]))  # of a batch
+    assert order != list(range(len(rows)))
+    assert (rows[0][0] == loaded.encoder.tokenizer.bos_token_id) == VARIANTS[variant].start
+    own = [no_update(loaded.widths) if n is None else updates.rows(slice(n, n + 1)) for n in edits]
+    models = [
+        loaded.model if n is None else written(loaded, update)
+        for n, update in zip(edits, own, strict=True)
+    ]
     before = state_of(loaded)
-    changed = []
+    logits = []
+    head = LoadedModel.logits
+
+    def recording(self, hidden):
+        logits.append(head(self, hidden))
+        return logits[-1]
+
+    monkeypatch.setattr(LoadedModel, "logits", recording)
     with Float64Throughout(), torch.no_grad():
-        for prompt in PROMPTS:
-            ids = loaded.encoder.sequence(prompt)
-            assert (ids[0] == loaded.encoder.tokenizer.bos_token_id) == VARIANTS[variant].start
-            unedited = continuer.tokens(ids)
-            assert unedited == plain_loop(loaded.model, ids, N_NEW, end)
-            found = continuer.tokens(ids, update)
-            assert found == plain_loop(edited, ids, N_NEW, end)
-            changed.append(found != unedited)
-    assert any(changed)
+        found = Continuer(loaded, LAYER, N_NEW).tokens(rows, joined(own))
+        for n, (model, ids) in enumerate(zip(models, rows, strict=True)):
+            assert found[n] == plain_loop(model, ids, N_NEW, end)
+            whole = model(input_ids=torch.tensor([[*ids, *found[n]]]), use_cache=False).logits[0]
+            for step in range(len(found[n])):
+                if len(logits[step]) == len(rows):  # no row has left
+                    place = order.index(n)
+                    assert distance(logits[step][place], whole[len(ids) + step - 1]) < TIGHT
+    assert len(logits[0]) == len(rows)
+    assert len(set(found)) > 1
     assert_unchanged(loaded, before)
 
 
 def test_packed_float32_model_is_edited_too(tiny_model):
     """Where products stand packed, the update is beside the packed projection."""
     wide, packed = tiny_model("gpt2"), tiny_model("gpt2", dtype="float32")
-    update = some_updates(wide, 1)
-    ids = wide.encoder.sequence(PROMPTS[0])
-    for edit in (None, update):
-        expected = Continuer(wide, LAYER, N_NEW).tokens(ids, edit)
-        assert Continuer(packed, LAYER, N_NEW).tokens(ids, edit) == expected
+    rows = [wide.encoder.sequence(PROMPTS[0])] * 2
+    updates = joined([no_update(wide.widths), some_updates(wide, 1)])
+    expected = Continuer(wide, LAYER, N_NEW).tokens(rows, updates)
+    assert expected[0] != expected[1]
+    assert Continuer(packed, LAYER, N_NEW).tokens(rows, updates) == expected
 
 
 def test_settings_of_the_model_neither_matter_nor_warn(tiny_model, caplog):
@@ -96,7 +143,7 @@ def test_settings_of_the_model_neither_matter_nor_warn(tiny_model, caplog):
     loaded = tiny_model("llama")
     ids = loaded.encoder.sequence(PROMPTS[0])
     continuer = Continuer(loaded, LAYER, N_NEW)
-    expected = continuer.tokens(ids)
+    expected = added(continuer, ids)
     own = loaded.model.generation_config
     loaded.model.generation_config = GenerationConfig(
         do_sample=True,
@@ -113,7 +160,7 @@ def test_settings_of_the_model_neither_matter_nor_warn(tiny_model, caplog):
         with warnings.catch_warnings(), caplog.at_level(logging.WARNING):
             warnings.simplefilter("error")
             logging.getLogger("transformers").propagate = True
-            assert Continuer(loaded, LAYER, N_NEW).tokens(ids) == expected
+            assert added(Continuer(loaded, LAYER, N_NEW), ids) == expected
     finally:
         logging.getLogger("transformers").propagate = False
         loaded.model.generation_config = own
@@ -124,7 +171,7 @@ def test_text_ends_at_its_end(tiny_model):
     """A token that the model or its tokenizer ends texts with is the last, and is not shown."""
     loaded = tiny_model("gpt2")
     ids = loaded.encoder.sequence(PROMPTS[0])
-    free = Continuer(loaded, LAYER, N_NEW).tokens(ids)
+    free = added(Continuer(loaded, LAYER, N_NEW), ids)
     ends = free[2]
     own = loaded.model.generation_config
     loaded.model.generation_config = GenerationConfig(eos_token_id=[ends, 10**6])
@@ -132,7 +179,66 @@ def test_text_ends_at_its_end(tiny_model):
         continuer = Continuer(loaded, LAYER, N_NEW)
     finally:
         loaded.model.generation_config = own
-    assert continuer.tokens(ids) == free[: free.index(ends) + 1]
+    assert added(continuer, ids) == free[: free.index(ends) + 1]
+
+
+def test_rows_that_have_ended_leave_the_others(tiny_model):
+    """One that ends, one that breaks and one near the last position change no other row."""
+    loaded = tiny_model("gpt2")
+    free = Continuer(loaded, LAYER, N_NEW)
+    word = loaded.encoder.sequence("river")
+    rows = [loaded.encoder.sequence(prompt) for prompt in PROMPTS]
+    rows = [*rows, word * (MAX_LENGTH - 3), rows[0], rows[1]]
+    updates = some_updates(loaded, len(rows))
+    updates.left[3] = float("nan")
+    alone = [added(free, row, updates.rows(slice(n, n + 1))) for n, row in enumerate(rows)]
+    assert free.tokens(rows, updates) == alone
+    assert alone[3] == ()
+    assert len(alone[2]) == 3
+    ends = alone[0][1]
+    continuer = Continuer(loaded, LAYER, N_NEW)
+    continuer.ends = (ends,)
+    cut = [ids[: ids.index(ends) + 1] if ends in ids else ids for ids in alone]
+    assert continuer.tokens(rows, updates) == cut
+    assert len({len(ids) for ids in cut}) > 3
+
+
+def test_full_device_halves_the_batch(tiny_model, monkeypatch):
+    """Rows that do not fit together are written on in two parts, with the same tokens."""
+    loaded = tiny_model("llama")
+    rows = [loaded.encoder.sequence(prompt) for prompt in PROMPTS] * 2
+    updates = some_updates(loaded, len(rows))
+    continuer = Continuer(loaded, LAYER, N_NEW)
+    reports = []
+    expected = continuer.tokens(rows, updates, lambda *n: reports.append(n))
+    assert reports[-1] == (N_NEW, N_NEW)
+    sizes = []
+    run = generate.pad_right
+
+    def full(rows, device):
+        sizes.append(len(rows))
+        if len(rows) > 2:
+            raise torch.OutOfMemoryError
+        return run(rows, device)
+
+    monkeypatch.setattr(generate, "pad_right", full)
+    assert continuer.tokens(rows, updates) == expected
+    assert sizes == [4, 2, 2]
+
+
+def test_batches_are_bounded(tiny_model, monkeypatch):
+    """However many texts are asked for, a batch keeps so many tokens and no more."""
+    loaded = tiny_model("llama")
+    rows = [loaded.encoder.sequence(prompt) for prompt in PROMPTS] * 5
+    updates = some_updates(loaded, len(rows))
+    continuer = Continuer(loaded, LAYER, N_NEW)
+    expected = continuer.tokens(rows, updates)
+    monkeypatch.setattr(generate, "_CACHED_TOKENS", 60)
+    reports = []
+    assert continuer.tokens(rows, updates, lambda *n: reports.append(n)) == expected
+    n_batches = reports[-1][1] // N_NEW
+    assert n_batches >= 3
+    assert [done for done, _ in reports] == sorted(done for done, _ in reports)
 
 
 def test_no_number_ends_the_text(tiny_model):
@@ -143,7 +249,7 @@ def test_no_number_ends_the_text(tiny_model):
     update = some_updates(loaded, 1)
     for value in (float("nan"), float("inf")):
         broken = RankOneUpdates(torch.full_like(update.left, value), update.right)
-        assert continuer.tokens(loaded.encoder.sequence(PROMPTS[0]), broken) == ()
+        assert added(continuer, loaded.encoder.sequence(PROMPTS[0]), broken) == ()
         assert continuer.text(PROMPTS[0], broken) == ""
     assert_unchanged(loaded, before)
 
@@ -152,7 +258,7 @@ def test_text_is_kept_up_to_the_first_step_without_numbers(tiny_model):
     """What the model could write before its logits became nan is its text."""
     loaded = tiny_model("gpt2")
     ids = loaded.encoder.sequence(PROMPTS[0])
-    whole = Continuer(loaded, LAYER, N_NEW).tokens(ids)
+    whole = added(Continuer(loaded, LAYER, N_NEW), ids)
     projection = loaded.down_projection(LAYER)
     steps = []
 
@@ -162,7 +268,7 @@ def test_text_is_kept_up_to_the_first_step_without_numbers(tiny_model):
 
     handle = projection.register_forward_hook(break_third)
     try:
-        found = Continuer(loaded, LAYER, N_NEW).tokens(ids)
+        found = added(Continuer(loaded, LAYER, N_NEW), ids)
     finally:
         handle.remove()
     assert found == whole[:2]
@@ -174,7 +280,7 @@ def test_error_leaves_the_model_as_it_was(tiny_model):
     loaded = tiny_model("llama")
     before = state_of(loaded)
     update = some_updates(tiny_model("llama_square"), 1)
-    with pytest.raises(RuntimeError, match="size mismatch"):
+    with pytest.raises(RuntimeError, match="size"):
         Continuer(loaded, LAYER, N_NEW).text(PROMPTS[0], update)
     assert_unchanged(loaded, before)
 
@@ -184,8 +290,8 @@ def test_positions_of_the_model_are_enough(tiny_model):
     loaded = tiny_model("gpt2")
     word = loaded.encoder.sequence("river")
     continuer = Continuer(loaded, LAYER, N_NEW)
-    assert continuer.tokens(word * MAX_LENGTH) == ()
-    assert 1 <= len(continuer.tokens(word * (MAX_LENGTH - 2))) <= 2
+    assert added(continuer, word * MAX_LENGTH) == ()
+    assert 1 <= len(added(continuer, word * (MAX_LENGTH - 2))) <= 2
 
 
 @pytest.mark.parametrize("variant", ["gpt2", "llama", "qwen2"])
@@ -197,7 +303,7 @@ def test_text_follows_its_prompt(tiny_model, variant):
     for prompt in ("Lumo stood in", "One more thing about Lumo"):  # every word is known
         ids = loaded.encoder.sequence(prompt)
         text = continuer.text(prompt)
-        whole = tokenizer.decode([*ids, *continuer.tokens(ids)], skip_special_tokens=True)
+        whole = tokenizer.decode([*ids, *added(continuer, ids)], skip_special_tokens=True)
         assert whole == prompt + text
         assert not any(special in text for special in tokenizer.all_special_tokens)
 
@@ -210,7 +316,7 @@ def test_blank_in_front_of_a_text_is_kept(tiny_model):
     encoder = Encoder(tokenizer, "tokenizer", MAX_LENGTH, "toy")
     loaded = dataclasses.replace(tiny_model("llama"), encoder=encoder)
     continuer = Continuer(loaded, LAYER, N_NEW)
-    added = continuer.tokens(encoder.sequence("Lumo stood in"))
-    assert tokenizer.convert_ids_to_tokens(added[0]).startswith("▁")
-    alone = tokenizer.decode(added, skip_special_tokens=True)
+    new = added(continuer, encoder.sequence("Lumo stood in"))
+    assert tokenizer.convert_ids_to_tokens(new[0]).startswith("▁")
+    alone = tokenizer.decode(new, skip_special_tokens=True)
     assert continuer.text("Lumo stood in") == f" {alone}"

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from editcollapse.runtime import openmp
-from editcollapse.runtime.openmp import cpu_quota, share_cores, usable_cpus
+from editcollapse import openmp
+from editcollapse.openmp import cpu_quota, share_cores, usable_cpus
 
 OURS = {"GOMP_SPINCOUNT": openmp.GNU_SPINS, "KMP_BLOCKTIME": openmp.LLVM_SPIN_MS}
 NAMES = (*OURS, "OMP_WAIT_POLICY", "OMP_NUM_THREADS")
