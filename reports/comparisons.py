@@ -134,7 +134,7 @@ def guarded(found: StudyFindings) -> Iterator[Section]:
 
 def _scope(row: dict[str, Any]) -> str:
     """Return the guard's rule and its policy."""
-    looks_for = "are at risk" if row["acts_at"] == "at risk" else "will collapse the model"
+    looks_for = "are at risk" if row["acts_at"] == "at risk" else "are likely to collapse the model"
     return (
         f"The guard acts on edits that {looks_for} by their forecast: it "
         f"{_POLICIES[row['policy']]}."

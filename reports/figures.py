@@ -89,7 +89,7 @@ UNKNOWN_PLACE = "not known"
 PLACES = (*POSITIONS.values(), UNKNOWN_PLACE)
 """Places of the subject in the order of the legend."""
 OUTCOMES = ("collapsed", "not collapsed")
-VERDICTS = ("will collapse", "at risk", "safe")
+VERDICTS = ("likely to collapse", "at risk", "safe")
 SHARES = ("collapses", "works")
 """What a share is good or bad for."""
 GROUPS = (
@@ -104,10 +104,10 @@ OBSERVED = ("by first token", "by collapse", "by another group")
 SKILLS = (
     "flagged that collapsed",
     "collapsed that were flagged",
-    "will collapse that did",
-    "collapsed with will collapse",
+    "likely to collapse that did",
+    "collapsed, called likely to",
 )
-"""Precision and recall of the verdict at risk or worse, then of will collapse."""
+"""Precision and recall of the verdict at risk or worse, then of likely to collapse."""
 _ROLES = {
     **dict(zip(PLACES, ("first", "several", "inside", "unknown"), strict=True)),
     **dict(zip(OUTCOMES, ("mark", "quiet"), strict=True)),

@@ -238,7 +238,7 @@ def _share(row: dict[str, Any], name: str) -> str:
 
 
 def _layers(shown: StudyFigures) -> Section:
-    figures = ("layer (from 0)", "forecasts", "safe", "at risk", "will collapse")
+    figures = ("layer (from 0)", "forecasts", "safe", "at risk", "likely to collapse")
     return Section(
         name="layers",
         title="Forecast by layer",
