@@ -107,7 +107,7 @@ def test_every_part_of_the_report_is_explained():
     explained = {line.split("|")[1].strip() for line in table.splitlines()[2:]}
     titles = {
         title
-        for name in ("page", "sections", "comparisons")
+        for name in ("page", "sections", "comparisons", "editing")
         for title in re.findall(
             r"^        title=\"(.*)\",$",
             (ROOT / "reports" / f"{name}.py").read_text("utf-8"),
