@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from editcollapse.catalog.methods import method_title
+from editcollapse.rows.collapse_rule import DAMAGE_RATIO
 from editcollapse.rows.study import POSITIONS
 from reports.comparisons import comparison, guarded
 from reports.editing import editing
@@ -24,7 +25,7 @@ from reports.text import (
     number,
     percent,
 )
-from storage.ask import DAMAGE_RATIO, StudyFindings
+from storage.ask import StudyFindings
 
 
 def report_sections(found: StudyFindings) -> tuple[Section, ...]:

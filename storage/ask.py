@@ -9,13 +9,11 @@ import duckdb
 import polars as pl
 
 from editcollapse.errors import ResultsError, StudyError, nearest_first
-from editcollapse.rows.collapse_rule import DEFAULT_RULE, CollapseRule
+from editcollapse.rows.collapse_rule import DAMAGE_RATIO, DEFAULT_RULE, CollapseRule
 from storage.database import literal, message_of, open_snapshot
 from storage.schema import SQL
 
 QUERIES = SQL / "queries"
-DAMAGE_RATIO = 2.0
-"""Edits that raise perplexity by more than this factor have damaged their model."""
 
 
 def ask(results: Path, sql: str) -> pl.DataFrame:

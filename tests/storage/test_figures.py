@@ -4,7 +4,8 @@ import itertools
 
 import pytest
 
-from storage.ask import DAMAGE_RATIO, answer_for, ask, find_study, study_figures
+from editcollapse.rows.collapse_rule import DAMAGE_RATIO
+from storage.ask import answer_for, ask, find_study, study_figures
 from storage.database import open_snapshot
 
 N_NORMAL, N_COLLAPSED = 1550, 550

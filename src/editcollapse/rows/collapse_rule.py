@@ -9,6 +9,10 @@ from typing import Any
 
 from editcollapse.errors import StudyError
 
+DAMAGE_RATIO = 2.0
+"""Times the unedited model's perplexity above which an edit has done damage, if not a collapse;
+below, what the model writes shows nothing."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class CollapseRule:

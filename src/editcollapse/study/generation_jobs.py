@@ -12,14 +12,12 @@ from pydantic import BaseModel, ConfigDict
 from editcollapse.catalog.methods import distinct_rules
 from editcollapse.errors import ArtifactError
 from editcollapse.fingerprints import unit_key
+from editcollapse.rows.collapse_rule import DAMAGE_RATIO
 from editcollapse.study.artifacts import ArtifactRef, ArtifactStore
 from editcollapse.study.jobs import EditJob, Job, Manifest, ModelSetup
 
 N_NEW_TOKENS = 30
 """Tokens that are generated at most."""
-DAMAGE_RATIO = 2.0
-"""Times the unedited model's perplexity above which an edit has done damage; below, what the model
-writes shows nothing."""
 
 
 class EditToContinue(BaseModel):
