@@ -21,7 +21,7 @@ class Fact:
 
 
 def facts(found: StudyFindings) -> tuple[Fact, ...]:
-    """Return date, duration, machine, versions and commit, as the units that computed it say."""
+    """Return date, duration, machine, versions and commit, as the jobs that computed it say."""
     if found.runs.frame.is_empty():
         return (Fact("run", "not recorded: its rows came without those of table provenance"),)
     return tuple(_facts(found.runs.frame.row(0, named=True)))
@@ -30,7 +30,7 @@ def facts(found: StudyFindings) -> tuple[Fact, ...]:
 def _facts(row: dict[str, Any]) -> Iterator[Fact]:
     yield Fact("run", _when(row["first_started_at"], row["last_started_at"]))
     if row["n_units"]:
-        yield Fact("work", f"{duration(row['work_s'])} in {count(row['n_units'])} units")
+        yield Fact("work", f"{duration(row['work_s'])} in {count(row["n_units"])} jobs")
     where = [row["machines"], row["devices"]]
     yield Fact("machine", ", ".join(each for each in where if each))
     named = ("editcollapse", "torch", "transformers", "python")
@@ -45,7 +45,7 @@ def short_commit(commit: str) -> str:
 
 
 def _when(first: str, last: str) -> str:
-    """Return from when to when units of a study began, to the minute."""
+    """Return from when to when jobs of a study began, to the minute."""
     start, end = (moment[:16].replace("T", " ") for moment in (first, last))
     if start == end:
         return f"{start} UTC"
