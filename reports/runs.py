@@ -30,7 +30,7 @@ def facts(found: StudyFindings) -> tuple[Fact, ...]:
 def _facts(row: dict[str, Any]) -> Iterator[Fact]:
     yield Fact("run", _when(row["first_started_at"], row["last_started_at"]))
     if row["n_units"]:
-        yield Fact("work", f"{duration(row['work_s'])} in {count(row["n_units"])} jobs")
+        yield Fact("work", f"{duration(row['work_s'])} in {count(row['n_units'])} jobs")
     where = [row["machines"], row["devices"]]
     yield Fact("machine", ", ".join(each for each in where if each))
     named = ("editcollapse", "torch", "transformers", "python")

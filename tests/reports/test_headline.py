@@ -108,7 +108,7 @@ def test_facts_of_the_run(demo):
     found = dataclasses.replace(demo.found, runs=dataclasses.replace(demo.found.runs, frame=runs))
     assert {fact.name: fact.text for fact in facts(found)} == {
         "run": "2026-11-27 04:19 to 04:21 UTC",
-        "work": "52 s in 21 units",
+        "work": "52 s in 21 jobs",
         "machine": "vm, cpu",
         "versions": "editcollapse 1, torch 2, transformers 3, python 4",
         "commit": f"{'a' * 10}-dirty",
