@@ -22,7 +22,7 @@ def test_first_run_completes_every_task(first_run):
     assert set(first_run.states.values()) == {"Completed"}
     for name in ("edit tiny layer 1", "evaluate tiny layer 1"):
         assert sum(found.startswith(name) for found in first_run.states) == N_BATCHES
-    assert len(first_run.states) == 2 * N_BATCHES + 5 + len(BEFORE_THE_MERGE)
+    assert len(first_run.states) == 2 * N_BATCHES + 4 + len(BEFORE_THE_MERGE)
 
 
 def test_first_run_fills_the_tables(first_run):
