@@ -50,8 +50,8 @@ def print_incidence(frame: "pl.DataFrame", rule: "CollapseRule") -> None:
     lines = _lines(frame)
     positions = [each for each in POSITIONS if any(each in line.by_position for line in lines)]
     screen = console()
-    print_text("edits that collapse the model, of those measured, by place of the subject")
-    print_text(f"({_limits(rule)})")
+    print_text(f"collapse incidence ({_limits(rule)})")
+    print_line("edits that collapse the model, of those measured, by place of the subject")
     names = ["model", "method", *(POSITIONS[each] for each in positions), _WORST]
     columns = [Column(name, is_number=name not in {"model", "method"}) for name in names]
     for has_share in (True, False):

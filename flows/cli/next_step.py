@@ -52,7 +52,7 @@ def after_run(
     rule: "CollapseRule",
     incidence: "pl.DataFrame",
 ) -> str:
-    """Return what follows a study: why ROME collapses its models, the worst edits, or a forecast.
+    """Return what follows a study: why ROME collapses its models, or the worst edits.
 
     Args:
         study_words: the study as the command named it.
@@ -64,9 +64,9 @@ def after_run(
     """
     from storage.readers import anatomy_findings
 
-    if not incidence["n_collapsed"].sum():
-        return f"sweep {study_words}"
-    if "rome" in study.methods and not anatomy_findings(folder.here, study_id, rule):
+    has_collapses = incidence["n_collapsed"].sum() > 0
+    is_explained = bool(anatomy_findings(folder.here, study_id, rule))
+    if has_collapses and "rome" in study.methods and not is_explained:
         return f"anatomy {study_words}"
     return f'sql "{WORST}"'
 

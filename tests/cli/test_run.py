@@ -53,7 +53,7 @@ def test_next_command_works(done, home):
         check=False,
     )
     assert asked.returncode == 0, asked.stderr
-    assert "n_collapsed" in asked.stdout
+    assert "perplexity_ratio" in asked.stdout
     assert asked.stderr == ""
 
 

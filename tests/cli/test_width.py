@@ -1,16 +1,25 @@
 """What is printed fits the terminal: no line too long, no name cut, collapses red."""
 
+import dataclasses
 import re
+import shlex
+import shutil
 
 import polars as pl
 import pytest
 from rich.cells import cell_len
 
+from editcollapse.config.study_file import read_study
 from editcollapse.rows.collapse_rule import DEFAULT_RULE
+from editcollapse.rows.frames import rows_of, schema_of
+from editcollapse.study.artifacts import ArtifactStore
+from editcollapse.study.results_folder import results_at
 from flows.__main__ import USER_ERROR, main
 from flows.cli.answers import digests_in, print_frame
 from flows.cli.incidence import print_incidence
-from storage.ask import ask
+from flows.cli.next_step import after_run
+from flows.cli.options import PROGRAM
+from storage.ask import ask, known_studies
 
 WIDTH = 80
 _STYLES = re.compile(r"\x1b\[[0-9;]*m")
@@ -194,3 +203,34 @@ def test_plan_fits(first_run, study, printed):
     """Also its lines on memory."""
     assert main(["plan", str(study), "--results", str(first_run.results)]) == 0
     assert "memory, estimated" in printed()
+
+
+def test_next_is_neither_the_same_nor_done(first_run, study, printed):
+    """A finished study is not proposed to be run again; what is proposed is another command."""
+    at = ("--results", str(first_run.results))
+    assert main(["plan", str(study), *at]) == 0
+    assert f"next:    {PROGRAM} report {first_run.study_id} --results" in printed()
+    spec = read_study(study)
+    folder = results_at(str(first_run.results))
+    asked = (study, spec, folder, first_run.study_id, DEFAULT_RULE)
+    assert after_run(*asked, incidence()).startswith("anatomy ")
+    none = incidence().with_columns(n_collapsed=pl.lit(0))
+    query = after_run(*asked, none)
+    assert main([*shlex.split(query), *at]) == 0
+    assert "perplexity_ratio" in printed().replace("perplexity_\n", "perplexity_")
+
+
+def test_report_without_a_name_says_which_it_took(first_run, tmp_path, capsys):
+    """Of several studies the newest; the line says which and how to list them."""
+    results = shutil.copytree(first_run.results, tmp_path / "results")
+    store = ArtifactStore(str(results))
+    (row,) = rows_of("studies", ask(results, "from studies").select(list(schema_of("studies"))))
+    store.put_rows("studies", [dataclasses.replace(row, study_id="f" * 32, name="newer")])
+    assert main(["rebuild", "--results", str(results)]) == 0
+    capsys.readouterr()
+    known = known_studies(results)["name"].to_list()
+    assert main(["report", "--results", str(results)]) == 0
+    out = capsys.readouterr().out
+    assert f"study:  {known[0]}, " in out
+    assert "the newest of 2; " in out
+    assert f"reports/{known[0]}.html" in out

@@ -93,7 +93,7 @@ def test_interrupt_is_a_line(monkeypatch, capsys):
     def stop(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(ask, "ask", stop)
+    monkeypatch.setattr(ask, "ask_each", stop)
     assert main(["sql", "select 1"]) == STOPPED == 130
     assert "stopped: the same command goes on from here" in capsys.readouterr().err
 
