@@ -21,7 +21,7 @@ def planned(study, tmp_path, capsys):
         assert main(["plan", str(file), "--results", str(results), "--json"]) == 0
         (model,) = json.loads(capsys.readouterr().out)["models"]
         assert main(["plan", str(file), "--results", str(results)]) == 0
-        return model, capsys.readouterr().out
+        return model, " ".join(capsys.readouterr().out.split())
 
     return plan
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+import storage.ask as storage_ask
 from editcollapse.study import generation_jobs
 from editcollapse.study.artifacts import ArtifactRef, ArtifactStore
 from editcollapse.study.generation_jobs import N_NEW_TOKENS, MostDamaging
@@ -84,8 +85,9 @@ def _written_by(model, tokenizer, prompt):
     return f" {added}" if added else ""
 
 
-def test_findings_carry_the_texts(damaged):
+def test_findings_carry_the_texts(damaged, monkeypatch):
     """The worst edits of a study have their texts beside them."""
+    monkeypatch.setattr(storage_ask, "DAMAGE_RATIO", RATIO)
     worst = findings(damaged.results, damaged.study_id).worst.frame
     assert worst.height == N_WORST
     assert worst["text_before"].null_count() == worst["text_after"].null_count() == 0

@@ -7,7 +7,7 @@ import pytest
 
 from editcollapse.catalog.methods import METHODS
 from editcollapse.rows.study import POSITIONS
-from flows.cli.console import print_frame
+from flows.cli.answers import print_frame
 from storage.ask import ask, incidence
 
 _COUNTED = ("collapse_incidence", "collapse_by_position", "denominators")

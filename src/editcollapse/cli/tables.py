@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from editcollapse.cli.console import console, write_out
+from editcollapse.visible import visible_lines
 
 _GAP = 2
 """Blanks between columns."""
@@ -84,7 +85,12 @@ def print_table(
 
 
 def print_records(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print rows as records, ``name = value`` a line; a long value goes on below its beginning."""
+    """Print rows as records, ``name = value`` a line; a long value goes on below its beginning.
+
+    Args:
+        columns: names, fit to be shown.
+        rows: values; control characters in them are written out.
+    """
     screen = console()
     write_out("".join(f"{line}\n" for line in _record_lines(columns, rows, screen)))
 
@@ -96,7 +102,8 @@ def _record_lines(
     room = max(console.width - indent - len(" = "), _LEAST)
     for number, row in enumerate(rows, start=1):
         yield f"-- row {number} --"
-        for name, value in zip(columns, row, strict=True):
+        for name, text in zip(columns, row, strict=True):
+            value = visible_lines(text).expandtabs()
             start = " " * (indent - cell_len(name)) + f"{name} = "
             if cell_len(value) <= room and "\n" not in value:
                 yield (start + value).rstrip()
