@@ -7,7 +7,7 @@ from math import isnan
 from rich.console import Console
 from rich.text import Text
 
-from editcollapse.catalog.methods import method_of
+from editcollapse.catalog.methods import METHODS, method_of
 from editcollapse.cli.console import console, plain, print_line, print_text
 from editcollapse.cli.tables import Column, fitted, print_table
 from editcollapse.forecast.verdicts import (
@@ -92,8 +92,10 @@ def _show_counts(report: ForecastReport, screen: Console) -> None:
     rows = []
     for model in dict.fromkeys(request.model for request in report.requests):
         found = [each for one in report.requests if one.model == model for each in one.methods]
-        for method in dict.fromkeys(each.forecast.method for each in found):
+        for method in METHODS:  # the baseline first
             ours = [each for each in found if each.forecast.method == method]
+            if not ours:
+                continue
             n_of = Counter(each.verdict for each in ours)
             largest = max(map(_bound, ours))
             counts = [
