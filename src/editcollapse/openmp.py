@@ -11,8 +11,8 @@ import os
 from collections.abc import MutableMapping
 from pathlib import Path
 
-GNU_SPINS = "1000"
-"""Turns of a waiting thread before it sleeps, some ten microseconds (``GOMP_SPINCOUNT``)."""
+GNU_SPINS = "3000"
+"""Turns of a waiting thread before it sleeps, some ten microseconds or more (``GOMP_SPINCOUNT``)."""
 
 LLVM_SPIN_MS = "1"
 """Milliseconds before a waiting thread sleeps, the least but none (``KMP_BLOCKTIME``)."""
