@@ -12,7 +12,7 @@ from collections.abc import MutableMapping
 from pathlib import Path
 
 GNU_SPINS = "3000"
-"""Turns of a waiting thread before it sleeps, some ten microseconds or more (``GOMP_SPINCOUNT``)."""
+"""Turns of a waiting thread before it sleeps (``GOMP_SPINCOUNT``): some ten microseconds."""
 
 LLVM_SPIN_MS = "1"
 """Milliseconds before a waiting thread sleeps, the least but none (``KMP_BLOCKTIME``)."""
