@@ -12,16 +12,15 @@ import logging
 import re
 import sys
 from datetime import UTC, datetime
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from urllib.parse import quote
 
-import jinja2
 from pydantic import TypeAdapter
 
 from editcollapse.study.artifacts import put_text
 from editcollapse.study.results_folder import ResultsFolder, results_at
-from editcollapse.visible import visible
 from reports.figures import DARK, LIGHT
+from reports.templates import template
 from reports.text import json_block
 
 logger = logging.getLogger(__name__)
@@ -90,16 +89,8 @@ def has_index(folder: ResultsFolder) -> bool:
 
 def index_html(reports: list[ListedReport]) -> str:
     """Return the page that lists some reports, in their order."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["visible"] = visible
     remembered = json_block(json.dumps([dataclasses.asdict(each) for each in reports]))
-    page = environment.get_template(_TEMPLATE)
+    page = template(_TEMPLATE)
     return page.render(reports=reports, remembered=remembered, light=LIGHT, dark=DARK)
 
 

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import altair as alt
-import jinja2
 import vl_convert
 from markupsafe import Markup
 
@@ -27,7 +26,6 @@ from editcollapse.rows.collapse_rule import CollapseRule
 from editcollapse.runtime.environment import git_commit
 from editcollapse.study.artifacts import put_text
 from editcollapse.study.results_folder import ResultsFolder
-from editcollapse.visible import visible, visible_lines
 from reports.comparisons import published
 from reports.edit_charts import (
     denominator_figure,
@@ -43,6 +41,7 @@ from reports.index import list_report, report_path
 from reports.key_charts import finding_figures, key_figures, layer_figures, profile_figures
 from reports.runs import facts, short_commit
 from reports.sections import Card, report_sections, worst_cards
+from reports.templates import template
 from reports.text import (
     Section,
     Table,
@@ -393,7 +392,13 @@ def report_html(found: StudyFindings, shown: StudyFigures) -> str:
         found: what it says.
         shown: what its figures are drawn from.
     """
-    page = _environment().get_template(_TEMPLATE)
+    page = template(
+        _TEMPLATE,
+        count=count,
+        panel_json=lambda panel: json_block(panel_json(panel)),
+        percent=percent,
+        rule_digest=digest,
+    )
     parts = illustrated_sections(found, shown)
     return page.render(
         study=found,
@@ -431,23 +436,3 @@ def has_report(folder: ResultsFolder, study_name: str, study_id: str, rule: Coll
 def _meta(name: str, content: str) -> str:
     """Return a line of the page's head."""
     return f'<meta name="{name}" content="{content}">'
-
-
-def _environment() -> jinja2.Environment:
-    """Return a template environment that escapes everything it is given."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "count": count,
-        "panel_json": lambda panel: json_block(panel_json(panel)),
-        "percent": percent,
-        "rule_digest": digest,
-        "visible": visible,
-        "visible_lines": visible_lines,
-    }
-    return environment

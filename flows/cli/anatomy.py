@@ -12,8 +12,6 @@ from editcollapse.cli.console import console, plain, print_json, print_line, pri
 from editcollapse.cli.mistakes import STOPPED
 from editcollapse.cli.tables import Column, print_table
 from flows.cli.asked_study import AskedStudy, opened, with_study
-from flows.cli.console import shown
-from flows.cli.next_step import print_next
 from flows.cli.options import (
     JsonOption,
     RatioOption,
@@ -23,6 +21,8 @@ from flows.cli.options import (
     examples,
     rule_of,
 )
+from flows.cli.output.console import shown
+from flows.cli.output.next_step import print_next
 
 if TYPE_CHECKING:
     from editcollapse.rows.collapse_rule import CollapseRule

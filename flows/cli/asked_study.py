@@ -10,16 +10,18 @@ import typer
 from editcollapse.catalog.methods import METHODS
 from editcollapse.errors import StudyError
 from editcollapse.visible import visible
-from flows.cli.console import shown
 from flows.cli.options import (
     FROM_RESULTS,
     DType,
     OneEdit,
     StartToken,
+    flag_of,
     given_flags,
+    options_of,
     said_with_flags,
     with_options,
 )
+from flows.cli.output.console import shown
 
 if TYPE_CHECKING:
     from editcollapse.config.spec import StudySpec
@@ -30,10 +32,7 @@ OWN_PANEL = "Your model and dataset, in place of a study file"
 _PARTS = ("--prompt", "--subject", "--target")
 
 
-def _own(metavar: str | None = None, text: str | None = None, *, shows: bool = False) -> Any:
-    """An option of one's own study; ``shows`` its default."""
-    return typer.Option(metavar=metavar, help=text, rich_help_panel=OWN_PANEL, show_default=shows)
-
+_own = options_of(OWN_PANEL)
 
 StudyArgument = Annotated[
     Path | None,
@@ -113,7 +112,7 @@ class AskedStudy:
         if self.study is not None:
             return shlex.quote(shown(self.study))
         given = [
-            (f"--{each.name.replace('_', '-')}", value)
+            (flag_of(each.name), value)
             for each in dataclasses.fields(self)
             if (found := getattr(self, each.name)) != each.default
             for value in (found if isinstance(found, list) else [found])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from editcollapse.cli.console import console, print_line, progress_shown
 from editcollapse.errors import EditCollapseError
 from editcollapse.visible import visible_lines
-from flows.cli.console import shown
+from flows.cli.output.console import shown
 from flows.observe.compat import internal_logger
 
 if TYPE_CHECKING:

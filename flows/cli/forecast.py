@@ -24,7 +24,6 @@ from flows.cli.asked_study import (
     with_dataset,
 )
 from flows.cli.command_run import run_flow
-from flows.cli.next_step import after_forecast, print_next
 from flows.cli.options import (
     JsonOption,
     OneEdit,
@@ -36,6 +35,7 @@ from flows.cli.options import (
     said_with_flags,
     with_one_edit,
 )
+from flows.cli.output.next_step import after_forecast, print_next
 
 if TYPE_CHECKING:
     import polars as pl
@@ -148,7 +148,7 @@ def _of_study(asked: AskedStudy, results: str, n_shown: int | None, *, as_json: 
     if as_json:
         print_json(report)
     else:
-        from flows.cli.verdicts import show_study
+        from flows.cli.output.verdicts import show_study
 
         show_study(report, study.methods, n_shown)
         print_next(after_forecast(asked.words(), plan, report), results)

@@ -10,8 +10,8 @@ import typer
 from editcollapse.cli.console import print_json, print_line
 from editcollapse.errors import StudyError
 from flows.cli.asked_study import AskedStudy
-from flows.cli.console import shown
 from flows.cli.options import PROGRAM, JsonOption, examples, said_with_flags, with_options
+from flows.cli.output.console import shown
 
 if TYPE_CHECKING:
     from editcollapse.study.own_study import OwnStudy

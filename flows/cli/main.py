@@ -19,8 +19,8 @@ from editcollapse.cli.mistakes import STOPPED, USER_ERROR, print_mistake, usage_
 from editcollapse.errors import EditCollapseError, nearest_first
 from editcollapse.study.planned import cached_plans
 from flows.cli import anatomy, edit, forecast, init, results, study, sweep
-from flows.cli.console import shown
 from flows.cli.options import NAME, PROGRAM, examples
+from flows.cli.output.console import shown
 from flows.observe.compat import stop_temporary_server
 
 

@@ -65,9 +65,16 @@ RatioOption = Annotated[
 EDIT_PANEL = "One edit"
 
 
-def _of_edit(metavar: str | None = None, text: str | None = None, *, shows: bool = False) -> Any:
-    """An option of one edit; ``shows`` its default."""
-    return typer.Option(metavar=metavar, help=text, rich_help_panel=EDIT_PANEL, show_default=shows)
+def options_of(panel: str) -> Callable[..., Any]:
+    """What makes options of one panel, which show their defaults or not."""
+
+    def option(metavar: str | None = None, text: str | None = None, *, shows: bool = False) -> Any:
+        return typer.Option(metavar=metavar, help=text, rich_help_panel=panel, show_default=shows)
+
+    return option
+
+
+_of_edit = options_of(EDIT_PANEL)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,10 +182,15 @@ def given_flags(asked: Any, *, but: Sequence[str] = ()) -> list[str]:
         but: fields that do not count.
     """
     return [
-        f"--{each.name.replace('_', '-')}"
+        flag_of(each.name)
         for each in dataclasses.fields(asked)
         if each.name not in but and getattr(asked, each.name) != each.default
     ]
+
+
+def flag_of(field: str) -> str:
+    """The option of a field, as it is typed: ``--start-token`` of ``start_token``."""
+    return f"--{field.replace('_', '-')}"
 
 
 def rule_of(stated: CollapseRule, threshold: float | None, ratio: float | None) -> CollapseRule:

@@ -14,8 +14,6 @@ from editcollapse.cli.console import console, print_json, print_line, print_text
 from editcollapse.cli.tables import Column, print_table
 from editcollapse.errors import ResultsError, nearest_first
 from editcollapse.visible import visible
-from flows.cli.answers import digests_in, print_frame, print_rows
-from flows.cli.console import shown
 from flows.cli.options import (
     PROGRAM,
     JsonOption,
@@ -25,6 +23,8 @@ from flows.cli.options import (
     examples,
     rule_of,
 )
+from flows.cli.output.answers import digests_in, print_frame, print_rows
+from flows.cli.output.console import shown
 
 if TYPE_CHECKING:
     from storage.garbage import Garbage
@@ -230,7 +230,7 @@ def gc(
     if as_json:
         print_json(TidyReport(remove, gone))
     elif not gone:
-        print_line(f"nothing to remove from {shown(folder)}")
+        print_text(f"nothing to remove from {shown(folder)}")
     else:
         title = "removed" if remove else "written and last used before then"
         _print_garbage(gone, title)

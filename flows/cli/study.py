@@ -12,9 +12,6 @@ from editcollapse.cli.console import print_json, print_line, print_text
 from editcollapse.cli.mistakes import STOPPED
 from flows.cli.asked_study import AskedStudy, opened, with_study
 from flows.cli.command_run import run_flow
-from flows.cli.console import shown
-from flows.cli.incidence import print_incidence
-from flows.cli.next_step import after_plan, after_run, print_next
 from flows.cli.options import (
     JsonOption,
     RatioOption,
@@ -26,6 +23,9 @@ from flows.cli.options import (
     said_with_flags,
     with_options,
 )
+from flows.cli.output.console import shown
+from flows.cli.output.incidence import print_incidence
+from flows.cli.output.next_step import after_plan, after_run, print_next
 
 if TYPE_CHECKING:
     import polars as pl
@@ -150,7 +150,7 @@ def plan(asked: AskedStudy, as_json: JsonOption = False, results: ResultsOption 
     Where inputs are not here, it says what is known without them.
     """
     from editcollapse.study.missing_inputs import missing_inputs
-    from flows.cli.outlook import outlook_lines, study_outlook, study_survey, survey_lines
+    from flows.cli.output.outlook import outlook_lines, study_outlook, study_survey, survey_lines
     from flows.run.guard_steps import plan_guarded
 
     spec, folder = opened(asked, results)

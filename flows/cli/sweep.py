@@ -12,7 +12,6 @@ from editcollapse.cli.mistakes import STOPPED
 from editcollapse.cli.tables import Column, print_table
 from editcollapse.errors import ResultsError
 from editcollapse.rows.study import POSITIONS
-from flows.cli.answers import COLLAPSED
 from flows.cli.asked_study import (
     AskedStudy,
     DatasetOptions,
@@ -21,7 +20,6 @@ from flows.cli.asked_study import (
     with_dataset,
 )
 from flows.cli.command_run import run_flow
-from flows.cli.next_step import LAYERS, print_next
 from flows.cli.options import (
     JsonOption,
     OneEdit,
@@ -29,7 +27,9 @@ from flows.cli.options import (
     said_with_flags,
     with_one_edit,
 )
-from flows.cli.verdicts import basis_lines, verdict_cell
+from flows.cli.output.answers import COLLAPSED
+from flows.cli.output.next_step import LAYERS, print_next
+from flows.cli.output.verdicts import basis_lines, verdict_cell
 
 if TYPE_CHECKING:
     from editcollapse.forecast.verdicts import (

@@ -7,9 +7,9 @@ import pytest
 
 from editcollapse.cli.console import console
 from editcollapse.rows.collapse_rule import CollapseRule
-from flows.cli.answers import print_frame
 from flows.cli.command_run import _on_its_lines
-from flows.cli.incidence import print_incidence
+from flows.cli.output.answers import print_frame
+from flows.cli.output.incidence import print_incidence
 
 HOSTILE = "\x1b]0;owned\x07\x1b[2J[red]x[/red][link=http://evil.example]y[/link]\u202e"
 SHOWN = r"\x1b]0;owned\x07\x1b[2J[red]x[/red][link=http://evil.example]y[/link]\u202e"

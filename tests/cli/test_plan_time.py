@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from flows.__main__ import main
-from flows.cli.time_outlook import time_in_words
+from flows.cli.output.time_outlook import time_in_words
 from storage.ask import ask
 from tests.support.small_study import BATCH_SIZE, METHODS, N_REQUESTS, write_toml
 

@@ -14,7 +14,7 @@ from editcollapse.forecast.verdicts import (
     RequestForecast,
     judged,
 )
-from flows.cli.verdicts import show_study
+from flows.cli.output.verdicts import show_study
 from tests.support.forecast_rows import POSITION, ROW
 
 WIDTH = 80

@@ -15,10 +15,10 @@ from editcollapse.rows.frames import rows_of, schema_of
 from editcollapse.study.artifacts import ArtifactStore
 from editcollapse.study.results_folder import results_at
 from flows.__main__ import USER_ERROR, main
-from flows.cli.answers import digests_in, print_frame
-from flows.cli.incidence import print_incidence
-from flows.cli.next_step import after_run
 from flows.cli.options import PROGRAM
+from flows.cli.output.answers import digests_in, print_frame
+from flows.cli.output.incidence import print_incidence
+from flows.cli.output.next_step import after_run
 from storage.ask import ask, known_studies
 
 WIDTH = 80
@@ -43,7 +43,7 @@ def printed(narrow, capsys):
     def lines(width: int = WIDTH) -> str:
         out = capsys.readouterr().out
         for line in _STYLES.sub("", out).splitlines():
-            if line.startswith(("next: ", "nothing to remove from /")):  # to be copied as it is
+            if line.startswith("next: "):  # to be copied as it is
                 continue
             assert cell_len(line) <= width, line
         return out

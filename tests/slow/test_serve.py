@@ -159,7 +159,7 @@ def test_lines_of_deploy_start_a_run(serving, messages):
     assert said.startswith("ROME collapsed ")
     assert run["state"]["message"].startswith(f"{said} ")
     assert run["state"]["message"].endswith(f" Report: {page}/scheduled.html")
-    with urllib.request.urlopen(f"{page}/", timeout=10) as answer:  # noqa: S310
+    with urllib.request.urlopen(f"{page}/", timeout=10) as answer:  # noqa: S310  ours
         assert said in answer.read().decode()
     body = _message(messages, "scheduled: edits collapsed a model")
     assert body.startswith(f"{said} Report: {page}/scheduled.html http://127.0.0.1:{serving.port}/")

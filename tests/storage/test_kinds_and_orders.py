@@ -7,7 +7,7 @@ import pytest
 
 from editcollapse.catalog.methods import METHODS
 from editcollapse.rows.study import POSITIONS
-from flows.cli.answers import print_frame
+from flows.cli.output.answers import print_frame
 from storage.ask import ask, incidence
 
 _COUNTED = ("collapse_incidence", "collapse_by_position", "denominators")
@@ -45,7 +45,7 @@ def three(folder, make_row):
 
 
 def _studies(folder, relation):
-    return set(ask(folder.results, f"select distinct study_id from {relation}")["study_id"])  # noqa: S608
+    return set(ask(folder.results, f"select distinct study_id from {relation}")["study_id"])  # noqa: S608  of ours
 
 
 @pytest.mark.parametrize("relation", _COUNTED)
@@ -190,6 +190,6 @@ def test_orders_are_those_of_the_code(folder):
     for macro, names in (("method_order", METHODS), ("position_order", POSITIONS)):
         given = pl.DataFrame({"name": list(names)})
         listed = ", ".join(f"('{name}')" for name in sorted(names))
-        query = f"select name from (values {listed}) as t (name) order by {macro}(name)"  # noqa: S608
+        query = f"select name from (values {listed}) as t (name) order by {macro}(name)"  # noqa: S608  ours
         assert ask(folder.results, query).equals(given)
         assert ask(folder.results, f"select {macro}('none')").item() is None

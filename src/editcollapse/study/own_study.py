@@ -15,6 +15,7 @@ from pathlib import Path
 from editcollapse.catalog.methods import method_of
 from editcollapse.catalog.presets import UNPUBLISHED, preset_for
 from editcollapse.config.spec import (
+    DEFAULT_COVARIANCE,
     CovarianceSpec,
     DatasetSpec,
     DtypeName,
@@ -35,7 +36,6 @@ _NOT_IN_NAMES = re.compile(r"[^\w.-]")
 _LONGEST_NAME = 80
 _COMMENT_AT = 36
 """Column at which comments begin, where there is room."""
-DEFAULT_TOKENS = 100_000
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +54,7 @@ class OwnInputs:
     """Empty for the study file's default."""
     covariance: str | None = None
     """As ``CovarianceSource.of`` takes it; None for the default corpus."""
-    tokens: int = DEFAULT_TOKENS
+    tokens: int = DEFAULT_COVARIANCE.n_tokens
     damping: float = 0.0
     texts: str | None = None
     """File of perplexity texts; None for those of the package."""

@@ -6,4 +6,4 @@ where forecasts.model_id = $model_id
     and forecasts.covariance_id = $covariance_id
     and forecasts.template_set_id = $template_set_id
     and forecasts.settings_id = $settings_id
-order by forecasts.request_id, forecasts.method
+order by forecasts.request_id, method_order(forecasts.method), forecasts.method

@@ -7,7 +7,7 @@ from math import isnan
 from rich.console import Console
 from rich.text import Text
 
-from editcollapse.catalog.methods import METHODS, method_of
+from editcollapse.catalog.methods import method_of
 from editcollapse.cli.console import console, plain, print_line, print_text
 from editcollapse.cli.tables import Column, fitted, print_table
 from editcollapse.forecast.verdicts import (
@@ -92,10 +92,8 @@ def _show_counts(report: ForecastReport, screen: Console) -> None:
     rows = []
     for model in dict.fromkeys(request.model for request in report.requests):
         found = [each for one in report.requests if one.model == model for each in one.methods]
-        for method in METHODS:  # the baseline first
+        for method in dict.fromkeys(each.forecast.method for each in found):
             ours = [each for each in found if each.forecast.method == method]
-            if not ours:
-                continue
             n_of = Counter(each.verdict for each in ours)
             largest = max(map(_bound, ours))
             counts = [
@@ -110,15 +108,15 @@ def _show_worst(listed: Sequence[RequestForecast], methods: Sequence[str], scree
     """Print a row an edit, with the verdicts of the study's methods and of those to use instead."""
     others = [each.instead for one in listed for each in one.methods if each.instead is not None]
     shown = list(dict.fromkeys([*methods, *others]))
-    for layout in _LAYOUTS:
-        rows = [[*_cells(one, methods, layout), *_verdicts(one, shown)] for one in listed]
-        table = fitted(_columns(layout, shown), rows, screen.width)
-        if table is not None:
-            screen.print(table)
-            return
-    layout = _LAYOUTS[0]
-    rows = [[*_cells(one, methods, layout), *_verdicts(one, shown)] for one in listed]
-    print_table(_columns(layout, shown), rows, screen)
+    tables = [
+        (
+            _columns(layout, shown),
+            [[*_cells(one, methods, layout), *_verdicts(one, shown)] for one in listed],
+        )
+        for layout in _LAYOUTS
+    ]
+    fitting = (each for each in tables if fitted(*each, screen.width) is not None)
+    print_table(*next(fitting, tables[0]), screen)
 
 
 def _columns(layout: Sequence[str], methods: Sequence[str]) -> list[Column]:

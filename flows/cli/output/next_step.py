@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from editcollapse.rows.collapse_rule import CollapseRule
     from editcollapse.study.plan import StudyPlan
     from editcollapse.study.results_folder import ResultsFolder
-    from flows.cli.outlook import StudyOutlook
+    from flows.cli.output.outlook import StudyOutlook
 
 WORST = (
     "select model, method, subject, prompt, rho, perplexity_ratio from edit_outcomes "

@@ -23,7 +23,7 @@ from editcollapse.study.jobs import EditJob
 from editcollapse.study.locks import cached_manifest
 from editcollapse.study.missing_inputs import ExpectedModel, MissingInput, expected_models
 from editcollapse.study.plan import CovariancePlan, ModelPlan, StudyPlan
-from flows.cli.time_outlook import (
+from flows.cli.output.time_outlook import (
     KnownTimes,
     TimeOutlook,
     known_times,

@@ -10,7 +10,7 @@ from rich.text import Text
 from editcollapse.cli.console import console, plain, print_line, print_text
 from editcollapse.cli.tables import Column, fitted, print_table
 from editcollapse.rows.study import POSITIONS
-from flows.cli.answers import COLLAPSED
+from flows.cli.output.answers import COLLAPSED
 
 if TYPE_CHECKING:
     import polars as pl
