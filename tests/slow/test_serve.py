@@ -215,7 +215,7 @@ def test_commands_run_against_the_server(serving, tmp_path):
     texts = ("--texts", "demo/texts.jsonl", "--max-texts", "4")
     done = serving.flows("reevaluate", study, *texts, "--results", results)
     assert done.returncode == 0, done.stderr
-    study_id = done.stdout.split("recorded as study_id ")[1].strip()
+    study_id = done.stdout.split("recorded as study_id ")[1].split()[0]
     found = ask(results, "select study_id, n_texts, count(*) as n from edit_outcomes group by all")
     assert (study_id, 4, N_EDITS) in found.rows()
     assert set(units_computed(results).values()) == {1}
