@@ -16,6 +16,8 @@ from editcollapse.runtime.oom import GroupLimit, oom_split
 from tests.gpu.places import moved
 
 _EDITS = 12
+_BLOCK = 1 << 20
+"""Bytes; a smaller rest stays free."""
 _CAPACITY = 8 << 30
 """Of the emulated device; nothing of it is touched that is not used."""
 _SPARE = {"tiny": 0, "small": 2 << 20}
@@ -47,11 +49,22 @@ def peak_of(work, device):
 
 
 def filled(device, room):
-    """Return a block that leaves only some bytes of the device free."""
+    """Return blocks that leave only some bytes of the device free.
+
+    The largest first: what the driver calls free is not to be had in one block.
+    """
     release(device)
-    free = free_bytes(device)
-    assert free > room
-    return torch.empty(free - room, dtype=torch.uint8, device=device)
+    assert free_bytes(device) > room
+    blocks = []
+    size = free_bytes(device) - room
+    while size >= _BLOCK:
+        try:
+            blocks.append(torch.empty(size, dtype=torch.uint8, device=device))
+        except torch.OutOfMemoryError:
+            size //= 2
+        else:
+            size = min(size, free_bytes(device) - room)
+    return blocks
 
 
 def some_updates(case):
@@ -72,10 +85,10 @@ def test_perplexity_on_a_full_device(case, caplog):
         return text_nll(case.hooked, case.texts, updates, tokens_per_forward=1 << 15)
 
     whole, peak = peak_of(measure, device)
-    block = filled(device, peak // 3 + _SPARE[case.shape])
+    blocks = filled(device, peak // 3 + _SPARE[case.shape])
     with caplog.at_level(logging.WARNING, logger="editcollapse.runtime.oom"):
         split = measure()
-    del block
+    del blocks
     assert any("out of memory" in record.getMessage() for record in caplog.records)
     assert torch.allclose(split, whole, rtol=1e-5)
 
@@ -94,11 +107,11 @@ def test_target_values_on_a_full_device(case, caplog):
         return sum(case.rewrites[b].pass_tokens for b in group)
 
     whole, peak = peak_of(lambda: optimise(range(_EDITS)), device)
-    block = filled(device, peak // 3 + _SPARE[case.shape])
+    blocks = filled(device, peak // 3 + _SPARE[case.shape])
     limit = GroupLimit(device, "v* of one edit")
     with caplog.at_level(logging.WARNING, logger="editcollapse.runtime.oom"):
         parts = list(oom_split(range(_EDITS), optimise, limit, tokens))
-    del block
+    del blocks
     assert runs[1] == _EDITS, "the whole batch was tried first"
     assert len(parts) > 1
     assert [b for group, _ in parts for b in group] == list(range(_EDITS))
@@ -109,7 +122,7 @@ def test_one_edit_that_does_not_fit(case):
     """The error says what was asked and what is free; afterwards the device works as before."""
     case, device = case
     _, peak = peak_of(lambda: optimise_values(case.hooked, case.rewrites[:1], case.values), device)
-    block = filled(device, peak // 8)
+    blocks = filled(device, peak // 8)
     limit = GroupLimit(device, "v* of one edit")
     with pytest.raises(DeviceMemoryError, match=r"v\* of one edit .* GiB are free") as caught:
         list(
@@ -120,7 +133,7 @@ def test_one_edit_that_does_not_fit(case):
             )
         )
     assert is_out_of_memory(caught.value)
-    del block
+    del blocks
     release(device)
     found = optimise_values(case.hooked, case.rewrites[:1], case.values)
     assert bool(torch.isfinite(found.delta).all())

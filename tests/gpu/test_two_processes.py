@@ -16,7 +16,7 @@ import json, sys, time
 import torch
 from editcollapse.runtime.devices import best_device
 from editcollapse.runtime.settings import settings
-from editcollapse.study.locks import device_lock
+from editcollapse.runtime.locks import device_lock
 
 device = best_device(settings().device)
 torch.ones(8, device=device)  # the start-up of the device is no turn

@@ -35,7 +35,9 @@ _SLABS = 4
 """Row slabs of the upper triangle; measured at K = 3072 on two cores: 4 take 0.65 of a whole
 product's time, 8 no less."""
 _RUN = 2048
-"""Tokens, rounded up to a batch, that are summed in float32 before they join the float64 sum."""
+"""Tokens, rounded up to a batch, that are summed in float32 before they join the float64 sum; and
+that one product of half types sums at most: tensor cores cut off what they add up (an H200, batches
+of 10,000s of tokens: sums 1e-4 from float64 ones)."""
 _PROBES = 16
 """Vectors of random signs g by which a float32 sum is compared with float64: E|P g|² is the squared
 Frobenius norm of P, and the float64 sum need not be formed, since (Σ k kᵀ) g = Σ k (kᵀ g)."""
@@ -121,7 +123,9 @@ class RunningSum:
             if keys.dtype == wide:
                 slab.addmm_(rows, columns)
             else:
-                slab.add_(torch.mm(rows, columns, out_dtype=wide))
+                for start in range(0, len(keys), _RUN):
+                    some = slice(start, start + _RUN)
+                    slab.add_(torch.mm(rows[:, some], columns[some], out_dtype=wide))
             first = last
         self._n_run += len(keys)
         if self._n_run >= _RUN:

@@ -1,4 +1,4 @@
-"""The cache of jobs, and the locks on jobs and devices that processes of a machine share.
+"""The cache of jobs, and the locks on jobs that processes of a machine share.
 
 What a job computed is named by its manifest, ``artifacts/manifests/<key>.json``: a job is done when
 that file is there and all files that it names are whole. Nothing else says so. All locks are the
@@ -11,15 +11,12 @@ may both compute it. The first to leave its manifest counts, and the other takes
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
-from editcollapse.errors import ResultsError
 from editcollapse.runtime.environment import time_limit
-from editcollapse.runtime.settings import settings
+from editcollapse.runtime.locks import device_lock
 from editcollapse.study.artifacts import ArtifactStore, create_text, put_text, unwritable
 from editcollapse.study.jobs import Job, Manifest
-from editcollapse.study.results_folder import file_lock
 
 logger = logging.getLogger(__name__)
 
@@ -108,58 +105,3 @@ def _store(store: ArtifactStore, job: Job, manifest: Manifest) -> Manifest:
         return cached
     put_text(store.results, _path(job), text)
     return manifest
-
-
-@contextlib.contextmanager
-def device_lock(device: str | None = None) -> Iterator[None]:
-    """Per-device lock: only one of a user's processes computes on a device at a time.
-
-    Two models that fit on a GPU one after the other do not fit together, whichever flow runs they
-    belong to. A CPU is not locked, unless EDITCOLLAPSE_DEVICE_LOCK=always says so.
-
-    Args:
-        device: its name on this machine; where left out, that of the device that
-            EDITCOLLAPSE_DEVICE asks for.
-
-    Raises:
-        StudyError: EDITCOLLAPSE_DEVICE_LOCK is neither ``auto`` nor ``always``, or there is no such
-            device.
-        ResultsError: the folder of the locks cannot be written.
-    """
-    name = device or _shared_device()
-    if name is None:
-        yield
-        return
-    folder = _folder()
-
-    def say_waiting() -> None:
-        logger.info("%s: another process computes on it; waiting", name)
-
-    with contextlib.ExitStack() as held:
-        try:
-            held.enter_context(file_lock(folder / f"{name}.lock", say_waiting, mode=0o700))
-        except OSError as error:
-            raise ResultsError(
-                f"cannot write to {folder}, where processes lock a device: {error.strerror}. "
-                "Name another folder in EDITCOLLAPSE_DEVICE_LOCK_FOLDER."
-            ) from error
-        yield
-
-
-def _folder() -> Path:
-    """Return the folder of the locks: one for all processes of this user, or the one asked for."""
-    asked = settings().device_lock_folder
-    if asked:
-        return Path(asked) / "devices"
-    import platformdirs
-
-    return Path(platformdirs.user_runtime_dir("editcollapse")) / "devices"
-
-
-def _shared_device() -> str | None:
-    """Return the name of the device asked for; None where it needs no lock."""
-    from editcollapse.runtime.devices import best_device, physical_name
-
-    asked = settings()
-    device = best_device(asked.device)
-    return physical_name(device) if device.type != "cpu" or asked.device_lock == "always" else None

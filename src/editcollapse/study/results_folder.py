@@ -8,19 +8,16 @@ same; nothing is lost with a mirror. fsspec's own caches keep files under flat h
 import contextlib
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import filelock
 import platformdirs
 
 from editcollapse.errors import ArtifactError, ResultsError
 from editcollapse.fingerprints import digest
+from editcollapse.runtime.locks import Waiting, file_lock
 from editcollapse.runtime.settings import settings
-
-Waiting = Callable[[], None]
-"""Called once when somebody else holds a lock."""
 
 LOCKS = "locks"
 """Folder of the locks below the results folder, or below its mirror."""
@@ -30,31 +27,6 @@ _EXTRAS = {"s3": "s3", "s3a": "s3"}
 """Our extra that brings a protocol's package."""
 _WITH_BUCKETS = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss", "oci"})
 """Stores without folders: to make one there would make a bucket, which is the user's to do."""
-
-
-@contextlib.contextmanager
-def file_lock(path: Path, waiting: Waiting, *, mode: int = 0o777) -> Iterator[None]:
-    """Hold a lock of the operating system: it ends with its holder, however that ends.
-
-    Args:
-        path: the lock's file; its folder is made.
-        waiting: called first where another process holds it.
-        mode: permissions of a folder that is made.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True, mode=mode)
-    lock = filelock.FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except filelock.Timeout:
-        waiting()
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 class ResultsFolder:

@@ -16,11 +16,11 @@ from editcollapse.errors import (
     StudyError,
 )
 from editcollapse.runtime.environment import time_limit
+from editcollapse.runtime.locks import device_lock
 from editcollapse.runtime.retry import is_transient, is_transient_failure
-from editcollapse.study.locks import device_lock
 
 _HOLDER = """
-from editcollapse.study.locks import device_lock
+from editcollapse.runtime.locks import device_lock
 import sys, time
 with device_lock(sys.argv[1]):
     print("holding", flush=True)
