@@ -405,15 +405,24 @@ class MomentSolver:
     Args:
         moment: (K, K), or None for the identity.
         damping: added to the diagonal, in units of its mean.
+        n_tokens: that C was measured on, for verdicts.
 
     Raises:
         MomentError: the damped matrix has no Cholesky factor.
     """
 
-    def __init__(self, moment: Tensor | None, damping: float = 0.0) -> None:
+    def __init__(
+        self, moment: Tensor | None, damping: float = 0.0, *, n_tokens: int | None = None
+    ) -> None:
         self._factor: Tensor | None = None
+        self.n_tokens = n_tokens
+        """Tokens of C; None for the identity, and where nobody needs to know."""
+        self.tokens_per_d_key: float | None = None
+        """The same for each dimension of C."""
         if moment is None:
             return
+        if n_tokens is not None:
+            self.tokens_per_d_key = n_tokens / len(moment)
         matrix = moment.double()
         damped = matrix + damping * matrix.diagonal().mean() * torch.eye(
             len(matrix), dtype=torch.float64, device=matrix.device

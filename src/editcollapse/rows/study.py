@@ -251,6 +251,8 @@ class ForecastRow:
     certified_bound: float
     relative_bound: float
     text_change_bound: float
+    n_tokens: int | None
+    tokens_per_d_key: float | None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

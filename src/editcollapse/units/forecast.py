@@ -16,6 +16,7 @@ from collections.abc import Sequence
 import torch
 
 from editcollapse.catalog.methods import distinct_rules, method_of
+from editcollapse.covariance.second_moment import MomentSolver
 from editcollapse.forecast.bounds import KeyFacts, LayerGeometry, UpdateBounds, update_bounds
 from editcollapse.forward.hooked_layer import HookedLayer
 from editcollapse.forward.keys import read_keys
@@ -115,7 +116,7 @@ def forecast_rows(
     for name, first in distinct_rules(edits.methods).items():
         if name == first:
             bounds[name] = update_bounds(facts, method_of(name), geometry, clamp)
-        rows += _rows(edits, name, rewrites, facts, bounds[first])
+        rows += _rows(edits, name, rewrites, facts, bounds[first], geometry.solver)
     return rows
 
 
@@ -173,6 +174,7 @@ def _rows(
     rewrites: Sequence[Rewrite],
     facts: KeyFacts,
     bounds: UpdateBounds,
+    solver: MomentSolver,
 ) -> list[ForecastRow]:
     """Return one row a request, for one method."""
     model, settings_id = edits.model, edits.model.settings_id
@@ -204,6 +206,8 @@ def _rows(
             covariance_id=edits.covariance_id,
             template_set_id=edits.template_set_id,
             settings_id=settings_id,
+            n_tokens=solver.n_tokens,
+            tokens_per_d_key=solver.tokens_per_d_key,
             **dict(zip(columns, numbers, strict=True)),
         )
         for rewrite, numbers in zip(rewrites, table, strict=True)
