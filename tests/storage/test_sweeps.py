@@ -69,7 +69,7 @@ def test_verdicts_are_counted_by_layer_and_position(results):
         from forecast_by_layer
     """
     assert ask(results, query).rows() == [
-        (0, "first_token", 2, 2, 0, 0, 1.5, 1.5, 2.0, 0),
+        (0, "first_token", 2, 2, 0, 0, 1.5, 1.5, 2.0),
         (0, "inside", 1, 0, 1, 0, 3.0, 6.0, 6.0),
         (1, "first_token", 2, 0, 0, 2, 1.5, math.inf, math.inf),
         (1, "inside", 1, 1, 0, 0, 3.0, 2.0, 2.0),
