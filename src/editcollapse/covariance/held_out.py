@@ -22,13 +22,12 @@ class HeldOut:
     """C of either half of the tokens, factored when it is first needed.
 
     Args:
-        first: (K, K) float64, mean of k kᵀ over one half.
-        second: the same over the other.
+        halves: mean of k kᵀ over either half, (K, K) float64; None where there is but one.
         damping: as edits solve with.
     """
 
-    def __init__(self, first: Tensor, second: Tensor, damping: float) -> None:
-        self._means: tuple[Tensor, Tensor] | None = (first, second)
+    def __init__(self, halves: tuple[Tensor, Tensor] | None, damping: float) -> None:
+        self._means = halves
         self._damping = damping
         self._solvers: tuple[MomentSolver, MomentSolver] | None = None
         self._lock = threading.Lock()
@@ -42,7 +41,8 @@ class HeldOut:
             keys: (B, K), those that directions are solved for.
 
         Returns:
-            (B,) float64 on the CPU, at least 1; infinite where a half has no Cholesky factor.
+            (B,) float64 on the CPU, at least 1; infinite where a half is missing or has no Cholesky
+            factor: nothing is then known of other tokens.
         """
         with self._lock:
             if self._means is not None:
@@ -65,12 +65,11 @@ def factored(moment: SecondMoment, damping: float) -> MomentSolver:
     Raises:
         MomentError: the damped matrix has no Cholesky factor.
     """
-    halves = moment.halves()
     return MomentSolver(
         moment.matrix,
         damping,
         n_tokens=moment.n_tokens,
-        held_out=None if halves is None else HeldOut(*halves, damping),
+        held_out=None if moment.half is None else HeldOut(moment.halves(), damping),
     )
 
 

@@ -338,8 +338,8 @@ class SecondMoment:
     accumulation_error: float | None = None
     """Largest relative Frobenius distance of a checked float32 product to the float64 one."""
     half: MomentSum | None = None
-    """Sum over about half of the tokens; None where they are not known apart: of published
-    statistics."""
+    """Sum over about half of the tokens, all of a single document's; None where they are not known
+    apart: of published statistics."""
 
     @classmethod
     def of(cls, total: HalvedSum) -> "SecondMoment":
@@ -350,12 +350,12 @@ class SecondMoment:
             whole.n_tokens,
             whole.n_texts,
             whole.accumulation_error,
-            half if half.n_tokens < whole.n_tokens else None,
+            half,
         )
 
     def halves(self) -> tuple[Tensor, Tensor] | None:
-        """Return the means over either half of the tokens, (K, K) float64; None without halves."""
-        if self.half is None:
+        """Return the means over either half of the tokens, (K, K) float64; None where none is."""
+        if self.half is None or self.half.n_tokens == self.n_tokens:
             return None
         first, n_first = self.half.mean(), self.half.n_tokens
         rest = (self.matrix * self.n_tokens - first * n_first) / (self.n_tokens - n_first)

@@ -96,26 +96,22 @@ def cut(rows: Iterable[tuple[int, ...]], shard_tokens: int) -> Iterator[Shard]:
 
     A shard ends with the document that fills it. The last two are of about one size, and what would
     fit into one makes two, so that C can be held against either half of its tokens: there are at
-    most ceil(tokens / shard_tokens) of them, or two. Where there is but one document, it is cut.
+    most ceil(tokens / shard_tokens) of them, or two. A single document is not cut.
     """
     full: list[tuple[int, ...]] = []
     held: list[tuple[int, ...]] = []
-    n_held, is_begun = 0, False
+    n_held = 0
     for row in rows:
         held.append(row)
         n_held += len(row)
         if n_held >= shard_tokens:
             if full:
-                is_begun = True
                 yield Shard(tuple(full))
             full, held, n_held = held, [], 0
     last = full + held
-    if len(last) == 1 and not is_begun:
-        half = (len(last[0]) + 1) // 2
-        last = [last[0][:half], last[0][half:]]
     middle = _middle([len(row) for row in last])
     for part in (last[:middle], last[middle:]):
-        if any(part):
+        if part:
             yield Shard(tuple(part))
 
 
