@@ -10,6 +10,7 @@ Source: Stone, Cross-Validatory Choice and Assessment of Statistical Predictions
 """
 
 import threading
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -22,12 +23,13 @@ class HeldOut:
     """C of either half of the tokens, factored when it is first needed.
 
     Args:
-        halves: mean of k kᵀ over either half, (K, K) float64; None where there is but one.
+        halves: gives the mean of k kᵀ over either half, (K, K) float64; None where there is but
+            one. Called once.
         damping: as edits solve with.
     """
 
-    def __init__(self, halves: tuple[Tensor, Tensor] | None, damping: float) -> None:
-        self._means = halves
+    def __init__(self, halves: Callable[[], tuple[Tensor, Tensor] | None], damping: float) -> None:
+        self._halves: Callable[[], tuple[Tensor, Tensor] | None] | None = halves
         self._damping = damping
         self._solvers: tuple[MomentSolver, MomentSolver] | None = None
         self._lock = threading.Lock()
@@ -45,9 +47,9 @@ class HeldOut:
             factor: nothing is then known of other tokens.
         """
         with self._lock:
-            if self._means is not None:
-                self._solvers = _factored_halves(*self._means, self._damping)
-                self._means = None
+            if self._halves is not None:
+                self._solvers = _factored(self._halves(), self._damping)
+                self._halves = None  # and with it what it holds
         if self._solvers is None:
             return torch.full((len(keys),), torch.inf, dtype=torch.float64)
         one, other = self._solvers
@@ -69,13 +71,16 @@ def factored(moment: SecondMoment, damping: float) -> MomentSolver:
         moment.matrix,
         damping,
         n_tokens=moment.n_tokens,
-        held_out=None if moment.half is None else HeldOut(moment.halves(), damping),
+        held_out=None if moment.half is None else HeldOut(moment.halves, damping),
     )
 
 
-def _factored_halves(
-    first: Tensor, second: Tensor, damping: float
+def _factored(
+    halves: tuple[Tensor, Tensor] | None, damping: float
 ) -> tuple[MomentSolver, MomentSolver] | None:
+    if halves is None:
+        return None
+    first, second = halves
     try:
         return MomentSolver(first, damping), MomentSolver(second, damping)
     except MomentError:

@@ -22,6 +22,7 @@ from editcollapse.forward.batching import length_batches, padded_tokens, padding
 from editcollapse.forward.keys import KeyReader
 from editcollapse.models.loading import LoadedModel, widened
 from editcollapse.models.tokenization import pad_right
+from editcollapse.runtime.devices import has_float64
 from editcollapse.runtime.oom import GroupLimit, oom_split
 from editcollapse.runtime.precision import float32_products
 
@@ -40,6 +41,8 @@ _RUN = 2048
 _PROBES = 16
 """Vectors of random signs g by which a float32 sum is compared with float64: E|P g|² is the squared
 Frobenius norm of P, and the float64 sum need not be formed, since (Σ k kᵀ) g = Σ k (kᵀ g)."""
+_COLUMNS = 1024
+"""Of C that are multiplied with W at a time."""
 _KIND = "sums"
 
 
@@ -553,6 +556,30 @@ class MomentSolver:
             wide = wide @ self._factor
         spread: Tensor = wide.norm(dim=1)
         return spread
+
+    def output_spread(self, weight: Tensor) -> float:
+        """Return sqrt(tr(W C Wᵀ)): the root mean square of ‖W k‖ over the keys k of C.
+
+        Computed on the weight's device where that has float64, some columns at a time.
+
+        Args:
+            weight: W as (D, K), any float dtype.
+
+        Returns:
+            Of C without its damping; the Frobenius norm for the identity.
+        """
+        device = weight.device if has_float64(weight.device) else torch.device("cpu")
+        wide = weight.detach().to(device).double()
+        matrix = self._factor if self._undamped is None else self._undamped
+        if matrix is None:
+            return float(wide.norm())
+        total = 0.0
+        for first in range(0, matrix.shape[1], _COLUMNS):
+            some = slice(first, first + _COLUMNS)
+            product = wide @ matrix[:, some].to(device)
+            other = product if self._undamped is None else wide[:, some]
+            total += float((product * other).sum())
+        return float(max(total, 0.0) ** 0.5)
 
     def optimism(self, keys: Tensor) -> Tensor:
         """Return how many times larger the spread of C⁻¹k is over other tokens than those of C.

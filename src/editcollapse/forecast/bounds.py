@@ -39,7 +39,7 @@ class LayerGeometry:
     def of(cls, hooked: HookedLayer, solver: MomentSolver) -> "LayerGeometry":
         """Return the geometry of a layer under a second moment."""
         weight = hooked.loaded.weight(hooked.layer)
-        return cls(solver, float(_wide(weight).norm()), float(solver.spread(weight).norm()))
+        return cls(solver, float(_wide(weight).norm()), solver.output_spread(weight))
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -110,6 +110,22 @@ def update_bounds(
         relative_bound=bound / geometry.weight_norm,
         text_change_bound=bound * spread / geometry.output_spread,
     )
+
+
+def text_changes(update_norms: Tensor, right: Tensor, geometry: LayerGeometry) -> Tensor:
+    """Return how much updates change W k on text: sqrt(tr(ΔW C ΔWᵀ) / tr(W C Wᵀ)), C undamped.
+
+    Exact over the keys of C, and known as soon as v* is, without any evaluation.
+
+    Args:
+        update_norms: (B,) float64, ‖r‖ / |a · u|.
+        right: (B, K) float64, u of unit length.
+        geometry: C, and the edited layer's norms.
+
+    Returns:
+        (B,) float64 on the CPU, in units of W k's own root mean square.
+    """
+    return update_norms * geometry.solver.spread(right) / geometry.output_spread
 
 
 def _wide(tensor: Tensor) -> Tensor:

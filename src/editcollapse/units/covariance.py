@@ -3,6 +3,7 @@
 import logging
 from pathlib import Path
 
+from editcollapse.covariance.condition import condition_number
 from editcollapse.covariance.convergence import convergence_row, prefixed_keys, unit_directions
 from editcollapse.covariance.second_moment import (
     HalvedSum,
@@ -192,6 +193,8 @@ def prepare_moment(job: CovarianceJob) -> Manifest:
         trace=0.0 if moment is None else float(moment.matrix.trace()),
         accumulation_error=None if moment is None else moment.accumulation_error,
         artifact_digest=None if tensors is None else tensors.digest,
+        tokens_per_d_key=None if moment is None else moment.n_tokens / len(moment.matrix),
+        condition_number=None if moment is None else condition_number(moment.matrix),
     )
     summary = f"{spec.kind} second moment of {job.model.spec.name}, layer {job.model.layer}"
     provenance = clock.row(summary, row.n_tokens, "none")

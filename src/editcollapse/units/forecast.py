@@ -3,22 +3,16 @@
 For each request one short row a context template runs up to the edited layer, no further than the
 subject's last token (``forward.keys``). What comes out has the ids of the edits, and equals what
 the edits themselves report (``rome.updates.UpdateDiagnostics``).
-
-A layer's geometry, Cholesky factors of C and of C of either half of its tokens, and W C Wᵀ, is
-kept in the process: a sweep comes back to every layer with every batch. Of a large model as many
-are kept as there is room for.
 """
 
 import dataclasses
 import logging
-import threading
 from collections.abc import Sequence
 
 import torch
 
 from editcollapse.catalog.methods import distinct_rules, method_of
-from editcollapse.covariance.held_out import factored
-from editcollapse.covariance.second_moment import MomentSolver, read_moment
+from editcollapse.covariance.second_moment import MomentSolver
 from editcollapse.forecast.bounds import KeyFacts, LayerGeometry, UpdateBounds, update_bounds
 from editcollapse.forward.hooked_layer import HookedLayer
 from editcollapse.forward.keys import read_keys
@@ -32,46 +26,10 @@ from editcollapse.study.artifacts import ArtifactStore
 from editcollapse.study.jobs import EditJob, ForecastJob, Manifest
 from editcollapse.study.sweep import SweepJob
 from editcollapse.units.edit import position_row
+from editcollapse.units.geometry import kept_geometry
 from editcollapse.units.prepare import load
 
 logger = logging.getLogger(__name__)
-
-
-KEPT_BYTES = 1 << 30
-"""Of the factors that are kept, at most; one is kept in any case."""
-_FLOAT64_BYTES = 8
-_FACTORS = 3
-"""Of a layer: C's, and one for either half of its tokens."""
-
-_kept: dict[str, LayerGeometry] = {}
-"""By covariance id, of one model."""
-_kept_model: list[str] = []
-_lock = threading.Lock()
-
-
-def kept_geometry(store: ArtifactStore, loaded: LoadedModel, edits: EditJob) -> LayerGeometry:
-    """Return the geometry of a job's layer, made once in a process where there is room.
-
-    Raises:
-        MomentError: C has no Cholesky factor.
-        ArtifactError: C's file is missing or has changed.
-    """
-    with _lock:
-        if _kept_model != [loaded.model_id]:
-            _kept.clear()
-            _kept_model[:] = [loaded.model_id]
-        known = _kept.get(edits.covariance_id)
-        if known is None:
-            solver = MomentSolver(None)
-            if edits.moment is not None:
-                solver = factored(read_moment(store, edits.moment), edits.damping)
-            known = LayerGeometry.of(HookedLayer(loaded, edits.model.layer), solver)
-            # The last one goes: a sweep comes by in a circle, and the first ones are next.
-            room = KEPT_BYTES // (_FACTORS * _FLOAT64_BYTES * loaded.widths.d_key**2)
-            while _kept and len(_kept) >= room:
-                _kept.popitem()
-            _kept[edits.covariance_id] = known
-        return known
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -19,7 +19,6 @@ from editcollapse.covariance.second_moment import (
     MomentSolver,
     SecondMoment,
     measure_moments,
-    read_moment,
 )
 from editcollapse.covariance.statistics import read_statistics
 from editcollapse.data.corpora import Corpus, CovarianceSource
@@ -53,6 +52,7 @@ from editcollapse.study.known_setup import moment_ref
 from editcollapse.units.edit import optimise_in_groups, position_row
 from editcollapse.units.forecast import forecast_edits, forecast_rows
 from editcollapse.units.generate import edited_value
+from editcollapse.units.geometry import stored_solver
 from editcollapse.units.sweep import read_layer_keys
 
 
@@ -84,9 +84,7 @@ def known_edit(
     """
     store = ArtifactStore(results)
     ref = None if known.moment_digest is None else moment_ref(store, known.moment_digest)
-    solver = MomentSolver(None)
-    if ref is not None:
-        solver = factored(read_moment(store, ref), known.damping)
+    solver = stored_solver(store, ref, known.damping)
     edits = single_batch(results, model, known.templates, known.covariance_id, (request,))
     return EditSetup(edits, solver, str(known))
 

@@ -1,4 +1,5 @@
--- Has C seen tokens enough for a verdict (docs/results.md)? NULL, as with the identity, has.
+-- Has C seen tokens enough for a verdict?
+-- docs/results.md says how many are; NULL, as with the identity, has.
 create macro forecast_supported(tokens_per_d_key) as
     coalesce(tokens_per_d_key >= 8.0, true);
 
@@ -136,3 +137,7 @@ comment on column forecast_verdicts.verdict is
     'will collapse (likely to), at risk, safe, or not known where C has too few tokens. Text.';
 comment on column forecast_verdicts.calibration_id is
     'Whose thresholds the verdict uses: forecast_thresholds.calibration_id.';
+comment on column forecast_verdicts.n_tokens is
+    'Tokens of C: forecasts.n_tokens. Count. NULL = the identity, or forecast by an earlier version.';
+comment on column forecast_verdicts.tokens_per_d_key is
+    'The same for each dimension of C: forecasts.tokens_per_d_key. Tokens a dimension. NULL as n_tokens.';

@@ -185,3 +185,5 @@ comment on column forecast_skill.certain_recall_high is
     'Upper end of the 95 % Wilson interval of certain_recall. Fraction 0-1.';
 comment on column forecast_skill.n_not_known is
     'Edits with the verdict not known: C has too few tokens. Count.';
+comment on column forecast_outcomes.tokens_per_d_key is
+    'Tokens of C for each of its dimensions: forecasts.tokens_per_d_key. Tokens a dimension. NULL = the identity, or forecast by an earlier version.';

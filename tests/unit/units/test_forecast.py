@@ -14,7 +14,7 @@ from editcollapse.covariance.second_moment import (
     RunningSum,
     SecondMoment,
 )
-from editcollapse.forecast.bounds import KeyFacts, LayerGeometry, update_bounds
+from editcollapse.forecast.bounds import KeyFacts, LayerGeometry, text_changes, update_bounds
 from editcollapse.forward.hooked_layer import HookedLayer
 from editcollapse.forward.rewrites import build_rewrites
 from editcollapse.models.loading import forget_models
@@ -154,6 +154,8 @@ def test_units_agree_row_by_row(planned):
     for name in shared:
         assert (both[name] - both[f"{name}_forecast"]).abs().max() < TIGHT, name
     assert (both["update_norm"] <= both["certified_bound"] * _ROUNDING).all()
+    assert (both["text_change"] > 0).all()
+    assert (both["text_change"] <= both["text_change_bound"] * _ROUNDING).all()
     for name in ("model_id", "layer", "layer_source", "settings_id", "covariance_id", "method"):
         assert both[name].equals(both[f"{name}_forecast"].alias(name)), name
 
@@ -184,7 +186,10 @@ def test_other_clamp_is_another_forecast(tiny_model):
 @pytest.mark.parametrize("damping", [0.0, 1.0, 10.0])
 @pytest.mark.parametrize("variant", ["gpt2", "llama", "gemma2"])
 def test_text_changes_by_no_more_than_its_bound(tiny_model, variant, damping):
-    """Over the very keys of C, (W' - W) k is as large as the formula says, and below the bound."""
+    """Over the very keys of C, (W' - W) k is as large as stored with the edit, and below the bound.
+
+    Damped or not: a damped C solves, the plain one measures.
+    """
     loaded = tiny_model(variant)
     weight = loaded.weight(LAYER).double()
     keys = torch.randn(200, loaded.widths.d_key, dtype=torch.float64, generator=_generator())
@@ -200,10 +205,12 @@ def test_text_changes_by_no_more_than_its_bound(tiny_model, variant, damping):
     for name, method in METHODS.items():
         updates, made = rank_one_updates(optimised, method, solver, weight, 0.05)
         rows = [row for row in found.rows if row.method == name]
+        changes = text_changes(made.update_norm, updates.right, geometry)
         for b, row in enumerate(rows):
             change = (keys @ updates.matrix(b).T).square().sum(dim=1).mean()
             part = float(made.update_norm[b]) / row.certified_bound
             found_change = float(change.sqrt() / before)
+            assert float(changes[b]) == pytest.approx(found_change, rel=TIGHT)
             assert found_change == pytest.approx(part * row.text_change_bound, rel=TIGHT)
             assert found_change <= row.text_change_bound * _ROUNDING
 
