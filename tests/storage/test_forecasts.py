@@ -1,6 +1,7 @@
 """Calibration and skill of the forecast, against values worked out by hand or the long way."""
 
 import dataclasses
+import itertools
 import math
 import random
 
@@ -8,7 +9,12 @@ import duckdb
 import pytest
 
 from editcollapse.errors import ResultsError
-from editcollapse.forecast.verdicts import DEFAULT_THRESHOLDS, Thresholds, verdict_of
+from editcollapse.forecast.verdicts import (
+    DEFAULT_THRESHOLDS,
+    SUPPORTED_TOKENS_PER_D_KEY,
+    Thresholds,
+    verdict_of,
+)
 from storage.ask import ask
 from storage.readers import Wanted, calibrate, known_setups, thresholds
 from storage.schema import make_schema
@@ -157,12 +163,13 @@ def test_sql_and_python_judge_alike():
     """The macro of the database is the rule of the science."""
     limits = Thresholds(2.0, 20.0, "c", 1, 1, is_default=False)
     bounds = (0.0, 1.99, 2.0, 19.9, 20.0, math.inf, math.nan)
+    supports = (None, 0.5, SUPPORTED_TOKENS_PER_D_KEY - 0.1, SUPPORTED_TOKENS_PER_D_KEY)
     with duckdb.connect(":memory:") as connection:
         make_schema(connection)
-        for bound in bounds:
-            query = "select forecast_verdict(?::double, 2.0, 20.0)"
-            (found,) = connection.execute(query, [bound]).fetchall()
-            assert found == (verdict_of(bound, limits),)
+        for bound, support in itertools.product(bounds, supports):
+            query = "select forecast_verdict(?::double, ?::double, 2.0, 20.0)"
+            (found,) = connection.execute(query, [bound, support]).fetchall()
+            assert found == (verdict_of(bound, support, limits),)
 
 
 def test_skill_is_that_of_all_pairs(folder, make_row):

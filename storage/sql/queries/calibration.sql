@@ -7,7 +7,7 @@ with measured as (
         text_change_bound as score,
         main.collapsed(perplexity, perplexity_before, $threshold, $ratio) as is_collapsed
     from main.forecast_outcomes
-    where model_id = $model_id
+    where model_id = $model_id and main.forecast_supported(tokens_per_d_key)
     order by edit_id, evaluation_id
 ),
 totals as (

@@ -33,7 +33,7 @@ comment on column guard_decisions.policy is
 comment on column guard_decisions.acts_at is
     'Verdict from which on it acts: at risk or will collapse (likely to). Text.';
 comment on column guard_decisions.verdict is
-    'Verdict on the edit as asked: safe, at risk or will collapse (likely to). Text.';
+    'Verdict on the edit as asked: safe, at risk, will collapse (likely to), or not known where C has too few tokens. Text.';
 comment on column guard_decisions.text_change_bound is
     'forecasts.text_change_bound of the edit as asked. Ratio, no unit; inf where the denominator is 0.';
 comment on column guard_decisions.at_risk_at is

@@ -1,7 +1,13 @@
+-- Has C seen tokens enough for a verdict?
+-- docs/results.md says how many are; NULL, as with the identity, has.
+create macro forecast_supported(tokens_per_d_key) as
+    coalesce(tokens_per_d_key >= 8.0, true);
+
 -- Will this edit collapse the model, by its forecast and the newest calibration?
-create macro forecast_verdict(bound, at_risk_at, collapse_at) as
+create macro forecast_verdict(bound, tokens_per_d_key, at_risk_at, collapse_at) as
     case
         when bound is null then null
+        when not main.forecast_supported(tokens_per_d_key) then 'not known'
         when bound >= collapse_at or isnan(bound::double) then 'will collapse'
         when bound >= at_risk_at then 'at risk'
         else 'safe'
@@ -79,9 +85,14 @@ select
     forecasts.relative_bound,
     forecasts.text_change_bound,
     main.forecast_verdict(
-        forecasts.text_change_bound, thresholds.at_risk_at, thresholds.collapse_at
+        forecasts.text_change_bound,
+        forecasts.tokens_per_d_key,
+        thresholds.at_risk_at,
+        thresholds.collapse_at
     ) as verdict,
-    thresholds.calibration_id
+    thresholds.calibration_id,
+    forecasts.n_tokens,
+    forecasts.tokens_per_d_key
 from main.forecasts
 inner join main.forecast_thresholds as thresholds on thresholds.model_id = forecasts.model_id
 left join main.models on models.model_id = forecasts.model_id
@@ -91,8 +102,10 @@ left join main.positions
     on positions.model_id = forecasts.model_id and positions.request_id = forecasts.request_id
 order by forecasts.model_id, forecasts.layer, forecasts.method, forecasts.text_change_bound desc;
 
+comment on macro forecast_supported is
+    'Whether a C with so many tokens for each of its dimensions has enough of them for a verdict; NULL, as with the identity, has. Boolean.';
 comment on macro forecast_verdict is
-    'will collapse (likely to), at risk or safe, of a bound and two thresholds; nan will collapse, NULL gives NULL.';
+    'will collapse (likely to), at risk, safe, or not known where C has too few tokens, of a bound, the tokens for each dimension of C, and two thresholds; a bound of nan will collapse, NULL gives NULL.';
 comment on view forecast_thresholds is
     'The thresholds that verdicts use: a model''s newest of forecast_calibrations, or the default where it has none. One row a model, and one for models that are not known yet.';
 comment on column forecast_thresholds.model_id is
@@ -120,6 +133,11 @@ comment on column forecast_verdicts.layer is 'Edited block. Index from 0.';
 comment on column forecast_verdicts.edit_id is 'Edit: edits.edit_id.';
 comment on column forecast_verdicts.case_id is
     'The dataset''s own name of the record. Text. NULL = it gives none.';
-comment on column forecast_verdicts.verdict is 'will collapse (likely to), at risk or safe. Text.';
+comment on column forecast_verdicts.verdict is
+    'will collapse (likely to), at risk, safe, or not known where C has too few tokens. Text.';
 comment on column forecast_verdicts.calibration_id is
     'Whose thresholds the verdict uses: forecast_thresholds.calibration_id.';
+comment on column forecast_verdicts.n_tokens is
+    'Tokens of C: forecasts.n_tokens. Count. NULL = the identity, or forecast by an earlier version.';
+comment on column forecast_verdicts.tokens_per_d_key is
+    'The same for each dimension of C: forecasts.tokens_per_d_key. Tokens a dimension. NULL as n_tokens.';

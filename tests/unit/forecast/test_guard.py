@@ -84,6 +84,22 @@ def test_bound_that_is_no_number_is_never_made():
     assert "smallest" not in found.reason
 
 
+@pytest.mark.parametrize("policy", ["refuse", "switch", "prefix"])
+def test_what_is_not_known_is_treated_as_at_risk(policy):
+    """With a small C no policy finds a way; a guard that acts late makes the edit and says so."""
+    few = dataclasses.replace(forecast("rome", 0.02), n_tokens=260, tokens_per_d_key=260 / 256)
+    other = dataclasses.replace(few, method="c_rome")
+    facts = BatchForecast([few, other], batch_forecast(rome=1.0).positions)
+    guard = Guard.of(GuardSpec(policy=policy, **OWN), DEFAULT_THRESHOLDS)
+    found = decided(guard, few, REQUEST, facts)
+    assert (found.kind, found.verdict, found.made) == ("refused", "not known", None)
+    assert "1.0 tokens per dimension" in found.reason
+    late = Guard.of(GuardSpec(policy=policy, acts_at="will collapse", **OWN), DEFAULT_THRESHOLDS)
+    found = decided(late, few, REQUEST, facts)
+    assert (found.kind, found.verdict) == ("made", "not known")
+    assert "1.0 tokens per dimension" in found.reason
+
+
 def test_guard_that_acts_late_lets_pass_what_is_at_risk():
     """With acts_at "will collapse" an edit at risk is made, and the reason says from where on."""
     settings = {**OWN, "acts_at": "will collapse"}
