@@ -106,7 +106,7 @@ def real_model(
     return LoadedModel(
         model=model,
         encoder=Encoder(_tokenizer(n_vocabulary), "never", POSITIONS, name),
-        architecture=architecture_of(plain["model_type"], name),
+        architecture=architecture_of(plain, name),
         widths=widths_of(plain, name),
         digests=ModelDigests("zeros", "words", dtype, "never"),
         source=name,

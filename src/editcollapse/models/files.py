@@ -169,7 +169,7 @@ def locate_model(source: str, revision: str | None = None) -> ModelFiles:
         UnknownFamilyError: the architecture table has no row for it.
     """
     plain = plain_folder(source, revision)
-    row = architecture_of(str(plain.config.get("model_type")), source)
+    row = architecture_of(plain.config, source)
     return ModelFiles(
         folder=plain.folder,
         source=plain.source,

@@ -115,8 +115,19 @@ class LoadedModel:
     @property
     def input_norms(self) -> tuple[InputNorm, ...]:
         """All that reads a block's input in this model."""
-        input_norms = self.architecture.input_norms
-        return tuple(each for each in input_norms if self.is_parallel or not each.parallel_only)
+        found = []
+        for each in self.architecture.input_norms:
+            if each.optional and getattr(self.blocks[0], str(each.norm), None) is None:
+                continue
+            more = each.parallel_projections if self.is_parallel else ()
+            if each.projections or more:
+                found.append(InputNorm(each.norm, each.projections + more))
+        return tuple(found)
+
+    @property
+    def value_multiplier(self) -> float:
+        """What the value is multiplied by on its way to the residual stream."""
+        return self._number(self.architecture.value_multiplier)
 
     @property
     def n_parameters(self) -> int:
@@ -149,12 +160,21 @@ class LoadedModel:
             hidden: (..., D), dtype of the weights.
 
         Returns:
-            (..., V) in the head's dtype, soft-capped where the family does so.
+            (..., V) in the head's dtype, scaled or soft-capped where the family does so.
         """
         head = self.model.get_output_embeddings()  # type: ignore[operator]
         logits: Tensor = head(hidden)
+        row = self.architecture
+        if row.logit_multiplier is not None:
+            logits = logits * self._number(row.logit_multiplier)
+        if row.logit_divisor is not None:
+            logits = logits / self._number(row.logit_divisor)
         cap = getattr(self.model.config, "final_logit_softcapping", None)
         return logits if cap is None else torch.tanh(logits / cap) * cap
+
+    def _number(self, field: str | None) -> float:
+        """Return a number of the configuration; 1 where the family has no such field."""
+        return 1.0 if field is None else float(getattr(self.model.config, field))
 
 
 def widened(tensor: Tensor) -> Tensor:
