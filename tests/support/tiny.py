@@ -35,6 +35,8 @@ class Variant:
     """``words``, ``words_bos`` (adds its start token by itself), or ``bytes``."""
     fields: dict[str, Any]
     d_key: int = D_KEY
+    vision: dict[str, Any] | None = None
+    """Fields of a vision tower: the text model lies in a multimodal checkpoint."""
 
     @property
     def start(self) -> bool:
@@ -82,6 +84,14 @@ _MULTIPLIERS = {
 _ROPE = {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}
 _HALF_ROTARY = {"rope_parameters": _ROPE}
 _FALCON = {"bias": True, "ffn_hidden_size": D_KEY}
+_VISION = {
+    "hidden_size": 8,
+    "intermediate_size": 8,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "image_size": 8,
+    "patch_size": 4,
+}
 _SQUARE = {"intermediate_size": D_MODEL, "tie_word_embeddings": True}
 
 VARIANTS: dict[str, Variant] = {
@@ -102,6 +112,12 @@ VARIANTS: dict[str, Variant] = {
     "qwen3": Variant("Qwen3Config", "words", _named(**_GROUPED)),
     "gemma2": Variant("Gemma2Config", "words_bos", _named(**_GEMMA, **_CAPS)),
     "gemma3_text": Variant("Gemma3TextConfig", "words_bos", _named(**_GEMMA, layer_types=_MIXED)),
+    "gemma3_multimodal": Variant(
+        "Gemma3Config",
+        "words_bos",
+        _named(**_GEMMA, layer_types=_MIXED),
+        vision=_VISION,
+    ),
     "phi": Variant("PhiConfig", "words", _named()),
     "phi3": Variant("Phi3Config", "words_bos", _named(num_key_value_heads=2)),
     "olmo2": Variant("Olmo2Config", "words", _named(num_key_value_heads=2)),
@@ -173,13 +189,19 @@ def write_model(name: str, folder: Path, seed: int = 0) -> Path:
     variant = VARIANTS[name]
     tokenizer = byte_tokenizer() if variant.tokenizer == "bytes" else None
     tokenizer = tokenizer or word_tokenizer(start=variant.start)
-    config = getattr(transformers, variant.config)(
-        vocab_size=len(tokenizer),
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=None,
-        **variant.fields,
-    )
+    fields = variant.fields | {
+        "vocab_size": len(tokenizer),
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": None,
+    }
+    if variant.vision is not None:
+        fields = {
+            "text_config": fields,
+            "vision_config": variant.vision,
+            "mm_tokens_per_image": 4,
+        }
+    config = getattr(transformers, variant.config)(**fields)
     model = AutoModelForCausalLM.from_config(config).to(torch.float64)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():

@@ -5,6 +5,7 @@ shape: a square matrix would pass wrongly. ``check_model`` verifies a row on loa
 """
 
 import dataclasses
+import re
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -272,6 +273,33 @@ ARCHITECTURES: dict[str, Architecture] = {
     )
 }
 """Family name to its row. To add a family, add a row and run ``editcollapse check-model``."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TextPart:
+    """The text model inside a multimodal checkpoint; nothing else of it is loaded."""
+
+    family: str
+    """Of the text model: a family of the table."""
+    config: str
+    """Field of the whole configuration that holds the text model's."""
+    decoders: tuple[str, ...]
+    """How the names of the decoder's tensors begin, as releases of transformers wrote them; in the
+    text model they begin with its own decoder's name."""
+
+    @property
+    def renamed(self) -> dict[str, str]:
+        """Patterns of the checkpoint's names to the text model's."""
+        own = f"{ARCHITECTURES[self.family].decoder}."
+        return {f"^{re.escape(prefix)}": own for prefix in self.decoders}
+
+
+TEXT_PARTS: dict[str, TextPart] = {
+    "gemma3": TextPart(
+        "gemma3_text", "text_config", ("language_model.model.", "model.language_model.")
+    ),
+}
+"""By ``model_type`` of the whole. Its head is tied to the embedding."""
 
 
 _EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers import activations
 
-from editcollapse.catalog.architectures import Architecture, InputNorm, Widths
+from editcollapse.catalog.architectures import Architecture, InputNorm, TextPart, Widths
 from editcollapse.errors import ModelError
 from editcollapse.models.files import ModelDigests, ModelFiles, digest_model, locate_model
 from editcollapse.models.packed_linear import absorb_activation_, pack_products_
@@ -191,21 +191,34 @@ def check_layer(layer: int, widths: Widths, source: str) -> None:
         )
 
 
-def whole_model(loader: Any, folder: str | Path, source: str, **settings: Any) -> tuple[Any, Any]:
+def whole_model(
+    loader: Any,
+    folder: str | Path,
+    source: str,
+    text_part: TextPart | None = None,
+    **settings: Any,
+) -> tuple[Any, Any]:
     """Return a model of a folder, without gradients, and its tokenizer; safetensors only.
 
     Args:
         loader: class of ``transformers`` that has ``from_pretrained``.
         folder: with all files.
         source: what to call it in messages.
+        text_part: what to load of a multimodal checkpoint.
         settings: more of ``from_pretrained``'s.
 
     Raises:
         ModelError: it cannot be loaded, or lacks weights.
     """
-    from transformers import AutoTokenizer
+    from transformers import AutoConfig, AutoTokenizer
 
     try:
+        if text_part is not None:
+            whole = AutoConfig.from_pretrained(
+                folder, trust_remote_code=False, local_files_only=True
+            )
+            settings["config"] = whole.get_text_config()
+            settings["key_mapping"] = text_part.renamed
         model, report = loader.from_pretrained(
             folder,
             output_loading_info=True,
@@ -255,7 +268,9 @@ def load_model(spec: "ModelSpec", device: str, files: ModelFiles | None = None) 
     if files.config.get("attn_logit_softcapping") is not None:
         # Some releases (5.17) take torch's SDPA for such models, which leaves the cap out.
         settings["attn_implementation"] = "eager"
-    model, tokenizer = whole_model(AutoModelForCausalLM, files.folder, files.source, **settings)
+    model, tokenizer = whole_model(
+        AutoModelForCausalLM, files.folder, files.source, files.text_part, **settings
+    )
     _check_finite(model, files, spec.dtype)
     fuse_activations_(model)
     model = _moved(model, target, files.source)

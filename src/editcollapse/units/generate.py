@@ -71,8 +71,8 @@ class _EditedProjection(nn.Module):
         """Return the edited values, (N, T, D), dtype of the weights."""
         value: Tensor = self.projection(key)
         # Some families give one flat list of tokens (OPT).
-        rows = [each.view(len(self.updates), -1, each.shape[-1]) for each in (value, key)]
-        return edited_value(*rows, self.updates.left, self.updates.right).view_as(value)
+        values, keys = (each.view(len(self.updates), -1, each.shape[-1]) for each in (value, key))
+        return edited_value(values, keys, self.updates.left, self.updates.right).view_as(value)
 
 
 class Continuer:
