@@ -6,7 +6,6 @@ shape: a square matrix would pass wrongly. ``check_model`` verifies a row on loa
 
 import dataclasses
 import re
-from collections.abc import Callable
 from typing import Any, Literal
 
 from editcollapse.errors import UnknownFamilyError, nearest_first
@@ -31,12 +30,27 @@ class InputNorm:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Refusal:
-    """Models of a family that cannot be edited soundly."""
+    """Models of a family that cannot be edited soundly, told by a field of their ``config.json``.
 
-    applies: Callable[[dict[str, Any]], bool]
-    """Tells them by their ``config.json``."""
+    A field that is left out is as the family's usual models have it.
+    """
+
+    field: str
     reason: str
     """What they are and why that does not work; a clause behind the model's name."""
+    when: bool = True
+    """The value that is refused."""
+    beside: str | None = None
+    """Another field, which the first must equal; then ``when`` does not count."""
+
+    def applies(self, config: dict[str, Any]) -> bool:
+        """Return whether a model is refused, by the parsed ``config.json``."""
+        found = config.get(self.field)
+        if found is None:
+            return False
+        if self.beside is not None:
+            return bool(found != config.get(self.beside))
+        return bool(found) is self.when
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -78,31 +92,37 @@ class Architecture:
     """Configuration fields of the number of blocks, D and K; K is 4 D where it is null. Names with
     a bar between them are of one field, as later and earlier releases of transformers write it."""
     refusals: tuple[Refusal, ...] = ()
+    eager_differs: str | None = None
+    """Configuration field that, where it is true, makes plain attention (eager) another computation
+    than the one that the model was made with: it is never used, and attention weights are unknown.
+    """
 
 
 _BIDIRECTIONAL = Refusal(
-    lambda config: bool(config.get("use_bidirectional_attention")),
+    "use_bidirectional_attention",
     "attends to both sides (use_bidirectional_attention): it is an encoder, and an edit at a "
     "subject would change what stands before it. Take a causal language model.",
 )
 _POST_NORM = Refusal(
-    lambda config: not config.get("do_layer_norm_before", True),
+    "do_layer_norm_before",
     "norms the residual stream together with the value (do_layer_norm_before = false, as "
     "opt-350m): what a value adds to the stream is no longer a sum, which every update here takes "
     "it for. Take another size of OPT.",
+    when=False,
 )
 _NARROW_EMBEDDING = Refusal(
-    lambda config: config.get("word_embed_proj_dim") not in (None, config.get("hidden_size")),
+    "word_embed_proj_dim",
     "has embeddings of another width than its blocks (word_embed_proj_dim), which no code here "
     "runs. Take another size of OPT.",
+    beside="hidden_size",
 )
 _NORMED_STREAM = Refusal(
-    lambda config: bool(config.get("apply_residual_connection_post_layernorm")),
+    "apply_residual_connection_post_layernorm",
     "adds to the normed stream (apply_residual_connection_post_layernorm), so that a block's "
     "input is read by more than its norm. Take a BLOOM without it.",
 )
 _SLICED_PRODUCT = Refusal(
-    lambda config: bool(config.get("slow_but_exact")) and config.get("pretraining_tp", 1) != 1,
+    "slow_but_exact",
     "multiplies its MLP matrix slice by slice (slow_but_exact), so that no module gives the "
     "value. Set slow_but_exact to false in its config.json.",
 )
@@ -245,6 +265,8 @@ ARCHITECTURES: dict[str, Architecture] = {
             activation=("mlp.dense_h_to_4h", "mlp.act"),
             parallel="parallel_attn",
             size_fields=("num_hidden_layers|n_layer", "hidden_size|n_embed", "ffn_hidden_size"),
+            # transformers 5.23: its mask holds alibi, and eager attention adds it once more.
+            eager_differs="alibi",
         ),
         Architecture(
             "bloom",
@@ -362,9 +384,10 @@ def widths_of(config: dict[str, Any], source: str) -> Widths:
     row = architecture_of(config, source)
     layers, model, key = (_field(config, names.split("|")) for names in row.size_fields)
     if not isinstance(layers, int) or not isinstance(model, int):
+        names = " or ".join(row.size_fields[:2]).replace("|", " or ")
         raise UnknownFamilyError(
-            f"config.json of {source} says model_type {row.family!r} but has no "
-            f"{row.size_fields[0]} or {row.size_fields[1]}. Is it the model's own config.json?"
+            f"config.json of {source} says model_type {row.family!r} but has no {names}. "
+            "Is it the model's own config.json?"
         )
     d_key = key if isinstance(key, int) else 4 * model
     return Widths(layers, model, d_key, int(config.get("vocab_size") or 0))

@@ -130,6 +130,12 @@ class LoadedModel:
         return self._number(self.architecture.value_multiplier)
 
     @property
+    def has_plain_attention(self) -> bool:
+        """Whether transformers' plain attention, which alone gives weights, is this model's."""
+        field = self.architecture.eager_differs
+        return field is None or not getattr(self.model.config, field)
+
+    @property
     def n_parameters(self) -> int:
         """Number of parameters; tied ones once."""
         return sum(parameter.numel() for parameter in self.model.parameters())
@@ -268,6 +274,8 @@ def load_model(spec: "ModelSpec", device: str, files: ModelFiles | None = None) 
     if files.config.get("attn_logit_softcapping") is not None:
         # Some releases (5.17) take torch's SDPA for such models, which leaves the cap out.
         settings["attn_implementation"] = "eager"
+    if files.config.get(str(files.architecture.eager_differs)):
+        settings["attn_implementation"] = "sdpa"
     model, tokenizer = whole_model(
         AutoModelForCausalLM, files.folder, files.source, files.text_part, **settings
     )

@@ -52,7 +52,7 @@ def test_experts_are_refused_with_the_reason(family, field):
         ("opt", {"do_layer_norm_before": False}, "as opt-350m"),
         ("opt", {"hidden_size": 1024, "word_embed_proj_dim": 512}, "another width"),
         ("bloom", {"apply_residual_connection_post_layernorm": True}, "adds to the normed stream"),
-        ("bloom", {"slow_but_exact": True, "pretraining_tp": 2}, "slice by slice"),
+        ("bloom", {"slow_but_exact": True}, "slice by slice"),
         ("gemma3_text", {"use_bidirectional_attention": True}, "attends to both sides"),
     ],
 )
