@@ -110,7 +110,7 @@ def case_of(shape: str, model: Any, sizes: Sizes) -> GpuCase:
     fuse_activations_(model)
     config = model.config.to_dict()
     tokenizer = word_tokenizer(size.n_vocabulary)
-    row = architecture_of(config["model_type"], shape)
+    row = architecture_of(config, shape)
     dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
     loaded = LoadedModel(
         model=model,

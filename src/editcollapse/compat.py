@@ -98,7 +98,8 @@ def packed_product(
         rows: float32 (n, in).
         packed: of ``packed_weight``, (out, in).
         bias: (out,).
-        activation: its name and variant: ``none``, ``gelu`` (``none`` or ``tanh``), ``swish``.
+        activation: its name and variant: ``none``, ``gelu`` (``none`` or ``tanh``), ``swish``,
+            ``relu``.
 
     Returns:
         (n, out).

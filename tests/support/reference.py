@@ -100,12 +100,20 @@ def log_probs(setup: Setup, ids: Sequence[int]) -> Tensor:
 def read_key_value(setup: Setup, ids: Sequence[int], index: int) -> tuple[Tensor, Tensor]:
     """Return the module's input (K,) and output (D,) at one token of one row."""
     seen: list[tuple[Tensor, Tensor]] = []
-    hook = setup.module.register_forward_hook(
-        lambda _module, args, out: seen.append((args[0][0, index], out[0, index]))
-    )
+
+    def keep(_module: object, args: tuple[Tensor, ...], out: Tensor) -> None:
+        # Copied at once: what comes after may add to the output in place.
+        seen.append((_tokens(args[0])[index].clone(), _tokens(out)[index].clone()))
+
+    hook = setup.module.register_forward_hook(keep)
     with hook, torch.no_grad():  # a RemovableHandle removes itself on leaving
         setup.model(input_ids=torch.tensor([list(ids)]))
-    return seen[0][0].clone(), seen[0][1].clone()
+    return seen[0]
+
+
+def _tokens(states: Tensor) -> Tensor:
+    """Return the tokens of the one row, (T, ...), with or without an axis of rows before them."""
+    return states.reshape(-1, states.shape[-1])
 
 
 @contextlib.contextmanager
@@ -113,9 +121,9 @@ def added(setup: Setup, index: int, delta: Tensor) -> Iterator[None]:
     """Add ``delta`` (D,) to the module's output at one token."""
 
     def add(_module: object, _args: object, out: Tensor) -> Tensor:
-        mask = torch.zeros(out.shape[1], dtype=out.dtype)
+        mask = torch.zeros(_tokens(out).shape[0], dtype=out.dtype)
         mask[index] = 1.0
-        return out + mask[None, :, None] * delta
+        return out + (mask[:, None] * delta).view_as(out)
 
     with setup.module.register_forward_hook(add):
         yield
@@ -230,7 +238,7 @@ def token_accuracy(setup: Setup, text: str, target: str) -> float:
 def second_moment(setup: Setup, texts: Sequence[str], max_tokens: int) -> Tensor:
     """Return the uncentred E[k kT] (K, K) over every token of texts cut at ``max_tokens``."""
     keys: list[Tensor] = []
-    with setup.module.register_forward_hook(lambda _m, args, _out: keys.append(args[0][0])):
+    with setup.module.register_forward_hook(lambda _m, args, _out: keys.append(_tokens(args[0]))):
         for text in texts:
             setup.model(input_ids=torch.tensor([setup.ids(text)[:max_tokens]]))
     stacked = torch.cat(keys)

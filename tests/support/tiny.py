@@ -35,6 +35,8 @@ class Variant:
     """``words``, ``words_bos`` (adds its start token by itself), or ``bytes``."""
     fields: dict[str, Any]
     d_key: int = D_KEY
+    vision: dict[str, Any] | None = None
+    """Fields of a vision tower: the text model lies in a multimodal checkpoint."""
 
     @property
     def start(self) -> bool:
@@ -73,6 +75,23 @@ _NEO = {
 }
 _MIXED = ["sliding_attention", "full_attention", "sliding_attention"]
 _CAPS = {"final_logit_softcapping": 4.0, "attn_logit_softcapping": 2.0}
+_MULTIPLIERS = {
+    "residual_multiplier": 0.6,
+    "embedding_multiplier": 3.0,
+    "attention_multiplier": 0.4,
+    "logits_scaling": 2.5,
+}
+_ROPE = {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}
+_HALF_ROTARY = {"rope_parameters": _ROPE}
+_FALCON = {"bias": True, "ffn_hidden_size": D_KEY}
+_VISION = {
+    "hidden_size": 8,
+    "intermediate_size": 8,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "image_size": 8,
+    "patch_size": 4,
+}
 _SQUARE = {"intermediate_size": D_MODEL, "tie_word_embeddings": True}
 
 VARIANTS: dict[str, Variant] = {
@@ -93,8 +112,75 @@ VARIANTS: dict[str, Variant] = {
     "qwen3": Variant("Qwen3Config", "words", _named(**_GROUPED)),
     "gemma2": Variant("Gemma2Config", "words_bos", _named(**_GEMMA, **_CAPS)),
     "gemma3_text": Variant("Gemma3TextConfig", "words_bos", _named(**_GEMMA, layer_types=_MIXED)),
+    "gemma3_multimodal": Variant(
+        "Gemma3Config",
+        "words_bos",
+        _named(**_GEMMA, layer_types=_MIXED),
+        vision=_VISION,
+    ),
     "phi": Variant("PhiConfig", "words", _named()),
     "phi3": Variant("Phi3Config", "words_bos", _named(num_key_value_heads=2)),
+    "olmo2": Variant("Olmo2Config", "words", _named(num_key_value_heads=2)),
+    "olmo3": Variant(
+        "Olmo3Config",
+        "words",
+        _named(num_key_value_heads=2, layer_types=_MIXED, sliding_window=WINDOW),
+    ),
+    "smollm3": Variant(
+        "SmolLM3Config",
+        "words",
+        _named(num_key_value_heads=2, no_rope_layers=[1, 1, 0]),
+    ),
+    "granite": Variant("GraniteConfig", "words", _named(num_key_value_heads=2, **_MULTIPLIERS)),
+    "stablelm": Variant(
+        "StableLmConfig",
+        "words",
+        _named(num_key_value_heads=2, use_qkv_bias=True, qk_layernorm=True, **_HALF_ROTARY),
+    ),
+    "stablelm_parallel": Variant(
+        "StableLmConfig",
+        "words",
+        _named(num_key_value_heads=2, use_parallel_residual=True, **_HALF_ROTARY),
+    ),
+    "gemma": Variant("GemmaConfig", "words_bos", _named(**_GROUPED)),
+    "glm4": Variant("Glm4Config", "words", _named(**_GROUPED, attention_bias=True)),
+    "cohere": Variant(
+        "CohereConfig",
+        "words_bos",
+        _named(num_key_value_heads=2, use_qk_norm=True, logit_scale=0.3),
+    ),
+    "cohere2": Variant(
+        "Cohere2Config",
+        "words_bos",
+        _named(**_GROUPED, layer_types=_MIXED, sliding_window=WINDOW, logit_scale=0.3),
+    ),
+    "falcon": Variant("FalconConfig", "words", _named(**_FALCON, multi_query=True)),
+    "falcon_two_norms": Variant(
+        "FalconConfig",
+        "words",
+        _named(new_decoder_architecture=True, num_kv_heads=2, ffn_hidden_size=D_KEY),
+    ),
+    "falcon_one_norm": Variant(
+        "FalconConfig",
+        "words",
+        _named(**_FALCON, new_decoder_architecture=True, num_kv_heads=2, num_ln_in_parallel_attn=1),
+    ),
+    "falcon_sequential": Variant(
+        "FalconConfig",
+        "words",
+        _named(**_FALCON, multi_query=False, parallel_attn=False, alibi=True),
+    ),
+    "bloom": Variant(
+        "BloomConfig",
+        "words",
+        {"n_layer": N_LAYERS, "hidden_size": D_MODEL, "n_head": 4},
+        4 * D_MODEL,
+    ),
+    "opt": Variant(
+        "OPTConfig",
+        "words_bos",
+        _named(ffn_dim=D_KEY, word_embed_proj_dim=D_MODEL),
+    ),
 }
 
 
@@ -103,13 +189,19 @@ def write_model(name: str, folder: Path, seed: int = 0) -> Path:
     variant = VARIANTS[name]
     tokenizer = byte_tokenizer() if variant.tokenizer == "bytes" else None
     tokenizer = tokenizer or word_tokenizer(start=variant.start)
-    config = getattr(transformers, variant.config)(
-        vocab_size=len(tokenizer),
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=None,
-        **variant.fields,
-    )
+    fields = variant.fields | {
+        "vocab_size": len(tokenizer),
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": None,
+    }
+    if variant.vision is not None:
+        fields = {
+            "text_config": fields,
+            "vision_config": variant.vision,
+            "mm_tokens_per_image": 4,
+        }
+    config = getattr(transformers, variant.config)(**fields)
     model = AutoModelForCausalLM.from_config(config).to(torch.float64)
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():

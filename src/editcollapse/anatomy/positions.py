@@ -46,6 +46,8 @@ class Stack:
     blocks: tuple[nn.Module, ...]
     projections: tuple[nn.Module, ...]
     """Down projection of each block's MLP: its input is the key."""
+    has_weights: bool = True
+    """Whether attention weights can be read."""
 
     @property
     def attentions(self) -> tuple[nn.Module | None, ...]:
@@ -66,6 +68,7 @@ def decoder_stack(loaded: LoadedModel) -> Stack:
         config=loaded.model.config,
         blocks=tuple(loaded.blocks),
         projections=tuple(loaded.down_projection(n) for n in range(len(loaded.blocks))),
+        has_weights=loaded.has_plain_attention,
     )
 
 
@@ -97,15 +100,20 @@ def watch_stack(
         width = inputs["input_ids"].shape[1]
         inputs["attention_mask"] = (torch.arange(width, device=device) < lengths[:, None]).long()
     with ExitStack() as held:
-        held.enter_context(_watched(stack, on_key, on_residual, on_attention))
-        if on_attention is not None:
+        watched = _watched(stack, len(rows), on_key, on_residual, on_attention)
+        held.enter_context(watched)
+        if on_attention is not None and stack.has_weights:
             held.enter_context(attention_implementation(stack.config, "eager"))
         stack.module(**inputs)
 
 
 @contextmanager
 def _watched(
-    stack: Stack, on_key: Watch, on_residual: Watch | None, on_attention: Watch | None
+    stack: Stack,
+    n_rows: int,
+    on_key: Watch,
+    on_residual: Watch | None,
+    on_attention: Watch | None,
 ) -> Iterator[None]:
     """Show what passes while the block runs; always removes its hooks.
 
@@ -114,7 +122,7 @@ def _watched(
     handles = []
     try:
         for layer, projection in enumerate(stack.projections):
-            handles.append(projection.register_forward_pre_hook(_key_hook(layer, on_key)))
+            handles.append(projection.register_forward_pre_hook(_key_hook(layer, n_rows, on_key)))
         for layer, block in enumerate(stack.blocks):
             if on_residual is not None:
                 handles.append(block.register_forward_hook(_residual_hook(layer, on_residual)))
@@ -128,9 +136,13 @@ def _watched(
             handle.remove()
 
 
-def _key_hook(layer: int, watch: Watch) -> Callable[..., None]:
-    """Return a hook that shows a projection's input."""
-    return lambda _module, inputs: watch(layer, widened(inputs[0]))
+def _key_hook(layer: int, n_rows: int, watch: Watch) -> Callable[..., None]:
+    """Return a hook that shows a projection's input, in rows also where it is one flat list."""
+
+    def show(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        watch(layer, widened(inputs[0]).view(n_rows, -1, inputs[0].shape[-1]))
+
+    return show
 
 
 def _residual_hook(layer: int, watch: Watch) -> Callable[..., None]:

@@ -54,10 +54,13 @@ class BlockInput:
         """Whether their weights count from one."""
         self._paths = [(each.norm, each.projections) for each in loaded.input_norms]
         self.parts = [
-            (self.block.get_submodule(norm), [self.block.get_submodule(path) for path in paths])
+            (
+                nn.Identity() if norm is None else self.block.get_submodule(norm),
+                [self.block.get_submodule(path) for path in paths],
+            )
             for norm, paths in self._paths
         ]
-        """Each norm with the linear maps that read it."""
+        """Each norm with the linear maps that read it; ``nn.Identity`` where there is none."""
 
     @torch.no_grad()
     def outputs(self, residual: Tensor) -> list[Tensor]:
@@ -91,12 +94,14 @@ class BlockInput:
         """
         norms = [_SomeNorm(norm, at) for norm, _ in self.parts]
         maps = [
-            (norm, projection)
-            for norm, (_, projections) in zip(norms, self.parts, strict=True)
+            (None if path is None else norm, projection)
+            for norm, (path, _), (_, projections) in zip(
+                norms, self._paths, self.parts, strict=True
+            )
             for projection in projections
         ]
         projection_views = [
-            _SomeProjection(norm, projection, output)
+            _SomeProjection(norm, projection, output, at)
             for (norm, projection), output in zip(maps, outputs, strict=True)
         ]
         return self._view(norms, projection_views)
@@ -106,7 +111,8 @@ class BlockInput:
         waiting = iter(projections)
         replaced = {}
         for norm, (path, paths) in zip(norms, self._paths, strict=True):
-            replaced[path] = norm
+            if path is not None:
+                replaced[path] = norm
             replaced.update({projection: next(waiting) for projection in paths})
         return with_modules(self.block, replaced)
 
@@ -126,16 +132,20 @@ class _SomeNorm(nn.Module):
 
 
 class _SomeProjection(nn.Module):
-    """A linear map of the tokens that a norm has kept, among known outputs."""
+    """A linear map of some tokens, which a norm has kept if there is one, among known outputs."""
 
-    def __init__(self, norm: _SomeNorm, projection: nn.Module, output: Tensor) -> None:
+    def __init__(
+        self, norm: _SomeNorm | None, projection: nn.Module, output: Tensor, at: Tensor
+    ) -> None:
         super().__init__()
         self.norm = norm
         self.projection = projection
         self.output = output
+        self.at = at
 
-    def forward(self, _: Tensor) -> Tensor:
-        return overwrite(self.output, self.projection(self.norm.normed), self.norm.at)[None]
+    def forward(self, hidden: Tensor) -> Tensor:
+        rows = hidden[0, self.at] if self.norm is None else self.norm.normed
+        return overwrite(self.output, self.projection(rows), self.at)[None]
 
 
 def overwrite(rows: Tensor, new: Tensor, at: Tensor) -> Tensor:
@@ -221,7 +231,7 @@ class HookedLayer:
         """
         blocks = list(self.loaded.blocks)
         recorder = Recorder(blocks[self.layer])
-        with watch_projection(self.projection) as seen:
+        with watch_projection(self.projection, ids.shape) as seen:
             self._run([*blocks[: self.layer], recorder, *self._passing(above=True)], ids, prefix)
         assert recorder.residual is not None
         return LayerStates(recorder.residual, seen.key, seen.value)
@@ -234,7 +244,7 @@ class HookedLayer:
             ids: int64 (N, T), padded on the right.
             prefix: of the blocks up to this one, where the rows do not start at their first token.
         """
-        with stopped_at(self.projection) as seen:
+        with stopped_at(self.projection, ids.shape) as seen:
             self._run(list(self.loaded.blocks), ids, prefix)
         return seen.key
 
@@ -323,12 +333,17 @@ class HookedLayer:
         """
         name = self.loaded.architecture.post_mlp_norm
         if name is None:
-            return residual + change.to(residual.dtype)
+            return residual + self.in_stream(change).to(residual.dtype)
         assert value is not None
         norm = self.loaded.blocks[self.layer].get_submodule(name)
         edited: Tensor = norm(value + change.to(value.dtype))
         unedited: Tensor = norm(value)
         return residual - unedited + edited
+
+    def in_stream(self, change: Tensor) -> Tensor:
+        """Return what a change of the value is in the residual stream, but for a norm between."""
+        factor = self.loaded.value_multiplier
+        return change if factor == 1 else change * factor
 
     @cached_property
     def block_input(self) -> BlockInput:

@@ -30,14 +30,16 @@ class _Recorder(nn.Module):
         super().__init__()
         self.projection = projection
         self.is_highest = is_highest
+        self.rows = torch.Size()
+        """N, T of the forward."""
         self.ends: Tensor | None = None
         """int64 (N,): the one token of each row whose key is kept; None keeps all."""
         self.key: Tensor | None = None
 
     def forward(self, key: Tensor) -> Tensor:
-        self.key = key
+        self.key = key.view(*self.rows, -1)
         if self.ends is not None:
-            self.key = key[torch.arange(len(key), device=key.device), self.ends]
+            self.key = self.key[torch.arange(len(self.ends), device=key.device), self.ends]
         if self.is_highest:
             raise StopForward
         value: Tensor = self.projection(key)
@@ -95,7 +97,7 @@ class KeyReader:
         self, ids: Tensor, ends: Tensor | None, prefix: PrefixCache | None
     ) -> tuple[Tensor, ...]:
         for recorder in self._recorders:
-            recorder.ends = ends
+            recorder.ends, recorder.rows = ends, ids.shape
         prefix = prefix or PrefixCache(None, None, None)
         try:
             self._view(

@@ -36,7 +36,7 @@ class Given(nn.Module):
         super().__init__()
         self.output = output
 
-    def forward(self, _: Tensor) -> Tensor:
+    def forward(self, *_: Any, **__: Any) -> Tensor:
         """Return the output, whatever comes in."""
         return self.output
 
@@ -93,12 +93,17 @@ class StopForward(Exception):  # noqa: N818  a signal, not an error
 
 
 @contextmanager
-def stopped_at(projection: nn.Module) -> Iterator[SeenProjection]:
-    """Record the input of a projection and stop the forward there; the hook is removed."""
+def stopped_at(projection: nn.Module, rows: torch.Size) -> Iterator[SeenProjection]:
+    """Record the input of a projection and stop the forward there; the hook is removed.
+
+    Args:
+        projection: of one block.
+        rows: N, T of the forward; some families give a projection one flat list of tokens (OPT).
+    """
     seen = SeenProjection()
 
     def stop(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        seen.key = inputs[0]
+        seen.key = inputs[0].view(*rows, -1)
         raise StopForward
 
     handle = projection.register_forward_pre_hook(stop)
@@ -111,12 +116,19 @@ def stopped_at(projection: nn.Module) -> Iterator[SeenProjection]:
 
 
 @contextmanager
-def watch_projection(projection: nn.Module) -> Iterator[SeenProjection]:
-    """Record input and output of a projection while the block runs; the hook is removed."""
+def watch_projection(projection: nn.Module, rows: torch.Size) -> Iterator[SeenProjection]:
+    """Record input and output of a projection while the block runs; the hook is removed.
+
+    Args:
+        projection: of one block.
+        rows: N, T of the forward, as for ``stopped_at``.
+    """
     seen = SeenProjection()
 
     def keep(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        seen.key, seen.value = inputs[0], output
+        seen.key = inputs[0].view(*rows, -1)
+        # A copy: Falcon adds the attention's output to the value in place.
+        seen.value = output.view(*rows, -1).clone()
 
     handle = projection.register_forward_hook(keep)
     try:

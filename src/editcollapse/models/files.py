@@ -11,7 +11,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from editcollapse.catalog.architectures import Architecture, Widths, architecture_of, widths_of
+from editcollapse.catalog.architectures import (
+    TEXT_PARTS,
+    Architecture,
+    TextPart,
+    Widths,
+    architecture_of,
+    widths_of,
+)
 from editcollapse.data.hub import hub_refusal
 from editcollapse.errors import ModelError
 from editcollapse.fingerprints import DIGEST_BYTES, digest, digest_file
@@ -159,6 +166,8 @@ class ModelFiles(PlainFolder):
 
     architecture: Architecture
     widths: Widths
+    text_part: TextPart | None = dataclasses.field(default=None, kw_only=True)
+    """Of a multimodal checkpoint, where ``config`` is its text model's."""
 
 
 def name_of(source: str) -> str:
@@ -184,16 +193,47 @@ def locate_model(source: str, revision: str | None = None) -> ModelFiles:
         UnknownFamilyError: the architecture table has no row for it.
     """
     plain = plain_folder(source, revision)
-    row = architecture_of(str(plain.config.get("model_type")), source)
+    part = TEXT_PARTS.get(str(plain.config.get("model_type")))
+    if part is not None:
+        plain = dataclasses.replace(plain, config=_text_config(plain, part))
+    row = architecture_of(plain.config, source)
     return ModelFiles(
         folder=plain.folder,
         source=plain.source,
         config=plain.config,
         architecture=row,
         widths=widths_of(plain.config, source),
+        text_part=part,
         weight_files=plain.weight_files,
         gguf=plain.gguf,
     )
+
+
+def _text_config(whole: PlainFolder, part: TextPart) -> dict[str, Any]:
+    """Return the text model's configuration inside a multimodal checkpoint's.
+
+    Raises:
+        ModelError: there is none, or it asks for other than plain weights.
+    """
+    own = whole.config.get(part.config)
+    if not isinstance(own, dict):
+        raise ModelError(
+            f"config.json of {whole.source} has no {part.config}, which says what its text model "
+            "is. Is it the model's own config.json?"
+        )
+    _check_plain(whole.folder, own, whole.source)
+    stored = {name: whole.config[name] for name in ("dtype", "torch_dtype") if name in whole.config}
+    # Published files leave out what is as in transformers' defaults, the vocabulary among it.
+    rows = {"vocab_size": _n_embedded(whole.weight_files, part)}
+    return stored | rows | own | {"model_type": part.family}
+
+
+def _n_embedded(weight_files: tuple[Path, ...], part: TextPart) -> int:
+    """Return the rows of a text model's embedding; 0 where no tensor has its name."""
+    names = [f"{prefix}embed_tokens.weight" for prefix in part.decoders]
+    headers = [tensor_headers(path) for path in weight_files]
+    shapes = [header[name]["shape"] for header in headers for name in names if name in header]
+    return int(shapes[0][0]) if shapes and shapes[0] else 0
 
 
 def plain_folder(source: str, revision: str | None = None) -> PlainFolder:

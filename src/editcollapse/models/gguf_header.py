@@ -264,7 +264,8 @@ def _config(name: str, fields: dict[str, Any], tensors: list[_Tensor]) -> dict[s
             "reads a GGUF, so that another model would run: give the model's safetensors instead."
         )
     family = _FAMILIES.get(architecture, architecture)
-    row = architecture_of(family, name)
+    n_experts = fields.get(f"{architecture}.expert_count", 0)  # Mixtral's architecture is llama's
+    row = architecture_of({"model_type": family, "num_experts": n_experts}, name)
     sizes = [
         fields.get(f"{architecture}.{key}")
         for key in ("block_count", "embedding_length", "feed_forward_length")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers import activations
 
-from editcollapse.catalog.architectures import Architecture, InputNorm, Widths, widths_of
+from editcollapse.catalog.architectures import Architecture, InputNorm, TextPart, Widths, widths_of
 from editcollapse.errors import ModelError
 from editcollapse.models.files import (
     ModelDigests,
@@ -125,8 +125,25 @@ class LoadedModel:
     @property
     def input_norms(self) -> tuple[InputNorm, ...]:
         """All that reads a block's input in this model."""
-        input_norms = self.architecture.input_norms
-        return tuple(each for each in input_norms if self.is_parallel or not each.parallel_only)
+        found = []
+        for each in self.architecture.input_norms:
+            if each.optional and getattr(self.blocks[0], str(each.norm), None) is None:
+                continue
+            more = each.parallel_projections if self.is_parallel else ()
+            if each.projections or more:
+                found.append(InputNorm(each.norm, each.projections + more))
+        return tuple(found)
+
+    @property
+    def value_multiplier(self) -> float:
+        """What the value is multiplied by on its way to the residual stream."""
+        return self._number(self.architecture.value_multiplier)
+
+    @property
+    def has_plain_attention(self) -> bool:
+        """Whether transformers' plain attention, which alone gives weights, is this model's."""
+        field = self.architecture.eager_differs
+        return field is None or not getattr(self.model.config, field)
 
     @property
     def n_parameters(self) -> int:
@@ -159,12 +176,21 @@ class LoadedModel:
             hidden: (..., D), dtype of the weights.
 
         Returns:
-            (..., V) in the head's dtype, soft-capped where the family does so.
+            (..., V) in the head's dtype, scaled or soft-capped where the family does so.
         """
         head = self.model.get_output_embeddings()  # type: ignore[operator]
         logits: Tensor = head(hidden)
+        row = self.architecture
+        if row.logit_multiplier is not None:
+            logits = logits * self._number(row.logit_multiplier)
+        if row.logit_divisor is not None:
+            logits = logits / self._number(row.logit_divisor)
         cap = getattr(self.model.config, "final_logit_softcapping", None)
         return logits if cap is None else torch.tanh(logits / cap) * cap
+
+    def _number(self, field: str | None) -> float:
+        """Return a number of the configuration; 1 where the family has no such field."""
+        return 1.0 if field is None else float(getattr(self.model.config, field))
 
 
 def widened(tensor: Tensor) -> Tensor:
@@ -181,24 +207,31 @@ def check_layer(layer: int, widths: Widths, source: str) -> None:
         )
 
 
-def whole_model(loader: Any, files: PlainFolder, **settings: Any) -> tuple[Any, Any]:
+def whole_model(
+    loader: Any, files: PlainFolder, text_part: TextPart | None = None, **settings: Any
+) -> tuple[Any, Any]:
     """Return a model, without gradients, and its tokenizer; safetensors or GGUF only.
 
     Args:
         loader: class of ``transformers`` that has ``from_pretrained``.
         files: the model's.
+        text_part: what to load of a multimodal checkpoint.
         settings: more of ``from_pretrained``'s.
 
     Raises:
         ModelError: it cannot be loaded, or lacks weights.
     """
-    from transformers import AutoTokenizer
+    from transformers import AutoConfig, AutoTokenizer
 
     source = files.source
     plain: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
     if files.gguf is not None:
         plain["gguf_file"] = files.weight_files[0].name
     try:
+        if text_part is not None:
+            whole = AutoConfig.from_pretrained(files.folder, **plain)
+            settings["config"] = whole.get_text_config()
+            settings["key_mapping"] = text_part.renamed
         model, report = loader.from_pretrained(
             files.folder, output_loading_info=True, use_safetensors=True, **plain, **settings
         )
@@ -241,7 +274,9 @@ def load_model(spec: "ModelSpec", device: str, files: ModelFiles | None = None) 
     if files.config.get("attn_logit_softcapping") is not None:
         # Some releases (5.17) take torch's SDPA for such models, which leaves the cap out.
         settings["attn_implementation"] = "eager"
-    model, tokenizer = whole_model(AutoModelForCausalLM, files, **settings)
+    if files.config.get(str(files.architecture.eager_differs)):
+        settings["attn_implementation"] = "sdpa"
+    model, tokenizer = whole_model(AutoModelForCausalLM, files, files.text_part, **settings)
     if files.gguf is not None:
         _check_read_as_said(model.config, files)
     _check_finite(model, files, spec.dtype)

@@ -36,6 +36,7 @@ def fused(activation: nn.Module) -> Fused | None:
         activations.GELUTanh: ("gelu", "tanh"),
         activations.SiLUActivation: ("swish", ""),
         nn.SiLU: ("swish", ""),
+        nn.ReLU: ("relu", ""),
     }
     return known.get(type(activation))
 

@@ -135,7 +135,7 @@ class Probe:
         """Each layer's projection runs once in a forward, from width K to width D."""
         widths, wrong = self.loaded.widths, []
         for layer, projection in self._projections():
-            with watch_projection(projection) as seen:
+            with watch_projection(projection, self.ids.shape) as seen:
                 self._logits(self.ids)
             expected = ((*self.ids.shape, widths.d_key), (*self.ids.shape, widths.d_model))
             if (tuple(seen.key.shape), tuple(seen.value.shape)) != expected:
@@ -148,7 +148,7 @@ class Probe:
         """The value is W k + b, with W turned as the row declares."""
         far = []
         for layer, projection in self._projections():
-            with watch_projection(projection) as seen:
+            with watch_projection(projection, self.ids.shape) as seen:
                 self._logits(self.ids)
             bias = getattr(projection, "bias", None)
             by_hand = _exact(seen.key) @ _exact(self.loaded.weight(layer)).T

@@ -66,7 +66,9 @@ class RankOneInput:
         square = (self._square + 2 * far * cross + far.square() * size).clamp(min=0)
         scales = []
         for norm, projections in self._block_input.parts:
-            scale = (square / moved.shape[-1] + _eps(norm)).rsqrt()
+            scale = torch.ones_like(square)
+            if not isinstance(norm, nn.Identity):
+                scale = (square / moved.shape[-1] + _eps(norm)).rsqrt()
             scales += [(scale, scale * far)] * len(projections)
         found = []
         for (scale, step), base, r, constant in zip(
@@ -81,8 +83,10 @@ class RankOneInput:
         """Return W g x for every linear map, (..., out) each."""
         found = []
         for norm, projections in self._block_input.parts:
-            weight: Any = norm.weight
-            gained = vectors * (1 + weight if self._block_input.from_one else weight)
+            weight: Any = getattr(norm, "weight", None)
+            gained = vectors
+            if weight is not None:
+                gained = vectors * (1 + weight if self._block_input.from_one else weight)
             for projection in projections:
                 bias: Any = projection.bias
                 product = projection(gained)
@@ -146,15 +150,16 @@ class EditedRows:
         dots = updates.right.to(self._key) @ self._key.flatten(0, 1).T
         dots = dots.view(n_edits, *start.shape[:2])  # (E, N, T)
         left = updates.left.to(dots)
-        change = dots[..., None], left[:, None, None, :]
+        moved = hooked.in_stream(dots)
         if self._value is None and start.dtype == dots.dtype:
-            residual = torch.addcmul(start, *change).flatten(0, 1)  # in one pass
+            residual = torch.addcmul(start, moved[..., None], left[:, None, None])  # in one pass
+            residual = residual.flatten(0, 1)
         else:
             value = None if self._value is None else self._value.repeat(n_edits, 1, 1)
-            residual = hooked.add_to_value(
-                start.repeat(n_edits, 1, 1), value, (change[0] * change[1]).flatten(0, 1)
-            )
-        return self._run(residual, dots, left, None)
+            change = (dots[..., None] * left[:, None, None]).flatten(0, 1)
+            residual = hooked.add_to_value(start.repeat(n_edits, 1, 1), value, change)
+            del change  # not kept while the blocks run
+        return self._run(residual, moved, left, None)
 
     @torch.no_grad()
     def under_own(self, updates: RankOneUpdates, owner: Tensor) -> Tensor:
@@ -169,7 +174,7 @@ class EditedRows:
         change = dots[..., None] * left[owner, None]
         residual = self._hooked.add_to_value(self._residual, self._value, change)
         del change  # not kept while the blocks run
-        return self._run(residual, dots, left, owner)
+        return self._run(residual, self._hooked.in_stream(dots), left, owner)
 
     def _run(self, residual: Tensor, dots: Tensor, left: Tensor, owner: Tensor | None) -> Tensor:
         """Run the blocks above on edited residuals, most of the first one's entry known."""

@@ -47,12 +47,12 @@ _KL_COPIES = 0.2
 
 _HEAD_WIDTH = 64
 """Numbers of one head, a guess where only D is known; small, so that scores are not too few."""
-_OWN_ATTENTION = frozenset({"gptj", "gpt_neo"})
+_OWN_ATTENTION = frozenset({"gptj", "gpt_neo", "bloom", "falcon", "stablelm"})
 """Families that v* runs with their own attention: caches of all left tokens, keys in float32."""
-_EAGER_HEADS = {"gptj": 256, "gpt_neo": 128, "gemma2": 256}
+_EAGER_HEADS = {"gptj": 256, "gpt_neo": 128, "gemma2": 256, "bloom": 128}
 """Families without a kernel for attention, whose scores are tensors: numbers of one head."""
-_CAPPED_HEAD = frozenset({"gemma2"})
-"""Families that bend their logits: one more copy."""
+_CAPPED_HEAD = frozenset({"gemma2", "granite", "cohere", "cohere2"})
+"""Families that bend or scale their logits: one more copy."""
 _EAGER_TEXT = 1024
 """Tokens of a corpus's document at most, unless a study says otherwise: each has a score."""
 _EAGER_SCORES = 3
@@ -88,7 +88,7 @@ class _Kept:
     running_keys: int = 2
     """Numbers as wide as K at once where nothing is kept."""
     is_parallel: bool = False
-    """Whether the MLP reads the block's input, as attention does."""
+    """Whether the MLP reads the block's input, as attention does, in some models at least."""
 
 
 _RMS_GATED = _Kept(1, 2, 3, 3)
@@ -99,6 +99,15 @@ _KEPT = {
     "gptj": _Kept(2, 0, 1, is_parallel=True),
     "phi": _Kept(2, 0, 1, is_parallel=True),
     "phi3": _Kept(1, 2, 3, 4),
+    "glm4": _Kept(1, 4, 3, 4),
+    "olmo2": _Kept(1, 4, 3, 3),
+    "olmo3": _Kept(1, 4, 3, 3),
+    "stablelm": _Kept(3, 0, 3, 3, is_parallel=True),
+    "cohere": _Kept(1, 2, 3, 3, is_parallel=True),
+    "cohere2": _Kept(1, 2, 3, 3, is_parallel=True),
+    "falcon": _Kept(3, 0, 1, is_parallel=True),
+    "bloom": _Kept(3, 0, 1, 5),
+    "opt": _Kept(3, 0, 1),
     "qwen3": _Kept(1, 4, 3, 3),
     "gemma2": _Kept(1, 4, 3, 3),
     "gemma3_text": _Kept(1, 6, 3, 3),
@@ -305,7 +314,8 @@ def _backward_bytes(size: ModelSize) -> int:
 def _block_input_bytes(size: ModelSize) -> int:
     """Return the bytes of a token's products at the entry of the block above the edit."""
     d, k = size.widths.d_model, size.widths.d_key
-    return (3 * d + k * int(size.kept.is_parallel)) * size.number
+    n_keys = (2 if size.kept.keys > 1 else 1) if size.kept.is_parallel else 0
+    return (3 * d + n_keys * k) * size.number
 
 
 def _kept_by_block(size: ModelSize) -> float:

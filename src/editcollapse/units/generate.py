@@ -70,7 +70,9 @@ class _EditedProjection(nn.Module):
     def forward(self, key: Tensor) -> Tensor:
         """Return the edited values, (N, T, D), dtype of the weights."""
         value: Tensor = self.projection(key)
-        return edited_value(value, key, self.updates.left, self.updates.right)
+        # Some families give one flat list of tokens (OPT).
+        values, keys = (each.view(len(self.updates), -1, each.shape[-1]) for each in (value, key))
+        return edited_value(values, keys, self.updates.left, self.updates.right).view_as(value)
 
 
 class Continuer:

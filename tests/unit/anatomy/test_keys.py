@@ -23,7 +23,7 @@ def whole_forward(loaded, ids, place):
             loaded.model(torch.tensor([ids]))
     finally:
         handle.remove()
-    return seen[0][0, place].numpy()
+    return seen[0].view(len(ids), -1)[place].numpy()
 
 
 def read(loaded, templates=TEMPLATES, seed=0):

@@ -34,4 +34,38 @@ def test_unknown_family_lists_the_known_ones():
     with pytest.raises(
         UnknownFamilyError, match=r"'qwen4' \(here\)\. Known: qwen\d, .*architectures"
     ):
-        architecture_of("qwen4", "here")
+        architecture_of({"model_type": "qwen4"}, "here")
+
+
+@pytest.mark.parametrize("field", ["num_experts", "num_local_experts"])
+@pytest.mark.parametrize("family", ["qwen3_moe", "mixtral"])
+def test_experts_are_refused_with_the_reason(family, field):
+    """There is no one MLP matrix to edit; nobody is told to add a row."""
+    with pytest.raises(UnknownFamilyError, match="mixture of experts, 8 in a block") as refused:
+        architecture_of({"model_type": family, field: 8}, "here")
+    assert "Add a row" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("model_type", "fields", "reason"),
+    [
+        ("opt", {"do_layer_norm_before": False}, "as opt-350m"),
+        ("opt", {"hidden_size": 1024, "word_embed_proj_dim": 512}, "another width"),
+        ("bloom", {"apply_residual_connection_post_layernorm": True}, "adds to the normed stream"),
+        ("bloom", {"slow_but_exact": True}, "slice by slice"),
+        ("gemma3_text", {"use_bidirectional_attention": True}, "attends to both sides"),
+    ],
+)
+def test_models_that_cannot_be_edited_soundly_are_refused(model_type, fields, reason):
+    """A known family's odd models are refused by their config.json, before any weight is read."""
+    with pytest.raises(UnknownFamilyError, match=f"^here .*{reason}"):
+        architecture_of({"model_type": model_type} | fields, "here")
+    usual = {"model_type": model_type, "hidden_size": 1024, "word_embed_proj_dim": 1024}
+    assert architecture_of(usual, "here").family == model_type
+
+
+@pytest.mark.parametrize("name", ["n_embed", "hidden_size"])
+def test_either_name_of_a_size_is_read(name):
+    """BLOOM's files say n_embed or hidden_size; its K is always 4 D."""
+    found = widths_of({"model_type": "bloom", "n_layer": 2, name: 8, "vocab_size": 5}, "x")
+    assert (found.n_layers, found.d_model, found.d_key) == (2, 8, 32)

@@ -69,7 +69,9 @@ def test_change_of_value_equals_hook_on_the_projection(tiny_model, variant):
     change = torch.randn(shape, generator=generator, dtype=torch.float64)
     with Float64Throughout(), torch.no_grad():
         states = hooked.read(ids)
-        with hooked.projection.register_forward_hook(lambda _module, _inputs, out: out + change):
+        with hooked.projection.register_forward_hook(
+            lambda _module, _inputs, out: out + change.view_as(out)
+        ):
             expected = loaded.model(input_ids=ids, use_cache=False).logits
         found = loaded.logits(
             hooked.continue_from(hooked.add_to_value(states.residual, states.value, change))
@@ -85,7 +87,7 @@ def test_hooks_are_removed_and_blocks_restored(tiny_model):
     hooked.read(torch.tensor([[3, 4]]))
     with pytest.raises(IndexError):
         hooked.read(torch.tensor([[10**6]]))
-    with pytest.raises(RuntimeError), watch_projection(hooked.projection):
+    with pytest.raises(RuntimeError), watch_projection(hooked.projection, torch.Size([1, 2])):
         raise RuntimeError
     assert not hooked.projection._forward_hooks
     assert all(now is before for now, before in zip(loaded.blocks, blocks, strict=True))

@@ -111,7 +111,9 @@ def test_only_frozen_float32_maps_are_packed():
 
 
 @pytest.mark.parametrize(
-    "activation", [nn.GELU(), nn.GELU(approximate="tanh"), nn.SiLU()], ids=["erf", "tanh", "silu"]
+    "activation",
+    [nn.GELU(), nn.GELU(approximate="tanh"), nn.SiLU(), nn.ReLU()],
+    ids=["erf", "tanh", "silu", "relu"],
 )
 def test_absorbed_activation_is_applied_once(activation):
     """With and without a gradient a product gives what product and activation gave."""

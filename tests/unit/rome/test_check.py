@@ -25,6 +25,18 @@ NAMES = [
     "right padding",
     "head",
 ]
+PARALLEL = {
+    "gptj",
+    "gpt_neox_parallel",
+    "phi",
+    "stablelm_parallel",
+    "cohere",
+    "cohere2",
+    "falcon",
+    "falcon_two_norms",
+    "falcon_one_norm",
+}
+"""Variants whose attention and MLP read the same residual."""
 
 
 def failed(check):
@@ -71,7 +83,7 @@ def test_facts_are_those_of_the_configuration(tiny_model, variant):
     assert (facts.n_layers, facts.d_model, facts.d_key) == (N_LAYERS, 16, known.d_key)
     assert facts.n_vocabulary == config.vocab_size == len(loaded.encoder.tokenizer)
     assert facts.tied_head == config.tie_word_embeddings
-    assert facts.parallel_residual == (variant in {"gptj", "gpt_neox_parallel", "phi"})
+    assert facts.parallel_residual == (variant in PARALLEL)
     assert facts.projection == ("Conv1D" if config.model_type == "gpt2" else "Linear")
     assert facts.start_token == ("<s>" if known.start else None)
     assert facts.first_token == ("<s>" if known.start else "The")
@@ -105,10 +117,37 @@ def test_forgotten_norm_is_found(tiny_model):
     assert failed(check_model(dataclasses.replace(loaded, architecture=row))) == {"rank-one update"}
 
 
+@pytest.mark.parametrize("variant", ["olmo2", "glm4"])
+def test_forgotten_norm_of_other_families_is_found(tiny_model, variant):
+    """Likewise where a norm stands behind the MLP of OLMo 2 or GLM-4."""
+    loaded = tiny_model(variant)
+    row = dataclasses.replace(loaded.architecture, post_mlp_norm=None)
+    assert failed(check_model(dataclasses.replace(loaded, architecture=row))) == {"rank-one update"}
+
+
+def test_forgotten_multiplier_of_the_value_is_found(tiny_model):
+    """A row that does not know of Granite's multiplier fails where an update is added."""
+    loaded = tiny_model("granite")
+    row = dataclasses.replace(loaded.architecture, value_multiplier=None)
+    assert failed(check_model(dataclasses.replace(loaded, architecture=row))) == {"rank-one update"}
+
+
+@pytest.mark.parametrize(
+    ("variant", "field"), [("granite", "logit_divisor"), ("cohere", "logit_multiplier")]
+)
+def test_forgotten_scale_of_logits_is_found(tiny_model, variant, field):
+    """Logits that a family scales are not the head's alone."""
+    loaded = tiny_model(variant)
+    row = dataclasses.replace(loaded.architecture, **{field: None})
+    found = failed(check_model(dataclasses.replace(loaded, architecture=row)))
+    assert found == {"split run", "rank-one update", "head"}
+
+
 @pytest.mark.parametrize(
     ("variant", "change"),
     [
         ("gpt2", {"norm": "rms"}),
+        ("cohere", {"norm": "rms"}),
         ("llama", {"norm": "layer"}),
         ("qwen2", {"norm": "rms_from_one"}),
         ("gpt2", {"input_norms": (InputNorm("ln_2", ("attn.c_attn",)),)}),

@@ -31,6 +31,21 @@ FAMILIES = (
     "gemma3_text",
     "phi",
     "phi3",
+    "olmo2",
+    "olmo3",
+    "smollm3",
+    "granite",
+    "stablelm",
+    "stablelm_parallel",
+    "gemma",
+    "glm4",
+    "cohere",
+    "cohere2",
+    "falcon",
+    "falcon_two_norms",
+    "falcon_sequential",
+    "bloom",
+    "opt",
 )
 LAYER, DOCUMENT = 1, 256
 
