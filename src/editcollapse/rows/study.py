@@ -64,6 +64,7 @@ class ModelRow:
     d_key: int
     n_parameters: int
     n_vocabulary: int
+    chat_template: bool | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -121,6 +122,7 @@ class PositionRow:
     is_sequence_start: bool
     subject_last_token: str
     n_target_new_tokens: int
+    last_token_differs: bool | None = None
 
 
 POSITIONS = {
