@@ -18,6 +18,8 @@ from editcollapse.models.chat import ChatFrame
 SubjectPosition = Literal["first_token", "first_several", "inside"]
 _ANCHOR = "a"
 _BLANK = " "
+_PROBES = (_ANCHOR, "1 city, in \u00fcber. It is")
+"""Messages by which a chat template in parts is compared with the whole."""
 _UNDERLINE = "▁"
 
 
@@ -84,6 +86,16 @@ class PositionAudit:
     are then of different tokens. A blank in front is no difference."""
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Around:
+    """What stands around a prompt: ids that are always the same, and text encoded with it."""
+
+    opening: tuple[int, ...] = ()
+    before: str = ""
+    after: str = ""
+    closing: tuple[int, ...] = ()
+
+
 class Encoder:
     """A tokenizer with a start-token policy.
 
@@ -120,8 +132,10 @@ class Encoder:
         self.start_ids = self._start_ids(start_token)
         self.chat = ChatFrame.of(tokenizer, source) if in_chat else None
         self._anchor, self._gap = _ANCHOR, _BLANK
+        self._around = _Around(opening=self.start_ids)
         if self.chat is not None:
             self._anchor, self._gap = self.chat.after, self.chat.lead
+            self._around = self._around_chat(self.chat)
         self._anchor_ids = self.encode(self._anchor)
         self._targets: dict[str, tuple[int, ...]] = {}
 
@@ -141,6 +155,34 @@ class Encoder:
             if full[n_start : n_start + len(plain)] == plain:
                 return tuple(full[:n_start])
         return ()
+
+    def _around_chat(self, chat: ChatFrame) -> "_Around":
+        """Return a chat template as ids where special tokens shut its text off from the message.
+
+        What is between them is encoded with each message, as it is in one text.
+        """
+        whole = _Around(before=chat.before, after=chat.after)
+        added = set(self.tokenizer.added_tokens_decoder)
+        (found,) = self.tokenizer.backend_tokenizer.encode_batch(
+            [chat.around(_ANCHOR)], add_special_tokens=False
+        )
+        head = tail = 0
+        opening: tuple[int, ...] = ()
+        closing: tuple[int, ...] = ()
+        text_end = len(chat.before) + len(_ANCHOR)
+        for index, (token, (start, end)) in enumerate(zip(found.ids, found.offsets, strict=True)):
+            if token in added and end <= len(chat.before):
+                head, opening = end, tuple(found.ids[: index + 1])
+            elif token in added and start >= text_end and not closing:
+                tail, closing = start - text_end, tuple(found.ids[index:])
+        after = chat.after[:tail] if closing else chat.after
+        parts = _Around(opening, chat.before[head:], after, closing)
+        same = all(self._ids_around(parts, text) == self._ids_around(whole, text) for text in _PROBES)
+        return parts if same else whole
+
+    def _ids_around(self, around: "_Around", text: str) -> tuple[int, ...]:
+        ids = self.encode(f"{around.before}{text}{around.after}")
+        return around.opening + ids + around.closing
 
     @property
     def start_token(self) -> str | None:
@@ -174,9 +216,7 @@ class Encoder:
 
     def prompt_ids(self, prompt: str) -> tuple[int, ...]:
         """Return what a model is asked with: ``sequence``, or the ids of the chat template."""
-        if self.chat is None:
-            return self.sequence(prompt)
-        return self.encode(self.chat.around(prompt))
+        return self._ids_around(self._around, prompt if self.chat is None else prompt.strip())
 
     def target_ids(self, target: str) -> tuple[int, ...]:
         """Return the ids of a target as it stands after a word: exactly one space before it.
@@ -248,12 +288,13 @@ class Encoder:
         return found
 
     def _placed(self, text: "SubjectText") -> "SubjectText":
-        """Return a text as the model reads it: in the chat template, where there is one."""
+        """Return a text with what is encoded with it: of the chat template, where there is one."""
         if self.chat is None:
             return text
+        before, after = self._around.before, self._around.after
         blanks = len(text.text) - len(text.text.lstrip())
-        first = len(self.chat.before) + text.first - blanks
-        return SubjectText(self.chat.around(text.text), text.subject, first)
+        first = len(before) + text.first - blanks
+        return SubjectText(f"{before}{text.text.strip()}{after}", text.subject, first)
 
     def _located(self, text: "SubjectText", encoding: Any) -> SubjectSequence:
         """Return the ids of an encoded text with the subject's place."""
@@ -275,10 +316,9 @@ class Encoder:
         start, end = encoding.token_to_chars(last)
         while text.text[start].isspace():
             start += 1
-        opening = self.start_ids if self.chat is None else ()
-        shift, stop = len(opening), text.last + 1
+        shift, stop = len(self._around.opening), text.last + 1
         sequence = SubjectSequence(
-            ids=(*opening, *ids),
+            ids=(*self._around.opening, *ids, *self._around.closing),
             subject_first=first + shift,
             subject_last=last + shift,
             last_extent=(start - stop, end - stop),
