@@ -14,6 +14,7 @@ from editcollapse.data.datasets import read_requests, select
 from editcollapse.data.requests import SLOT, RequestFile
 from editcollapse.data.texts import read_templates
 from editcollapse.models.files import ModelFiles, locate_model
+from editcollapse.rows.study import LAST_TOKEN_DIFFERS
 from editcollapse.study.locks import cached_manifest
 from editcollapse.study.missing_inputs import MissingInput
 from editcollapse.study.plan import StudyPlan
@@ -105,11 +106,7 @@ def print_subjects(found: Sequence[ModelSubjects]) -> None:
         columns = [Column("subjects by model"), *(Column(name, is_number=True) for name in names)]
         print_table(columns, [_cells(model, counts) for model, counts in known], console())
         if any(counts.last_token_differs for _, counts in known):
-            print_text(
-                "in a context the subject ends with a token of other characters than in the bare "
-                "prompt, so that k0 and kbar are keys of different tokens",
-                "last token differs: ",
-            )
+            print_text(LAST_TOKEN_DIFFERS, "last token differs: ")
     for model, counts in known:
         for reason in counts.unusable[:_SHOWN]:
             print_text(reason, f"{visible(model)} cannot use: ")

@@ -131,6 +131,11 @@ POSITIONS = {
     "inside": "inside",
 }
 """Values of ``subject_position``, as the database has them and as people read them."""
+LAST_TOKEN_DIFFERS = (
+    "in its contexts the subject ends with a token of other characters than in the bare prompt, so "
+    "k0 and kbar are keys of different tokens"
+)
+"""What ``last_token_differs`` means, for people."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
