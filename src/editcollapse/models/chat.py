@@ -7,6 +7,8 @@ Python's own. It may still take long; it is rendered only where a study asks for
 
 import dataclasses
 import datetime
+import json
+import re
 from typing import Any
 
 from editcollapse.errors import ModelError
@@ -14,6 +16,7 @@ from editcollapse.errors import ModelError
 _PROMPT, _ANSWER = "editcollapseprompt", "editcollapseanswer"
 _DAY = datetime.date(2024, 7, 26)
 """Today, for templates that write the date: the default of Llama 3's own."""
+_DATE = re.compile(r"""strftime_now\(\s*['"]([^'"]*)['"]\s*\)""")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -67,16 +70,26 @@ def no_chat_template(source: str) -> ModelError:
     return ModelError(f"the tokenizer of {source} has no chat template. {_WITHOUT}")
 
 
+def _on_one_day(template: str) -> str:
+    """Return a template that writes the same date every day, by a macro in the clock's place."""
+    forms = {form: _DAY.strftime(form) for form in _DATE.findall(template)}
+    if not forms:
+        return template
+    known = json.dumps(forms)
+    return f"{{%- macro strftime_now(form) -%}}{{{{ ({known})[form] }}}}{{%- endmacro -%}}{template}"
+
+
 def _rendered(
     tokenizer: Any, messages: list[dict[str, str]], source: str, *, for_answer: bool
 ) -> str:
     try:
         text = tokenizer.apply_chat_template(
             messages,
+            chat_template=_on_one_day(tokenizer.get_chat_template()),
             tokenize=False,
             add_generation_prompt=for_answer,
             enable_thinking=False,  # the answer comes first, where a template lets it
-            strftime_now=_DAY.strftime,  # the same text every day
+            date_string=_DAY.strftime("%d %b %Y"),
         )
     except Exception as error:  # jinja's, and whatever a template's program runs into
         reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
