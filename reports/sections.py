@@ -11,7 +11,7 @@ from typing import Any
 
 from editcollapse.catalog.methods import method_title
 from editcollapse.rows.collapse_rule import DAMAGE_RATIO
-from editcollapse.rows.study import POSITIONS
+from editcollapse.rows.study import LAST_TOKEN_DIFFERS, POSITIONS
 from reports.comparisons import comparison, guarded
 from reports.editing import editing
 from reports.runs import Fact
@@ -90,7 +90,7 @@ def _positions(found: StudyFindings) -> Section:
     return Section(
         name="positions",
         title="By position of the subject",
-        sentences=(),
+        sentences=tuple(last_tokens(found)),
         table=Table(
             columns=("model", "method", "subject", *_SHARES),
             rows=tuple(
@@ -301,6 +301,15 @@ def _apart(model: str, rows: list[dict[str, Any]]) -> Iterator[str]:
         )
     else:
         yield f"On {model} no method's interval lies wholly above another's."
+
+
+def last_tokens(found: StudyFindings) -> Iterator[str]:
+    """Yield, of each model, how many subjects end with another token in a context."""
+    for row in found.last_tokens.frame.iter_rows(named=True):
+        yield (
+            f"{row['model']}, {count(row['n_differ'])} of {count(row['n_requests'])} requests: "
+            f"{LAST_TOKEN_DIFFERS}."
+        )
 
 
 def denominators(found: StudyFindings) -> Iterator[str]:

@@ -193,6 +193,8 @@ class StudyFindings:
     """Query ``incidence_by_method``."""
     positions: Answer
     """Query ``incidence_by_position``."""
+    last_tokens: Answer
+    """Query ``last_tokens``: models under which subjects end with another token in a context."""
     denominators: Answer
     """Query ``denominators_by_outcome``."""
     worst: Answer
@@ -309,6 +311,7 @@ def findings(results: Path, study_id: str, rule: CollapseRule | None = None) -> 
             models=answer_for(connection, "study_models", study_id, rule),
             incidence=answer_for(connection, "incidence_by_method", study_id, rule),
             positions=answer_for(connection, "incidence_by_position", study_id, rule),
+            last_tokens=answer_for(connection, "last_tokens", study_id, rule),
             denominators=answer_for(connection, "denominators_by_outcome", study_id, rule),
             worst=answer_for(connection, "worst_edits", study_id, rule),
             comparison=answer_for(connection, "compare_in_study", study_id, rule),

@@ -11,6 +11,7 @@ from editcollapse.catalog.methods import METHODS
 from editcollapse.errors import StudyError
 from editcollapse.visible import visible
 from flows.cli.options import (
+    CHAT_TEMPLATE,
     FROM_RESULTS,
     DType,
     OneEdit,
@@ -88,6 +89,7 @@ class AskedStudy:
     start_token: Annotated[
         StartToken, _own(text="whether a start token (BOS) opens prompts", shows=True)
     ] = "tokenizer"
+    chat_template: Annotated[bool, _own(text=CHAT_TEMPLATE)] = False
 
     def inputs(self) -> "OwnInputs":
         """What the library makes a study of.
@@ -119,7 +121,10 @@ class AskedStudy:
             if (found := getattr(self, each.name)) != each.default
             for value in (found if isinstance(found, list) else [found])
         ]
-        return " ".join(f"{flag} {shlex.quote(visible(str(value)))}" for flag, value in given)
+        return " ".join(
+            flag if value is True else f"{flag} {shlex.quote(visible(str(value)))}"
+            for flag, value in given
+        )
 
     def spec(self) -> "StudySpec":
         """The study, with absolute paths.

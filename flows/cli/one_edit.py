@@ -75,6 +75,7 @@ class _Setting:
             revision=asked.revision,
             dtype=asked.dtype,
             start_token=asked.start_token,
+            chat_template=asked.chat_template,
         )
         return cls(request, files, spec, digest_model(files, spec).model_id)
 
@@ -263,7 +264,8 @@ def _all_known(setting: _Setting, asked: OneEdit, instead: str) -> list[KnownSet
     if not known:
         raise MomentError(
             f"no second moment C for {asked.model} in {asked.results}: no study there edits "
-            f"this model with dtype {asked.dtype} and start token {asked.start_token!r}. "
+            f"this model with dtype {asked.dtype}, start token {asked.start_token!r} and "
+            f"{'a' if asked.chat_template else 'no'} chat template. "
             f"{instead}."
         )
     return known

@@ -63,6 +63,7 @@ RatioOption = Annotated[
 ]
 
 EDIT_PANEL = "One edit"
+CHAT_TEMPLATE = "put prompts into the tokenizer's chat template, as the user's message"
 
 
 def options_of(panel: str) -> Callable[..., Any]:
@@ -108,6 +109,7 @@ class OneEdit:
     start_token: Annotated[
         StartToken, _of_edit(text="whether a start token (BOS) opens prompts", shows=True)
     ] = "tokenizer"
+    chat_template: Annotated[bool, _of_edit(text=CHAT_TEMPLATE)] = False
     results: ResultsOption = "results"
 
     @property
@@ -229,6 +231,7 @@ def _limit(flag: str, given: float | None, stated: float | None) -> float | None
 
 _FLAGS = {
     "acts_at": "--acts-at",
+    "chat_template": "--chat-template",
     "covariance": "--covariance",
     "covariance.source": "--covariance",
     "damping": "--damping",

@@ -26,12 +26,14 @@ from flows.cli.options import (
 from flows.cli.output.console import shown
 from flows.cli.output.incidence import print_incidence
 from flows.cli.output.next_step import after_plan, after_run, print_next
+from flows.cli.output.subjects import print_subjects
 
 if TYPE_CHECKING:
     import polars as pl
 
     from editcollapse.config.spec import StudySpec
     from editcollapse.rows.collapse_rule import CollapseRule
+    from flows.cli.output.outlook import StudyOutlook, StudySurvey
 
 _NAMED = re.compile(r"( {2,}[a-z*, ]{1,18}? {2,})(\S.*)")
 """A plan's line of which the first column is a name."""
@@ -145,7 +147,7 @@ def _print_epilogue(study: "StudySpec", results: str, page: str) -> None:
 )
 @with_study
 def plan(asked: AskedStudy, as_json: JsonOption = False, results: ResultsOption = "results") -> int:
-    """Say what a study would run, what is cached, and its memory; touches no GPU.
+    """Say what a study would run, what is cached, its memory, and where subjects stand; no GPU.
 
     Where inputs are not here, it says what is known without them.
     """
@@ -166,7 +168,9 @@ def plan(asked: AskedStudy, as_json: JsonOption = False, results: ResultsOption 
     return 0
 
 
-def _print_plan(found: object, lines: Iterable[str], *, as_json: bool) -> None:
+def _print_plan(
+    found: "StudyOutlook | StudySurvey", lines: Iterable[str], *, as_json: bool
+) -> None:
     """Print what is known of a study, as JSON or as lines."""
     if as_json:
         print_json(found)
@@ -174,6 +178,7 @@ def _print_plan(found: object, lines: Iterable[str], *, as_json: bool) -> None:
         for line in lines:
             named = _NAMED.fullmatch(line)
             print_text(named[2] if named else line, named[1] if named else "")
+        print_subjects(found.subjects)
 
 
 @commands.command(

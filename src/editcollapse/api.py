@@ -69,6 +69,7 @@ def load_model(
     revision: str | None = None,
     dtype: str = "float32",
     start_token: str = "tokenizer",
+    chat_template: bool = False,
     device: str | None = None,
 ) -> "LoadedModel":
     """Causal LM of a folder or of the Hugging Face hub, with its tokenizer; safetensors only.
@@ -79,6 +80,8 @@ def load_model(
         dtype: float32, float64, bfloat16 or float16.
         start_token: whether prompts open with a start token (BOS): as the ``tokenizer`` does,
             ``never``, or ``always``.
+        chat_template: put prompts into the tokenizer's chat template, as the user's message;
+            targets are then the answer.
         device: a torch device; where left out, EDITCOLLAPSE_DEVICE, or the best that is there.
 
     Raises:
@@ -87,7 +90,7 @@ def load_model(
     """
     from editcollapse.models.loading import load_model as load
 
-    spec = _model_spec("loaded", source, revision, dtype, start_token)
+    spec = _model_spec("loaded", source, revision, dtype, start_token, chat_template=chat_template)
     return load(spec, settings().device if device is None else device)
 
 
@@ -120,10 +123,11 @@ class Editor:
         seed: of the templates, and of the test prefix of ``Edit.scores``.
         value_settings: of the v* optimisation; where left out, the model's published ones.
         thresholds: of the verdicts.
-        revision: of a hub model, as dtype, start_token and device as in ``load_model``; a model
+        revision: of a hub model, as dtype, start_token, chat_template and device as in ``load_model``; a model
             that is loaded already keeps its own.
         dtype: type of the weights.
         start_token: whether prompts open with a start token.
+        chat_template: whether prompts are put into the tokenizer's chat template.
         device: a torch device.
 
     Raises:
@@ -146,19 +150,32 @@ class Editor:
         revision: str | None = None,
         dtype: str = "float32",
         start_token: str = "tokenizer",
+        chat_template: bool = False,
         device: str | None = None,
     ) -> None:
         self._loaded: LoadedModel | None = None
         if isinstance(model, (str, Path)):
             files = locate_model(str(model), revision)
             row, self._widths, self._source = files.architecture, files.widths, files.source
-            self._spec = _model_spec(name_of(self._source), model, revision, dtype, start_token)
+            self._spec = _model_spec(
+                name_of(self._source),
+                model,
+                revision,
+                dtype,
+                start_token,
+                chat_template=chat_template,
+            )
         else:
             self._loaded = model
             row, self._widths, self._source = model.architecture, model.widths, model.source
             digests = model.digests
             self._spec = _model_spec(
-                name_of(self._source), model.source, None, digests.dtype, digests.start_token_policy
+                name_of(self._source),
+                model.source,
+                None,
+                digests.dtype,
+                digests.start_token_policy,
+                chat_template=digests.chat_template is not None,
             )
         preset = preset_for(None, row.family, self._widths)
         self.layer: int
@@ -559,7 +576,13 @@ def _checked_templates(templates: str | Sequence[str]) -> str | tuple[str, ...]:
 
 
 def _model_spec(
-    name: str, source: str | Path, revision: str | None, dtype: str, start_token: str
+    name: str,
+    source: str | Path,
+    revision: str | None,
+    dtype: str,
+    start_token: str,
+    *,
+    chat_template: bool,
 ) -> ModelSpec:
     """Return a model as a study would name it. Raises StudyError where a value is not known."""
     try:
@@ -570,8 +593,10 @@ def _model_spec(
                 "revision": revision,
                 "dtype": str(dtype).removeprefix("torch."),
                 "start_token": start_token,
+                "chat_template": chat_template,
             }
         )
     except ValidationError as error:
         first = error.errors()[0]
-        raise StudyError(f"`{first['loc'][0]}` {first['input']!r}: {first['msg']}.") from error
+        what = f"`{first['loc'][0]}` {first['input']!r}: " if first["loc"] else ""
+        raise StudyError(f"{what}{first['msg'].removeprefix('Value error, ')}.") from error

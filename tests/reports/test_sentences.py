@@ -34,6 +34,7 @@ INCIDENCE = [
     row("b", "c_rome", 1, 50, 0.01, 0.10, 1514.2),
     row("b", "rome", 2, 50, 0.01, 0.13, 12.0),
 ]
+LAST_TOKENS = [{"model": "a", "n_differ": 3, "n_requests": 50}]
 DENOMINATORS = [
     {"model": "a", "method": "rome", "outcome": "collapsed", "n_edits": 20, "median": 0.01},
     {"model": "a", "method": "rome", "outcome": "normal", "n_edits": 30, "median": 1.5},
@@ -68,6 +69,7 @@ def found():
         models=Answer("", frame),
         incidence=Answer("", pl.DataFrame(INCIDENCE)),
         positions=_EMPTY,
+        last_tokens=Answer("", pl.DataFrame(LAST_TOKENS)),
         denominators=Answer("", pl.DataFrame(DENOMINATORS)),
         worst=_EMPTY,
         comparison=_EMPTY,
@@ -101,6 +103,14 @@ def test_incidence_tells_the_most_frequent_first(found):
         "On a the interval of ROME lies wholly above that of C-ROME.",
         "On b no method's interval lies wholly above another's.",
     ]
+
+
+def test_other_last_tokens_are_told(found):
+    """The model, how many of its requests, and what that means for the keys."""
+    (sentence,) = plain(sections.last_tokens(found))
+    assert sentence.startswith("a, 3 of 50 requests: in its contexts the subject ends with a token")
+    (section,) = [each for each in sections.report_sections(found) if each.name == "positions"]
+    assert plain(section.sentences) == [sentence]
 
 
 def test_denominators_are_compared(found):

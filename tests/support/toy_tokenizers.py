@@ -78,3 +78,19 @@ def metaspace_tokenizer(*, start: bool) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, unk_token="<unk>", bos_token="<s>", eos_token="</s>"
     )
+
+
+def merging_tokenizer() -> Qwen2Tokenizer:
+    """Return a byte-level BPE that cuts a word at a text's start otherwise than behind a blank.
+
+    ``Japanese`` is J, apan, ese at the start and one token, ``ĠJapanese``, behind a blank;
+    ``Japan`` is J, apan and ``ĠJapan``; ``Tarn`` and ``ĠTarn`` are one token each.
+    """
+    steps = "a p|a n|ap an|Ġ J|ĠJ apan|e s|es e|ĠJapan ese|T a|r n|Ta rn|Ġ Tarn".split("|")
+    merges = [tuple(step.split()) for step in steps]
+    pieces = [
+        "<|endoftext|>",
+        *sorted(pre_tokenizers.ByteLevel.alphabet()),
+        *(first + second for first, second in merges),
+    ]
+    return Qwen2Tokenizer(vocab={piece: n for n, piece in enumerate(pieces)}, merges=merges)

@@ -23,6 +23,7 @@ from editcollapse.study.jobs import EditJob
 from editcollapse.study.locks import cached_manifest
 from editcollapse.study.missing_inputs import ExpectedModel, MissingInput, expected_models
 from editcollapse.study.plan import CovariancePlan, ModelPlan, StudyPlan
+from flows.cli.output.subjects import ModelSubjects, subjects_known, subjects_of
 from flows.cli.output.time_outlook import (
     KnownTimes,
     TimeOutlook,
@@ -132,6 +133,8 @@ class StudyOutlook:
     rejected_records: tuple[str, ...]
     rejected_texts: tuple[str, ...]
     models: tuple[ModelOutlook, ...]
+    subjects: tuple[ModelSubjects, ...]
+    """Where they stand under each model's tokenizer."""
     missing: tuple[MissingInput, ...] = ()
     """None is."""
 
@@ -145,10 +148,16 @@ class StudySurvey:
     covariance: CovarianceSpec
     models: tuple[ExpectedModel, ...]
     missing: tuple[MissingInput, ...]
+    subjects: tuple[ModelSubjects, ...]
+    """Where they stand, as far as tokenizers and the dataset are here."""
 
 
 def study_outlook(plan: StudyPlan) -> StudyOutlook:
-    """What a planned study would run, and an estimate of its memory; nothing is written."""
+    """What a planned study would run, and an estimate of its memory; nothing is written.
+
+    Raises:
+        ModelError: a tokenizer cannot be loaded, or does not fit the model's settings.
+    """
     return StudyOutlook(
         study=plan.study.name,
         study_id=plan.study_id,
@@ -164,6 +173,7 @@ def study_outlook(plan: StudyPlan) -> StudyOutlook:
             f"text {each.record_index}: {each.reason}" for each in plan.texts.rejections
         ),
         models=tuple(_model_outlook(plan, model) for model in plan.models),
+        subjects=subjects_of(plan),
     )
 
 
@@ -172,10 +182,16 @@ def study_survey(study: StudySpec, missing: tuple[MissingInput, ...]) -> StudySu
 
     Raises:
         StudyError: a preset does not exist.
-        ModelError: a layer is out of a preset's range.
+        ModelError: a layer is out of a preset's range, or a tokenizer cannot be loaded.
+        DatasetError: the dataset is here and cannot be used.
     """
     return StudySurvey(
-        study.name, study.methods, study.covariance, tuple(expected_models(study)), missing
+        study=study.name,
+        methods=study.methods,
+        covariance=study.covariance,
+        models=tuple(expected_models(study)),
+        missing=missing,
+        subjects=subjects_known(study, missing),
     )
 
 

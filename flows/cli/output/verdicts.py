@@ -19,6 +19,7 @@ from editcollapse.forecast.verdicts import (
     in_words,
     unsupported,
 )
+from editcollapse.rows.study import LAST_TOKEN_DIFFERS
 from editcollapse.visible import visible
 
 _VERDICTS: tuple[Verdict, ...] = ("will collapse", "at risk", "not known", "safe")
@@ -60,7 +61,8 @@ def show_study(report: ForecastReport, methods: Sequence[str], n_shown: int | No
         print_line("")
         print_text(
             "of the worst method: on text the layer's output changes by so many times its own size "
-            "at most, whatever v* will be; near 0 ROME's denominator vanishes (k0 . u / kbar . u)",
+            "at most, whatever v* will be; near 0 ROME's denominator vanishes (k0 . u / kbar . u; "
+            "p_rome's u is its own, from k0)",
             "bound, rho:  ",
         )
         print_text("likely to collapse the model", "likely:      ")
@@ -68,6 +70,9 @@ def show_study(report: ForecastReport, methods: Sequence[str], n_shown: int | No
             print_text(sentence, "instead:     ")
     else:
         print_line("every edit by the study's methods is safe")
+    n_differ = sum(bool(one.position.last_token_differs) for one in report.requests)
+    if n_differ:
+        print_text(f"of {n_differ} edits: {LAST_TOKEN_DIFFERS}", "last token:  ")
     for basis in basis_lines(report.basis):
         print_text(basis, "thresholds:  ")
     for sentence in report.unusable:

@@ -140,7 +140,7 @@ def _first_tokens(
 
 def _n_start(hooked: HookedLayer) -> int:
     """Return how many start tokens open a prompt of the model."""
-    return len(hooked.loaded.encoder.start_ids)
+    return hooked.loaded.encoder.n_opening
 
 
 def _numbers(tensor: Tensor) -> Numbers:

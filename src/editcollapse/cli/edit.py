@@ -92,6 +92,7 @@ def edit(
     revision: options.Revision = None,
     dtype: options.Dtype = "float32",
     start_token: options.StartToken = "tokenizer",
+    chat_template: options.ChatTemplate = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Make one edit and measure what it does to the model; nothing is stored."""
@@ -110,6 +111,7 @@ def edit(
         revision=revision,
         dtype=dtype,
         start_token=start_token,
+        chat_template=chat_template,
     )
     on_texts = read_texts(texts_for(model) if texts is None else texts)
     with progress_shown("starting torch"):

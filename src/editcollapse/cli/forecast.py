@@ -50,6 +50,7 @@ def forecast(
     revision: options.Revision = None,
     dtype: options.Dtype = "float32",
     start_token: options.StartToken = "tokenizer",
+    chat_template: options.ChatTemplate = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Say whether one edit would collapse a model, by every method, before it is made."""
@@ -67,6 +68,7 @@ def forecast(
         revision=revision,
         dtype=dtype,
         start_token=start_token,
+        chat_template=chat_template,
     )
     with progress_shown("starting torch"):
         report = editor.forecast_report(request)
@@ -86,7 +88,7 @@ def show_forecast(report: "ForecastReport") -> None:
     from editcollapse.cli.console import console, print_line, print_text
     from editcollapse.cli.tables import Column, fitted, print_table
     from editcollapse.forecast.verdicts import in_words
-    from editcollapse.rows.study import POSITIONS
+    from editcollapse.rows.study import LAST_TOKEN_DIFFERS, POSITIONS
     from editcollapse.visible import visible
 
     (one,) = report.requests
@@ -98,6 +100,8 @@ def show_forecast(report: "ForecastReport") -> None:
         f"{position.subject_last_token!r}",
         "subject: ",
     )
+    if position.last_token_differs:
+        print_text(LAST_TOKEN_DIFFERS, "note: ")
     print_text(f"forecast for {one.model}, layer {one.layer}")
     columns = [Column(name, is_number=name not in {"method", "verdict"}) for name in _COLUMNS]
     rows = []

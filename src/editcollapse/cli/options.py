@@ -34,6 +34,14 @@ StartToken = Annotated[
         rich_help_panel=_MODEL,
     ),
 ]
+ChatTemplate = Annotated[
+    bool,
+    typer.Option(
+        "--chat-template",
+        help="Put prompts into the tokenizer's chat template, as the user's message.",
+        rich_help_panel=_MODEL,
+    ),
+]
 Prompt = Annotated[
     str,
     typer.Option(

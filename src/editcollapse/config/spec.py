@@ -85,11 +85,22 @@ class ModelSpec(Spec):
     """Type of the weights as loaded. Keys, solves and updates are float32 or better in any case."""
     start_token: StartTokenName = "tokenizer"
     """Whether a start token (BOS) opens prompts: as the tokenizer does, never, or always."""
+    chat_template: bool = False
+    """Whether prompts are put into the tokenizer's own chat template, as the user's message, and
+    targets are the answer. Texts for perplexity and C stay as they are."""
     statistics: str | None = None
     """Second moment of this model, where `covariance.kind` is "statistics": an .npz of
     kmeng01/rome's layer statistics or a .safetensors with `moment` and `count`."""
     value: ValueSpec = ValueSpec()
     """Settings of the v* optimisation for this model alone; they go before the study's."""
+
+    @model_validator(mode="after")
+    def _has_one_opening(self) -> "ModelSpec":
+        if self.chat_template and self.start_token != "tokenizer":
+            raise ValueError(
+                "a chat template opens prompts itself: leave `start_token` out, or `chat_template`"
+            )
+        return self
 
 
 class DatasetSpec(Spec):

@@ -68,7 +68,7 @@ def plan_probes(
     def ask(kind: ProbeKind, index: int, side: Side, prompt: str, target: str | None) -> None:
         if target is None:
             return
-        ids = encoder.sequence(prompt)
+        ids = encoder.prompt_ids(prompt)
         try:
             goal = encoder.target_ids(target)
             row = ids + goal[:-1]

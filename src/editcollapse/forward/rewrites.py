@@ -106,7 +106,8 @@ def _rewrite_of(
     *prompts, kl_prompt = whole
     for prompt in prompts:
         encoder.check_length(prompt.ids + target[:-1], request.filled_prompt)
-    return Rewrite(request, encoder.audit_of(prompts[0]), tuple(prompts), kl_prompt, target)
+    audit = encoder.audit_of(prompts[0], prompts[1:])
+    return Rewrite(request, audit, tuple(prompts), kl_prompt, target)
 
 
 def build_rewrites(

@@ -21,7 +21,8 @@ from editcollapse.catalog.architectures import (
 )
 from editcollapse.data.hub import hub_refusal
 from editcollapse.errors import ModelError
-from editcollapse.fingerprints import DIGEST_BYTES, digest, digest_file
+from editcollapse.fingerprints import DIGEST_BYTES, canonical, digest, digest_file
+from editcollapse.models.chat import no_chat_template
 from editcollapse.models.gguf_header import SUFFIX as GGUF_SUFFIX
 from editcollapse.models.gguf_header import GgufHeader, gguf_in, read_gguf
 
@@ -113,7 +114,7 @@ def _is_entry(entry: Any) -> bool:
 _NOT_IN_NAMES = re.compile(r"[^\w.-]")
 _LONGEST_NAME = 80
 _HUB_ID = re.compile(r"^[\w.-]+(/[\w.-]+)?$")
-_PATTERNS = ["*.safetensors", "*.safetensors.index.json", "*.json", "tokenizer.model", "*.txt"]
+_PATTERNS = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "tokenizer.model", "*.txt"]
 _TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer.model",
@@ -123,6 +124,7 @@ _TOKENIZER_FILES = (
     "special_tokens_map.json",
     "tokenizer_config.json",
 )
+_CHAT_TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json")
 _VOLATILE = ("_name_or_path", "transformers_version", "torch_dtype", "dtype", "use_cache")
 _SAFETENSORS = ("model.safetensors", "model.safetensors.index.json")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack")
@@ -342,24 +344,31 @@ class ModelDigests:
     tokenizer_digest: str
     dtype: str
     start_token_policy: str
+    chat_template: str | None = None
+    """Of the tokenizer's chat template; None where prompts are not put into it."""
 
     @property
     def model_id(self) -> str:
         """Id of the model as a study uses it."""
-        return digest("model-as-used", self)
+        parts = canonical(self)
+        if self.chat_template is None:  # as before there was such a setting
+            del parts["chat_template"]
+        return digest("model-as-used", parts)
 
 
 def digest_model(files: ModelFiles, spec: "ModelSpec") -> ModelDigests:
     """Return a model's digests as a study uses it.
 
     Raises:
-        ModelError: a weight file is not whole, or there is no tokenizer.
+        ModelError: a weight file is not whole, there is no tokenizer, or it has no chat template
+            and the study wants one.
     """
     return ModelDigests(
         fingerprint=fingerprint_model(files),
         tokenizer_digest=fingerprint_tokenizer(files),
         dtype=spec.dtype,
         start_token_policy=spec.start_token,
+        chat_template=_digest_chat_template(files) if spec.chat_template else None,
     )
 
 
@@ -374,6 +383,34 @@ def _digest_gguf(files: PlainFolder) -> str:
 def _digest_unchanged(path: Path, size: int, changed_ns: int) -> str:  # noqa: ARG001
     """Return the digest of a file's bytes, read once in a process while it is the same."""
     return digest_file(path)
+
+
+def _digest_chat_template(files: PlainFolder) -> str:
+    """Return the digest of the files that may hold the tokenizer's chat template.
+
+    Raises:
+        ModelError: none of them does.
+    """
+    if files.gguf is not None:
+        if not files.gguf.has_chat_template:
+            raise no_chat_template(files.source)
+        return digest("gguf-chat-template", _digest_gguf(files))
+    settings = files.folder / "tokenizer_config.json"
+    found = [name for name in _CHAT_TEMPLATE_FILES if (files.folder / name).is_file()]
+    if settings.is_file() and "chat_template" in _json_object(settings):
+        found.append(settings.name)
+    if not found:
+        raise no_chat_template(files.source)
+    return digest("chat-template", [[name, digest_file(files.folder / name)] for name in found])
+
+
+def _json_object(path: Path) -> dict[str, Any]:
+    """Return a JSON file's object; without entries where it holds none."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _lasting_config(files: PlainFolder) -> dict[str, Any]:

@@ -63,6 +63,8 @@ class GgufHeader:
     """Numbers in all tensors, dequantised."""
     quantization: str | None
     """Such as ``Q4_1`` or ``Q4_K_M``; None where all tensors are plain numbers."""
+    has_chat_template: bool = False
+    """Whether its tokenizer has one."""
 
 
 def gguf_in(folder: Path) -> Path | None:
@@ -140,7 +142,12 @@ def _header(name: str, data: mmap.mmap, size: int) -> GgufHeader:
         )
     _check_whole(tensors, cursor.at, fields, size, broken)
     config = _config(name, fields, tensors)
-    return GgufHeader(config, sum(each.n_numbers for each in tensors), _named(fields, tensors))
+    return GgufHeader(
+        config,
+        sum(each.n_numbers for each in tensors),
+        _named(fields, tensors),
+        has_chat_template="tokenizer.chat_template" in fields,
+    )
 
 
 class _Cursor:

@@ -237,8 +237,7 @@ def whole_model(
         )
         tokenizer = AutoTokenizer.from_pretrained(files.folder, **plain)
     except Exception as error:  # transformers has no one error for a configuration that is no good
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-        raise ModelError(f"{source} cannot be loaded: {reason}") from error
+        raise _not_loaded(source, error) from error
     if report["missing_keys"]:
         # transformers fills them at random and goes on.
         lacking = ", ".join(sorted(report["missing_keys"])[:3])
@@ -253,7 +252,7 @@ def load_model(spec: "ModelSpec", device: str, files: ModelFiles | None = None) 
     """Return a model in evaluation mode, without gradients for its weights.
 
     Args:
-        spec: source, revision, dtype and start-token policy.
+        spec: source, revision, dtype, start-token policy and whether prompts are chats.
         device: a torch device; ``auto`` takes the best that is there.
         files: the model's files, where they are known already.
 
@@ -282,10 +281,10 @@ def load_model(spec: "ModelSpec", device: str, files: ModelFiles | None = None) 
     _check_finite(model, files, spec.dtype)
     fuse_activations_(model)
     model = _moved(model, target, files.source)
-    positions = getattr(model.config, "max_position_embeddings", None) or _NO_LIMIT
+    positions = getattr(model.config, "max_position_embeddings", None)
     loaded = LoadedModel(
         model=model,
-        encoder=Encoder(tokenizer, spec.start_token, int(positions), files.source),
+        encoder=_encoder(tokenizer, spec, positions, files.source),
         architecture=files.architecture,
         widths=files.widths,
         digests=digests,
@@ -295,6 +294,36 @@ def load_model(spec: "ModelSpec", device: str, files: ModelFiles | None = None) 
     if packed_bytes(_weight_bytes(model), spec.dtype, target.type, host_bytes()):
         _pack(loaded)
     return loaded
+
+
+def read_encoder(files: ModelFiles, spec: "ModelSpec") -> Encoder:
+    """Return a model's tokenizer as it reads prompts, from its files alone: no weight is read.
+
+    Raises:
+        ModelError: the tokenizer cannot be loaded, or does not fit the model's settings.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            files.folder, trust_remote_code=False, local_files_only=True
+        )
+    except Exception as error:  # transformers has no one error for a tokenizer that is no good
+        raise _not_loaded(f"the tokenizer of {files.source}", error) from error
+    positions = files.config.get("max_position_embeddings") or files.config.get("n_positions")
+    return _encoder(tokenizer, spec, positions, files.source)
+
+
+def _encoder(tokenizer: Any, spec: "ModelSpec", positions: Any, source: str) -> Encoder:
+    """Return a tokenizer with a model's policies and length; no limit where none is known."""
+    length = positions if isinstance(positions, int) and positions > 0 else _NO_LIMIT
+    return Encoder(tokenizer, spec.start_token, length, source, in_chat=spec.chat_template)
+
+
+def _not_loaded(what: str, error: Exception) -> ModelError:
+    """Return the error on what transformers could not load, with the first line of its reason."""
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+    return ModelError(f"{what} cannot be loaded: {reason}")
 
 
 def _name_of(source: str) -> str:

@@ -65,6 +65,7 @@ class ModelRow:
     n_parameters: int
     n_vocabulary: int
     quantization: str | None = None
+    chat_template: bool | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -122,6 +123,7 @@ class PositionRow:
     is_sequence_start: bool
     subject_last_token: str
     n_target_new_tokens: int
+    last_token_differs: bool | None = None
 
 
 POSITIONS = {
@@ -130,6 +132,11 @@ POSITIONS = {
     "inside": "inside",
 }
 """Values of ``subject_position``, as the database has them and as people read them."""
+LAST_TOKEN_DIFFERS = (
+    "in its contexts the subject ends with a token of other characters than in the bare prompt, so "
+    "k0 and kbar are keys of different tokens"
+)
+"""What ``last_token_differs`` means, for people."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -61,6 +61,7 @@ class OwnInputs:
     revision: str | None = None
     dtype: DtypeName = "float32"
     start_token: StartTokenName = "tokenizer"
+    chat_template: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -119,6 +120,7 @@ def own_study(asked: OwnInputs) -> OwnStudy:
                     layer=layer,
                     dtype=asked.dtype,
                     start_token=asked.start_token,
+                    chat_template=asked.chat_template,
                     statistics=statistics,
                 ),
             ),
@@ -177,6 +179,8 @@ def _lines(own: OwnStudy, folder: Path) -> Iterator[str]:
         yield f"dtype = {_quoted(model.dtype)}"
     if model.start_token != "tokenizer":
         yield f"start_token = {_quoted(model.start_token)}"
+    if model.chat_template:
+        yield _with_comment("chat_template = true", "prompts are the user's message")
     if model.statistics is not None:
         yield f"statistics = {_near(model.statistics, folder)}"
     yield "\n[dataset]"

@@ -277,7 +277,7 @@ def _plan(study: StudySpec, folder: str, thresholds_of: Calibrated) -> StudyPlan
     identities = [(plan.setup.model_id, plan.setup.layer) for plan in models]
     if len(set(identities)) != len(identities):
         raise StudyError(
-            f"study {study.name!r} names the same model, layer and start token twice among "
+            f"study {study.name!r} names the same model, layer, start token and chat template twice among "
             f"{[model.name for model in study.models]}. Remove one."
         )
     if study.guard is not None:

@@ -106,6 +106,9 @@ def _settings(plan: StudyPlan) -> Any:
     settings = canonical(without_paths(plan.study))
     del settings["runner"]
     del settings["evaluation"]["continuations"]
+    for model in settings["models"]:
+        if not model["chat_template"]:  # as the studies of before it was there
+            del model["chat_template"]
     if settings["guard"] is None:  # as the studies of before it was there
         del settings["guard"]
     if plan.study.collapse.rule == DEFAULT_RULE:

@@ -186,6 +186,7 @@ def position_row(model_id: str, rewrite: Rewrite) -> PositionRow:
         is_sequence_start=audit.is_sequence_start,
         subject_last_token=audit.subject_last_token,
         n_target_new_tokens=len(rewrite.target),
+        last_token_differs=audit.last_token_differs,
     )
 
 

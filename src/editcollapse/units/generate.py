@@ -100,7 +100,8 @@ class Continuer:
         """Return the generated text behind a prompt, without special tokens.
 
         Args:
-            prompt: opened by a start token as the model's policy wants it.
+            prompt: opened by a start token, or put into the chat template, as the model's
+                policy wants it.
             update: the edit, a batch of one; None for the unedited model.
         """
         (text,) = self.texts([prompt], update or no_update(self.loaded.widths))
@@ -119,7 +120,7 @@ class Continuer:
         Raises:
             DeviceMemoryError: one text alone does not fit on the device.
         """
-        rows = [self.loaded.encoder.sequence(prompt) for prompt in prompts]
+        rows = [self.loaded.encoder.prompt_ids(prompt) for prompt in prompts]
         added = self.tokens(rows, updates, on_token)
         return [self._decoded(ids, new) for ids, new in zip(rows, added, strict=True)]
 

@@ -125,4 +125,5 @@ def _model_row(setup: ModelSetup, loaded: LoadedModel) -> ModelRow:
         n_parameters=loaded.n_parameters,
         n_vocabulary=loaded.widths.n_vocabulary,
         quantization=loaded.quantization,
+        chat_template=loaded.encoder.chat is not None,
     )

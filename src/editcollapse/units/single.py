@@ -383,15 +383,16 @@ def probability_of(
     Args:
         loaded: the model.
         layer: zero-based block that the edit changes.
-        prompt: complete; opened by a start token as the model's policy wants it.
-        target: stands after one blank.
+        prompt: complete; opened by a start token, or put into the chat template, as the model's
+            policy wants it.
+        target: stands after one blank; in a chat template it is the answer.
         update: the edit, a batch of one; None for the unedited model.
 
     Raises:
         ModelError: the tokenizer or the model's length does not take the text.
     """
     encoder = loaded.encoder
-    ids, goal = encoder.sequence(prompt), encoder.target_ids(target)
+    ids, goal = encoder.prompt_ids(prompt), encoder.target_ids(target)
     encoder.check_length(ids, prompt)
     row = ids + goal[:-1]
     encoder.check_length(row, prompt)

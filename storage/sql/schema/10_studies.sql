@@ -58,11 +58,12 @@ create table models (
     d_key bigint not null,
     n_parameters bigint not null,
     n_vocabulary bigint not null,
-    quantization varchar
+    quantization varchar,
+    chat_template boolean
 );
 comment on table models is 'Models as loaded, each with its tokenizer and start-token policy.';
 comment on column models.model_id is
-    'Digest of the weights, tokenizer, dtype and start-token policy. Key.';
+    'Digest of the weights, tokenizer, dtype, start-token policy and chat template. Key.';
 comment on column models.source is 'Hub id, folder or GGUF file that it was loaded from. Text.';
 comment on column models.family is 'Architecture, such as gpt2 or llama. Text.';
 comment on column models.fingerprint is
@@ -70,7 +71,7 @@ comment on column models.fingerprint is
 comment on column models.tokenizer_digest is 'Digest of the tokenizer. Hex digits.';
 comment on column models.dtype is 'Type of the weights as loaded, such as float32. Text.';
 comment on column models.start_token is
-    'Start token (BOS) that opens every prompt. Text. NULL = none does.';
+    'Start token (BOS) that opens every prompt that is in no chat template. Text. NULL = none does.';
 comment on column models.n_layers is 'Transformer blocks. Count.';
 comment on column models.d_model is 'Width of the residual stream. Components.';
 comment on column models.d_key is
@@ -79,6 +80,8 @@ comment on column models.n_parameters is 'Parameters. Count.';
 comment on column models.n_vocabulary is 'Rows of the vocabulary. Tokens.';
 comment on column models.quantization is
     'What a GGUF file''s weights were dequantised from, such as Q4_1. Text. NULL = plain numbers.';
+comment on column models.chat_template is
+    'Whether prompts are put into the tokenizer''s chat template, as the user''s message. NULL = not recorded, and no.';
 
 create table datasets (
     dataset_id varchar not null,
@@ -155,27 +158,30 @@ create table positions (
     is_first_token boolean not null,
     is_sequence_start boolean not null,
     subject_last_token varchar not null,
-    n_target_new_tokens bigint not null
+    n_target_new_tokens bigint not null,
+    last_token_differs boolean
 );
 comment on table positions is 'Where the subject stands in its prompt, for each request under each model''s tokenizer.';
 comment on column positions.model_id is 'Model: models.model_id.';
 comment on column positions.request_id is
     'Edit request: requests.request_id, a digest of its content.';
 comment on column positions.subject_position is
-    'first_token (the subject starts the prompt and is one token), first_several (it starts the prompt with several tokens) or inside. Text.';
+    'first_token (the subject starts the prompt and is one token), first_several (it starts the prompt with several tokens) or inside, as every subject in a chat template. Text.';
 comment on column positions.subject_first_index is
     'Position of the subject''s first token in the model''s input, the start token counted where there is one. Index from 0.';
 comment on column positions.subject_last_index is
     'Position of the subject''s last token, where keys are read, counted likewise. Index from 0.';
 comment on column positions.n_subject_tokens is 'Length of the subject. Tokens.';
 comment on column positions.n_prompt_tokens is
-    'Length of the rewrite prompt with its subject, the start token counted where there is one. Tokens.';
+    'Length of the rewrite prompt with its subject, the start token not counted; with models.chat_template, of all the template''s text. Tokens.';
 comment on column positions.is_first_token is
     'Whether the subject''s last token is the prompt''s first token, a start token aside. Boolean.';
 comment on column positions.is_sequence_start is
     'Whether the subject''s last token has index 0 in the model''s input; false where a start token stands there. Boolean.';
 comment on column positions.subject_last_token is 'The subject''s last token. Text.';
 comment on column positions.n_target_new_tokens is 'Length of target_new. Tokens.';
+comment on column positions.last_token_differs is
+    'Whether in a context template the subject ends with a token of other characters than in the bare prompt, a blank in front aside: k0 and kbar are then keys of different tokens. Boolean. NULL = not looked at: an older row.';
 
 create table templates (
     template_set_id varchar not null,
@@ -333,13 +339,13 @@ comment on column edits.numerator_norm is '||r||: norm of what is written. Norm,
 comment on column edits.denominator is
     'a . u, signed, with ||u|| = 1: what the update divides by. No unit.';
 comment on column edits.rho is
-    '(k0 . u) / (kbar . u), signed; near 0 or negative forecasts ROME''s collapse. Ratio, no unit.';
+    '(k0 . u) / (kbar . u), signed, by the method''s own u: one for all methods but p_rome, which solves with k0 and is compared with none of them by it; near 0 or negative forecasts ROME''s collapse. Ratio, no unit.';
 comment on column edits.bare_key_norm is '||k0||: norm of the bare prompt''s key. Norm, no unit.';
 comment on column edits.prefixed_key_norm is
     '||kbar||: norm of the mean key over the context templates. Norm, no unit.';
 comment on column edits.key_cosine is 'Cosine of the angle between k0 and kbar. -1 to 1.';
-comment on column edits.bare_key_dot is 'k0 . u, signed: ROME''s denominator. No unit.';
-comment on column edits.prefixed_key_dot is 'kbar . u, signed: C-ROME''s denominator. No unit.';
+comment on column edits.bare_key_dot is 'k0 . u, signed, by the method''s own u as rho: ROME''s denominator. No unit.';
+comment on column edits.prefixed_key_dot is 'kbar . u, signed, by the method''s own u as rho: C-ROME''s denominator. No unit.';
 comment on column edits.delta_norm is
     '||delta||: norm of the optimised change of the value. Norm, no unit.';
 comment on column edits.bare_value_norm is
@@ -349,7 +355,8 @@ comment on column edits.update_norm is
 comment on column edits.relative_update_norm is 'update_norm / ||W||, Frobenius. Ratio, no unit.';
 comment on column edits.update_norm_bound is
     'clamp_factor * ||v0|| / |k0 . u|: upper bound of ROME''s update_norm, known before any optimisation. Norm, no unit.';
-comment on column edits.n_steps is 'Forward passes the v* optimisation took. Count.';
+comment on column edits.n_steps is
+    'Steps of Adam that the v* optimisation took. It ran one forward pass more: the last only finds that the loss is low enough or that no pass is left (value_settings.steps counts passes). Count.';
 comment on column edits.loss is 'Final loss, the sum of the three terms. Nats.';
 comment on column edits.loss_nll is
     'Final loss term: mean NLL of target_new over the context templates. Nats a token.';

@@ -43,13 +43,13 @@ comment on column forecasts.layer_source is
 comment on column forecasts.denominator is
     'a . u, signed, with ||u|| = 1: what the update divides by. No unit.';
 comment on column forecasts.rho is
-    '(k0 . u) / (kbar . u), signed; near 0 or negative forecasts ROME''s collapse. Ratio, no unit.';
+    '(k0 . u) / (kbar . u), signed, by the method''s own u: one for all methods but p_rome, which solves with k0 and is compared with none of them by it; near 0 or negative forecasts ROME''s collapse. Ratio, no unit.';
 comment on column forecasts.bare_key_norm is '||k0||: norm of the bare prompt''s key. Norm, no unit.';
 comment on column forecasts.prefixed_key_norm is
     '||kbar||: norm of the mean key over the context templates. Norm, no unit.';
 comment on column forecasts.key_cosine is 'Cosine of the angle between k0 and kbar. -1 to 1.';
-comment on column forecasts.bare_key_dot is 'k0 . u, signed: ROME''s denominator. No unit.';
-comment on column forecasts.prefixed_key_dot is 'kbar . u, signed: C-ROME''s denominator. No unit.';
+comment on column forecasts.bare_key_dot is 'k0 . u, signed, by the method''s own u as rho: ROME''s denominator. No unit.';
+comment on column forecasts.prefixed_key_dot is 'kbar . u, signed, by the method''s own u as rho: C-ROME''s denominator. No unit.';
 comment on column forecasts.bare_value_norm is
     '||v0||: norm of the unedited value at the bare prompt. Norm, no unit.';
 comment on column forecasts.numerator_bound is

@@ -51,6 +51,7 @@ select
     positions.is_sequence_start,
     positions.subject_last_token,
     positions.n_target_new_tokens,
+    positions.last_token_differs,
     edits.numerator_norm,
     edits.denominator,
     edits.rho,

@@ -65,7 +65,7 @@ comment on column denominators.study_id is 'Study: studies.study_id.';
 comment on column denominators.model is 'Name of the model in the study. Text.';
 comment on column denominators.outcome is 'collapsed, normal or not measured. Text.';
 comment on column denominators.quantity is
-    'abs_denominator (|a . u|), numerator_norm, rho, update_norm, relative_update_norm or update_norm_bound; table edits has their meaning. Text.';
+    'abs_denominator (|a . u|), numerator_norm, rho, update_norm, relative_update_norm or update_norm_bound; table edits has their meaning, and says why p_rome''s rho is another. Text.';
 comment on column denominators.n is 'Edits. Count.';
 comment on column denominators.minimum is 'Smallest value. Unit of the quantity.';
 comment on column denominators.lower_quartile is 'First quartile, interpolated. Unit of the quantity.';

@@ -9,12 +9,18 @@ from transformers import PreTrainedTokenizerFast
 from editcollapse.data.requests import EditRequest
 from editcollapse.errors import ModelError
 from editcollapse.models.tokenization import Encoder, UnusableTextError, pad_right
-from tests.support.toy_tokenizers import byte_tokenizer, metaspace_tokenizer, word_tokenizer
+from tests.support.toy_tokenizers import (
+    byte_tokenizer,
+    merging_tokenizer,
+    metaspace_tokenizer,
+    word_tokenizer,
+)
 
 TOKENIZERS = {
     "words": lambda: word_tokenizer(start=False),
     "words_bos": lambda: word_tokenizer(start=True),
     "bytes": byte_tokenizer,
+    "merging": merging_tokenizer,
     "metaspace": lambda: metaspace_tokenizer(start=False),
     "metaspace_bos": lambda: metaspace_tokenizer(start=True),
 }
@@ -174,3 +180,41 @@ def test_pad_right_repeats_the_last_id():
     """Rows keep their ids in place; padding stands to the right only."""
     found = pad_right([[5], [6, 7, 8]], torch.device("cpu"))
     assert found.tolist() == [[5, 5, 5], [6, 7, 8]]
+
+
+@pytest.mark.parametrize(
+    ("name", "prompt", "subject", "differs"),
+    [
+        ("words", "{} is red", "Lumo", False),
+        ("metaspace", "{} is red", "Lumo", False),
+        ("metaspace", "{}on is red", "Lumo", False),
+        ("merging", "{} is red", "Tarn", False),
+        ("merging", "{} is red", "Japan", True),
+        ("merging", "{}ese people speak", "Japan", True),
+        ("merging", "The {}ese people speak", "Japan", False),
+        ("merging", "{} is red", "Old Japan", False),
+        ("merging", "{}s", "Tarn", False),
+    ],
+)
+def test_other_last_token_in_a_context(name, prompt, subject, differs):
+    """It differs where the token's characters do, in the subject or behind it; no blank counts."""
+    encoder = encoder_of(name)
+    bare, context = (
+        encoder.subject_sequence(template, prompt, subject)
+        for template in ("{}", "Therefore. {}")
+    )
+    assert encoder.audit_of(bare, [context]).last_token_differs is differs
+    assert not encoder.audit_of(bare).last_token_differs
+    pieces = [
+        encoder.tokenizer.decode(each.ids[each.subject_last]).strip() for each in (bare, context)
+    ]
+    assert (pieces[0] != pieces[1]) is differs
+
+
+def test_extent_is_counted_from_the_subject_s_end():
+    """A token that reaches beyond the subject has an end above 0; a blank in front is left out."""
+    merging = encoder_of("merging")
+    assert merging.subject_sequence("{}", "{}ese", "Japan").last_extent == (-4, 0)
+    assert merging.subject_sequence("A. {}", "{}ese", "Japan").last_extent == (-5, 3)
+    assert merging.subject_sequence("A. {}", "{}", "Japan").last_extent == (-5, 0)
+    assert encoder_of("words").subject_sequence("{}", "{} is", "Old Lumo").last_extent == (-4, 0)
