@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from editcollapse.catalog.presets import ValueSettings
-from editcollapse.rows.collapse_rule import DEFAULT_RULE, CollapseRule
+from editcollapse.rows.collapse_rule import DEFAULT_RULE, CollapseRule, Measure
 
 _LARGEST_EXACT = 2**53
 """Beyond it a float does not say which integer it was."""
@@ -242,11 +242,14 @@ class CollapseSpec(Spec):
     """Perplexity above which an edited model has collapsed that was not above it unedited."""
     ratio: _Bound | None = DEFAULT_RULE.ratio
     """Times the unedited model's perplexity above which an edited model has collapsed."""
+    measure: Measure = DEFAULT_RULE.measure
+    """Which figure of the texts is their perplexity: `mean` over texts (published; it can hang on
+    one text), `nll`: exp of the mean over texts of the mean token NLL, or `median` over texts."""
 
     @property
     def rule(self) -> CollapseRule:
         """The rule that the study states."""
-        return CollapseRule(self.threshold, self.ratio)
+        return CollapseRule(self.threshold, self.ratio, self.measure)
 
 
 class RunnerSpec(Spec):

@@ -5,7 +5,12 @@ with measured as (
         evaluation_id,
         model_id,
         text_change_bound as score,
-        main.collapsed(perplexity, perplexity_before, $threshold, $ratio) as is_collapsed
+        main.collapsed(
+            perplexity_by($measure, perplexity, nll_mean, perplexity_median),
+            perplexity_by($measure, perplexity_before, nll_mean_before, perplexity_median_before),
+            $threshold,
+            $ratio
+        ) as is_collapsed
     from main.forecast_outcomes
     where model_id = $model_id
     order by edit_id, evaluation_id

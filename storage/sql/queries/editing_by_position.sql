@@ -5,7 +5,12 @@ select
     method,
     subject_position,
     count(*) as n_edits,
-    avg(collapsed(perplexity, perplexity_before, $threshold, $ratio)::integer) as collapse_share,
+    avg(collapsed(
+        perplexity_by($measure, perplexity, nll_mean, perplexity_median),
+        perplexity_by($measure, perplexity_before, nll_mean_before, perplexity_median_before),
+        $threshold,
+        $ratio
+    )::integer) as collapse_share,
     avg(efficacy) as efficacy,
     avg(efficacy_prefix_mean) as efficacy_prefixed,
     avg(generalization) as generalization,
