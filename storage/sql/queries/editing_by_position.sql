@@ -1,5 +1,5 @@
--- Do edits that spare the model still edit? Collapses beside efficacy, generalization and locality
--- (EasyEdit) and the scores ES, PS and NS (CounterFact), by position of the subject.
+-- Do edits that spare the model still edit? Collapses beside efficacy, generalization, locality
+-- and portability (EasyEdit, KnowEdit) and the scores ES, PS and NS (CounterFact), by position of the subject.
 select
     model,
     method,
@@ -15,6 +15,7 @@ select
     avg(efficacy_prefix_mean) as efficacy_prefixed,
     avg(generalization) as generalization,
     avg(locality) as locality,
+    avg(portability) as portability,
     avg(efficacy_score) as es,
     avg(paraphrase_score) as ps,
     avg(neighborhood_score) as ns
