@@ -68,10 +68,6 @@ def _absent(value: Any) -> Any:
     return None if _is_empty(value) else value
 
 
-def _objects(value: Any) -> Any:
-    return (value,) if isinstance(value, dict) else _listed(value)
-
-
 def _listed(value: Any) -> Any:
     if value.__class__ is str:
         return () if value.isspace() or not value else (value,)
@@ -265,19 +261,33 @@ class QaEditRecord(BaseModel):
     prompt: Sentence
     target: Name
     rephrase: Prompts = ()
-    locality: Annotated[tuple[_QaProbe, ...], BeforeValidator(_objects)] = ()
+    locality: Any = None
 
     def request(self) -> EditRequest:
-        """The edit request. Raises RecordError where the prompt has not one slot."""
+        """The edit request. Raises RecordError without one slot, or for a fault in a probe."""
+        probes = self._probes()
         return EditRequest(
             subject=self.subject,
             prompt=slotted_prompt(self.prompt, self.subject, "prompt"),
             target_new=self.target,
             target_true=None,
             paraphrase_prompts=self.rephrase,
-            neighborhood_prompts=tuple(probe.loc for probe in self.locality),
-            neighborhood_targets=tuple(probe.loc_ans for probe in self.locality),
+            neighborhood_prompts=tuple(probe.loc for probe in probes),
+            neighborhood_targets=tuple(probe.loc_ans for probe in probes),
         )
+
+    def _probes(self) -> list[_QaProbe]:
+        """The questions about something else; of one object that one."""
+        if _is_empty(self.locality):
+            return []
+        found = []
+        items = self.locality if isinstance(self.locality, list) else [self.locality]
+        for index, item in enumerate(items):
+            if not isinstance(item, dict):
+                where = "where an object with loc and loc_ans is expected; correct or remove it."
+                raise RecordError(f"locality[{index}] is {describe(item)} {where}")
+            found.append(_validated(_QaProbe, item, f"locality[{index}]."))
+        return found
 
 
 class MappedRecord(BaseModel):
@@ -361,10 +371,9 @@ def _groups(nested: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
         for part in group if isinstance(group, list) else [group]:
             if not isinstance(part, dict) or _is_empty(part.get("prompt")):
                 continue
-            if isinstance(group, list) and "ground_truth" in part:
-                answer = _leaf(part["ground_truth"])
-                if isinstance(answer, str) and not answer.strip():
-                    continue
+            is_listed = isinstance(group, list) and "ground_truth" in part
+            if is_listed and _is_empty(_leaf(part["ground_truth"])):
+                continue
             yield name, part
 
 
@@ -602,7 +611,7 @@ def _check_mapping(path: Path, records: Sequence[Any], fields: FieldsSpec) -> No
         looked_at = records[:_LOOKED_AT]
         there = {shorten(each): None for record in looked_at for each in paths_of(record)}
         nearest = nearest_first(asked, there).split(", ")
-        shown = ", ".join(nearest[:_SHOWN_PATHS]) + (", ..." * (len(nearest) > _SHOWN_PATHS))
+        shown = ", ".join(nearest[:_SHOWN_PATHS]) + (" and others" * (len(nearest) > _SHOWN_PATHS))
         raise DatasetError(
             f"`dataset.fields.{name}` is {asked!r}, where none of {len(records)} records of {path} "
             f"has anything; they have {shown or 'no fields'}."

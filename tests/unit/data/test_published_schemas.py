@@ -28,20 +28,20 @@ KNOWEDIT = {
     "portability": {
         "Logical_Generalization": [
             {
-                "prompt": "Is Leo Arons still alive?",
+                "prompt": "Is Leo Arons alive?",
                 "ground_truth": [["no"], ["incorrect", "false"]],
             }
         ],
         "Reasoning": [
             {"prompt": "The head of government of the place of death is", "ground_truth": [[""]]},
             {
-                "prompt": "The province of the place of death is",
+                "prompt": "Its province is",
                 "ground_truth": [["East Flanders"]],
             },
         ],
         "Subject_Aliasing": [
             {
-                "prompt": "The place of death of Martin Leo Arons is",
+                "prompt": "Martin Leo Arons died in",
                 "ground_truth": ["Destelbergen"],
             }
         ],
@@ -49,7 +49,7 @@ KNOWEDIT = {
     "locality": {
         "Relation_Specificity": [
             {
-                "prompt": "The father of Leo Arons is",
+                "prompt": "His father is",
                 "ground_truth": [["Albert Arons", "A. Arons"]],
             },
             {"prompt": "The mother of Leo Arons is", "ground_truth": []},
@@ -127,12 +127,12 @@ def test_knowedit_has_its_portability_and_its_locality(tmp_path):
     assert request.target_true == "Berlin"
     assert request.paraphrase_prompts == ("Leo Arons died in",)
     assert list(zip(request.portability_prompts, request.portability_targets, strict=True)) == [
-        ("Is Leo Arons still alive?", "no"),
-        ("The province of the place of death is", "East Flanders"),
-        ("The place of death of Martin Leo Arons is", "Destelbergen"),
+        ("Is Leo Arons alive?", "no"),
+        ("Its province is", "East Flanders"),
+        ("Martin Leo Arons died in", "Destelbergen"),
     ]
     assert request.neighborhood_pairs == (
-        ("The father of Leo Arons is", "Albert Arons"),
+        ("His father is", "Albert Arons"),
         ("The gender of Leo Arons is", "male"),
         ("The place of death is not", "Paris"),
     )
