@@ -256,7 +256,7 @@ def incidence(found: StudyFindings) -> Iterator[str]:
         if row["n_collapsed"]:
             yield (
                 f"{method_title(row['method'])} on {row['model']}: {count(row['n_collapsed'])} of "
-                f"{count(row['n_edits'])}{otherwise(row, found.rule.measure)} edits collapse the "
+                f"{count(row['n_edits'])} edits{otherwise(row, found.rule.measure)} collapse the "
                 f"model ({_share(row)}); the worst {_worsens(row['max_perplexity_ratio'])}."
             )
     spared = [row for row in rows if not row["n_collapsed"]]

@@ -61,6 +61,8 @@ def incidence(models=_MODELS, n_edits=1234):
                 "subject_position": position,
                 "n_collapsed": n,
                 "n_edits": n_edits,
+                "n_by_mean": n,
+                "n_by_nll": n,
                 "share": n / n_edits,
                 "wilson_low": 0.0,
                 "wilson_high": 1.0,

@@ -109,7 +109,7 @@ def test_mapping_is_part_of_the_datasets_identity(tmp_path):
     [
         ({"target_new": "fact.now"}, "`dataset.fields.target_new` is 'fact.now', where none of 1"),
         ({"target_new": "fact.now"}, "they have fact.new, "),
-        ({"neighborhood_prompts": "others[*].q"}, ", others.b[*].q, "),
+        ({"neighborhood_prompts": "others[*].q"}, "others.b[*].q, "),
     ],
 )
 def test_path_that_no_record_has_is_refused(tmp_path, changes, said):
