@@ -88,7 +88,8 @@ def test_incidence_tells_the_most_frequent_first(found):
     """Collapses by share, then what was spared, then which intervals lie apart."""
     assert plain(sections.incidence(found)) == [
         (
-            "ROME on a: 20 of 50 edits (12 by exp(mean NLL)) collapse the model (40 %, 95 % interval 28 to 54 %); "
+            "ROME on a: 20 of 50 edits (12 by exp(mean NLL)) collapse the model "
+            "(40 %, 95 % interval 28 to 54 %); "
             "the worst makes perplexity infinite."
         ),
         (

@@ -176,7 +176,8 @@ def test_positions_fit_a_terminal(ordered, monkeypatch, capsys):
     """README's own query takes 80 columns at most, of a study like the demo."""
     monkeypatch.setenv("COLUMNS", "200")
     query = """
-        select study, 'gpt2-induced' || model[:1] as model, method, '51 of 55' as first_token,
+        select study, 'gpt2-induced' || model[:1] as model, method,
+            '51 of 55 (49 by exp(mean NLL))' as first_token,
             several, inside, worst
         from collapse_by_position where method <> 'v_relative'
     """

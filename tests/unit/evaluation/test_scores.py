@@ -127,7 +127,8 @@ def test_what_was_not_asked_is_none():
     """A request without prefixes, paraphrases and neighbors leaves those scores unmeasured."""
     found = scored([answer("rewrite", 0, "new", 0.5)])
     empty = {f.name for f in dataclasses.fields(found) if getattr(found, f.name) is None}
-    assert empty == {f.name for f in dataclasses.fields(found)} - {"efficacy", "target_new_nll"}
+    measured = {"efficacy", "target_new_nll", "n_portability_prompts"}
+    assert empty == {f.name for f in dataclasses.fields(found)} - measured
 
 
 def test_skipped_test_prefix_is_none():
