@@ -32,11 +32,12 @@ _COLUMNS = (
     ("efficacy_prefixed", "efficacy, prefixed"),
     ("generalization", "generalization"),
     ("locality", "locality"),
+    ("portability", "portability"),
     ("es", "ES"),
     ("ps", "PS"),
     ("ns", "NS"),
 )
-"""Columns of the query and of the table."""
+"""Columns of the query and of the table; portability only where it is measured."""
 _DRAWN = (
     ("collapse_share", "collapse|share"),
     ("efficacy", "efficacy,|bare"),
@@ -52,7 +53,8 @@ _TOLD = 4
 _SCOPE = (
     "Means over the edits. Efficacy: share of the new object's tokens that the edited model says "
     "next, on the bare rewrite prompt and behind the context templates; generalization: on "
-    "paraphrases; locality: tokens on neighboring prompts that stay as they were (EasyEdit). "
+    "paraphrases; locality: tokens on neighboring prompts that stay as they were (EasyEdit); "
+    "portability, where the dataset asks for it: on prompts of what follows from it (KnowEdit). "
     "ES, PS and NS: shares of rewrite, paraphrase and neighborhood prompts with the right object "
     "likelier (CounterFact)."
 )
@@ -64,7 +66,12 @@ def editing(found: StudyFindings) -> Iterator[Section]:
     if not rows:
         return
     split = sorted((row for row in rows if _apart(row) >= _APART), key=_apart, reverse=True)
-    names = tuple(name for _, name in _COLUMNS)
+    columns = [
+        each
+        for each in _COLUMNS
+        if each[0] != "portability" or any(row["portability"] is not None for row in rows)
+    ]
+    names = tuple(name for _, name in columns)
     yield Section(
         name="editing",
         title="Does it still edit?",
@@ -77,7 +84,7 @@ def editing(found: StudyFindings) -> Iterator[Section]:
                     method_title(row["method"]),
                     _place(row),
                     count(row["n_edits"]),
-                    *(_share(row[column]) for column, _ in _COLUMNS),
+                    *(_share(row[column]) for column, _ in columns),
                 )
                 for row in rows
             ),

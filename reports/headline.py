@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from editcollapse.catalog.methods import method_title
-from editcollapse.rows.collapse_rule import DEFAULT_RULE
+from editcollapse.rows.collapse_rule import DEFAULT_RULE, Measure, otherwise
 from reports.text import count, listed
 from storage.ask import StudyFindings
 
@@ -27,9 +27,9 @@ _DECISIONS = (
 def headline(found: StudyFindings) -> str:
     """Return what a study found: where edits collapse its models most, and which methods do not.
 
-    ``ROME collapsed 51 of 55 first-token edits of gpt2-induced and 77 of 384 edits in all; C-ROME
-    none of 384.`` Names of models are as the study file gives them: untrusted text, which whoever
-    shows it makes plain.
+    ``ROME collapsed 51 of 55 first-token edits of gpt2-induced (49 by exp(mean NLL)) and 77 of 384
+    edits in all; C-ROME none of 384.`` Names of models are as the study file gives them: untrusted
+    text, which whoever shows it makes plain.
 
     Args:
         found: the findings of one study; its counts by position and its guard's are read.
@@ -48,7 +48,8 @@ def _sentences(found: StudyFindings) -> Iterator[str]:
         *dict.fromkeys(row["method"] for row in rows if row["method"] not in found.methods),
     ]
     collapses = any(row["n_collapsed"] for row in rows)
-    yield _collapsed(rows, methods) if collapses else _spared(rows, methods)
+    measure = found.rule.measure
+    yield _collapsed(rows, methods, measure) if collapses else _spared(rows, methods)
     if found.n_measured < found.n_edits:
         yield f"So far {count(found.n_measured)} of {count(found.n_edits)} edits are measured."
     if found.rule != DEFAULT_RULE:
@@ -65,11 +66,12 @@ def _guarded(row: dict[str, Any]) -> str:
     )
 
 
-def _collapsed(rows: list[dict[str, Any]], methods: list[str]) -> str:
+def _collapsed(rows: list[dict[str, Any]], methods: list[str], measure: Measure) -> str:
     """Return where the worst method collapses most, and how often each other method does."""
     worst = max(rows, key=lambda row: (row["wilson_low"], row["n_collapsed"]))
     named = _PLACED.get(worst["subject_position"], "edits of {}").format(worst["model"])
     first = f"{method_title(worst['method'])} collapsed {_of(worst)} {named}"
+    first += otherwise(worst, measure)
     whole = _whole(rows, worst["method"])
     if whole["n_edits"] > worst["n_edits"]:
         first += f" and {_of(whole)} edits in all"

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from editcollapse.catalog.methods import method_title
-from editcollapse.rows.collapse_rule import DAMAGE_RATIO
+from editcollapse.rows.collapse_rule import DAMAGE_RATIO, Measure, otherwise
 from editcollapse.rows.study import LAST_TOKEN_DIFFERS, POSITIONS
 from reports.comparisons import comparison, guarded
 from reports.editing import editing
@@ -48,7 +48,7 @@ def incidence_table(found: StudyFindings) -> Table:
     return Table(
         columns=("model", "method", *_SHARES),
         rows=tuple(
-            (row["model"], method_title(row["method"]), *_share_cells(row))
+            (row["model"], method_title(row["method"]), *_share_cells(row, found.rule.measure))
             for row in found.incidence.frame.iter_rows(named=True)
         ),
         numeric=frozenset(_SHARES),
@@ -58,9 +58,10 @@ def incidence_table(found: StudyFindings) -> Table:
 _SHARES = ("collapsed", "share", "95 % interval", "worst perplexity ratio")
 
 
-def _share_cells(row: dict[str, float]) -> tuple[str, ...]:
+def _share_cells(row: dict[str, Any], measure: Measure) -> tuple[str, ...]:
+    counted = f"{count(int(row['n_collapsed']))} of {count(int(row['n_edits']))}"
     return (
-        f"{count(int(row['n_collapsed']))} of {count(int(row['n_edits']))}",
+        f"{counted}{otherwise(row, measure)}",
         percent(row["share"]),
         interval(row["wilson_low"], row["wilson_high"]),
         number(row["max_perplexity_ratio"]),
@@ -98,7 +99,7 @@ def _positions(found: StudyFindings) -> Section:
                     row["model"],
                     method_title(row["method"]),
                     POSITIONS.get(row["subject_position"], row["subject_position"] or ""),
-                    *_share_cells(row),
+                    *_share_cells(row, found.rule.measure),
                 )
                 for row in found.positions.frame.iter_rows(named=True)
             ),
@@ -134,7 +135,7 @@ def _denominators(found: StudyFindings) -> Section:
 
 
 def _worst(found: StudyFindings) -> Section:
-    figures = ("before", "perplexity", "ratio", "|denominator|")
+    figures = ("before", "perplexity", "ratio", "by exp(mean NLL)", "|denominator|")
     return Section(
         name="worst",
         title="The most damaging edits",
@@ -150,6 +151,7 @@ def _worst(found: StudyFindings) -> Section:
                     number(row["perplexity_before"]),
                     number(row["perplexity"]),
                     number(row["perplexity_ratio"]),
+                    number(row["nll_ratio"]),
                     number(row["abs_denominator"]),
                 )
                 for row in found.worst.frame.iter_rows(named=True)
@@ -254,8 +256,8 @@ def incidence(found: StudyFindings) -> Iterator[str]:
         if row["n_collapsed"]:
             yield (
                 f"{method_title(row['method'])} on {row['model']}: {count(row['n_collapsed'])} of "
-                f"{count(row['n_edits'])} edits collapse the model ({_share(row)}); the worst "
-                f"{_worsens(row['max_perplexity_ratio'])}."
+                f"{count(row['n_edits'])} edits{otherwise(row, found.rule.measure)} collapse the "
+                f"model ({_share(row)}); the worst {_worsens(row['max_perplexity_ratio'])}."
             )
     spared = [row for row in rows if not row["n_collapsed"]]
     for n_edits in sorted({row["n_edits"] for row in spared}):
@@ -345,7 +347,8 @@ def worst(found: StudyFindings) -> Iterator[str]:
     yield (
         f"The most damaging edit is {method_title(row['method'])} on {row['model']}: it takes "
         f"perplexity from {number(row['perplexity_before'])} to {number(row['perplexity'])}. "
-        f"Listed are edits that raise it more than {number(DAMAGE_RATIO)}-fold, ten at most."
+        f"Listed are edits that raise it more than {number(DAMAGE_RATIO)}-fold, ten at most. It is "
+        "the mean over texts, which can hang on one of them; the ratio by exp(mean NLL) cannot."
     )
 
 
@@ -382,6 +385,7 @@ def worst_cards(found: StudyFindings) -> tuple[Card, ...]:
                     f"{number(row['perplexity_before'])} before, {number(row['perplexity'])} after",
                 ),
                 Fact("ratio", number(row["perplexity_ratio"])),
+                Fact("ratio by exp(mean NLL)", number(row["nll_ratio"])),
                 Fact("|denominator|", number(row["abs_denominator"])),
             ),
             collapsed=row["is_collapsed"],

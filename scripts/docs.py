@@ -48,13 +48,13 @@ _TABLES: tuple[tuple[str, type[BaseModel]], ...] = (
     ("top of the file", spec.StudySpec),
     ("[[models]]", spec.ModelSpec),
     ("[dataset]", spec.DatasetSpec),
+    ("[dataset.fields]", spec.FieldsSpec),
     ("[templates]", spec.TemplateSpec),
     ("[covariance]", spec.CovarianceSpec),
     ("[value], or [models.value] below a model", spec.ValueSpec),
     ("[evaluation]", spec.EvaluationSpec),
     ("[collapse]", spec.CollapseSpec),
     ("[guard]", spec.GuardSpec),
-    ("[collapse]", spec.CollapseSpec),
     ("[runner]", spec.RunnerSpec),
 )
 _STUDIES_HEAD = """# The study file
@@ -66,6 +66,25 @@ Paths, folder names, devices and machines do not enter a study's identity: the s
 has the same ids. What belongs to the machine are environment variables
 ([operations.md](operations.md#devices-and-memory)).
 """
+
+_REMARKS: dict[type[BaseModel], str] = {
+    spec.FieldsSpec: """A path has names parted by dots; `[0]` is an item of a list, `[*]` all items
+of a list or all values of an object, `["a.b"]` a name with a dot. `plan` refuses a path at which no
+record has anything and says what the records have; a record that lacks one is rejected with the
+reason, and a subject that does not stand in its prompt likewise.
+
+```toml
+[dataset.fields]
+subject = "fact.subject"
+prompt = "fact.question"
+target_new = "fact.answers[0]"
+paraphrase_prompts = "paraphrases[*].text"
+neighborhood_prompts = "locality[*][*].prompt"
+neighborhood_targets = "locality[*][*].answer"
+```
+"""
+}
+"""What stands above a table."""
 
 _SCHEMA_HEAD = """# The results database
 
@@ -148,6 +167,8 @@ def studies_page() -> str:
 def _study_lines() -> Iterator[str]:
     for title, table in _TABLES:
         yield f"## {title}\n"
+        if table in _REMARKS:
+            yield _REMARKS[table]
         yield "| field | default | meaning |\n|---|---|---|"
         for name, field in table.model_fields.items():
             nested = isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)

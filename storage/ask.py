@@ -241,7 +241,7 @@ def common_rule(results: Path) -> CollapseRule:
         )
         raise ResultsError(
             f"the studies in {results} state different collapse rules ({listed}). Name one with "
-            "--threshold and --ratio."
+            "--threshold, --ratio and --measure."
         )
     return next(iter(stated), DEFAULT_RULE)
 

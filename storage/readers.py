@@ -10,9 +10,9 @@ import polars as pl
 
 from editcollapse import NUMERICS
 from editcollapse.errors import ResultsError
-from editcollapse.fingerprints import digest
+from editcollapse.fingerprints import canonical_without, digest
 from editcollapse.forecast.verdicts import LayerVerdicts, Thresholds
-from editcollapse.rows.collapse_rule import DEFAULT_RULE, CollapseRule
+from editcollapse.rows.collapse_rule import DEFAULT_RULE, CollapseRule, Measure
 from editcollapse.rows.frames import rows_of, schema_of
 from editcollapse.rows.study import ForecastCalibrationRow, ForecastRow, PositionRow
 from editcollapse.study.anatomy_jobs import RomeOutcome
@@ -114,6 +114,8 @@ class Wanted:
     """Collapsed: perplexity above this."""
     ratio: float | None = DEFAULT_RULE.ratio
     """Collapsed: perplexity above so many times the unedited model's."""
+    measure: Measure = DEFAULT_RULE.measure
+    """Which figure of the text set is its perplexity."""
 
     def __post_init__(self) -> None:
         for name, share in (("recall", self.recall), ("precision", self.precision)):
@@ -181,11 +183,18 @@ def _lacking(values: dict[str, Any]) -> str:
 
 def _row(model_id: str, values: dict[str, Any], wanted: Wanted) -> ForecastCalibrationRow:
     return ForecastCalibrationRow(
-        calibration_id=digest("calibration", NUMERICS, model_id, values["data_digest"], wanted),
+        calibration_id=digest(
+            "calibration",
+            NUMERICS,
+            model_id,
+            values["data_digest"],
+            canonical_without(wanted, "measure"),
+        ),
         model_id=model_id,
         calibrated_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
         collapse_threshold=wanted.threshold,
         collapse_ratio=wanted.ratio,
+        collapse_measure=wanted.measure,
         wanted_recall=wanted.recall,
         wanted_precision=wanted.precision,
         numerics=NUMERICS,

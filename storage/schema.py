@@ -1,6 +1,5 @@
 """The schema of ``results.duckdb``: tables, views and macros of ``sql/``, with column comments."""
 
-import dataclasses
 import functools
 from pathlib import Path
 from string import Template
@@ -63,8 +62,9 @@ def _texts(rule: CollapseRule) -> list[str]:
     """Return the SQL of tables, then of views, in order."""
     written = {
         name: "null" if bound is None else repr(float(bound))
-        for name, bound in dataclasses.asdict(rule).items()
+        for name, bound in (("threshold", rule.threshold), ("ratio", rule.ratio))
     }
+    written["measure"] = literal(rule.measure)
     written["methods"] = ", ".join(map(literal, METHODS))
     written["positions"] = ", ".join(map(literal, POSITIONS))
     files = [*sorted(TABLES.glob("*.sql")), *sorted(VIEWS.glob("*.sql"))]

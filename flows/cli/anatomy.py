@@ -14,6 +14,7 @@ from editcollapse.cli.tables import Column, print_table
 from flows.cli.asked_study import AskedStudy, opened, with_study
 from flows.cli.options import (
     JsonOption,
+    MeasureOption,
     RatioOption,
     ResultsOption,
     ThresholdOption,
@@ -59,6 +60,7 @@ def anatomy(
     ] = None,
     threshold: ThresholdOption = None,
     ratio: RatioOption = None,
+    measure: MeasureOption = None,
     as_json: JsonOption = False,
     results: ResultsOption = "results",
 ) -> int:
@@ -72,7 +74,7 @@ def anatomy(
     from storage.readers import anatomy_findings
 
     spec, folder = opened(asked, results)
-    rule = rule_of(spec.collapse.rule, threshold, ratio)
+    rule = rule_of(spec.collapse.rule, threshold, ratio, measure)
     encoders = tuple(absolute_source(source) for source in encoder or ())
     server = environment.prepare(folder.here)
     from flows.anatomy import plan_anatomy

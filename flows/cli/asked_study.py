@@ -41,7 +41,10 @@ StudyArgument = Annotated[
 ]
 DatasetOption = Annotated[
     str,
-    _own("FILE", "edit requests: CounterFact or zsRE, JSON or JSONL; with --model, all its edits"),
+    _own(
+        "FILE",
+        "edit requests: CounterFact, zsRE, KnowEdit or QAEdit, JSON or JSONL; with --model, all",
+    ),
 ]
 LimitOption = Annotated[int | None, _own("N", "only the first so many usable requests")]
 MethodOption = Annotated[

@@ -26,6 +26,7 @@ from flows.cli.asked_study import (
 from flows.cli.command_run import run_flow
 from flows.cli.options import (
     JsonOption,
+    MeasureOption,
     OneEdit,
     RatioOption,
     ResultsOption,
@@ -177,27 +178,29 @@ def calibrate(
     ] = 0.95,
     threshold: ThresholdOption = None,
     ratio: RatioOption = None,
+    measure: MeasureOption = None,
     as_json: JsonOption = False,
     results: ResultsOption = "results",
 ) -> int:
     """Take the forecast's thresholds from the edits that were forecast, made and measured.
 
-    A limit that is not given is that of the folder's studies; where these differ, give both.
+    What is not given is that of the folder's studies; where these differ, give all three.
     """
     from editcollapse.study.results_folder import results_at
     from storage.ask import ask, common_rule
     from storage.publish import folder_to_read
     from storage.readers import Wanted
-    from storage.readers import calibrate as measure
+    from storage.readers import calibrate as calibrated_by
 
-    folder, rule = results_at(results), rule_of(DEFAULT_RULE, threshold, ratio)
+    folder, rule = results_at(results), rule_of(DEFAULT_RULE, threshold, ratio, measure)
     readable = folder_to_read(folder)
-    if threshold is None or ratio is None:
-        rule = rule_of(common_rule(readable), threshold, ratio)
-    found = measure(readable, Wanted(recall, precision, rule.threshold, rule.ratio))
+    if threshold is None or ratio is None or measure is None:
+        rule = rule_of(common_rule(readable), threshold, ratio, measure)
+    wanted = Wanted(recall, precision, rule.threshold, rule.ratio, rule.measure)
+    found = calibrated_by(readable, wanted)
     _record(folder, [row for _, row in found.rows])
-    limits = f"threshold := {_sql(rule.threshold)}, ratio := {_sql(rule.ratio)}"
-    query = f"from forecast_skill({limits}) where n_collapsed > 0"
+    bounds = f"threshold := {_sql(rule.threshold)}, ratio := {_sql(rule.ratio)}"
+    query = f"from forecast_skill({bounds}, measure := '{rule.measure}') where n_collapsed > 0"
     skill = ask(readable, query).select(_SKILL)
     if as_json:
         calibrated = tuple(CalibratedModel(*each) for each in found.rows)

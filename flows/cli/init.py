@@ -55,7 +55,10 @@ def init(
     ],
     dataset: Annotated[
         str,
-        typer.Argument(metavar="DATASET", help="edit requests: CounterFact or zsRE, JSON or JSONL"),
+        typer.Argument(
+            metavar="DATASET",
+            help="edit requests: CounterFact, zsRE, KnowEdit or QAEdit, JSON or JSONL",
+        ),
     ],
     output: Annotated[
         Path | None,

@@ -15,7 +15,7 @@ import typer
 from rich.markup import escape
 
 from editcollapse.errors import EditCollapseError, StudyError
-from editcollapse.rows.collapse_rule import DEFAULT_RULE, CollapseRule
+from editcollapse.rows.collapse_rule import DEFAULT_RULE, CollapseRule, Measure
 
 if TYPE_CHECKING:
     from editcollapse.config.spec import CollapseSpec
@@ -58,6 +58,14 @@ RatioOption = Annotated[
         metavar="X",
         help="or above so many times the unedited model's; inf: never (default: the study's own, "
         f"or {DEFAULT_RULE.ratio:g})",
+        rich_help_panel=_RULE_PANEL,
+    ),
+]
+MeasureOption = Annotated[
+    Measure | None,
+    typer.Option(
+        help="perplexity of the texts: mean over them (published), exp of their mean NLL, or "
+        f"median over them (default: the study's own, or {DEFAULT_RULE.measure})",
         rich_help_panel=_RULE_PANEL,
     ),
 ]
@@ -197,19 +205,24 @@ def flag_of(field: str) -> str:
     return f"--{field.replace('_', '-')}"
 
 
-def rule_of(stated: CollapseRule, threshold: float | None, ratio: float | None) -> CollapseRule:
+def rule_of(
+    stated: CollapseRule, threshold: float | None, ratio: float | None, measure: Measure | None
+) -> CollapseRule:
     """When an edit counts as a collapse: as the options say, else as the study states it.
 
     Args:
         stated: the rule of the study that is asked about.
         threshold: perplexity above which an edit has collapsed; inf: it does not count.
         ratio: or times the unedited model's perplexity; inf: it does not count.
+        measure: which figure of the texts is their perplexity.
 
     Raises:
         StudyError: a limit is no number above 0.
     """
     return CollapseRule(
-        _limit("--threshold", threshold, stated.threshold), _limit("--ratio", ratio, stated.ratio)
+        _limit("--threshold", threshold, stated.threshold),
+        _limit("--ratio", ratio, stated.ratio),
+        measure or stated.measure,
     )
 
 
@@ -217,7 +230,7 @@ def as_spec(rule: CollapseRule) -> "CollapseSpec":
     """A collapse rule as a flow takes it."""
     from editcollapse.config.spec import CollapseSpec
 
-    return CollapseSpec(threshold=rule.threshold, ratio=rule.ratio)
+    return CollapseSpec(threshold=rule.threshold, ratio=rule.ratio, measure=rule.measure)
 
 
 def _limit(flag: str, given: float | None, stated: float | None) -> float | None:

@@ -17,6 +17,7 @@ from editcollapse.visible import visible
 from flows.cli.options import (
     PROGRAM,
     JsonOption,
+    MeasureOption,
     RatioOption,
     ResultsOption,
     ThresholdOption,
@@ -144,6 +145,7 @@ def report(
     ] = "",
     threshold: ThresholdOption = None,
     ratio: RatioOption = None,
+    measure: MeasureOption = None,
     results: ResultsOption = "results",
 ) -> int:
     """Write a study's HTML report again from the published results."""
@@ -160,7 +162,7 @@ def report(
             f"study:  {visible(found.name)}, {found.study_id}, the newest of {found.n_others + 1}; "
             f"{_LISTS_STUDIES} lists them"
         )
-    rule = rule_of(study_rule(readable, found.study_id), threshold, ratio)
+    rule = rule_of(study_rule(readable, found.study_id), threshold, ratio, measure)
     path = write_report(folder, found.study_id, rule)
     print_line(f"report: {shown(f'{folder.name}/{path}')}")
     return 0

@@ -14,6 +14,7 @@ from flows.cli.asked_study import AskedStudy, opened, with_study
 from flows.cli.command_run import run_flow
 from flows.cli.options import (
     JsonOption,
+    MeasureOption,
     RatioOption,
     ResultsOption,
     ThresholdOption,
@@ -81,6 +82,7 @@ def run(
     asked: AskedStudy,
     threshold: ThresholdOption = None,
     ratio: RatioOption = None,
+    measure: MeasureOption = None,
     as_json: JsonOption = False,
     results: ResultsOption = "results",
 ) -> int:
@@ -88,7 +90,7 @@ def run(
     from flows.run.guard_steps import plan_guarded
 
     spec, folder = opened(asked, results)
-    rule = rule_of(spec.collapse.rule, threshold, ratio)
+    rule = rule_of(spec.collapse.rule, threshold, ratio, measure)
     plan_guarded(spec, folder.name)  # a mistake in the study is found before a server starts
     what = f"study {spec.name}"
     given = (spec, folder.name, as_spec(rule))
@@ -233,6 +235,7 @@ def reevaluate(
     ] = None,
     threshold: ThresholdOption = None,
     ratio: RatioOption = None,
+    measure: MeasureOption = None,
     as_json: JsonOption = False,
     results: ResultsOption = "results",
 ) -> int:
@@ -242,7 +245,7 @@ def reevaluate(
     from flows.observe import environment
 
     spec, folder = opened(asked, results)
-    rule = rule_of(spec.collapse.rule, threshold, ratio)
+    rule = rule_of(spec.collapse.rule, threshold, ratio, measure)
     with said_with_flags():
         evaluation = EvaluationSpec(texts=str(texts.resolve()), max_texts=max_texts)
     server = environment.prepare(folder.here)

@@ -95,7 +95,7 @@ def load_model(
 
 
 def read_requests(path: str | Path) -> RequestFile:
-    """Edit requests of a CounterFact or zsRE file, in the original or in EasyEdit's flat schema.
+    """Edit requests of a CounterFact, zsRE, KnowEdit or QAEdit file, as published or flat.
 
     Args:
         path: a JSON list or JSONL; each record that cannot be used is explained in ``rejections``.

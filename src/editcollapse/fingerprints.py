@@ -46,6 +46,23 @@ def canonical(value: Any) -> Any:
     raise TypeError(f"no stable digest for a {type(value).__name__}: {value!r}")
 
 
+def canonical_without(value: Any, *later: str) -> Any:
+    """Return a dataclass as plain JSON data, without those fields that hold their default.
+
+    Fields that a type got later are no part of an id where they say nothing.
+
+    Args:
+        value: the dataclass.
+        later: the fields.
+    """
+    fields = {field.name: field.default for field in dataclasses.fields(value)}
+    plain = canonical(value)
+    for name in later:
+        if getattr(value, name) == fields[name]:
+            del plain[name]
+    return plain
+
+
 def digest_bytes(data: bytes) -> str:
     """Return the digest of bytes; of a file's content the same as ``digest_file``."""
     return hashlib.blake2b(data, digest_size=DIGEST_BYTES).hexdigest()

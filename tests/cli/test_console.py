@@ -38,6 +38,8 @@ def test_incidence_shows_names(capsys):
         "subject_position": "inside",
         "n_collapsed": 0,
         "n_edits": 1,
+        "n_by_mean": 0,
+        "n_by_nll": 0,
         "share": 0.0,
         "wilson_low": 0.0,
         "wilson_high": 0.5,

@@ -61,6 +61,8 @@ def incidence(models=_MODELS, n_edits=1234):
                 "subject_position": position,
                 "n_collapsed": n,
                 "n_edits": n_edits,
+                "n_by_mean": n,
+                "n_by_nll": n,
                 "share": n / n_edits,
                 "wilson_low": 0.0,
                 "wilson_high": 1.0,
@@ -151,9 +153,9 @@ def test_long_texts_take_several_lines_of_a_table(printed):
 
 def test_counts_of_collapses_are_red_in_answers(printed):
     """As views write them; zeros are not."""
-    print_frame(pl.DataFrame({"first_token": ["51 of 55", "0 of 55"]}))
+    print_frame(pl.DataFrame({"first_token": ["51 of 55 (49 by exp(mean NLL))", "0 of 55"]}))
     out = printed()
-    assert f"{_RED}51 of 55" in out
+    assert f"{_RED}51 of 55 (49 by" in out
     assert out.count(_RED) == 1
 
 

@@ -88,12 +88,12 @@ def test_run_counts_by_the_study_s_rule_or_the_options(ruled_run, ruled, ratio, 
     asked = ["run", str(ruled), "--results", str(results), "--json"]
     assert main(asked) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["rule"] == {"threshold": 2e6, "ratio": ratio}
+    assert found["rule"] == {"threshold": 2e6, "ratio": ratio, "measure": "mean"}
     assert sum(row["n_collapsed"] for row in found["incidence"]) == n_collapsed(results, ratio)
     before = units_computed(results)
     assert main([*asked, "--ratio", "inf"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["rule"] == {"threshold": 2e6, "ratio": None}
+    assert found["rule"] == {"threshold": 2e6, "ratio": None, "measure": "mean"}
     assert has_report(place, "small", ruled_run.study_id, CollapseRule(2e6, None))
     new = {unit.partition("-")[0] for unit in set(units_computed(results)) - set(before)}
     assert new <= {"report"}
@@ -107,6 +107,11 @@ def test_report_is_by_the_study_s_rule_or_the_options(ruled_run, ratio):
     assert main([*asked, "--threshold", "7", "--ratio", "3"]) == 0
     assert has_report(place, "small", ruled_run.study_id, CollapseRule(7, 3))
     assert "above 7 (and not so unedited), above 3 times" in page_of(results).text
+    assert main([*asked, "--measure", "nll"]) == 0
+    by_nll = CollapseRule(2e6, ratio, "nll")
+    assert has_report(place, "small", ruled_run.study_id, by_nll)
+    assert "perplexity (exp(mean NLL)) above 2000000" in page_of(results).text
+    assert "measure := 'nll'" in page_of(results).sql["incidence"]
     assert main(asked) == 0
     assert has_report(place, "small", ruled_run.study_id, stated)
 
@@ -118,7 +123,7 @@ def test_calibration_and_guard_go_by_the_study_s_rule(ruled_run, ruled, study, r
     capsys.readouterr()
     assert main(["calibrate", "--results", results, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["rule"] == {"threshold": 2e6, "ratio": ratio}
+    assert found["rule"] == {"threshold": 2e6, "ratio": ratio, "measure": "mean"}
     (model,) = found["models"]
     assert model["calibration"]["n_collapsed"] == n_collapsed(ruled_run.results, ratio)
     model_id, own = model["calibration"]["model_id"], model["calibration"]["calibration_id"]

@@ -165,6 +165,7 @@ def test_default_rule_in_the_help_is_the_rule(capsys, monkeypatch):
         (options.RatioOption, rule.ratio),
     ):
         assert f"or {limit:g})" in typing.get_args(option)[1].help
+    assert f"or {rule.measure})" in typing.get_args(options.MeasureOption)[1].help
 
 
 @pytest.fixture
@@ -218,10 +219,10 @@ def test_run_is_json_and_judges_by_the_rule_that_was_given(
     """Counts follow the options; the table names the rule that it counts by."""
     found = ask_json("run", study)
     assert found["study_id"] == first_run.study_id
-    assert found["rule"] == {"threshold": 1000.0, "ratio": 10.0}
+    assert found["rule"] == {"threshold": 1000.0, "ratio": 10.0, "measure": "mean"}
     before = sum(row["n_collapsed"] for row in found["incidence"])
     found = ask_json("run", study, "--ratio", "1e-9", "--threshold", "2e6")
-    assert found["rule"] == {"threshold": 2e6, "ratio": 1e-9}
+    assert found["rule"] == {"threshold": 2e6, "ratio": 1e-9, "measure": "mean"}
     rows = found["incidence"]
     assert sum(row["n_collapsed"] for row in rows) == sum(row["n_edits"] for row in rows) > before
     assert main(["run", str(study), "--ratio", "7", "--results", str(results)]) == 0

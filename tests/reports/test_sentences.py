@@ -14,13 +14,15 @@ from storage.ask import Answer, StudyFindings
 _EMPTY = Answer("select 1", pl.DataFrame())
 
 
-def row(model, method, n_collapsed, n_edits, low, high, worst=1.1):
+def row(model, method, n_collapsed, n_edits, low, high, worst=1.1, by_nll=None):
     """Return one row of the incidence."""
     return {
         "model": model,
         "method": method,
         "n_collapsed": n_collapsed,
         "n_edits": n_edits,
+        "n_by_mean": n_collapsed,
+        "n_by_nll": n_collapsed if by_nll is None else by_nll,
         "share": n_collapsed / n_edits,
         "wilson_low": low,
         "wilson_high": high,
@@ -30,7 +32,7 @@ def row(model, method, n_collapsed, n_edits, low, high, worst=1.1):
 
 INCIDENCE = [
     row("a", "c_rome", 0, 50, 0.0, 0.07),
-    row("a", "rome", 20, 50, 0.28, 0.54, math.inf),
+    row("a", "rome", 20, 50, 0.28, 0.54, math.inf, by_nll=12),
     row("b", "c_rome", 1, 50, 0.01, 0.10, 1514.2),
     row("b", "rome", 2, 50, 0.01, 0.13, 12.0),
 ]
@@ -88,7 +90,8 @@ def test_incidence_tells_the_most_frequent_first(found):
     """Collapses by share, then what was spared, then which intervals lie apart."""
     assert plain(sections.incidence(found)) == [
         (
-            "ROME on a: 20 of 50 edits collapse the model (40 %, 95 % interval 28 to 54 %); "
+            "ROME on a: 20 of 50 edits (12 by exp(mean NLL)) collapse the model "
+            "(40 %, 95 % interval 28 to 54 %); "
             "the worst makes perplexity infinite."
         ),
         (

@@ -95,6 +95,21 @@ def test_infinite_bounds_count(folder, make_row):
     assert (found.at_risk_at, found.collapse_at, found.auc) == (2.0, 4.0, 1.0)
 
 
+def test_edits_of_one_bound_are_not_parted_by_rounding_noise(folder, make_row):
+    """Four edits whose bounds differ by 1e-7 lie on one side of both thresholds, and tie."""
+    noise = [5.0 * (1 + step * 1e-7) for step in range(4)]
+    scores = (1.0, 2.0, *noise, 9.0)
+    perplexities = (_LOW, _LOW, _LOW, _HIGH, _LOW, _HIGH, _HIGH)
+    results = with_forecasts(folder, make_row, scores, perplexities)
+    found = one_calibrated(results, Wanted(recall=1.0, precision=0.6))
+    assert found.at_risk_at == pytest.approx(math.sqrt(10.0), rel=1e-12)
+    assert found.collapse_at == noise[0]  # 3 of 5 from there on
+    assert found.auc == pytest.approx((2 * (2 + 2 / 2) + 4) / 12)
+    assert (found.largest_normal, found.smallest_collapsed) == (noise[2], noise[1])
+    strict = one_calibrated(results, Wanted(recall=1.0, precision=0.7))
+    assert strict.collapse_at == 9.0
+
+
 @pytest.mark.parametrize(
     ("perplexities", "sentence"),
     [

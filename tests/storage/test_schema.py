@@ -95,7 +95,7 @@ def test_default_rule_stands_once(made):
     """The macro has the Python default; no table, view or query repeats its numbers."""
     (found,) = made.execute("select collapse_rule()").fetchone()
     assert found == dataclasses.asdict(DEFAULT_RULE)
-    numbers = [f"{bound:g}" for bound in found.values()]
+    numbers = [f"{bound:g}" for bound in (found["threshold"], found["ratio"])]
     repeated = re.compile(
         rf"(?:threshold|ratio) :?= (?:{'|'.join(numbers)})\b|before, {', '.join(numbers)}\)"
     )
@@ -104,17 +104,26 @@ def test_default_rule_stands_once(made):
             assert not repeated.search(path.read_text(encoding="utf-8")), path
 
 
-@pytest.mark.parametrize(("rule", "n_collapsed"), [((50.0, None), 1), ((None, 2.5), 2)])
+@pytest.mark.parametrize(
+    ("rule", "n_collapsed"),
+    [
+        ((50.0, None), 1),
+        ((None, 2.5), 2),
+        ((None, 2.5, "nll"), 1),
+        ((None, 2.5, "median"), 0),
+    ],
+)
 def test_views_ask_by_the_rule_that_the_schema_was_made_with(rule, n_collapsed):
     """A default that is another one reaches the views; None leaves a bound out."""
     with duckdb.connect(":memory:") as connection:
         make_schema(connection, CollapseRule(*rule))
         connection.execute(
             "insert into measured_edits select 's', 's', 'm', 'rome', 'd', 'inside', "
-            "unnest([4.0, 30.0, 60.0]), 10.0"
+            "unnest([4.0, 30.0, 60.0]), 10.0, unnest([1.0, 1.0, 3.0]), 1.0, 4.0, 3.0, 'Lumo'"
         )
         (found,) = connection.execute("select n_collapsed from collapse_incidence").fetchone()
-        other = "select n_collapsed from collapse_incidence(threshold := 1, ratio := null)"
+        asked = "threshold := 1, ratio := null, measure := 'mean'"
+        other = f"select n_collapsed from collapse_incidence({asked})"  # noqa: S608 - ours
         assert found == n_collapsed
         assert connection.execute(other).fetchone() == (0,)  # the unedited model stands above it
 

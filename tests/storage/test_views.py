@@ -5,6 +5,7 @@ import math
 import duckdb
 import pytest
 
+from editcollapse.errors import ResultsError
 from storage.ask import ask
 from storage.schema import make_schema
 
@@ -102,6 +103,93 @@ def test_incidence_takes_another_rule(folder):
     }
     found = {rule: ask(folder.results, query.format(rule)).item() for rule in asked}
     assert found == asked
+
+
+def by_measures(folder, make_row):
+    """Publish five ROME edits of two subjects that collapse by the mean; two do by the NLL."""
+    folder.add_study(methods=("rome",), perplexities=(60.0, 70.0, 80.0, 90.0, 5.0))
+    folder.write(
+        "measurements",
+        *[
+            make_row(
+                "measurements",
+                edit_id=f"rome-request-{index}",
+                perplexity=perplexity,
+                nll_mean=math.log(nll),
+                perplexity_median=median,
+            )
+            for index, (perplexity, nll, median) in enumerate(
+                [(60.0, 9, 8), (70.0, 50, 8), (80.0, 45, 99), (90.0, 4, 4), (5.0, 4, 4)]
+            )
+        ],
+    )
+    base = make_row(
+        "base_perplexities", perplexity=5.0, nll_mean=math.log(4.0), perplexity_median=4.0
+    )
+    folder.write("base_perplexities", base)
+    folder.write(
+        "requests",
+        *[
+            make_row("requests", request_id=f"request-{i}", record_index=i, subject=subject)
+            for i, subject in enumerate(("Pain", "Pain", "Pain", "Lumo", "Lumo"))
+        ],
+    )
+    folder.publish()
+
+
+def test_every_count_follows_the_rules_measure(folder, make_row):
+    """Mean, exp(mean NLL) and median count otherwise, in each macro; the others stand beside."""
+    by_measures(folder, make_row)
+    expected = {"mean": 4, "nll": 2, "median": 1}
+    for measure, n_collapsed in expected.items():
+        asked = f"measure := '{measure}'"
+        for macro in ("collapse_incidence", "collapse_by_method"):
+            (row,) = ask(folder.results, f"from {macro}({asked})").rows(named=True)
+            assert row["n_collapsed"] == n_collapsed
+            assert [row[f"n_by_{name}"] for name in expected] == list(expected.values())
+        (row,) = ask(folder.results, f"from collapse_by_position({asked})").rows(named=True)
+        other = " (2 by exp(mean NLL))" if measure == "mean" else " (4 by the mean over texts)"
+        assert row["inside"] == f"{n_collapsed} of 5{other}"
+        worst = {"mean": 18.0, "nll": 12.5, "median": 24.75}
+        assert row["worst"] == pytest.approx(worst[measure])
+        counted = f"select sum(n) from denominators({asked}) where outcome = 'collapsed'"  # noqa: S608
+        assert ask(folder.results, f"{counted} and quantity = 'rho'").item() == n_collapsed
+    ratios = "select nll_ratio, median_ratio from edit_outcomes order by edit_id limit 1"
+    assert ask(folder.results, ratios).row(0) == pytest.approx((9 / 4, 2.0))
+    with pytest.raises(ResultsError, match="measure mode: give mean, nll or median"):
+        ask(folder.results, "from collapse_incidence(measure := 'mode')")
+
+
+def test_intervals_take_the_subject_as_the_unit(folder, make_row, macros):
+    """Two of one subject's three edits collapse, none of the other's two: not five draws."""
+    by_measures(folder, make_row)
+    draws = 5 * (5 * 0.4 * 0.6) / ((2 - 3 * 0.4) ** 2 + (0 - 2 * 0.4) ** 2)
+    assert draws < 5
+    query = "select wilson_low($1, $2), wilson_high($1, $2)"
+    (expected,) = macros.execute(query, [0.4 * draws, draws]).fetchall()
+    for view in ("collapse_incidence", "collapse_by_method"):
+        (row,) = ask(folder.results, f"from {view}(measure := 'nll')").rows(named=True)
+        assert row["n_subjects"] == 2
+        assert (row["wilson_low"], row["wilson_high"]) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("counts", "draws"),
+    [
+        ([(1, 1)] * 3 + [(0, 1)] * 7, 10.0),  # a subject an edit: all are independent
+        ([(4, 4), (0, 4)], 2.0),  # all of a subject's edits alike: a subject is one draw
+        ([(0, 3), (0, 3)], 2.0),
+        ([(2, 5)], 1.0),
+        ([(2, 4), (2, 4)], 8.0),  # no more alike than edits of two subjects
+    ],
+)
+def test_independent_draws_of_subjects(macros, counts, draws):
+    """Edits are worth as many draws as their subjects let them differ."""
+    query = f"""
+        select independent_draws(sum(k), sum(n), count(*), sum(k * k), sum(k * n), sum(n * n))
+        from (values {", ".join(map(str, counts))}) as subjects (k, n)
+    """  # noqa: S608 - ours
+    assert macros.sql(query).fetchall() == [(pytest.approx(draws),)]
 
 
 def test_outcomes_have_one_row_an_edit(folder, make_row):

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from editcollapse.cli.console import console, plain, print_line, print_text
 from editcollapse.cli.tables import Column, fitted, print_table
+from editcollapse.rows.collapse_rule import MEASURES, Measure, otherwise
 from editcollapse.rows.study import POSITIONS
 from flows.cli.output.answers import COLLAPSED
 
@@ -55,13 +56,13 @@ def print_incidence(frame: "pl.DataFrame", rule: "CollapseRule") -> None:
     names = ["model", "method", *(POSITIONS[each] for each in positions), _WORST]
     columns = [Column(name, is_number=name not in {"model", "method"}) for name in names]
     for has_share in (True, False):
-        rows = [_cells(line, positions, has_share=has_share) for line in lines]
+        rows = [_cells(line, positions, rule.measure, has_share=has_share) for line in lines]
         table = fitted(columns, rows, screen.width, parted=True)
         if table is not None:
             screen.print(table)
             return
     for model in dict.fromkeys(line.model for line in lines):
-        rows = [_cells(line, positions)[1:] for line in lines if line.model == model]
+        rows = [_cells(line, positions, rule.measure)[1:] for line in lines if line.model == model]
         print_line(model)
         print_table(columns[1:], rows, screen)
 
@@ -81,19 +82,24 @@ def _limits(rule: "CollapseRule") -> str:
         above.append(f"above {rule.threshold:g}")
     if rule.ratio is not None:
         above.append(f"above {rule.ratio:g} x unedited")
-    return f"perplexity {', or '.join(above)}"
+    by = "" if rule.measure == "mean" else f", {MEASURES[rule.measure]},"
+    return f"perplexity{by} {', or '.join(above)}"
 
 
-def _cells(line: _Line, positions: Sequence[str], *, has_share: bool = False) -> list[Text]:
-    counts = [_count(line.by_position.get(each), has_share=has_share) for each in positions]
+def _cells(
+    line: _Line, positions: Sequence[str], measure: Measure, *, has_share: bool = False
+) -> list[Text]:
+    counts = [
+        _count(line.by_position.get(each), measure, has_share=has_share) for each in positions
+    ]
     return [plain(line.model), plain(line.method), *counts, Text(f"{line.worst:.4g}")]
 
 
-def _count(row: dict[str, Any] | None, *, has_share: bool) -> Text:
+def _count(row: dict[str, Any] | None, measure: Measure, *, has_share: bool) -> Text:
     """Return collapsed of measured, red where not 0; a dash where none is measured."""
     if row is None:
         return Text("-")
-    text = f"{row['n_collapsed']} of {row['n_edits']}"
+    text = f"{row['n_collapsed']} of {row['n_edits']}{otherwise(row, measure)}"
     if has_share:
         low, high = (f"{_PERCENT * row[name]:.0f}" for name in ("wilson_low", "wilson_high"))
         text = f"{text}, {_PERCENT * row['share']:.0f} % ({low} to {high})"

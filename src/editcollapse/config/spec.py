@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from editcollapse.catalog.presets import ValueSettings
-from editcollapse.rows.collapse_rule import DEFAULT_RULE, CollapseRule
+from editcollapse.config.field_paths import FieldPath
+from editcollapse.rows.collapse_rule import DEFAULT_RULE, CollapseRule, Measure
 
 _LARGEST_EXACT = 2**53
 """Beyond it a float does not say which integer it was."""
@@ -103,15 +104,58 @@ class ModelSpec(Spec):
         return self
 
 
+class FieldsSpec(Spec):
+    """Where the fields of an edit request stand in records of a schema of one's own.
+
+    A path has names parted by dots; `[0]` is an item of a list, `[*]` all items of a list or all
+    values of an object, `["a.b"]` a name with a dot: `fact.new`, `locality[*].loc`.
+    """
+
+    subject: FieldPath
+    """The entity, as it stands in the prompt."""
+    prompt: FieldPath
+    """The rewrite prompt, with the subject or `{}` in its place."""
+    target_new: FieldPath
+    """The object to be written."""
+    target_true: FieldPath | None = None
+    """The object believed before; of a list the first."""
+    case_id: FieldPath | None = None
+    """The record's own name."""
+    relation_id: FieldPath | None = None
+    """Name of the relation."""
+    paraphrase_prompts: FieldPath | None = None
+    """The same fact in other words, a text or a list."""
+    neighborhood_prompts: FieldPath | None = None
+    """Prompts whose answers should stay, a text or a list."""
+    neighborhood_targets: FieldPath | None = None
+    """An answer for each; where left out, `target_true` stands for all."""
+    portability_prompts: FieldPath | None = None
+    """Prompts of what follows from the fact, a text or a list."""
+    portability_targets: FieldPath | None = None
+    """An answer for each."""
+
+    @model_validator(mode="after")
+    def _go_together(self) -> "FieldsSpec":
+        if (self.portability_prompts is None) != (self.portability_targets is None):
+            raise ValueError("give both `portability_prompts` and `portability_targets`")
+        if self.neighborhood_targets is not None and self.neighborhood_prompts is None:
+            raise ValueError("`neighborhood_targets` needs `neighborhood_prompts`")
+        return self
+
+
 class DatasetSpec(Spec):
     """The edit requests."""
 
     path: str = Field(min_length=1)
-    """JSON or JSONL: CounterFact or zsRE, in the original or in EasyEdit's flat schema."""
+    """JSON or JSONL: CounterFact, zsRE, QAEdit or KnowEdit, in the original or in EasyEdit's flat
+    schema; any other schema with `fields`."""
     limit: Count | None = None
     """Use only the first so many usable requests."""
     case_ids: tuple[Identifier, ...] | None = None
     """Use only these cases."""
+    fields: FieldsSpec | None = None
+    """Where the fields of a request stand in records of another schema; where left out, the
+    schema is recognised."""
 
 
 class TemplateSpec(Spec):
@@ -254,11 +298,14 @@ class CollapseSpec(Spec):
     """Perplexity above which an edited model has collapsed that was not above it unedited."""
     ratio: _Bound | None = DEFAULT_RULE.ratio
     """Times the unedited model's perplexity above which an edited model has collapsed."""
+    measure: Measure = DEFAULT_RULE.measure
+    """Which figure of the texts is their perplexity: `mean` over texts (published; it can hang on
+    one text), `nll`: exp of the mean over texts of the mean token NLL, or `median` over texts."""
 
     @property
     def rule(self) -> CollapseRule:
         """The rule that the study states."""
-        return CollapseRule(self.threshold, self.ratio)
+        return CollapseRule(self.threshold, self.ratio, self.measure)
 
 
 class RunnerSpec(Spec):

@@ -1,21 +1,23 @@
-"""Files of edit requests: CounterFact and zsRE in four published schemas.
+"""Files of edit requests: CounterFact, zsRE, KnowEdit and QAEdit as published, others by mapping.
 
-counterfact (kmeng01/rome), counterfact_flat (EasyEdit), zsre (MEND, EasyEdit) and zsre_flat
-(EasyEdit's edit split). Extra fields are ignored. A required field that is missing or empty, and
-any field of the wrong type, rejects the record, with a sentence that says why; an optional field
-that is empty (null, a blank string, an empty list) counts as absent.
+counterfact (kmeng01/rome), counterfact_flat (EasyEdit; KnowEdit's groups of locality and
+portability), zsre (MEND, EasyEdit), zsre_flat (EasyEdit's edit split) and qaedit; with a mapping of
+fields, any other. Extra fields are ignored. A required field that is missing or empty, and any
+field of the wrong type, rejects the record, with a sentence that says why; an optional field that
+is empty (null, a blank string, an empty list) counts as absent.
 """
 
 import dataclasses
 import logging
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from pydantic import (
     AfterValidator,
+    AliasChoices,
     AliasPath,
     BaseModel,
     BeforeValidator,
@@ -24,7 +26,8 @@ from pydantic import (
     ValidationError,
 )
 
-from editcollapse.config.spec import digits
+from editcollapse.config.field_paths import paths_of, value_at
+from editcollapse.config.spec import FieldsSpec, digits
 from editcollapse.data.records import (
     Name,
     ParsedRecord,
@@ -37,16 +40,23 @@ from editcollapse.data.records import (
 )
 from editcollapse.data.requests import SLOT, EditRequest, Rejection, RequestFile, RequestRecord
 from editcollapse.errors import DatasetError, StudyError, nearest_first
-from editcollapse.fingerprints import digest_file
+from editcollapse.fingerprints import digest, digest_file
 
 _LOGGER = logging.getLogger(__name__)
 _SHOWN_REASONS = 3
 _SHOWN_IDS = 10
+_SHOWN_PATHS = 12
+_LOOKED_AT = 20
+"""Records whose paths are named where none has what was asked for."""
+_CASE_FIELD = "case_id"
+_PARAPHRASES = ("rephrase_prompt", "rephrase")
+"""EasyEdit's name for a paraphrase, and KnowEdit's."""
 _FACT = "requested_rewrite"
 _NATURAL_QUESTION = "nq question:"
 _KNOWN = (
     "counterfact (requested_rewrite, paraphrase_prompts, ...), "
-    "flat (subject, prompt, target_new, ...) and zsre (subject, src, alt, ...)"
+    "flat (subject, prompt, target_new, ...), zsre (subject, src, alt, ...) and "
+    "qaedit (subject, prompt, target, ...); [dataset.fields] of a study maps any other"
 )
 
 
@@ -66,13 +76,18 @@ def _listed(value: Any) -> Any:
 
 def _firsts(value: Any) -> Any:
     """One answer for each prompt: where one is a list of alternatives, the first of them."""
-    if not isinstance(value, list):
-        return _listed(value)
-    return [item[0] if isinstance(item, list) and item else item for item in value]
+    return [_leaf(item) for item in value] if isinstance(value, list) else _listed(value)
 
 
 def _first(value: Any) -> Any:
     return value[:1] if isinstance(value, list) else _listed(value)
+
+
+def _leaf(value: Any) -> Any:
+    """The first of alternatives, of those of KnowEdit in lists of lists."""
+    while isinstance(value, list) and value:
+        value = value[0]
+    return value
 
 
 def _without_slot(value: str) -> str:
@@ -173,6 +188,8 @@ class FlatRecord(BaseModel):
     The prompt is ``template`` where there is one, else ``prompt``, with or without its slot. Probes
     of locality stand in flat fields, else in a nested ``locality``, ``{"group": {"prompt": ...,
     "ground_truth": ...}}``, where every group counts, and may be a list of such objects (KnowEdit).
+    KnowEdit's ``portability`` has groups of that form (Subject_Aliasing, Reasoning,
+    Logical_Generalization); each of its prompts needs an answer.
     """
 
     case_id: CaseId = None
@@ -182,10 +199,11 @@ class FlatRecord(BaseModel):
     target_new: Name
     target_true: Accepted = ()
     ground_truth: Accepted = ()
-    rephrase_prompt: Prompts = ()
+    rephrase_prompt: Prompts = Field((), validation_alias=AliasChoices(*_PARAPHRASES))
     locality_prompt: Prompts = ()
     locality_ground_truth: Answers = ()
     locality: Any = None
+    portability: Any = None
     relation_id: OptionalName = None
 
     def request(self) -> EditRequest:
@@ -197,9 +215,8 @@ class FlatRecord(BaseModel):
         """
         prompts, answers = self.locality_prompt, self.locality_ground_truth
         if isinstance(self.locality, dict) and not prompts:
-            nested = [_probes(*each) for each in _groups(self.locality)]
-            prompts = tuple(prompt for each in nested for prompt in each[0])
-            answers = tuple(answer for each in nested for answer in each[1])
+            prompts, answers = _nested_probes("locality", self.locality)
+        followed, expected = _nested_probes("portability", self.portability, is_needed=True)
         return EditRequest(
             subject=self.subject,
             prompt=self._slotted(),
@@ -209,6 +226,8 @@ class FlatRecord(BaseModel):
             neighborhood_prompts=prompts,
             neighborhood_targets=_one_each(answers, prompts, "locality_ground_truth"),
             relation_id=self.relation_id,
+            portability_prompts=followed,
+            portability_targets=expected,
         )
 
     def _slotted(self) -> str:
@@ -227,40 +246,151 @@ class FlatRecord(BaseModel):
         return template
 
 
+class _QaProbe(BaseModel):
+    """A question of QAEdit about something else, and its answer."""
+
+    loc: Annotated[Sentence, AfterValidator(_filled)]
+    loc_ans: Name
+
+
+class QaEditRecord(BaseModel):
+    """QAEdit as published with "The Mirage of Model Editing": questions of three QA datasets."""
+
+    case_id: CaseId = Field(None, validation_alias=AliasChoices("case_id", "id"))
+    subject: Subject
+    prompt: Sentence
+    target: Name
+    rephrase: Prompts = ()
+    locality: Any = None
+
+    def request(self) -> EditRequest:
+        """The edit request. Raises RecordError without one slot, or for a fault in a probe."""
+        probes = self._probes()
+        return EditRequest(
+            subject=self.subject,
+            prompt=slotted_prompt(self.prompt, self.subject, "prompt"),
+            target_new=self.target,
+            target_true=None,
+            paraphrase_prompts=self.rephrase,
+            neighborhood_prompts=tuple(probe.loc for probe in probes),
+            neighborhood_targets=tuple(probe.loc_ans for probe in probes),
+        )
+
+    def _probes(self) -> list[_QaProbe]:
+        """The questions about something else; of one object that one."""
+        if _is_empty(self.locality):
+            return []
+        found = []
+        items = self.locality if isinstance(self.locality, list) else [self.locality]
+        for index, item in enumerate(items):
+            if not isinstance(item, dict):
+                where = "where an object with loc and loc_ans is expected; correct or remove it."
+                raise RecordError(f"locality[{index}] is {describe(item)} {where}")
+            found.append(_validated(_QaProbe, item, f"locality[{index}]."))
+        return found
+
+
+class MappedRecord(BaseModel):
+    """A record of a schema of one's own, its fields found by a study's mapping."""
+
+    case_id: CaseId = None
+    subject: Subject
+    prompt: Sentence
+    target_new: Name
+    target_true: Accepted = ()
+    relation_id: OptionalName = None
+    paraphrase_prompts: Prompts = ()
+    neighborhood_prompts: Prompts = ()
+    neighborhood_targets: Answers = ()
+    portability_prompts: Prompts = ()
+    portability_targets: Answers = ()
+
+    def request(self) -> EditRequest:
+        """The edit request. Raises RecordError without one slot, or an answer for each probe."""
+        followed, expected = self.portability_prompts, self.portability_targets
+        return EditRequest(
+            subject=self.subject,
+            prompt=slotted_prompt(self.prompt, self.subject, "prompt"),
+            target_new=self.target_new,
+            target_true=next(iter(self.target_true), None),
+            paraphrase_prompts=self.paraphrase_prompts,
+            neighborhood_prompts=self.neighborhood_prompts,
+            neighborhood_targets=_one_each(
+                self.neighborhood_targets, self.neighborhood_prompts, "neighborhood_targets"
+            ),
+            relation_id=self.relation_id,
+            portability_prompts=followed,
+            portability_targets=_one_each(
+                expected, followed, "portability_targets", is_needed=True
+            ),
+        )
+
+
 class _Probes(BaseModel):
-    """A group of a nested locality: prompts and their answers."""
+    """A group of nested probes: prompts and their answers."""
 
     prompt: Prompts
     ground_truth: Answers = ()
 
 
-_Record = CounterFactRecord | ZsreRecord | FlatRecord
+_Record = CounterFactRecord | ZsreRecord | FlatRecord | QaEditRecord | MappedRecord
 _ModelT = TypeVar("_ModelT", bound=BaseModel)
 _MODELS: dict[str, type[_Record]] = {
     "counterfact": CounterFactRecord,
     "flat": FlatRecord,
     "zsre": ZsreRecord,
+    "qaedit": QaEditRecord,
 }
+_MAPPED = "mapped"
+"""What the schema of a file is called whose fields a study maps."""
 
 
-def _groups(locality: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The groups of a nested locality that have prompts, with their names; others are ignored."""
-    for name, group in locality.items():
+def _nested_probes(
+    field: str, nested: Any, *, is_needed: bool = False
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Prompts and answers of all groups of a field such as ``locality``; none where it has none.
+
+    Raises:
+        RecordError: a prompt or an answer cannot be used, or an answer is missing.
+    """
+    if not isinstance(nested, dict):
+        return (), ()
+    found = [
+        _probes(f"{field}.{name}", group, is_needed=is_needed) for name, group in _groups(nested)
+    ]
+    prompts = tuple(prompt for each in found for prompt in each[0])
+    return prompts, tuple(answer for each in found for answer in each[1])
+
+
+def _groups(nested: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The groups of nested probes that have prompts, with their names; others are ignored.
+
+    As EasyEdit reads KnowEdit, so is one whose answer is there and blank.
+    """
+    for name, group in nested.items():
         for part in group if isinstance(group, list) else [group]:
-            if isinstance(part, dict) and not _is_empty(part.get("prompt")):
-                yield name, part
+            if not isinstance(part, dict) or _is_empty(part.get("prompt")):
+                continue
+            is_listed = isinstance(group, list) and "ground_truth" in part
+            if is_listed and _is_empty(_leaf(part["ground_truth"])):
+                continue
+            yield name, part
 
 
-def _probes(name: str, group: dict[str, Any]) -> tuple[Sequence[str], Sequence[str]]:
-    """Prompts and answers of a group of a nested locality. Raises RecordError for a fault."""
+def _probes(
+    path: str, group: dict[str, Any], *, is_needed: bool
+) -> tuple[Sequence[str], Sequence[str]]:
+    """Prompts and answers of a group of nested probes. Raises RecordError for a fault."""
     prompt, found = group["prompt"], group.get("ground_truth")
     is_one = not isinstance(prompt, list) or len(prompt) == 1
-    if is_one and isinstance(found, list) and len(found) > 1:
+    if is_one and isinstance(found, list) and found:
         found = [found]  # alternatives of the one answer
     group = {"prompt": prompt, "ground_truth": found}
-    probes = _validated(_Probes, group, f"locality.{name}.")
-    path = f"locality.{name}.ground_truth"
-    return probes.prompt, _one_each(probes.ground_truth, probes.prompt, path)
+    probes = _validated(_Probes, group, f"{path}.")
+    answers = _one_each(
+        probes.ground_truth, probes.prompt, f"{path}.ground_truth", is_needed=is_needed
+    )
+    return probes.prompt, answers
 
 
 def _one_each(
@@ -281,12 +411,17 @@ def _one_each(
     return tuple(answers)
 
 
-def _validated(model: type[_ModelT], value: dict[str, Any], prefix: str = "") -> _ModelT:
+def _validated(
+    model: type[_ModelT],
+    value: dict[str, Any],
+    prefix: str = "",
+    called: Mapping[str, str] | None = None,
+) -> _ModelT:
     """An object of a schema. Raises RecordError with a sentence for each fault."""
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        raise RecordError(faults(error, prefix=prefix)) from error
+        raise RecordError(faults(error, prefix=prefix, called=called)) from error
 
 
 def slotted_prompt(prompt: str, subject: str, path: str) -> str:
@@ -377,13 +512,15 @@ def edit_request(prompt: str, *, subject: str, target: str) -> EditRequest:
 
 
 def _family_of(record: Any) -> str | None:
-    """``counterfact``, ``zsre`` or ``flat``; None for anything else."""
+    """``counterfact``, ``zsre``, ``qaedit`` or ``flat``; None for anything else."""
     if not isinstance(record, dict):
         return None
     if "requested_rewrite" in record:
         return "counterfact"
     if "src" in record or ("alt" in record and "prompt" not in record):
         return "zsre"
+    if "prompt" in record and "target" in record and "target_new" not in record:
+        return "qaedit"
     return "flat" if "prompt" in record or "template" in record else None
 
 
@@ -435,7 +572,11 @@ def _read_record(parsed: ParsedRecord, family: str) -> RequestRecord:
             f"the record has the {found} schema in a file of the {family} schema; "
             "move it to a file of its own."
         )
-    record = _validated(_MODELS[family], value)
+    return _accepted(parsed, _validated(_MODELS[family], value))
+
+
+def _accepted(parsed: ParsedRecord, record: _Record) -> RequestRecord:
+    """A record's request, with where it came from. Raises RecordError where it is none."""
     request = record.request()
     if request.target_new == request.target_true:
         raise RecordError(
@@ -445,17 +586,49 @@ def _read_record(parsed: ParsedRecord, family: str) -> RequestRecord:
     return RequestRecord(parsed.index, record.case_id, request)
 
 
-def _rejection(parsed: ParsedRecord, reason: str) -> Rejection:
+def _read_mapped(parsed: ParsedRecord, fields: FieldsSpec) -> RequestRecord:
+    """A record whose fields stand where a study says. Raises RecordError where it is none."""
+    value = parsed.json()
+    found = {
+        name: at.value
+        for name, path in _mapped_fields(fields)
+        if (at := value_at(value, path)).is_there
+    }
+    called = {name: f"{name} ({path})" for name, path in _mapped_fields(fields)}
+    return _accepted(parsed, _validated(MappedRecord, found, called=called))
+
+
+def _mapped_fields(fields: FieldsSpec) -> list[tuple[str, str]]:
+    """Each field that is mapped, with its path."""
+    return list(fields.model_dump(exclude_none=True).items())
+
+
+def _check_mapping(path: Path, records: Sequence[Any], fields: FieldsSpec) -> None:
+    """Raise DatasetError where no record has what a path leads to; it names what is there."""
+    for name, asked in _mapped_fields(fields):
+        if any(value_at(record, asked).is_there for record in records):
+            continue
+        looked_at = records[:_LOOKED_AT]
+        there = {shorten(each): None for record in looked_at for each in paths_of(record)}
+        nearest = nearest_first(asked, there).split(", ")
+        shown = ", ".join(nearest[:_SHOWN_PATHS]) + (" and others" * (len(nearest) > _SHOWN_PATHS))
+        raise DatasetError(
+            f"`dataset.fields.{name}` is {asked!r}, where none of {len(records)} records of {path} "
+            f"has anything; they have {shown or 'no fields'}."
+        )
+
+
+def _rejection(parsed: ParsedRecord, reason: str, case_path: str) -> Rejection:
     """A rejected record, with its case id where that can be used."""
-    value = parsed.value.get("case_id") if isinstance(parsed.value, dict) else None
+    at = value_at(parsed.value, case_path)
     try:
-        case_id = _CASE_ID.validate_python(value)
+        case_id = _CASE_ID.validate_python(at.value)
     except ValidationError:
         case_id = None
     return Rejection(parsed.index, case_id, reason)
 
 
-def read_requests(path: Path) -> RequestFile:
+def read_requests(path: Path, fields: FieldsSpec | None = None) -> RequestFile:
     """The edit requests of a JSON list or JSONL file, and a rejection for each other record.
 
     The schema is the one that most records have; records of another one are rejected. Subjects and
@@ -463,13 +636,24 @@ def read_requests(path: Path) -> RequestFile:
 
     Args:
         path: UTF-8, with or without a byte order mark.
+        fields: where the fields stand in records of a schema of one's own; None: the schema is
+            recognised.
 
     Raises:
         DatasetError: the file is missing, a folder, empty, not UTF-8, malformed as a JSON document,
-            of an unknown schema, or without one usable record (with the first reasons).
+            of an unknown schema, or without one usable record (with the first reasons); or no
+            record has one of the fields.
     """
     parsed = read_json_records(path, "a file of edit requests")
-    found = _schema_of_file([record.value for record in parsed])
+    values = [record.value for record in parsed]
+    if fields is not None:
+        _check_mapping(path, values, fields)
+        case_path = fields.case_id or _CASE_FIELD
+        content = digest("mapped", digest_file(path), fields)
+        return _request_file(
+            path, parsed, _MAPPED, lambda each: _read_mapped(each, fields), case_path, content
+        )
+    found = _schema_of_file(values)
     if found is None:
         problems = [record.problem for record in parsed if record.problem is not None]
         why = f" ({problems[0].rstrip('.')})" if problems else ""
@@ -478,13 +662,33 @@ def read_requests(path: Path) -> RequestFile:
             f"known schema{why}. Known are {_KNOWN}."
         )
     family, schema = found
+    case_path = "id" if family == "qaedit" else _CASE_FIELD
+    return _request_file(
+        path,
+        parsed,
+        schema,
+        lambda each: _read_record(each, family),
+        case_path,
+        digest_file(path),
+    )
+
+
+def _request_file(
+    path: Path,
+    parsed: Sequence[ParsedRecord],
+    schema: str,
+    read: Callable[[ParsedRecord], RequestRecord],
+    case_path: str,
+    content_digest: str,
+) -> RequestFile:
+    """The file's requests and rejections. Raises DatasetError where no record can be used."""
     records: list[RequestRecord] = []
     rejections: list[Rejection] = []
     for record in parsed:
         try:
-            records.append(_read_record(record, family))
+            records.append(read(record))
         except RecordError as error:
-            rejections.append(_rejection(record, str(error)))
+            rejections.append(_rejection(record, str(error), case_path))
     if not records:
         raise DatasetError(
             f"edit requests were asked from {path}, where none of {len(parsed)} records can be "
@@ -497,7 +701,7 @@ def read_requests(path: Path) -> RequestFile:
     return RequestFile(
         name=path.stem,
         schema=schema,
-        content_digest=digest_file(path),
+        content_digest=content_digest,
         n_records=len(parsed),
         records=tuple(records),
         rejections=tuple(rejections),

@@ -119,17 +119,25 @@ def asked_field(field: str | None) -> str:
     return repr(field) if field else " or ".join(repr(name) for name in TEXT_FIELDS)
 
 
-def faults(error: ValidationError, path: str = "", prefix: str = "") -> str:
+def faults(
+    error: ValidationError,
+    path: str = "",
+    prefix: str = "",
+    called: Mapping[str, str] | None = None,
+) -> str:
     """What pydantic finds wrong with a record, a sentence each: field, what was found, what to do.
 
     Args:
         error: of a record's model.
         path: what the value is called, where it is no object.
         prefix: what goes before the name of a field.
+        called: what fields are called, where that is not their name.
     """
     reported: dict[str, str] = {}
     for found in error.errors(include_url=False):
         location, said = _fault(found)
+        if called and location:
+            location = (called.get(str(location[0]), location[0]), *location[1:])
         steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in location)
         reported.setdefault(path or shorten(prefix + "".join(steps).removeprefix(".")), said)
     shown = [f"{where} {said}" for where, said in list(reported.items())[:_SHOWN_FAULTS]]

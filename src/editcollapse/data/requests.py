@@ -3,7 +3,7 @@
 import dataclasses
 from functools import cached_property
 
-from editcollapse.fingerprints import digest
+from editcollapse.fingerprints import canonical_without, digest
 
 SLOT = "{}"
 
@@ -29,11 +29,16 @@ class EditRequest:
     in which case ``target_true`` stands for all."""
     relation_id: str | None = None
     """Wikidata property of the fact, where known."""
+    portability_prompts: tuple[str, ...] = ()
+    """What follows from the fact, complete strings: aliases, reasoning (KnowEdit)."""
+    portability_targets: tuple[str, ...] = ()
+    """What the edited model should answer to each portability prompt; one for each."""
 
     @cached_property
     def request_id(self) -> str:
         """Digest of the content; computed once, as it is asked for batch after batch."""
-        return digest("request", self)
+        later = ("portability_prompts", "portability_targets")
+        return digest("request", canonical_without(self, *later))
 
     @property
     def filled_prompt(self) -> str:
@@ -77,9 +82,9 @@ class RequestFile:
     name: str
     """File name without folder and suffix; what reports show."""
     schema: str
-    """counterfact, counterfact_flat, zsre or zsre_flat."""
+    """counterfact, counterfact_flat, zsre, zsre_flat, qaedit, or mapped by [dataset.fields]."""
     content_digest: str
-    """Digest of the file's bytes: the dataset's identity."""
+    """Digest of the file's bytes, and of a mapping of its fields: the dataset's identity."""
     n_records: int
     records: tuple[RequestRecord, ...]
     rejections: tuple[Rejection, ...]

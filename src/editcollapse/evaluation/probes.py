@@ -1,7 +1,8 @@
 """Questions to an edited model, in tokens: which rows run, and which positions are read.
 
 Sources: kmeng01 eval_utils_counterfact (each prompt with both targets), EasyEdit and
-Collapse-in-Model-Editing evaluate_utils (teacher-forced argmax of the target's tokens).
+Collapse-in-Model-Editing evaluate_utils (teacher-forced argmax of the target's tokens; portability
+likewise).
 """
 
 import dataclasses
@@ -13,7 +14,7 @@ from editcollapse.data.requests import EditRequest
 from editcollapse.fingerprints import digest
 from editcollapse.models.tokenization import Encoder, UnusableTextError
 
-ProbeKind = Literal["rewrite", "prefixed", "paraphrase", "neighborhood"]
+ProbeKind = Literal["rewrite", "prefixed", "paraphrase", "neighborhood", "portability"]
 Side = Literal["new", "true"]
 
 
@@ -94,6 +95,9 @@ def plan_probes(
     for index, (neighbor, answer) in enumerate(request.neighborhood_pairs):
         ask("neighborhood", index, "new", neighbor, request.target_new)
         ask("neighborhood", index, "true", neighbor, answer)
+    followed = zip(request.portability_prompts, request.portability_targets, strict=True)
+    for index, (consequence, answer) in enumerate(followed):
+        ask("portability", index, "new", consequence, answer)
     return ProbePlan(
         request_id=request.request_id,
         rows=tuple(rows),

@@ -181,6 +181,7 @@ def score_probes(
     paraphrase = [
         a.accuracy for a in answers if a.question.kind == "paraphrase" and a.question.side == "new"
     ]
+    portability = [a.accuracy for a in answers if a.question.kind == "portability"]
     efficacy = _pairs(by, "rewrite", better="new")
     generalization = _pairs(by, "paraphrase", better="new")
     neighborhood = _pairs(by, "neighborhood", better="true")
@@ -202,6 +203,8 @@ def score_probes(
         target_new_nll=new.nll,
         target_true_nll=None if true is None else true.nll,
         prefix_index=plan.prefix_index,
+        portability=fmean(portability) if portability else None,
+        n_portability_prompts=len(portability),
     )
 
 

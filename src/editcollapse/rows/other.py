@@ -66,6 +66,7 @@ class AnatomyRow:
     solved_variance_y: float
     tsne_perplexity: float | None
     seed: int
+    collapse_measure: str | None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

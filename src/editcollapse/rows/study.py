@@ -287,6 +287,7 @@ class ForecastCalibrationRow:
     at_risk_at: float
     collapse_at: float
     model_id: str | None
+    collapse_measure: str | None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -321,7 +322,7 @@ class ProbeScores:
 
     Scores are means over the prompts of a kind; None where the request has no such prompt.
     Sources: kmeng01 eval_utils_counterfact (scores and magnitudes), EasyEdit evaluate_utils
-    (efficacy, generalization, locality: fractions of target tokens).
+    (efficacy, generalization, locality, portability: fractions of target tokens).
     """
 
     efficacy: float
@@ -340,6 +341,8 @@ class ProbeScores:
     target_new_nll: float
     target_true_nll: float | None
     prefix_index: int | None
+    portability: float | None
+    n_portability_prompts: int | None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

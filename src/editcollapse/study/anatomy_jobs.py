@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict
 
-from editcollapse.fingerprints import digest, unit_key
+from editcollapse.fingerprints import canonical_without, digest, unit_key
 from editcollapse.rows.collapse_rule import CollapseRule
 from editcollapse.study.artifacts import ArtifactRef
 from editcollapse.study.jobs import EditJob, Job, ModelSetup
@@ -96,7 +96,7 @@ class AnatomyJob(Job):
             self.edits.template_set_id,
             [request.request_id for request in self.edits.requests],
             sorted((each.request_id, each.is_collapsed) for each in self.outcomes),
-            self.rule,
+            canonical_without(self.rule, "measure"),
             self.seed,
         )
 

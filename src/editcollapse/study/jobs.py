@@ -16,7 +16,7 @@ from editcollapse.catalog.methods import METHODS
 from editcollapse.catalog.presets import ValueSettings
 from editcollapse.config.spec import CovarianceSpec, ModelSpec
 from editcollapse.data.requests import EditRequest
-from editcollapse.fingerprints import digest, unit_key
+from editcollapse.fingerprints import canonical_without, digest, unit_key
 from editcollapse.rows.collapse_rule import DEFAULT_RULE, CollapseRule
 from editcollapse.runtime.environment import AskedFor, ProvenanceClock
 from editcollapse.study.artifacts import ArtifactRef
@@ -220,7 +220,7 @@ class ReportJob(Job):
     @property
     def key(self) -> str:
         """Cache key of the job; the default rule is no part of it."""
-        own = () if self.rule == DEFAULT_RULE else (self.rule,)
+        own = () if self.rule == DEFAULT_RULE else (canonical_without(self.rule, "measure"),)
         return unit_key("report", self.study_id, self.note, self.recorded, *own)
 
 

@@ -266,7 +266,7 @@ def plan_study(
 
 def _plan(study: StudySpec, folder: str, thresholds_of: Calibrated) -> StudyPlan:
     """Return the plan of a study; as ``plan_study``."""
-    requests = read_requests(Path(study.dataset.path))
+    requests = read_requests(Path(study.dataset.path), study.dataset.fields)
     requests = select(requests, limit=study.dataset.limit, case_ids=study.dataset.case_ids)
     texts = read_texts(texts_file(study.evaluation))
     given = None

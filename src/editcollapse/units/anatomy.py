@@ -153,6 +153,7 @@ def study_anatomy(job: AnatomyJob) -> Manifest:
         n_collapsed=None if outcomes.collapsed is None else int(outcomes.collapsed.sum()),
         collapse_threshold=_bound(job.rule.threshold),
         collapse_ratio=_bound(job.rule.ratio),
+        collapse_measure=job.rule.measure,
         d_key=loaded.widths.d_key,
         vectors_path=file.path,
         vectors_digest=file.digest,

@@ -4,4 +4,5 @@ from anatomy
 where study_id = $study_id
     and collapse_threshold = coalesce($threshold, 'inf'::double)
     and collapse_ratio = coalesce($ratio, 'inf'::double)
+    and coalesce(collapse_measure, 'mean') = $measure
 order by model, layer, grouping desc, observation_order

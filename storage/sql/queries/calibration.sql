@@ -5,10 +5,36 @@ with measured as (
         evaluation_id,
         model_id,
         text_change_bound as score,
-        main.collapsed(perplexity, perplexity_before, $threshold, $ratio) as is_collapsed
+        main.collapsed(
+            perplexity_by($measure, perplexity, nll_mean, perplexity_median),
+            perplexity_by($measure, perplexity_before, nll_mean_before, perplexity_median_before),
+            $threshold,
+            $ratio
+        ) as is_collapsed
     from main.forecast_outcomes
     where model_id = $model_id and main.forecast_supported(tokens_per_d_key)
     order by edit_id, evaluation_id
+),
+-- Bounds that differ by rounding noise are one: the smallest of them stands for all, so that no
+-- threshold parts them.
+stepped as (
+    select
+        score,
+        is_collapsed,
+        coalesce(score > 1.000001 * lag(score) over (order by score), true) as is_next
+    from measured
+),
+numbered as (
+    select
+        score,
+        is_collapsed,
+        sum(is_next::integer) over (order by score range between unbounded preceding and current row)
+            as tie
+    from stepped
+),
+tied as (
+    select is_collapsed, min(score) over (partition by tie) as score
+    from numbered
 ),
 totals as (
     select
@@ -30,7 +56,7 @@ ranked as (
         count(*) filter (where is_collapsed) over above as caught,
         count(*) over above as flagged,
         rank() over (order by score) + (count(*) over (partition by score) - 1) / 2.0 as place
-    from measured
+    from tied
     window above as (order by score desc range between unbounded preceding and current row)
 ),
 lowest as (
@@ -43,7 +69,7 @@ at_risk as (
     select
         coalesce(
             sqrt(at_least * (
-                select max(score) from measured where score < at_least and score > 0
+                select max(score) from tied where score < at_least and score > 0
             )),
             at_least
         ) as at_risk_at

@@ -12,7 +12,7 @@ select
     difference,
     low,
     high
-from compare(threshold := $threshold, ratio := $ratio, kinds := null) as compare
+from compare(threshold := $threshold, ratio := $ratio, measure := $measure, kinds := null) as compare
 inner join studies on studies.study_id = compare.study_id_a
 where studies.study_id = $study_id
     and study_id_b = study_id_a

@@ -3,7 +3,12 @@ select
     model,
     method,
     case
-        when collapsed(perplexity, perplexity_before, $threshold, $ratio) then 'collapsed' else 'normal'
+        when collapsed(
+            perplexity_by($measure, perplexity, nll_mean, perplexity_median),
+            perplexity_by($measure, perplexity_before, nll_mean_before, perplexity_median_before),
+            $threshold,
+            $ratio
+        ) then 'collapsed' else 'normal'
     end as outcome,
     count(*) as n_edits,
     min(abs(denominator)) as minimum,

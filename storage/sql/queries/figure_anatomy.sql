@@ -16,6 +16,7 @@ from (
     where anatomies.study_id = $study_id
         and anatomies.collapse_threshold = coalesce($threshold, 'inf'::double)
         and anatomies.collapse_ratio = coalesce($ratio, 'inf'::double)
+        and coalesce(anatomies.collapse_measure, 'mean') = $measure
     qualify row_number() over (
         partition by model_id, layer
         order by n_requests desc, n_collapsed desc nulls last, anatomy_id

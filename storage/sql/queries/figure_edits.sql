@@ -6,7 +6,12 @@ with measured as (
         model,
         method,
         subject_position,
-        collapsed(perplexity, perplexity_before, $threshold, $ratio) as is_collapsed,
+        collapsed(
+            perplexity_by($measure, perplexity, nll_mean, perplexity_median),
+            perplexity_by($measure, perplexity_before, nll_mean_before, perplexity_median_before),
+            $threshold,
+            $ratio
+        ) as is_collapsed,
         md5_number_lower(edit_id) as draw
     from edit_outcomes
     where study_id = $study_id and perplexity is not null
@@ -45,9 +50,14 @@ select
     left(subject, 80) as subject,
     left(target_new, 80) as target_new,
     abs(denominator) as abs_denominator,
-    perplexity,
-    perplexity_before,
-    perplexity_ratio,
+    perplexity_by($measure, perplexity, nll_mean, perplexity_median) as perplexity,
+    perplexity_by(
+        $measure, perplexity_before, nll_mean_before, perplexity_median_before
+    ) as perplexity_before,
+    perplexity_by($measure, edit_outcomes.perplexity, nll_mean, perplexity_median)
+    / perplexity_by(
+        $measure, edit_outcomes.perplexity_before, nll_mean_before, perplexity_median_before
+    ) as perplexity_ratio,
     is_collapsed,
     n_measured,
     n_collapsed

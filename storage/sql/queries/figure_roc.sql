@@ -5,7 +5,12 @@ with judged as (
         model,
         method,
         text_change_bound as bound,
-        collapsed(perplexity, perplexity_before, $threshold, $ratio) as is_collapsed
+        collapsed(
+            perplexity_by($measure, perplexity, nll_mean, perplexity_median),
+            perplexity_by($measure, perplexity_before, nll_mean_before, perplexity_median_before),
+            $threshold,
+            $ratio
+        ) as is_collapsed
     from forecast_outcomes
     where study_id = $study_id
 ),

@@ -21,6 +21,6 @@ select
     certain_recall,
     certain_recall_low,
     certain_recall_high
-from forecast_skill(threshold := $threshold, ratio := $ratio, kinds := null)
+from forecast_skill(threshold := $threshold, ratio := $ratio, measure := $measure, kinds := null)
 where study_id = $study_id and method <> '(all)'
 order by model = '(all)', model_order($study_id, model), model, method_order(method), method

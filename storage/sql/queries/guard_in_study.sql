@@ -14,8 +14,18 @@ with decided as (
         count(*) filter (where decision = 'prefixed') as n_prefixed,
         count(*) filter (where decision = 'refused') as n_refused,
         count(perplexity) as n_measured,
-        count(*) filter (where collapsed(perplexity, perplexity_before, $threshold, $ratio)) as n_collapsed,
-        max(perplexity_ratio) as max_perplexity_ratio
+        count(*) filter (where collapsed(
+            perplexity_by($measure, perplexity, nll_mean, perplexity_median),
+            perplexity_by($measure, perplexity_before, nll_mean_before, perplexity_median_before),
+            $threshold,
+            $ratio
+        )) as n_collapsed,
+        max(
+            perplexity_by($measure, perplexity, nll_mean, perplexity_median)
+            / perplexity_by(
+                $measure, perplexity_before, nll_mean_before, perplexity_median_before
+            )
+        ) as max_perplexity_ratio
     from guard_outcomes
     where study_id = $study_id
     group by all

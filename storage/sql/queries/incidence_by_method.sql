@@ -2,13 +2,17 @@
 select
     model,
     method,
-    sum(n_collapsed)::bigint as n_collapsed,
-    sum(n_edits)::bigint as n_edits,
-    sum(n_collapsed) / sum(n_edits)::double as share,
-    wilson_low(sum(n_collapsed), sum(n_edits)) as wilson_low,
-    wilson_high(sum(n_collapsed), sum(n_edits)) as wilson_high,
-    max(max_perplexity_ratio) as max_perplexity_ratio
-from collapse_incidence(threshold := $threshold, ratio := $ratio, kinds := null)
+    n_collapsed,
+    n_edits,
+    share,
+    wilson_low,
+    wilson_high,
+    max_perplexity_ratio,
+    n_by_mean,
+    n_by_nll,
+    n_subjects
+from collapse_by_method(
+    threshold := $threshold, ratio := $ratio, measure := $measure, kinds := null
+)
 where study_id = $study_id
-group by all
-order by min(model_place), model, min(method_order(method)), method
+order by model_order($study_id, model), model, method_order(method), method

@@ -3,15 +3,19 @@ select
     model,
     method,
     subject_position,
-    sum(n_collapsed)::bigint as n_collapsed,
-    sum(n_edits)::bigint as n_edits,
-    sum(n_collapsed) / sum(n_edits)::double as share,
-    wilson_low(sum(n_collapsed), sum(n_edits)) as wilson_low,
-    wilson_high(sum(n_collapsed), sum(n_edits)) as wilson_high,
-    max(max_perplexity_ratio) as max_perplexity_ratio
-from collapse_incidence(threshold := $threshold, ratio := $ratio, kinds := null)
+    n_collapsed,
+    n_edits,
+    share,
+    wilson_low,
+    wilson_high,
+    max_perplexity_ratio,
+    n_by_mean,
+    n_by_nll,
+    n_subjects
+from collapse_incidence(
+    threshold := $threshold, ratio := $ratio, measure := $measure, kinds := null
+)
 where study_id = $study_id
-group by all
 order by
-    min(model_place), model, min(method_order(method)), method,
-    min(position_order(subject_position)), subject_position
+    model_place, model, method_order(method), method, position_order(subject_position),
+    subject_position

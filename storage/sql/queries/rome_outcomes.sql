@@ -2,7 +2,12 @@
 select
     request_id,
     numerator_norm,
-    collapsed(perplexity, perplexity_before, $threshold, $ratio) as is_collapsed
+    collapsed(
+        perplexity_by($measure, perplexity, nll_mean, perplexity_median),
+        perplexity_by($measure, perplexity_before, nll_mean_before, perplexity_median_before),
+        $threshold,
+        $ratio
+    ) as is_collapsed
 from edit_outcomes
 where study_id = $study_id
     and model_id = $model_id

@@ -9,6 +9,7 @@ with own as (
             or (
                 collapse_threshold is not distinct from $threshold::double
                 and collapse_ratio is not distinct from $ratio::double
+                and coalesce(collapse_measure, 'mean') = $measure
             )
         )
     order by calibrated_at desc, calibration_id

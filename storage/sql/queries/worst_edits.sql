@@ -18,8 +18,14 @@ select
     perplexity_before,
     perplexity,
     perplexity_ratio,
+    nll_ratio,
     abs(denominator) as abs_denominator,
-    collapsed(perplexity, perplexity_before, $threshold, $ratio) as is_collapsed,
+    collapsed(
+        perplexity_by($measure, perplexity, nll_mean, perplexity_median),
+        perplexity_by($measure, perplexity_before, nll_mean_before, perplexity_median_before),
+        $threshold,
+        $ratio
+    ) as is_collapsed,
     texts.text_before,
     texts.text_after
 from edit_outcomes

@@ -131,7 +131,12 @@ create table measured_edits (
     dataset varchar,
     subject_position varchar,
     perplexity double not null,
-    perplexity_before double
+    perplexity_before double,
+    nll_mean double not null,
+    nll_mean_before double,
+    perplexity_median double not null,
+    perplexity_median_before double,
+    subject varchar
 );
 comment on table measured_edits is
     'What counting collapses needs of each measured edit, out of edit_outcomes; filled anew by each build.';
@@ -148,3 +153,13 @@ comment on column measured_edits.perplexity is
     'Perplexity after the edit: measurements.perplexity. No unit; inf and nan are kept.';
 comment on column measured_edits.perplexity_before is
     'Perplexity of the unedited model on the same texts. No unit. NULL = its row has not arrived.';
+comment on column measured_edits.nll_mean is
+    'Mean token NLL after the edit: measurements.nll_mean. Nats a token; inf and nan are kept.';
+comment on column measured_edits.nll_mean_before is
+    'nll_mean of the unedited model. Nats a token. NULL = its row has not arrived.';
+comment on column measured_edits.perplexity_median is
+    'Median over the texts after the edit: measurements.perplexity_median. No unit; inf and nan are kept.';
+comment on column measured_edits.perplexity_median_before is
+    'perplexity_median of the unedited model. No unit. NULL = its row has not arrived.';
+comment on column measured_edits.subject is
+    'Subject of the edit: requests.subject. Text. NULL = its row has not arrived.';

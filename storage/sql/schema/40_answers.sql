@@ -236,3 +236,23 @@ comment on column position_profiles.uniform_attention is
 alter table forecast_calibrations add column model_id varchar;
 comment on column forecast_calibrations.model_id is
     'Model whose edits they were taken from: models.model_id. NULL = of several models, by an earlier version; no verdict uses it.';
+
+-- The measure of the rule of collapse came after the rule's bounds.
+alter table forecast_calibrations add column collapse_measure varchar;
+comment on column forecast_calibrations.collapse_measure is
+    'Rule of collapse: which figure of the text set is its perplexity, mean, nll or median. Text. NULL = mean, by an earlier version.';
+alter table anatomies add column collapse_measure varchar;
+comment on column anatomies.collapse_measure is
+    'Rule of collapse: which figure of the text set is its perplexity, mean, nll or median. Text. NULL = mean, by an earlier version.';
+alter table base_measurements add column portability double;
+comment on column base_measurements.portability is
+    'Portability prompts: share of the expected answer''s tokens that are the argmax, mean over prompts (KnowEdit). Fraction 0-1. NULL = not measured: the request has no portability prompt.';
+alter table base_measurements add column n_portability_prompts bigint;
+comment on column base_measurements.n_portability_prompts is
+    'Portability prompts that were asked. Count. NULL = by an earlier version, which asked none.';
+alter table measurements add column portability double;
+comment on column measurements.portability is
+    'Portability prompts: share of the expected answer''s tokens that are the argmax, mean over prompts (KnowEdit). Fraction 0-1. NULL = not measured: the request has no portability prompt.';
+alter table measurements add column n_portability_prompts bigint;
+comment on column measurements.n_portability_prompts is
+    'Portability prompts that were asked. Count. NULL = by an earlier version, which asked none.';

@@ -79,8 +79,18 @@ select
     base_perplexities.perplexity as perplexity_before,
     measurements.perplexity / base_perplexities.perplexity as perplexity_ratio,
     main.collapsed(
-        measurements.perplexity,
-        base_perplexities.perplexity,
+        main.perplexity_by(
+            main.collapse_rule().measure,
+            measurements.perplexity,
+            measurements.nll_mean,
+            measurements.perplexity_median
+        ),
+        main.perplexity_by(
+            main.collapse_rule().measure,
+            base_perplexities.perplexity,
+            base_perplexities.nll_mean,
+            base_perplexities.perplexity_median
+        ),
         main.collapse_rule().threshold,
         main.collapse_rule().ratio
     ) as collapsed,
@@ -118,7 +128,13 @@ select
     base.neighborhood_magnitude as neighborhood_magnitude_before,
     base.target_new_nll as target_new_nll_before,
     base.target_true_nll as target_true_nll_before,
-    edits.text_change
+    edits.text_change,
+    base_perplexities.perplexity_median as perplexity_median_before,
+    exp(measurements.nll_mean - base_perplexities.nll_mean) as nll_ratio,
+    measurements.perplexity_median / base_perplexities.perplexity_median as median_ratio,
+    measurements.portability,
+    measurements.n_portability_prompts,
+    base.portability as portability_before
 from main.studies
 inner join main.study_edits on study_edits.study_id = studies.study_id
 inner join main.edits on edits.edit_id = study_edits.edit_id
@@ -211,3 +227,11 @@ comment on column edit_outcomes.target_new_nll_before is
     'target_new_nll of the unedited model. Nats a token.';
 comment on column edit_outcomes.target_true_nll_before is
     'target_true_nll of the unedited model. Nats a token.';
+comment on column edit_outcomes.perplexity_median_before is
+    'perplexity_median of the unedited model. No unit.';
+comment on column edit_outcomes.nll_ratio is
+    'exp(nll_mean) / exp(nll_mean_before): the perplexity ratio by exp(mean NLL), which no single text rules. Ratio, no unit; inf and nan are kept.';
+comment on column edit_outcomes.median_ratio is
+    'perplexity_median / perplexity_median_before. Ratio, no unit; inf and nan are kept.';
+comment on column edit_outcomes.portability_before is
+    'portability of the unedited model. Fraction 0-1.';

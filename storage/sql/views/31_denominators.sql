@@ -6,6 +6,7 @@
 create macro denominators(
     threshold := main.collapse_rule().threshold,
     ratio := main.collapse_rule().ratio,
+    measure := main.collapse_rule().measure,
     kinds := ['study']
 ) as table
 with judged as (
@@ -16,7 +17,14 @@ with judged as (
         model_place,
         method,
         subject_position,
-        case main.collapsed(perplexity, perplexity_before, threshold, ratio)
+        case main.collapsed(
+            main.perplexity_by(measure, perplexity, nll_mean, perplexity_median),
+            main.perplexity_by(
+                measure, perplexity_before, nll_mean_before, perplexity_median_before
+            ),
+            threshold,
+            ratio
+        )
             when true then 'collapsed'
             when false then 'normal'
             else 'not measured'

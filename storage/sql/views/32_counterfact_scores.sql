@@ -22,7 +22,8 @@ answers as (
         neighborhood_magnitude,
         efficacy,
         generalization,
-        locality
+        locality,
+        portability
     from main.edit_outcomes
     where efficacy is not null
     union all
@@ -40,7 +41,8 @@ answers as (
         neighborhood_magnitude_before,
         efficacy_before,
         generalization_before,
-        locality_before
+        locality_before,
+        portability_before
     from unedited
 ),
 means as (
@@ -59,7 +61,8 @@ means as (
         100 * avg(neighborhood_magnitude) as nm,
         avg(efficacy) as efficacy,
         avg(generalization) as generalization,
-        avg(locality) as locality
+        avg(locality) as locality,
+        avg(portability) as portability
     from answers
     group by study, study_id, model, model_place, method
 )
@@ -82,7 +85,8 @@ select
     nm,
     efficacy,
     generalization,
-    locality
+    locality,
+    portability
 from means
 order by
     study, study_id, model_place, model, main.method_order(method) nulls first, method;
@@ -108,3 +112,5 @@ comment on column counterfact_scores.efficacy is 'Efficacy (EasyEdit), mean. Fra
 comment on column counterfact_scores.generalization is
     'Generalization (EasyEdit), mean. Fraction 0-1.';
 comment on column counterfact_scores.locality is 'Locality (EasyEdit), mean. Fraction 0-1.';
+comment on column counterfact_scores.portability is
+    'Portability (KnowEdit), mean over the edits that have it. Fraction 0-1. NULL = none has portability prompts.';

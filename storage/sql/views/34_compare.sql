@@ -7,6 +7,7 @@
 create macro compare(
     threshold := main.collapse_rule().threshold,
     ratio := main.collapse_rule().ratio,
+    measure := main.collapse_rule().measure,
     kinds := ['study']
 ) as table
 with judged as (
@@ -21,8 +22,13 @@ with judged as (
         outcomes.request_id,
         outcomes.evaluation_id,
         studies.numerics,
+        main.perplexity_by(measure, perplexity, nll_mean, perplexity_median) as after,
+        main.perplexity_by(
+            measure, perplexity_before, nll_mean_before, perplexity_median_before
+        ) as before,
+        after / before as measured_ratio,
         {
-            'collapsed': main.collapsed(perplexity, perplexity_before, threshold, ratio)::double,
+            'collapsed': main.collapsed(after, before, threshold, ratio)::double,
             'efficacy': efficacy,
             'efficacy_prefix_mean': efficacy_prefix_mean,
             'generalization': generalization,
@@ -31,8 +37,8 @@ with judged as (
             'paraphrase_score': paraphrase_score,
             'neighborhood_score': neighborhood_score,
             'log10_perplexity_ratio': case
-                when isnan(perplexity_ratio) then 'inf'::double
-                when perplexity_ratio > 0 then log10(perplexity_ratio)
+                when isnan(measured_ratio) then 'inf'::double
+                when measured_ratio > 0 then log10(measured_ratio)
             end,
             'log10_relative_update_norm': case
                 when relative_update_norm > 0 then log10(relative_update_norm)
@@ -176,7 +182,7 @@ comment on column compare.study_b is 'Study of side b. Text.';
 comment on column compare.model_b is 'Model of side b, by its name in the study. Text.';
 comment on column compare.method_b is 'Method of side b. Text.';
 comment on column compare.quantity is
-    'collapsed, a score or log10 of a ratio: log10_perplexity_ratio, log10_relative_update_norm. Text.';
+    'collapsed, a score or log10 of a ratio: log10_perplexity_ratio (by the rule''s measure), log10_relative_update_norm. Text.';
 comment on column compare.statistic is
     'What stands for a side and for the difference: share, mean or median. Text.';
 comment on column compare.n_pairs is

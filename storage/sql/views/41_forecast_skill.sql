@@ -20,7 +20,11 @@ select
     outcomes.update_norm / forecasts.certified_bound as bound_reached,
     outcomes.perplexity,
     outcomes.perplexity_before,
-    outcomes.perplexity_ratio
+    outcomes.perplexity_ratio,
+    outcomes.nll_mean,
+    outcomes.nll_mean_before,
+    outcomes.perplexity_median,
+    outcomes.perplexity_median_before
 from main.edit_outcomes as outcomes
 inner join main.forecasts on forecasts.edit_id = outcomes.edit_id
 where outcomes.perplexity is not null;
@@ -32,6 +36,7 @@ where outcomes.perplexity is not null;
 create macro forecast_skill(
     threshold := main.collapse_rule().threshold,
     ratio := main.collapse_rule().ratio,
+    measure := main.collapse_rule().measure,
     kinds := ['study']
 ) as table
 with judged as (
@@ -44,7 +49,14 @@ with judged as (
         method,
         text_change_bound,
         tokens_per_d_key,
-        main.collapsed(perplexity, perplexity_before, threshold, ratio) as is_collapsed
+        main.collapsed(
+            main.perplexity_by(measure, perplexity, nll_mean, perplexity_median),
+            main.perplexity_by(
+                measure, perplexity_before, nll_mean_before, perplexity_median_before
+            ),
+            threshold,
+            ratio
+        ) as is_collapsed
     from main.forecast_outcomes
     where kinds is null or list_contains(kinds, study_kind)
 ),
@@ -137,6 +149,10 @@ comment on column forecast_outcomes.perplexity_before is
     'Perplexity of the unedited model on the same texts. No unit.';
 comment on column forecast_outcomes.perplexity_ratio is
     'perplexity / perplexity_before. Ratio, no unit; inf and nan are kept.';
+comment on column forecast_outcomes.nll_mean_before is
+    'nll_mean of the unedited model. Nats a token.';
+comment on column forecast_outcomes.perplexity_median_before is
+    'perplexity_median of the unedited model. No unit.';
 comment on column forecast_outcomes.bound_reached is
     'update_norm / certified_bound: never above 1 but for rounding. Fraction 0-1.';
 comment on macro table forecast_skill is

@@ -38,7 +38,11 @@ select
     outcomes.perplexity_ratio,
     outcomes.efficacy,
     outcomes.efficacy_prefix_mean,
-    decisions.reason
+    decisions.reason,
+    outcomes.nll_mean,
+    outcomes.nll_mean_before,
+    outcomes.perplexity_median,
+    outcomes.perplexity_median_before
 from main.guard_decisions as decisions
 left join main.studies on studies.study_id = decisions.study_id
 left join main.study_models
@@ -95,6 +99,14 @@ comment on column guard_outcomes.efficacy is
     'efficacy of the edit that was made, asked with its own prompt. Fraction 0-1. NULL as perplexity.';
 comment on column guard_outcomes.efficacy_prefix_mean is
     'efficacy_prefix_mean of the edit that was made: with the context templates'' texts before its prompt. Fraction 0-1. NULL as perplexity.';
+comment on column guard_outcomes.nll_mean is
+    'nll_mean of the model with the edit that was made. Nats a token. NULL as perplexity.';
+comment on column guard_outcomes.nll_mean_before is
+    'nll_mean of the unedited model. Nats a token. NULL as perplexity.';
+comment on column guard_outcomes.perplexity_median is
+    'perplexity_median of the model with the edit that was made. No unit. NULL as perplexity.';
+comment on column guard_outcomes.perplexity_median_before is
+    'perplexity_median of the unedited model. No unit. NULL as perplexity.';
 comment on column guard_outcomes.policy is
     'What the guard was to do: refuse, switch (to another method) or prefix (a text before the prompt). Text.';
 comment on column guard_outcomes.acts_at is

@@ -20,6 +20,7 @@ select
     anatomies.n_collapsed,
     anatomies.collapse_threshold,
     anatomies.collapse_ratio,
+    anatomies.collapse_measure,
     anatomies.covariance_id,
     anatomies.template_set_id,
     anatomies.d_key,

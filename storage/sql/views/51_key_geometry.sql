@@ -26,6 +26,7 @@ select
     key_points.tsne_y,
     anatomies.collapse_threshold,
     anatomies.collapse_ratio,
+    anatomies.collapse_measure,
     anatomies.vectors_path,
     key_points.vector_row,
     anatomies.anatomy_id

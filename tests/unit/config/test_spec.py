@@ -188,6 +188,7 @@ def test_many_mistakes_are_a_line_each(tmp_path):
         ("threshold = 50", CollapseRule(50, 10)),
         ("ratio = 3.5", CollapseRule(1000, 3.5)),
         ("threshold = 50\nratio = 3", CollapseRule(50, 3)),
+        ('measure = "nll"', CollapseRule(measure="nll")),
     ],
 )
 def test_a_study_may_state_the_collapse_rule(tmp_path, written, rule):
@@ -203,7 +204,8 @@ def test_a_study_may_state_the_collapse_rule(tmp_path, written, rule):
         ("ratio = -1", "`collapse.ratio`: Input should be greater than 0"),
         ("ratio = inf", "`collapse.ratio`: Input should be a finite number"),
         ("threshold = nan", "`collapse.threshold`: Input should be a finite number"),
-        ("treshold = 5", "unknown field `collapse.treshold`; allowed: threshold, ratio"),
+        ('measure = "max"', "`collapse.measure`: Input should be 'mean', 'nll' or 'median'"),
+        ("treshold = 5", "unknown field `collapse.treshold`; allowed: threshold, measure, ratio"),
     ],
 )
 def test_impossible_collapse_rule_is_refused(tmp_path, written, said):

@@ -213,7 +213,7 @@ def test_read_flat_lists(tmp_path):
     ],
 )
 def test_read_flat_nested_locality(tmp_path, locality, pairs):
-    """A nested locality is read as far as it is plain; portability is ignored."""
+    """A nested locality is read as far as it is plain; another form of portability is ignored."""
     record = changed(FLAT, locality_prompt=MISSING, locality_ground_truth=MISSING)
     record |= {"locality": locality, "portability": {"New Question": 3}}
     assert only(tmp_path, record).neighborhood_pairs == pairs

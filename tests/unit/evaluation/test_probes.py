@@ -55,6 +55,27 @@ def test_neighbors_may_have_answers_of_their_own(tiny_model):
     assert found == [encoder.target_ids("red"), encoder.target_ids("New Port")]
 
 
+def test_what_follows_from_the_fact_has_answers_of_its_own(tiny_model):
+    """Each portability prompt is asked with its expected answer; one that has none is named."""
+    asked = dataclasses.replace(
+        REQUESTS[0],
+        target_true=None,
+        portability_prompts=("Lumo lies in", "Mira is"),
+        portability_targets=("New Port", "red"),
+    )
+    encoder = tiny_model("gpt2").encoder
+    plan = plan_probes(encoder, ["{}"], asked, 0)
+    found = {q.prompt_index: q for q in plan.questions if q.kind == "portability"}
+    for index, (prompt, target) in enumerate((("Lumo lies in", "New Port"), ("Mira is", "red"))):
+        goal = encoder.target_ids(target)
+        assert found[index].target == goal
+        assert plan.rows[found[index].row] == encoder.sequence(prompt) + goal[:-1]
+    too_long = dataclasses.replace(asked, portability_prompts=("red " * 200, "Mira is"))
+    plan = plan_probes(encoder, ["{}"], too_long, 0)
+    assert [q.prompt_index for q in plan.questions if q.kind == "portability"] == [1]
+    assert len(plan.skipped) == 1
+
+
 def test_without_a_true_target_nothing_is_compared(tiny_model):
     """A request without ``target_true`` asks for the new target only, and for no neighbor."""
     plain = dataclasses.replace(REQUESTS[0], target_true=None)

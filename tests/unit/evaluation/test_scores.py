@@ -89,6 +89,23 @@ def test_locality_is_unchanged_argmax():
     assert scored(before).locality == 1
 
 
+def test_portability_is_the_share_of_expected_tokens():
+    """The mean over the prompts that were asked, and how many they are; None of none."""
+    new = answer("rewrite", 0, "new", 0.5)
+    found = scored(
+        [
+            new,
+            answer("portability", 0, "new", 0.5, argmax=(7, 8)),
+            answer("portability", 2, "new", 0.5, argmax=(7, 0)),
+            answer("portability", 3, "new", 0.5, argmax=(0, 0)),
+        ]
+    )
+    assert found.portability == pytest.approx(0.5)
+    assert found.n_portability_prompts == 3
+    none = scored([new])
+    assert (none.portability, none.n_portability_prompts) == (None, 0)
+
+
 def test_prefixes_mean_min_max_and_one():
     """Efficacy behind all prefixes, and behind the one that was drawn for the request."""
     answers = [
@@ -110,7 +127,8 @@ def test_what_was_not_asked_is_none():
     """A request without prefixes, paraphrases and neighbors leaves those scores unmeasured."""
     found = scored([answer("rewrite", 0, "new", 0.5)])
     empty = {f.name for f in dataclasses.fields(found) if getattr(found, f.name) is None}
-    assert empty == {f.name for f in dataclasses.fields(found)} - {"efficacy", "target_new_nll"}
+    measured = {"efficacy", "target_new_nll", "n_portability_prompts"}
+    assert empty == {f.name for f in dataclasses.fields(found)} - measured
 
 
 def test_skipped_test_prefix_is_none():
