@@ -80,8 +80,11 @@ def _range(ratios: Tensor) -> str:
 
 
 def doublings(rows: Iterable[tuple[int, ...]], first: int) -> Iterator[Shard]:
-    """Yield rows in shards that double what was there before: whole documents, the first shard with
-    ``first`` tokens or a few more.
+    """Yield rows in shards of whole documents, each as large as all before it together.
+
+    Args:
+        rows: token ids of documents.
+        first: tokens of the first shard, or a few more.
     """
     held: list[tuple[int, ...]] = []
     n_before = n_held = 0
@@ -102,8 +105,9 @@ def support(
     rows: Iterable[tuple[int, ...]],
     requests: Sequence[EditRequest],
 ) -> Iterator[Support]:
-    """Yield the forecasts under C of about 1, 2, 4, ... tokens a dimension; the halves of each C are
-    the one before and what came to it.
+    """Yield the forecasts under C of about 1, 2, 4, ... tokens a dimension.
+
+    The halves of each C are the one before and what came to it.
 
     Args:
         loaded: the model.
