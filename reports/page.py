@@ -193,6 +193,8 @@ def _skill(shown: StudyFigures) -> Section:
         "at risk from",
         "flagged that collapsed",
         "collapsed that were flagged",
+        "rank correlation of bound and damage",
+        "of exact change and damage",
     )
     return Section(
         name="skill",
@@ -201,7 +203,9 @@ def _skill(shown: StudyFigures) -> Section:
             (
                 "The forecast knows keys and C alone, no edit: flagged are edits that it calls at "
                 "risk or worse by their model's thresholds. On edits that a calibration was taken "
-                "from, the figures are in-sample."
+                "from, the figures are in-sample. Rank correlations are Spearman's, of the "
+                "perplexity ratio with the bound on how much the layer's output changes on text, "
+                "and with that change itself, which is known as soon as v* is."
             ),
         ),
         table=Table(
@@ -216,6 +220,8 @@ def _skill(shown: StudyFigures) -> Section:
                     number(row["at_risk_at"]),
                     _share(row, "precision"),
                     _share(row, "recall"),
+                    number(row["bound_spearman"]),
+                    number(row["change_spearman"]),
                 )
                 for row in _rows(shown.skill.frame)
             ),

@@ -365,7 +365,8 @@ class SecondMoment:
         if self.half is None or self.half.n_tokens == self.n_tokens:
             return None
         first, n_first = self.half.mean(), self.half.n_tokens
-        rest = (self.matrix * self.n_tokens - first * n_first) / (self.n_tokens - n_first)
+        rest = self.matrix * self.n_tokens
+        rest.sub_(first, alpha=n_first).div_(self.n_tokens - n_first)
         return first, rest
 
 
@@ -513,9 +514,10 @@ class MomentSolver:
         if n_tokens is not None:
             self.tokens_per_d_key = n_tokens / len(moment)
         matrix = moment.double()
-        damped = matrix + damping * matrix.diagonal().mean() * torch.eye(
-            len(matrix), dtype=torch.float64, device=matrix.device
-        )
+        damped = matrix
+        if damping != 0:
+            damped = matrix.clone()
+            damped.diagonal().add_(damping * matrix.diagonal().mean())
         factor, info = torch.linalg.cholesky_ex(damped)
         if int(info) != 0 or not bool(torch.isfinite(factor).all()):
             raise MomentError(

@@ -90,6 +90,21 @@ def supported_tokens(d_key: int) -> int:
     return math.ceil(SUPPORTED_TOKENS_PER_D_KEY * d_key)
 
 
+def support_warning(n_tokens: int, d_key: int) -> str | None:
+    """Return that a budget is too small for verdicts, and what is enough; None where it is not.
+
+    Args:
+        n_tokens: of C.
+        d_key: its dimensions.
+    """
+    if is_supported(n_tokens / d_key):
+        return None
+    return (
+        f"C of {n_tokens:,} tokens has {n_tokens / d_key:.1f} for each of its {d_key:,} "
+        f"dimensions: forecasts will be not known. Take {supported_tokens(d_key):,} or more."
+    )
+
+
 def verdict_of(bound: float, tokens_per_d_key: float | None, thresholds: Thresholds) -> Verdict:
     """Return the verdict on one bound; what cannot be compared (nan) is not safe.
 

@@ -20,7 +20,14 @@ select
     certain_precision_high,
     certain_recall,
     certain_recall_low,
-    certain_recall_high
-from forecast_skill(threshold := $threshold, ratio := $ratio, measure := $measure, kinds := null)
+    certain_recall_high,
+    bound_spearman,
+    change_spearman
+from
+    forecast_skill(
+        threshold := $threshold, ratio := $ratio, measure := $measure, kinds := null
+    ) as skill
+left join (select study_id, model, method, bound_spearman, change_spearman from change_and_damage)
+    using (study_id, model, method)
 where study_id = $study_id and method <> '(all)'
 order by model = '(all)', model_order($study_id, model), model, method_order(method), method

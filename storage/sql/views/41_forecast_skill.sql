@@ -24,7 +24,8 @@ select
     outcomes.nll_mean,
     outcomes.nll_mean_before,
     outcomes.perplexity_median,
-    outcomes.perplexity_median_before
+    outcomes.perplexity_median_before,
+    outcomes.text_change
 from main.edit_outcomes as outcomes
 inner join main.forecasts on forecasts.edit_id = outcomes.edit_id
 where outcomes.perplexity is not null;
