@@ -146,6 +146,15 @@ class LoadedModel:
         return field is None or not getattr(self.model.config, field)
 
     @property
+    def end_ids(self) -> tuple[int, ...]:
+        """Tokens that end a text: the model's own, and the tokenizer's."""
+        settings = getattr(self.model, "generation_config", None)
+        own = getattr(settings, "eos_token_id", None)
+        ids = [own] if isinstance(own, int) else list(own or ())
+        end = self.encoder.tokenizer.eos_token_id
+        return tuple(dict.fromkeys([*ids, *([] if end is None else [int(end)])]))
+
+    @property
     def n_parameters(self) -> int:
         """Number of parameters; tied ones once."""
         return sum(parameter.numel() for parameter in self.model.parameters())

@@ -129,6 +129,8 @@ class Encoder:
         self.tokenizer = tokenizer
         self.source = source
         self.max_length = max_length
+        self.opening_ids = self._start_ids("tokenizer")
+        """What the tokenizer opens a text with by itself, whatever the policy is."""
         self.start_ids = self._start_ids(start_token)
         self.chat = ChatFrame.of(tokenizer, source) if in_chat else None
         self._anchor, self._gap = _ANCHOR, _BLANK
