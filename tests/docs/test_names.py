@@ -74,6 +74,7 @@ FOREIGN = {
     "transformers",
     "prefect",
     "mom2",
+    "mlp",
     "Tensor",
     "DataFrame",
     "PreTrainedModel",

@@ -60,7 +60,7 @@ class BlockInput:
             )
             for norm, paths in self._paths
         ]
-        """Each norm with the linear maps that read it; ``nn.Identity`` where there is none."""
+        """Each norm, or ``torch.nn.Identity`` for none, with the linear maps that read it."""
 
     @torch.no_grad()
     def outputs(self, residual: Tensor) -> list[Tensor]:

@@ -16,7 +16,8 @@ softmax(q [shared | own | suffix]ᵀ + mask) [shared | own | suffix]; for A = so
 gradient G of the result, dA = G vᵀ, dS = A (dA - sum(A dA)), dq = dS k, dk = dSᵀ q, dv = Aᵀ G.
 
 Registered with transformers' attention interface and used inside ``attending`` only; families
-whose attention does not go through that interface (GPT-J, GPT-Neo) take the usual way.
+whose attention does not go through that interface (GPT-J, GPT-Neo, BLOOM, Falcon, StableLM) take
+the usual way.
 """
 
 import dataclasses

@@ -1,5 +1,9 @@
 """The table of families: every row is tried on a model, and sizes come from the configuration."""
 
+import re
+from itertools import takewhile
+from pathlib import Path
+
 import pytest
 
 from editcollapse.catalog.architectures import ARCHITECTURES, architecture_of, widths_of
@@ -11,6 +15,16 @@ def test_every_family_has_a_tiny_model(tiny_model):
     """No row of the table goes untested."""
     tried = {tiny_model(variant).architecture.family for variant in VARIANTS}
     assert tried == set(ARCHITECTURES)
+
+
+@pytest.mark.parametrize(("page", "column"), [("README.md", "models"), ("docs/method.md", "W")])
+def test_docs_name_every_family(page, column):
+    """The tables of families have those of the code, no more and no less, each once."""
+    lines = (Path(__file__).parents[3] / page).read_text(encoding="utf-8").splitlines()
+    start = next(n for n, line in enumerate(lines) if line.startswith(f"| family | {column}"))
+    rows = takewhile(bool, lines[start + 2 :])
+    named = [name for row in rows for name in re.findall(r"\w+", row.split("|")[1])]
+    assert sorted(named) == sorted(ARCHITECTURES)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

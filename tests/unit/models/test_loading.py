@@ -1,5 +1,6 @@
 """One model stays resident in a process, and is loaded again when another is asked for."""
 
+import json
 import shutil
 import weakref
 from pathlib import Path
@@ -113,6 +114,18 @@ def test_weights_that_do_not_fit_the_configuration(tiny_folder, tmp_path):
     path.write_text(path.read_text().replace('"intermediate_size": 24', '"intermediate_size": 20'))
     with pytest.raises(ModelError, match=r"^mixed cannot be loaded: "):
         load_model(spec_of(folder), "cpu")
+
+
+def test_falcon_with_alibi_never_runs_by_its_plain_attention(tiny_folder, tmp_path):
+    """Whatever its config.json asks for: that attention adds alibi to a mask that holds it."""
+    folder = shutil.copytree(tiny_folder("falcon_sequential"), tmp_path / "falcon")
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps(config | {"attn_implementation": "eager"}))
+    loaded = load_model(spec_of(folder), "cpu")
+    assert loaded.model.config.alibi
+    assert loaded.model.config._attn_implementation == "sdpa"
+    assert not loaded.has_plain_attention
 
 
 def test_capped_attention_is_never_left_to_a_kernel_without_the_cap(tiny_folder, monkeypatch):
