@@ -123,8 +123,8 @@ class Editor:
         seed: of the templates, and of the test prefix of ``Edit.scores``.
         value_settings: of the v* optimisation; where left out, the model's published ones.
         thresholds: of the verdicts.
-        revision: of a hub model, as dtype, start_token, chat_template and device as in ``load_model``; a model
-            that is loaded already keeps its own.
+        revision: of a hub model, as dtype, start_token, chat_template and device as in
+            ``load_model``; a model that is loaded already keeps its own.
         dtype: type of the weights.
         start_token: whether prompts open with a start token.
         chat_template: whether prompts are put into the tokenizer's chat template.

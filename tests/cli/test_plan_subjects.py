@@ -5,8 +5,8 @@ import shutil
 
 import pytest
 
-from flows.__main__ import main
 from editcollapse.cli.mistakes import USER_ERROR
+from flows.__main__ import main
 from storage.ask import ask
 from tests.support.small_study import METHODS, N_REQUESTS, fact, write_toml
 

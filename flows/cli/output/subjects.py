@@ -56,9 +56,7 @@ def subjects_of(plan: StudyPlan) -> tuple[ModelSubjects, ...]:
     return tuple(found)
 
 
-def subjects_known(
-    study: StudySpec, missing: Sequence[MissingInput]
-) -> tuple[ModelSubjects, ...]:
+def subjects_known(study: StudySpec, missing: Sequence[MissingInput]) -> tuple[ModelSubjects, ...]:
     """Count the positions of the subjects of a study some of whose inputs are not here.
 
     Args:

@@ -6,7 +6,7 @@ Python's own. It may still take long; it is rendered only where a study asks for
 """
 
 import dataclasses
-import datetime
+import datetime as dt
 import json
 import re
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 from editcollapse.errors import ModelError
 
 _PROMPT, _ANSWER = "editcollapseprompt", "editcollapseanswer"
-_DAY = datetime.date(2024, 7, 26)
+_DAY = dt.date(2024, 7, 26)
 """Today, for templates that write the date: the default of Llama 3's own."""
 _DATE = re.compile(r"""strftime_now\(\s*['"]([^'"]*)['"]\s*\)""")
 
@@ -76,7 +76,9 @@ def _on_one_day(template: str) -> str:
     if not forms:
         return template
     known = json.dumps(forms)
-    return f"{{%- macro strftime_now(form) -%}}{{{{ ({known})[form] }}}}{{%- endmacro -%}}{template}"
+    return (
+        f"{{%- macro strftime_now(form) -%}}{{{{ ({known})[form] }}}}{{%- endmacro -%}}{template}"
+    )
 
 
 def _rendered(

@@ -114,7 +114,14 @@ def _is_entry(entry: Any) -> bool:
 _NOT_IN_NAMES = re.compile(r"[^\w.-]")
 _LONGEST_NAME = 80
 _HUB_ID = re.compile(r"^[\w.-]+(/[\w.-]+)?$")
-_PATTERNS = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.jinja", "tokenizer.model", "*.txt"]
+_PATTERNS = [
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "*.json",
+    "*.jinja",
+    "tokenizer.model",
+    "*.txt",
+]
 _TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer.model",

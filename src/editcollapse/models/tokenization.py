@@ -179,7 +179,9 @@ class Encoder:
                 tail, closing = start - text_end, tuple(found.ids[index:])
         after = chat.after[:tail] if closing else chat.after
         parts = _Around(opening, chat.before[head:], after, closing)
-        same = all(self._ids_around(parts, text) == self._ids_around(whole, text) for text in _PROBES)
+        same = all(
+            self._ids_around(parts, text) == self._ids_around(whole, text) for text in _PROBES
+        )
         return parts if same else whole
 
     def _ids_around(self, around: "_Around", text: str) -> tuple[int, ...]:

@@ -278,8 +278,8 @@ def _plan(study: StudySpec, folder: str, thresholds_of: Calibrated) -> StudyPlan
     identities = [(plan.setup.model_id, plan.setup.layer) for plan in models]
     if len(set(identities)) != len(identities):
         raise StudyError(
-            f"study {study.name!r} names the same model, layer, start token and chat template twice among "
-            f"{[model.name for model in study.models]}. Remove one."
+            f"study {study.name!r} names the same model, layer, start token and chat template "
+            f"twice among {[model.name for model in study.models]}. Remove one."
         )
     if study.guard is not None:
         models = tuple(_guarded(plan, study.guard, thresholds_of) for plan in models)

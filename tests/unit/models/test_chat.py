@@ -110,12 +110,13 @@ def encoder_without(name):
 
 
 def test_a_target_is_the_answer():
-    """It stands where the template writes answers: directly, or behind a blank of the template's."""
+    """It stands where the template writes answers: directly, or behind its blank."""
     encoder = in_chat("bytes")
     assert encoder.tokenizer.decode(encoder.target_ids("blue")) == "blue"
-    assert encoder_without("bytes").tokenizer.decode(
-        encoder_without("bytes").target_ids("blue")
-    ) == " blue"
+    assert (
+        encoder_without("bytes").tokenizer.decode(encoder_without("bytes").target_ids("blue"))
+        == " blue"
+    )
     behind = in_chat("bytes", PLAIN)
     assert behind.chat.lead == " "
     assert behind.tokenizer.decode(behind.target_ids("blue")) == " blue"

@@ -50,9 +50,12 @@ def test_targets_and_lengths_count():
     encoder = Encoder(word_tokenizer(start=False), "tokenizer", 3, "toy")
     found = count_positions(encoder, records(), ())
     assert any("tokens; toy takes 3" in text for text in found.unusable)
-    assert all("Xyzzy" in text for text in count_positions(
-        Encoder(word_tokenizer(start=False), "tokenizer", 99, "toy"), records("Xyzzy")[:1], ()
-    ).unusable)
+    assert all(
+        "Xyzzy" in text
+        for text in count_positions(
+            Encoder(word_tokenizer(start=False), "tokenizer", 99, "toy"), records("Xyzzy")[:1], ()
+        ).unusable
+    )
     assert found.unusable[0].startswith("record ")
 
 

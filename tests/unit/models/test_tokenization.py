@@ -200,8 +200,7 @@ def test_other_last_token_in_a_context(name, prompt, subject, differs):
     """It differs where the token's characters do, in the subject or behind it; no blank counts."""
     encoder = encoder_of(name)
     bare, context = (
-        encoder.subject_sequence(template, prompt, subject)
-        for template in ("{}", "Therefore. {}")
+        encoder.subject_sequence(template, prompt, subject) for template in ("{}", "Therefore. {}")
     )
     assert encoder.audit_of(bare, [context]).last_token_differs is differs
     assert not encoder.audit_of(bare).last_token_differs
