@@ -22,8 +22,9 @@ _JOINS = (
     ("studies", "measurements", "evaluation_id"),
 )
 """Two tables and the column that joins them."""
-_COPIES = {"measured_edits": "edit_outcomes"}
-"""Tables that a publication fills with a view's rows, so that counting joins nothing."""
+_COPIES = {"measured_edits": "edit_outcomes", "judged_edits": "edit_outcomes"}
+"""A table that a publication fills with a view's rows, so that counting joins nothing; the macro
+that judges them."""
 _READ = re.compile(r"\bmain\.(\w+)")
 
 

@@ -153,7 +153,7 @@ def test_long_texts_take_several_lines_of_a_table(printed):
 
 def test_counts_of_collapses_are_red_in_answers(printed):
     """As views write them; zeros are not."""
-    print_frame(pl.DataFrame({"first_token": ["51 of 55 (49 by exp(mean NLL))", "0 of 55"]}))
+    print_frame(pl.DataFrame({"first_token": ["51 of 55 (49 by nll)", "0 of 55"]}))
     out = printed()
     assert f"{_RED}51 of 55 (49 by" in out
     assert out.count(_RED) == 1

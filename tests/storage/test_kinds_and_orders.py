@@ -157,7 +157,7 @@ def test_positions_are_columns_of_one_line_a_model_and_method(ordered):
     """Counts as people write them, and the worst ratio as a number."""
     frame = ask(ordered.results, "from collapse_by_position").drop("study_id")
     assert frame.rows()[:2] == [
-        ("demo", "zeta", "rome", "1 of 1 (0 by exp(mean NLL))", "0 of 1", "0 of 1", 1513.87),
+        ("demo", "zeta", "rome", "1 of 1 (0 by nll)", "0 of 1", "0 of 1", 1513.87),
         ("demo", "zeta", "c_rome", "0 of 1", "0 of 1", "0 of 1", 1.0),
     ]
     assert frame["model"].to_list() == ["zeta"] * 3 + ["alpha"] * 3
@@ -177,7 +177,7 @@ def test_positions_fit_a_terminal(ordered, monkeypatch, capsys):
     monkeypatch.setenv("COLUMNS", "200")
     query = """
         select study, 'gpt2-induced' || model[:1] as model, method,
-            '51 of 55 (49 by exp(mean NLL))' as first_token,
+            '51 of 55 (49 by nll)' as first_token,
             several, inside, worst
         from collapse_by_position where method <> 'v_relative'
     """

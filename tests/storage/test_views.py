@@ -148,7 +148,7 @@ def test_every_count_follows_the_rules_measure(folder, make_row):
             assert row["n_collapsed"] == n_collapsed
             assert [row[f"n_by_{name}"] for name in expected] == list(expected.values())
         (row,) = ask(folder.results, f"from collapse_by_position({asked})").rows(named=True)
-        other = " (2 by exp(mean NLL))" if measure == "mean" else " (4 by the mean over texts)"
+        other = " (2 by nll)" if measure == "mean" else " (4 by mean)"
         assert row["inside"] == f"{n_collapsed} of 5{other}"
         worst = {"mean": 18.0, "nll": 12.5, "median": 24.75}
         assert row["worst"] == pytest.approx(worst[measure])

@@ -23,7 +23,7 @@ _FIGURES = (6, 4)
 _LONG = 24
 """A text of more characters may take several lines of a table."""
 _SOME = re.compile(r"[1-9]\d* of \d+( \(.*\))?")
-"""A count of collapses as views write it: 51 of 55, or 51 of 55 (49 by exp(mean NLL))."""
+"""A count of collapses as views write it: 51 of 55, or 51 of 55 (49 by nll)."""
 COLLAPSED = "bold red"
 """Style of collapses wherever they are counted."""
 

@@ -1,4 +1,4 @@
-"""Where a field stands in a JSON record: ``fact.new``, ``locality[*].loc``, ``answers[0]``.
+"""Where a field stands in a JSON record: ``facts[0].new``, ``locality[*].loc``.
 
 Names are parted by dots; ``[2]`` is an item of a list, ``[*]`` all items of a list or all values of
 an object, ``["a.b"]`` a name with signs of its own.

@@ -108,7 +108,7 @@ class FieldsSpec(Spec):
     """Where the fields of an edit request stand in records of a schema of one's own.
 
     A path has names parted by dots; `[0]` is an item of a list, `[*]` all items of a list or all
-    values of an object, `["a.b"]` a name with a dot: `fact.new`, `locality[*].loc`.
+    values of an object, `["a.b"]` a name with a dot: `facts[0].new`, `locality[*].loc`.
     """
 
     subject: FieldPath

@@ -22,13 +22,13 @@ comment on macro perplexity_by is
 -- Where the rule's measure and the other say different counts, what does the other say?
 create macro by_other_measure(n_collapsed, measure, n_by_mean, n_by_nll) as
     case
-        when measure = 'mean' and n_by_nll <> n_collapsed then ' (' || n_by_nll || ' by exp(mean NLL))'
-        when measure <> 'mean' and n_by_mean <> n_collapsed then ' (' || n_by_mean || ' by the mean over texts)'
+        when measure = 'mean' and n_by_nll <> n_collapsed then ' (' || n_by_nll || ' by nll)'
+        when measure <> 'mean' and n_by_mean <> n_collapsed then ' (' || n_by_mean || ' by mean)'
         else ''
     end;
 
 comment on macro by_other_measure is
-    'The count by exp(mean NLL) in brackets where it is another than that by the mean over texts, which the rule takes; if the rule takes another measure, that by the mean. Text, empty where both are equal.';
+    'The count by measure nll in brackets where it is another than that by mean, which the rule takes; if the rule takes another measure, that by mean. Text, empty where both are equal.';
 
 -- Did this edit collapse the model, by a rule that the question names?
 create macro collapsed(perplexity, perplexity_before, threshold, ratio) as

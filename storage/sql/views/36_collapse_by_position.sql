@@ -50,7 +50,7 @@ comment on view collapse_by_position is
 comment on column collapse_by_position.study is 'Name of the study. Text.';
 comment on column collapse_by_position.model is 'Name of the model in the study. Text.';
 comment on column collapse_by_position.first_token is
-    'Edits that collapse, of those measured, where the subject starts the prompt and is one token: 51 of 55; 18 of 47 (11 by exp(mean NLL)) where another measure of perplexity counts otherwise. Text. NULL = none measured.';
+    'Edits that collapse, of those measured, where the subject starts the prompt and is one token: 51 of 55; 18 of 47 (11 by nll) where another measure of perplexity counts otherwise. Text. NULL = none measured.';
 comment on column collapse_by_position.several is
     'Likewise where the subject starts the prompt with several tokens: first_several. Text. NULL = none measured.';
 comment on column collapse_by_position.inside is
