@@ -31,11 +31,11 @@ $(VENV)/.runs: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or later is needed, this is " + sys.version.split()[0] + ": make PYTHON=python3.12 ..." if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) --upgrade pip
-	$(PIP) -e . --group project
+	$(PIP) -e '.[gguf]' --group project
 	@touch $@
 
 $(VENV)/.installed: $(VENV)/.runs
-	$(PIP) -e '.[s3,dask,ray]' --group dev
+	$(PIP) -e '.[gguf,s3,dask,ray]' --group dev
 	@touch $@
 
 demo: $(VENV)/.runs ## edit a real LLM and the embedded models, and print what it found

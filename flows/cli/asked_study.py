@@ -61,7 +61,9 @@ class AskedStudy:
     """A study as a command is asked for it."""
 
     study: StudyArgument = None
-    model: Annotated[str, _own("PATH_OR_ID", "local folder or Hugging Face hub id")] = ""
+    model: Annotated[str, _own("PATH_OR_ID", "local folder, .gguf file or Hugging Face hub id")] = (
+        ""
+    )
     dataset: DatasetOption = ""
     layer: Annotated[int | None, _own("N", "block to edit (default: published, or by depth)")] = (
         None

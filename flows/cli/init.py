@@ -51,7 +51,7 @@ class WrittenStudy:
 def init(
     asked: AskedStudy,
     model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="local folder or Hugging Face hub id")
+        str, typer.Argument(metavar="MODEL", help="local folder, .gguf file or Hugging Face hub id")
     ],
     dataset: Annotated[
         str,

@@ -81,7 +81,9 @@ _of_edit = options_of(EDIT_PANEL)
 class OneEdit:
     """The edit that the options name, its model, and where its C comes from."""
 
-    model: Annotated[str, _of_edit("PATH_OR_ID", "local folder or Hugging Face hub id")] = ""
+    model: Annotated[
+        str, _of_edit("PATH_OR_ID", "local folder, .gguf file or Hugging Face hub id")
+    ] = ""
     prompt: Annotated[str, _of_edit("TEXT", "rewrite prompt with {} for the subject")] = ""
     subject: Annotated[str, _of_edit("TEXT", "the entity whose fact is edited")] = ""
     target: Annotated[str, _of_edit("TEXT", "the object to be written")] = ""

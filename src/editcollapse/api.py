@@ -74,7 +74,7 @@ def load_model(
     """Causal LM of a folder or of the Hugging Face hub, with its tokenizer; safetensors only.
 
     Args:
-        source: a folder or a hub id.
+        source: a folder, a GGUF file or a hub id.
         revision: branch, tag or commit on the hub.
         dtype: float32, float64, bfloat16 or float16.
         start_token: whether prompts open with a start token (BOS): as the ``tokenizer`` does,
@@ -107,7 +107,7 @@ class Editor:
     """Edits one layer of one model; no edit is ever written into the weights.
 
     Args:
-        model: a folder, a Hugging Face hub id, or what ``load_model`` returned.
+        model: a folder, a GGUF file, a Hugging Face hub id, or what ``load_model`` returned.
         covariance: where C, the second moment of the layer's keys, comes from: a corpus (a text
             file or a hub data set id), published statistics (``.npz`` or ``.safetensors``), or
             ``identity``.

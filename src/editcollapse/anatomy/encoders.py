@@ -95,11 +95,7 @@ def load_encoder(source: str, wanted_id: str, device: str) -> LoadedEncoder:
             "work for the old files is kept under their own id."
         )
     model, tokenizer = whole_model(
-        T5EncoderModel,
-        files.folder,
-        files.source,
-        dtype=torch.float32,
-        attn_implementation="eager",
+        T5EncoderModel, files, dtype=torch.float32, attn_implementation="eager"
     )
     model.to(best_device(device))
     blocks: tuple[nn.Module, ...] = tuple(model.encoder.block)

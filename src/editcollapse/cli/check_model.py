@@ -30,7 +30,8 @@ def add_check_model(app: typer.Typer) -> None:
 
 def check_model(
     model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="Local folder or Hugging Face hub id.")
+        str,
+        typer.Argument(metavar="MODEL", help="Local folder, .gguf file or Hugging Face hub id."),
     ],
     *,
     layer: Annotated[

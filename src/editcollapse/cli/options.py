@@ -15,7 +15,7 @@ Model = Annotated[
     str,
     typer.Option(
         metavar="PATH_OR_ID",
-        help="Local folder or Hugging Face hub id.",
+        help="Local folder, .gguf file or Hugging Face hub id.",
         rich_help_panel=_MODEL,
         show_default=False,
     ),

@@ -73,7 +73,8 @@ class ModelSpec(Spec):
     name: Identifier = Field(pattern=r"^[\w.-]{1,80}$")
     """What reports call it: letters, digits, '.', '_' and '-'."""
     source: str = Field(min_length=1)
-    """A local folder (relative to the study file) or a Hugging Face hub id. Safetensors only."""
+    """A local folder or .gguf file (relative to the study file), or a Hugging Face hub id.
+    Safetensors or GGUF only."""
     revision: Identifier | None = None
     """Branch, tag or commit on the hub; the default branch where left out."""
     preset: str | None = None

@@ -14,7 +14,7 @@ from editcollapse.errors import StudyError, nearest_first
 _SHOWN_MISTAKES = 5
 _HUB_PARTS = 2
 _METHODS_AT = {"methods", "switch_to"}
-_FILE_SUFFIXES = (".txt", ".json", ".jsonl", ".ndjson", ".parquet")
+_FILE_SUFFIXES = (".txt", ".json", ".jsonl", ".ndjson", ".parquet", ".gguf")
 _SECTIONS_WITH_PATHS = ("dataset", "templates", "covariance", "evaluation")
 _PATH_OR_HUB_ID = "source"
 _PATHS = ("path", _PATH_OR_HUB_ID, "statistics", "texts")

@@ -15,6 +15,8 @@ from editcollapse.catalog.architectures import Architecture, Widths, architectur
 from editcollapse.data.hub import hub_refusal
 from editcollapse.errors import ModelError
 from editcollapse.fingerprints import DIGEST_BYTES, digest, digest_file
+from editcollapse.models.gguf_header import SUFFIX as GGUF_SUFFIX
+from editcollapse.models.gguf_header import GgufHeader, gguf_in, read_gguf
 
 if TYPE_CHECKING:
     from editcollapse.config.spec import ModelSpec
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 _HEADER_LIMIT = 100_000_000
 _CHUNK = 1 << 22
+_FLOAT32_BYTES = 4
 
 
 def tensor_headers(path: Path) -> dict[str, dict[str, Any]]:
@@ -114,6 +117,7 @@ _TOKENIZER_FILES = (
     "tokenizer_config.json",
 )
 _VOLATILE = ("_name_or_path", "transformers_version", "torch_dtype", "dtype", "use_cache")
+_SAFETENSORS = ("model.safetensors", "model.safetensors.index.json")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack")
 _ADAPTER = "adapter_config.json"
 _QUANTISED = ("quantization_config", "compression_config")
@@ -130,9 +134,23 @@ class PlainFolder:
 
     folder: Path
     source: str
-    """The hub id, or the folder's own name: nothing of the machine."""
+    """The hub id, the folder's own name, or a GGUF file's: nothing of the machine."""
     config: dict[str, Any]
     weight_files: tuple[Path, ...]
+    gguf: GgufHeader | None = dataclasses.field(default=None, kw_only=True)
+    """Of the one weight file, where it is a GGUF, which holds everything else as well."""
+
+    @property
+    def weight_bytes(self) -> int:
+        """Size of the weights on disk; of a GGUF, as float32."""
+        if self.gguf is not None:
+            return _FLOAT32_BYTES * self.gguf.n_numbers
+        return sum(path.stat().st_size for path in self.weight_files)
+
+    @property
+    def quantization(self) -> str | None:
+        """What the weights were dequantised from; None where they are plain numbers."""
+        return None if self.gguf is None else self.gguf.quantization
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -142,30 +160,27 @@ class ModelFiles(PlainFolder):
     architecture: Architecture
     widths: Widths
 
-    @property
-    def weight_bytes(self) -> int:
-        """Size of the weights on disk."""
-        return sum(path.stat().st_size for path in self.weight_files)
-
 
 def name_of(source: str) -> str:
     """Name of a model in a study that names it by its source alone.
 
     Args:
-        source: a folder or a hub id; the last part counts.
+        source: a folder, a GGUF file or a hub id; the last part counts.
     """
-    return _NOT_IN_NAMES.sub("_", Path(source).name)[:_LONGEST_NAME]
+    name = Path(source).name.removesuffix(GGUF_SUFFIX)
+    return _NOT_IN_NAMES.sub("_", name)[:_LONGEST_NAME]
 
 
 def locate_model(source: str, revision: str | None = None) -> ModelFiles:
-    """Return the files of a model in a local folder or on the Hugging Face hub.
+    """Return the files of a model on this machine or on the Hugging Face hub.
 
     Args:
-        source: a folder, or a hub id, which is downloaded into the hub's own cache.
+        source: a folder, a GGUF file, or a hub id, which is downloaded into the hub's own cache.
         revision: branch, tag or commit, for a hub id.
 
     Raises:
-        ModelError: no such folder or hub model, no ``config.json``, or no safetensors weights.
+        ModelError: no such folder, file or hub model; no ``config.json`` and safetensors weights
+            and no GGUF file in it; or a GGUF that cannot be read.
         UnknownFamilyError: the architecture table has no row for it.
     """
     plain = plain_folder(source, revision)
@@ -177,20 +192,28 @@ def locate_model(source: str, revision: str | None = None) -> ModelFiles:
         architecture=row,
         widths=widths_of(plain.config, source),
         weight_files=plain.weight_files,
+        gguf=plain.gguf,
     )
 
 
 def plain_folder(source: str, revision: str | None = None) -> PlainFolder:
-    """Return the files of a model of any family: configuration and safetensors, nothing that runs.
+    """Return the files of a model of any family: configuration and weights, nothing that runs.
+
+    A folder's GGUF file counts only where it has no safetensors.
 
     Args:
-        source: a folder, or a hub id, which is downloaded into the hub's own cache.
+        source: a folder, a GGUF file, or a hub id, which is downloaded into the hub's own cache.
         revision: branch, tag or commit, for a hub id.
 
     Raises:
-        ModelError: no such folder or hub model, no ``config.json``, or no safetensors weights.
+        ModelError: as ``locate_model``.
+        UnknownFamilyError: a GGUF's family is not in the architecture table.
     """
     folder = Path(source).expanduser()
+    gguf = _gguf_of(folder)
+    if gguf is not None:
+        header = read_gguf(gguf)
+        return PlainFolder(gguf.parent, gguf.name, header.config, (gguf,), gguf=header)
     if not folder.is_dir():
         folder = _download(source, revision)
     config_path = folder / "config.json"
@@ -207,12 +230,31 @@ def plain_folder(source: str, revision: str | None = None) -> PlainFolder:
     return PlainFolder(folder, name, config, _weight_files(folder, source))
 
 
+def _gguf_of(path: Path) -> Path | None:
+    """Return the GGUF file that a path names or that its folder holds beside no safetensors.
+
+    Raises:
+        ModelError: there is no such file, or the folder holds several.
+    """
+    if path.suffix.lower() == GGUF_SUFFIX and not path.is_dir():
+        if not path.is_file():
+            raise ModelError(f"no model file {path}. Give an existing .gguf file.")
+        return path.resolve()
+    if not path.is_dir() or any((path / name).is_file() for name in _SAFETENSORS):
+        return None
+    return gguf_in(path.resolve())
+
+
 def fingerprint_model(files: ModelFiles) -> str:
     """Return the digest of configuration and weights, the same however they are split into files.
+
+    Of a GGUF, that of the file's bytes.
 
     Raises:
         ModelError: a weight file is not whole, or the configuration is of another model.
     """
+    if files.gguf is not None:
+        return digest("gguf", _digest_gguf(files))
     tensors = _tensors_of(files)
     if not 1 <= files.widths.n_layers <= len(tensors):
         raise ModelError(
@@ -228,6 +270,8 @@ def fingerprint_folder(files: PlainFolder) -> str:
     Raises:
         ModelError: a weight file is not whole, or there is no tokenizer.
     """
+    if files.gguf is not None:
+        return digest("folder", _digest_gguf(files))
     tensors = sorted(_tensors_of(files).items())
     return digest("folder", _lasting_config(files), tensors, fingerprint_tokenizer(files))
 
@@ -238,6 +282,8 @@ def fingerprint_tokenizer(files: PlainFolder) -> str:
     Raises:
         ModelError: there are none.
     """
+    if files.gguf is not None:
+        return digest("gguf-tokenizer", _digest_gguf(files))
     found = [name for name in _TOKENIZER_FILES if (files.folder / name).is_file()]
     if not set(found) & {"tokenizer.json", "tokenizer.model", "vocab.json"}:
         raise ModelError(
@@ -275,6 +321,19 @@ def digest_model(files: ModelFiles, spec: "ModelSpec") -> ModelDigests:
         dtype=spec.dtype,
         start_token_policy=spec.start_token,
     )
+
+
+def _digest_gguf(files: PlainFolder) -> str:
+    """Return the digest of a GGUF file's bytes."""
+    (path,) = files.weight_files
+    seen = path.stat()
+    return _digest_unchanged(path, seen.st_size, seen.st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _digest_unchanged(path: Path, size: int, changed_ns: int) -> str:  # noqa: ARG001
+    """Return the digest of a file's bytes, read once in a process while it is the same."""
+    return digest_file(path)
 
 
 def _lasting_config(files: PlainFolder) -> dict[str, Any]:
@@ -332,8 +391,7 @@ def _check_not_quantised(folder: Path, config: dict[str, Any], source: str) -> N
 
 def _weight_files(folder: Path, source: str) -> tuple[Path, ...]:
     """Return the safetensors files that transformers would load."""
-    single = folder / "model.safetensors"
-    index = folder / "model.safetensors.index.json"
+    single, index = (folder / name for name in _SAFETENSORS)
     if single.is_file():
         return (single,)
     if not index.is_file():

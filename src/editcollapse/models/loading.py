@@ -3,7 +3,7 @@
 import dataclasses
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +11,17 @@ import torch
 from torch import Tensor, nn
 from transformers import activations
 
-from editcollapse.catalog.architectures import Architecture, InputNorm, Widths
+from editcollapse.catalog.architectures import Architecture, InputNorm, Widths, widths_of
 from editcollapse.errors import ModelError
-from editcollapse.models.files import ModelDigests, ModelFiles, digest_model, locate_model
+from editcollapse.models.files import (
+    ModelDigests,
+    ModelFiles,
+    PlainFolder,
+    digest_model,
+    locate_model,
+)
+from editcollapse.models.gguf_header import CAPS
+from editcollapse.models.gguf_header import SUFFIX as GGUF_SUFFIX
 from editcollapse.models.packed_linear import absorb_activation_, pack_products_
 from editcollapse.models.tokenization import Encoder
 from editcollapse.runtime.devices import (
@@ -73,6 +81,8 @@ class LoadedModel:
     widths: Widths
     digests: ModelDigests
     source: str
+    quantization: str | None = None
+    """What the weights were dequantised from, such as Q4_1; None where they were plain numbers."""
 
     @property
     def name(self) -> str:
@@ -171,13 +181,12 @@ def check_layer(layer: int, widths: Widths, source: str) -> None:
         )
 
 
-def whole_model(loader: Any, folder: str | Path, source: str, **settings: Any) -> tuple[Any, Any]:
-    """Return a model of a folder, without gradients, and its tokenizer; safetensors only.
+def whole_model(loader: Any, files: PlainFolder, **settings: Any) -> tuple[Any, Any]:
+    """Return a model, without gradients, and its tokenizer; safetensors or GGUF only.
 
     Args:
         loader: class of ``transformers`` that has ``from_pretrained``.
-        folder: with all files.
-        source: what to call it in messages.
+        files: the model's.
         settings: more of ``from_pretrained``'s.
 
     Raises:
@@ -185,18 +194,15 @@ def whole_model(loader: Any, folder: str | Path, source: str, **settings: Any) -
     """
     from transformers import AutoTokenizer
 
+    source = files.source
+    plain: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
+    if files.gguf is not None:
+        plain["gguf_file"] = files.weight_files[0].name
     try:
         model, report = loader.from_pretrained(
-            folder,
-            output_loading_info=True,
-            use_safetensors=True,
-            trust_remote_code=False,
-            local_files_only=True,
-            **settings,
+            files.folder, output_loading_info=True, use_safetensors=True, **plain, **settings
         )
-        tokenizer = AutoTokenizer.from_pretrained(
-            folder, trust_remote_code=False, local_files_only=True
-        )
+        tokenizer = AutoTokenizer.from_pretrained(files.folder, **plain)
     except Exception as error:  # transformers has no one error for a configuration that is no good
         reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         raise ModelError(f"{source} cannot be loaded: {reason}") from error
@@ -235,7 +241,9 @@ def load_model(spec: "ModelSpec", device: str, files: ModelFiles | None = None) 
     if files.config.get("attn_logit_softcapping") is not None:
         # Some releases (5.17) take torch's SDPA for such models, which leaves the cap out.
         settings["attn_implementation"] = "eager"
-    model, tokenizer = whole_model(AutoModelForCausalLM, files.folder, files.source, **settings)
+    model, tokenizer = whole_model(AutoModelForCausalLM, files, **settings)
+    if files.gguf is not None:
+        _check_read_as_said(model.config, files)
     _check_finite(model, files, spec.dtype)
     fuse_activations_(model)
     model = _moved(model, target, files.source)
@@ -247,6 +255,7 @@ def load_model(spec: "ModelSpec", device: str, files: ModelFiles | None = None) 
         widths=files.widths,
         digests=digests,
         source=files.source,
+        quantization=files.quantization,
     )
     if packed_bytes(_weight_bytes(model), spec.dtype, target.type, host_bytes()):
         _pack(loaded)
@@ -256,6 +265,20 @@ def load_model(spec: "ModelSpec", device: str, files: ModelFiles | None = None) 
 def _name_of(source: str) -> str:
     """Return the last part of a folder's path or of a hub id."""
     return PurePath(source).name or source
+
+
+def _check_read_as_said(config: Any, files: ModelFiles) -> None:
+    """Raise ModelError where transformers read a GGUF's settings as others than the file says."""
+    read = config.to_dict()
+    said = {name: files.config[name] for name in ("model_type", *CAPS) if name in files.config}
+    wrong = [f"{name} {value!r}" for name, value in said.items() if read.get(name) != value]
+    if not wrong and widths_of(read, files.source) != files.widths:
+        wrong = [f"{name} {value}" for name, value in dataclasses.asdict(files.widths).items()]
+    if wrong:
+        raise ModelError(
+            f"{files.source} says {', '.join(wrong)}, and transformers reads it otherwise, so that "
+            "another model would run: give the model's safetensors instead."
+        )
 
 
 def _check_finite(model: nn.Module, files: ModelFiles, dtype: str) -> None:
@@ -284,17 +307,28 @@ def _is_finite(weight: Tensor) -> bool:
 
 def _not_finite_in(path: Path) -> list[str]:
     """Return a sentence on each tensor of a file that holds NaN or infinity."""
+    found = []
+    for name, tensor in _tensors_in(path):
+        if tensor.is_floating_point():
+            count = int((~torch.isfinite(tensor)).sum())
+            if count:
+                found.append(f"{name} of {path.name} ({count} of {tensor.numel()} numbers)")
+    return found
+
+
+def _tensors_in(path: Path) -> Iterator[tuple[str, Tensor]]:
+    """Yield name and numbers of each tensor of a safetensors or GGUF file."""
+    if path.suffix.lower() == GGUF_SUFFIX:
+        from gguf import GGUFReader, dequantize
+
+        for each in GGUFReader(path).tensors:
+            yield each.name, torch.tensor(dequantize(each.data, each.tensor_type))
+        return
     from safetensors import safe_open
 
-    found = []
     with safe_open(path, framework="pt") as stored:
         for name in stored.keys():  # noqa: SIM118  safetensors' file is no mapping
-            tensor = stored.get_tensor(name)
-            if tensor.is_floating_point():
-                count = int((~torch.isfinite(tensor)).sum())
-                if count:
-                    found.append(f"{name} of {path.name} ({count} of {tensor.numel()} numbers)")
-    return found
+            yield name, stored.get_tensor(name)
 
 
 def _first_few(names: list[str]) -> str:

@@ -43,6 +43,8 @@ class ModelFacts:
     """What opens every prompt; None where a subject can be the sequence's first token."""
     first_token: str
     """What stands at position 0 of the probing text."""
+    quantization: str | None = None
+    """What the weights were dequantised from; None where they were plain numbers."""
 
     def lines(self) -> list[str]:
         """Return the facts for people."""
@@ -54,8 +56,11 @@ class ModelFacts:
             else f"the text's own first token, here {self.first_token!r}: a subject can stand there"
         )
         sizes = f"{self.n_layers} layers, D {self.d_model}, K {self.d_key}"
+        dtype = self.dtype
+        if self.quantization is not None:
+            dtype += f" dequantised from {self.quantization}"
         return [
-            f"{self.source}: family {self.family}, {self.n_parameters:,} parameters, {self.dtype}",
+            f"{self.source}: family {self.family}, {self.n_parameters:,} parameters, {dtype}",
             f"{sizes}, vocabulary {self.n_vocabulary}",
             f"{residual} residual, {self.projection} down projection, head {head}",
             f"position 0 holds {first}",
@@ -86,6 +91,7 @@ def facts_of(loaded: LoadedModel, first_id: int) -> ModelFacts:
         tied_head=head is embedding,
         start_token=loaded.encoder.start_token,
         first_token=str(loaded.encoder.tokenizer.convert_ids_to_tokens(first_id)),
+        quantization=loaded.quantization,
     )
 
 

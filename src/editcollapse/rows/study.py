@@ -64,6 +64,7 @@ class ModelRow:
     d_key: int
     n_parameters: int
     n_vocabulary: int
+    quantization: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -64,7 +64,7 @@ def missing_inputs(study: StudySpec) -> Iterator[MissingInput]:
         if not Path(where).exists():
             yield MissingInput(what, where, "no such file")
     for spec in study.models:
-        if not Path(spec.source).is_dir():
+        if not Path(spec.source).exists():
             try:
                 locate_model(spec.source, spec.revision)
             except ModelError as error:

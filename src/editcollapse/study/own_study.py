@@ -43,7 +43,7 @@ class OwnInputs:
     """What a user names: a model, its edit requests, and what may be left out."""
 
     model: str
-    """A folder or a hub id."""
+    """A folder, a GGUF file or a hub id."""
     dataset: str
     """A file of edit requests."""
     layer: int | None = None
@@ -105,8 +105,8 @@ def own_study(asked: OwnInputs) -> OwnStudy:
     if source.statistics is not None:  # which a study names by model
         statistics = str(source.statistics)
         covariance = CovarianceSpec(kind="statistics", damping=asked.damping)
-    is_folder = _path(asked.model).is_dir()
-    name = name_of(str(_path(asked.model)) if is_folder else asked.model) or "model"
+    is_here = _path(asked.model).exists()
+    name = name_of(str(_path(asked.model)) if is_here else asked.model) or "model"
     study = StudySpec.model_validate(
         {
             "name": _name(f"{name}-{requests.name}"),

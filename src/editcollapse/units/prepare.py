@@ -124,4 +124,5 @@ def _model_row(setup: ModelSetup, loaded: LoadedModel) -> ModelRow:
         d_key=loaded.widths.d_key,
         n_parameters=loaded.n_parameters,
         n_vocabulary=loaded.widths.n_vocabulary,
+        quantization=loaded.quantization,
     )

@@ -15,7 +15,7 @@ select
     study_models.name as model,
     models.source,
     models.family,
-    models.dtype,
+    models.dtype || coalesce(' dequantised from ' || models.quantization, '') as dtype,
     study_models.layer,
     used.layer_source,
     models.n_layers,

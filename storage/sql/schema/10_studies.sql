@@ -57,12 +57,13 @@ create table models (
     d_model bigint not null,
     d_key bigint not null,
     n_parameters bigint not null,
-    n_vocabulary bigint not null
+    n_vocabulary bigint not null,
+    quantization varchar
 );
 comment on table models is 'Models as loaded, each with its tokenizer and start-token policy.';
 comment on column models.model_id is
     'Digest of the weights, tokenizer, dtype and start-token policy. Key.';
-comment on column models.source is 'Hub id or folder name it was loaded from. Text.';
+comment on column models.source is 'Hub id, folder or GGUF file that it was loaded from. Text.';
 comment on column models.family is 'Architecture, such as gpt2 or llama. Text.';
 comment on column models.fingerprint is
     'Digest of the configuration and weights as loaded. Hex digits.';
@@ -76,6 +77,8 @@ comment on column models.d_key is
     'Width of the keys, the input of the MLP''s output projection. Components.';
 comment on column models.n_parameters is 'Parameters. Count.';
 comment on column models.n_vocabulary is 'Rows of the vocabulary. Tokens.';
+comment on column models.quantization is
+    'What a GGUF file''s weights were dequantised from, such as Q4_1. Text. NULL = plain numbers.';
 
 create table datasets (
     dataset_id varchar not null,
