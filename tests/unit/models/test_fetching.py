@@ -125,7 +125,7 @@ def test_what_is_not_given_leaves_nothing(
 def test_folder_that_cannot_be_made(packaged: PackagedModel, tmp_path: Path) -> None:
     """A file in the folder's place is a sentence, not a traceback."""
     (tmp_path / "models").write_text("a file")
-    with pytest.raises(ModelError, match="cannot be written to .*models: File exists"):
+    with pytest.raises(ModelError, match=r"cannot be written to .*models: File exists"):
         fetch_model(packaged, tmp_path / "models")
 
 
