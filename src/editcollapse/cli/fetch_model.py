@@ -26,7 +26,7 @@ def add_fetch_model(app: typer.Typer) -> None:
         f"reach. {known}.",
         epilog=examples(
             "editcollapse fetch-model smollm2-135m-instruct",
-            "editcollapse check-model models/smollm2-135m-instruct",
+            "editcollapse fetch-model gemma3-270m --output /data/models",
         ),
     )(fetch_model)
 
