@@ -10,9 +10,23 @@ from editcollapse.study.jobs import (
     CovarianceJob,
     Manifest,
     ProbesJob,
+    SamplesJob,
     ShardJob,
 )
 from tasks.units import unit_task
+
+
+@unit_task(
+    name="own-samples",
+    run_name="samples {job.model.spec.name}, {job.label}",
+    description="Let the model write some rows of text, for C of its own samples.",
+)
+def own_samples(job: SamplesJob) -> Manifest:
+    """Return what a model has written as a manifest."""
+    from editcollapse.units.covariance import write_samples
+
+    what = f"{job.model.spec.name}: own samples, {job.label}"
+    return write_samples(job, begun(what, "token"))
 
 
 @unit_task(

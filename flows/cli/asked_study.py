@@ -74,8 +74,9 @@ class AskedStudy:
         str | None,
         _own(
             "SOURCE",
-            "where C comes from: a text file or a hub dataset id, identity, or published "
-            "statistics, .npz or .safetensors (default: the hub's Salesforce/wikitext)",
+            "where C comes from: a text file or a hub dataset id, samples (what the model itself "
+            "writes), identity, or published statistics, .npz or .safetensors (default: the hub's "
+            "Salesforce/wikitext)",
         ),
     ] = None
     tokens: Annotated[int, _own("N", "of a corpus", shows=True)] = 100_000

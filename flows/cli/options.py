@@ -95,11 +95,11 @@ class OneEdit:
         _of_edit(
             "SOURCE",
             "where C comes from: results (what a study in --results uses; the default of one "
-            "edit), identity, published statistics (.npz or .safetensors), or a corpus: a text "
-            "file or a hub dataset id",
+            "edit), samples (what the model itself writes), identity, published statistics (.npz "
+            "or .safetensors), or a corpus: a text file or a hub dataset id",
         ),
     ] = None
-    tokens: Annotated[int, _of_edit("N", "of a corpus", shows=True)] = 100_000
+    tokens: Annotated[int, _of_edit("N", "of a corpus or of samples", shows=True)] = 100_000
     damping: Annotated[
         float, _of_edit("X", "added to C's diagonal, in units of its mean", shows=True)
     ] = 0.0

@@ -1,4 +1,4 @@
-"""A layer's second moment as scheduled jobs: corpus, shards, probe keys, checkpoints, merge.
+"""A layer's second moment as scheduled jobs: samples or corpus, shards, probes, checkpoints, merge.
 
 All shards are submitted before the first is waited for, so that several workers share them. With
 a stop rule they are submitted up to the next checkpoint only.
@@ -16,6 +16,7 @@ from flows.run.steps import JobList, moment_jobs
 from tasks.covariance import (
     corpus_shards,
     covariance_checkpoint,
+    own_samples,
     probe_keys,
     second_moment,
     shard_sums,
@@ -53,12 +54,12 @@ def measured_moments(
         templates: what the templates unit returned.
     """
     first = layers[0]
-    is_corpus = first.moment.covariance.kind == "corpus"
-    missing = [each for each in layers if is_corpus and cached_manifest(each.moment) is None]
+    is_measured = first.moment.covariance.is_measured
+    missing = [each for each in layers if is_measured and cached_manifest(each.moment) is None]
     if not missing:
         run.listed.correct(moment_jobs(layers), len(layers))
         return run.compute_all(second_moment, [each.moment for each in layers])
-    corpus = run.compute(corpus_shards, first.corpus_job())
+    corpus = _corpus(run, first)
     probes = run.compute(probe_keys, first.probes_job(templates))
     if first.moment.covariance.stop_change is None:
         run.listed.correct(first.n_shards_at_most, len(corpus.parts))
@@ -68,6 +69,18 @@ def measured_moments(
         ]
         return run.compute_all(second_moment, merges)
     return [_until_settled(run, each, corpus, probes) for each in layers]
+
+
+def _corpus(run: RunsJobs, moments: CovariancePlan) -> Manifest:
+    """Return the corpus in shards; the model writes it where it is to be of its own samples."""
+    job = moments.corpus_job()
+    if not moments.n_sample_jobs:
+        return run.compute(corpus_shards, job)
+    if cached_manifest(job) is not None:
+        run.listed.correct(moments.n_sample_jobs, 0)
+        return run.compute(corpus_shards, job)
+    written = run.compute_all(own_samples, moments.sample_jobs())
+    return run.compute(corpus_shards, moments.corpus_job(written))
 
 
 def _until_settled(

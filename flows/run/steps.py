@@ -28,17 +28,17 @@ class Step:
 def moment_jobs(layers: Sequence[CovariancePlan]) -> int:
     """Return the jobs of C of some layers that one pass over the corpus serves, at most.
 
-    Corpus, probe keys, the shards' sums and a merge a layer; with a stop rule each layer asks for
-    shards of its own and looks at them in between.
+    Own samples, corpus, probe keys, the shards' sums and a merge a layer; with a stop rule each
+    layer asks for shards of its own and looks at them in between.
     """
     moments, n_layers = layers[0], len(layers)
     spec = moments.moment.covariance
-    if spec.kind != "corpus":
+    if not spec.is_measured:
         return n_layers
-    n_shards = moments.n_shards_at_most
+    n_shards, n_shared = moments.n_shards_at_most, 2 + moments.n_sample_jobs
     if spec.stop_change is None:
-        return 2 + n_shards + n_layers
-    return 2 + n_layers * (n_shards + len(checkpoints(n_shards)) + 1)
+        return n_shared + n_shards + n_layers
+    return n_shared + n_layers * (n_shards + len(checkpoints(n_shards)) + 1)
 
 
 TEMPLATES = Step(lambda _plan, _model: 1)

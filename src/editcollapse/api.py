@@ -109,11 +109,11 @@ class Editor:
     Args:
         model: a folder, a GGUF file, a Hugging Face hub id, or what ``load_model`` returned.
         covariance: where C, the second moment of the layer's keys, comes from: a corpus (a text
-            file or a hub data set id), published statistics (``.npz`` or ``.safetensors``), or
-            ``identity``.
+            file or a hub data set id), published statistics (``.npz`` or ``.safetensors``),
+            ``samples`` (the model's own) or ``identity``.
         layer: zero-based block; where left out, that of the model's published settings, or a guess
             by depth.
-        tokens: of a corpus, so many at most.
+        tokens: of a corpus, so many at most; or written by the model.
         damping: added to C's diagonal, in units of its mean.
         templates: kind of the context templates that are drawn from the model, ``five_words`` or
             ``start_token``; or the templates, each with ``{}`` at its end.
@@ -175,7 +175,9 @@ class Editor:
         self.seed = seed
         self._thresholds = thresholds
         self._asked_templates = _checked_templates(templates)
-        self._covariance = CovarianceSource.of(str(covariance), tokens, damping, self._widths.d_key)
+        self._covariance = CovarianceSource.of(
+            str(covariance), tokens, damping, self._widths.d_key, seed
+        )
         self._last: tuple[tuple[EditRequest, ...], TargetValues] | None = None
         self._perplexities: dict[tuple[str, ...], float] = {}
 

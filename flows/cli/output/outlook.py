@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Iterable, Iterator
 
 from editcollapse.catalog.methods import METHODS
-from editcollapse.config.spec import CovarianceSpec, StudySpec
+from editcollapse.config.spec import ROWS_AT_ONCE, CovarianceSpec, StudySpec
 from editcollapse.forecast.verdicts import Verdict, in_words
 from editcollapse.runtime.environment import free_host_bytes, host_bytes
 from editcollapse.runtime.memory import (
@@ -218,7 +218,7 @@ def _model_outlook(plan: StudyPlan, model: ModelPlan) -> ModelOutlook:
     weights = loaded_bytes(model.files.weight_bytes, stored, size.dtype)
     with_moment = plan.study.covariance.kind != "identity"
     works: tuple[Work, ...] = ("values", "answers", "evaluation")
-    if plan.study.covariance.kind == "corpus":
+    if plan.study.covariance.is_measured:
         works += ("moment",)
     here = free_host_bytes()
     packed = packed_bytes(weights, size.dtype, "cpu", host_bytes())
@@ -253,6 +253,7 @@ def _seconds(plan: StudyPlan, times: KnownTimes, count: JobCount) -> float | Non
     n_edits = n_requests * len(plan.study.methods)
     kind, n_items = {
         "context templates": ("templates", None),
+        "own samples": ("samples", min(ROWS_AT_ONCE, spec.n_rows) * spec.row_tokens),
         "covariance shards": ("shard", min(spec.shard_tokens, spec.n_tokens)),
         "covariance": ("covariance", None),
         "unedited model": ("unedited", None),
@@ -311,11 +312,11 @@ def _batch_counts(
 
 
 def _shard_counts(moments: CovariancePlan, *, is_merged: bool) -> tuple[JobCount, ...]:
-    """The count of the corpus's shards: exact once it is cut, else at most so many.
+    """The counts of samples and of the corpus's shards: exact once cut, else at most so many.
 
     Where C is there its shards are not looked at: none has to run.
     """
-    if moments.moment.covariance.kind != "corpus":
+    if not moments.moment.covariance.is_measured:
         return ()
     corpus = cached_manifest(moments.corpus_job())
     n_shards = moments.n_shards_at_most if corpus is None else len(corpus.parts)
@@ -323,7 +324,13 @@ def _shard_counts(moments: CovariancePlan, *, is_merged: bool) -> tuple[JobCount
     if corpus is not None and not is_merged:
         jobs = moments.shard_jobs(corpus)
         n_cached = sum(cached_manifest(job) is not None for job in jobs)
-    return (JobCount("covariance shards", n_shards, n_cached),)
+    shards = JobCount("covariance shards", n_shards, n_cached)
+    samples = moments.sample_jobs()
+    if not samples:
+        return (shards,)
+    is_cut = is_merged or corpus is not None
+    n_written = len(samples) if is_cut else sum(cached_manifest(job) is not None for job in samples)
+    return (JobCount("own samples", len(samples), n_written), shards)
 
 
 def _continuation_counts(

@@ -75,7 +75,7 @@ Covariance = Annotated[
     typer.Option(
         metavar="SOURCE",
         help="Where C comes from: a corpus (a text file or a hub dataset id), statistics (.npz or "
-        ".safetensors), or identity.",
+        ".safetensors), samples (what the model itself writes), or identity.",
         rich_help_panel=_C,
         show_default=False,
     ),

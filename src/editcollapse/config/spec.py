@@ -114,12 +114,19 @@ class TemplateSpec(Spec):
     """Pairs of total length in tokens and number of texts to generate."""
 
 
+ROWS_AT_ONCE = 128
+"""Rows of text that a model writes side by side, in one job, where C is of its own samples."""
+_SAMPLE_TOKENS = 128
+"""Tokens of such a row."""
+
+
 class CovarianceSpec(Spec):
     """The second moment C = E[k kT] of the edited layer's keys."""
 
-    kind: Literal["corpus", "identity", "statistics"] = "corpus"
-    """Measured on a corpus; the identity (C⁻¹ skipped, as the official repository ships); or
-    published statistics, named by each model's `statistics`."""
+    kind: Literal["corpus", "samples", "identity", "statistics"] = "corpus"
+    """Measured on a corpus; on what the model itself writes at temperature 1, drawn with the
+    study's `seed`; the identity (C⁻¹ skipped, as the official repository ships); or published
+    statistics, named by each model's `statistics`."""
     source: str | None = None
     """With `corpus`: a .txt, .jsonl, .json or .parquet file, or a hub dataset id."""
     text_field: str | None = None
@@ -129,7 +136,7 @@ class CovarianceSpec(Spec):
     split: str = "train"
     """Split of a hub dataset."""
     n_tokens: Count = 100_000
-    """Token budget: the first so many tokens of the corpus."""
+    """Token budget: the first so many tokens of the corpus, or those that the model writes."""
     shard_tokens: Count = 65_536
     """Tokens in one cached task of the pass over the corpus, about: what a killed run loses at
     most. The sum of a shard takes 5 K² bytes on disk for each layer. No id depends on it, but with
@@ -139,7 +146,7 @@ class CovarianceSpec(Spec):
     key has changed by more, for the second time in a row. A direction has length 1. Where left
     out, the budget alone decides."""
     max_length: Count = 1024
-    """Documents are cut to so many tokens, or to what the model takes."""
+    """Documents are cut to so many tokens, or to what the model takes; its own samples to 128."""
     start_token: bool = False
     """Whether each document opens with the model's start token; published: no."""
     damping: float = Field(default=0.0, ge=0)
@@ -150,13 +157,29 @@ class CovarianceSpec(Spec):
         if self.kind == "corpus" and self.source is None:
             raise ValueError(
                 'kind "corpus" needs `source`, a text file or a hub dataset id '
-                '(or choose kind = "identity" or "statistics")'
+                '(or choose kind = "samples", "identity" or "statistics")'
             )
-        if self.kind != "corpus" and self.stop_change is not None:
+        if not self.is_measured and self.stop_change is not None:
             raise ValueError(
-                f'`stop_change` is for kind "corpus", and the kind is "{self.kind}"; leave it out'
+                '`stop_change` is for kind "corpus" and "samples", and the kind is '
+                f'"{self.kind}"; leave it out'
             )
         return self
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether C is summed over tokens here, in shards."""
+        return self.kind in {"corpus", "samples"}
+
+    @property
+    def row_tokens(self) -> int:
+        """Tokens that the model writes in one row, where C is of its own samples."""
+        return min(_SAMPLE_TOKENS, self.max_length)
+
+    @property
+    def n_rows(self) -> int:
+        """Rows that it writes; 0 where C is of anything else."""
+        return -(-self.n_tokens // self.row_tokens) if self.kind == "samples" else 0
 
     def in_words(self, statistics: str | None = None) -> str:
         """What C is, for people.
@@ -168,6 +191,8 @@ class CovarianceSpec(Spec):
             return "identity"
         if self.kind == "statistics":
             return f"statistics {Path(str(statistics)).name}"
+        if self.kind == "samples":
+            return f"{self.n_tokens} tokens of its own samples"
         source = str(self.source)
         name = Path(source).name if Path(source).is_absolute() else source
         return f"{self.n_tokens} tokens of {name}{'' if self.subset is None else f' {self.subset}'}"

@@ -362,6 +362,41 @@ def measure_moments(
         max_length=max_length,
         start_token=start_token,
     )
+    return moments_of_rows(
+        loaded,
+        layers,
+        rows,
+        n_tokens=n_tokens,
+        shard_tokens=shard_tokens,
+        tokens_per_batch=tokens_per_batch,
+        on_tokens=on_tokens,
+    )
+
+
+def moments_of_rows(
+    loaded: LoadedModel,
+    layers: Sequence[int],
+    rows: Iterable[tuple[int, ...]],
+    *,
+    n_tokens: int,
+    shard_tokens: int = _SHARD_TOKENS,
+    tokens_per_batch: int = 8192,
+    on_tokens: Callable[[int, int], None] | None = None,
+) -> list[SecondMoment]:
+    """Return the second moments of some layers over documents in token ids; as ``measure_moments``.
+
+    Args:
+        loaded: the model.
+        layers: zero-based blocks, each once.
+        rows: token ids of each document, read as a stream, cut to the budget.
+        n_tokens: the budget, for ``on_tokens`` and a warning.
+        shard_tokens: tokens whose documents are sorted together.
+        tokens_per_batch: padded tokens in one forward at most.
+        on_tokens: called with tokens done and the budget.
+
+    Raises:
+        MomentError: there are no tokens, or as ``sum_keys``.
+    """
     totals = [MomentSum.empty(loaded.widths.d_key, loaded.device) for _ in layers]
     for shard in cut(rows, shard_tokens):
         for total, part in zip(

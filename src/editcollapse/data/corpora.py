@@ -29,6 +29,7 @@ from editcollapse.errors import DatasetError, MomentError, StudyError
 from editcollapse.fingerprints import digest, digest_file
 
 IDENTITY = "identity"
+SAMPLES = "samples"
 _STATISTICS = (".npz", ".safetensors")
 _WANTED = "a corpus"
 _FILE_SUFFIXES = (".txt", ".text", ".raw", ".tokens", ".json", ".parquet", *LINE_SUFFIXES)
@@ -128,7 +129,8 @@ def corpus_of(spec: CovarianceSpec) -> Corpus:
         raise DatasetError(
             f"{error} It is what C is measured on where nothing is named: name a text file, by "
             '--covariance FILE on the command line or by source = "FILE" below [covariance] in '
-            "the study file."
+            "the study file; or take the model's own samples: --covariance samples there, kind = "
+            '"samples" here.'
         ) from error
 
 
@@ -340,6 +342,13 @@ def _hub_error(source: str, asked: str, error: Exception) -> DatasetError:
     )
 
 
+def _kind_of(source: str) -> str:
+    """Return the kind of second moment that a source names."""
+    if source in {SAMPLES, IDENTITY}:
+        return source
+    return "statistics" if Path(source).suffix in _STATISTICS else "corpus"
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class CovarianceSource:
     """A second moment C that can be had."""
@@ -349,18 +358,24 @@ class CovarianceSource:
     corpus: Corpus | None = None
     """To measure C on."""
     statistics: Path | None = None
-    """Published layer statistics to read C from. Without either, C is the identity."""
+    """Published layer statistics to read C from. Without either, C is of the model's own samples
+    or the identity, as the kind says."""
+    seed: int = 0
+    """Of the model's own samples."""
 
     @classmethod
-    def of(cls, source: str | None, tokens: int, damping: float, d_key: int) -> "CovarianceSource":
+    def of(
+        cls, source: str | None, tokens: int, damping: float, d_key: int, seed: int = 0
+    ) -> "CovarianceSource":
         """Check where C is to come from; neither corpus nor statistics are read to their end.
 
         Args:
-            source: ``identity``, an ``.npz`` or ``.safetensors`` file of statistics, or a corpus: a
-                text file or a hub data set id; None for the default corpus.
+            source: ``samples``, ``identity``, an ``.npz`` or ``.safetensors`` file of statistics,
+                or a corpus: a text file or a hub data set id; None for the default corpus.
             tokens: of a corpus, at most.
             damping: added to C's diagonal, in units of its mean.
             d_key: K of the layer.
+            seed: of the model's own samples.
 
         Raises:
             StudyError: tokens or damping are out of range.
@@ -370,13 +385,13 @@ class CovarianceSource:
         subset = None
         if source is None:
             source, subset = str(DEFAULT_COVARIANCE.source), DEFAULT_COVARIANCE.subset
-        is_file_of_statistics = Path(source).suffix in _STATISTICS
-        kind = "statistics" if is_file_of_statistics else "corpus"
+        kind = _kind_of(source)
+        is_named = kind in {"corpus", "statistics"}
         try:
             spec = CovarianceSpec.model_validate(
                 {
                     "kind": kind,
-                    "source": source,
+                    "source": source if is_named else None,
                     "subset": subset,
                     "n_tokens": tokens,
                     "damping": damping,
@@ -387,9 +402,9 @@ class CovarianceSource:
                 f"`tokens` {tokens}, `damping` {damping:g}: tokens have to be at least 1, and "
                 "damping at least 0."
             ) from error
-        if source == IDENTITY:
+        if kind == "identity":
             return cls(CovarianceSpec(kind="identity"))
-        if is_file_of_statistics:
+        if kind == "statistics":
             path = Path(source).expanduser()
             if not path.is_file():
                 raise MomentError(
@@ -403,7 +418,7 @@ class CovarianceSource:
                 f"tokens is singular. Give {d_key} or more, or a `damping` such as 0.001."
             )
         try:
-            return cls(spec, corpus=corpus_of(spec))
+            return cls(spec, corpus=corpus_of(spec) if kind == "corpus" else None, seed=seed)
         except DatasetError as error:
             if subset is not None:
                 raise
@@ -412,7 +427,8 @@ class CovarianceSource:
     @property
     def covariance_id(self) -> str:
         """Id of C where it is kept in no file."""
-        return digest("unstored covariance", self.spec)
+        own = (self.seed,) if self.spec.kind == "samples" else ()
+        return digest("unstored covariance", self.spec, *own)
 
     def __str__(self) -> str:
         """For people."""
@@ -420,4 +436,6 @@ class CovarianceSource:
             return f"covariance of {self.statistics.name}"
         if self.corpus is not None:
             return f"covariance of {self.corpus.name}, {self.spec.n_tokens} tokens at most"
+        if self.spec.kind == "samples":
+            return f"covariance of {self.spec.in_words()}"
         return "identity covariance"

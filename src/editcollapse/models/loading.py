@@ -129,6 +129,15 @@ class LoadedModel:
         return tuple(each for each in input_norms if self.is_parallel or not each.parallel_only)
 
     @property
+    def end_ids(self) -> tuple[int, ...]:
+        """Tokens that end a text: the model's own, and the tokenizer's."""
+        settings = getattr(self.model, "generation_config", None)
+        own = getattr(settings, "eos_token_id", None)
+        ids = [own] if isinstance(own, int) else list(own or ())
+        end = self.encoder.tokenizer.eos_token_id
+        return tuple(dict.fromkeys([*ids, *([] if end is None else [int(end)])]))
+
+    @property
     def n_parameters(self) -> int:
         """Number of parameters; tied ones once."""
         return sum(parameter.numel() for parameter in self.model.parameters())

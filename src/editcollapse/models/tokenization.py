@@ -94,6 +94,8 @@ class Encoder:
         self.tokenizer = tokenizer
         self.source = source
         self.max_length = max_length
+        self.opening_ids = self._start_ids("tokenizer")
+        """What the tokenizer opens a text with by itself, whatever the policy is."""
         self.start_ids = self._start_ids(start_token)
         self._anchor_ids = self.encode(_ANCHOR)
         self._targets: dict[str, tuple[int, ...]] = {}

@@ -254,12 +254,32 @@ def template_set_id_of(model_id: str, templates: tuple[str, ...]) -> str:
     return digest("templates", model_id, templates)
 
 
+class SamplesJob(Job):
+    """Let a model write some rows of text, for C of its own samples."""
+
+    model: ModelSetup
+    first_row: int
+    n_rows: int
+    row_tokens: int
+    seed: int
+    label: str
+    """For people: ``3 of 4``; not part of the key."""
+
+    @property
+    def key(self) -> str:
+        """Cache key of the job: other layers, and a larger budget, share it."""
+        rows = (self.first_row, self.n_rows, self.row_tokens)
+        return unit_key("samples", self.model.model_id, rows, self.seed)
+
+
 class CorpusJob(Job):
-    """Cut a corpus into shards of token ids."""
+    """Cut a corpus, or what the model has written, into shards of token ids."""
 
     model: ModelSetup
     covariance: CovarianceSpec
     source_digest: str
+    samples: tuple[ArtifactRef, ...] = ()
+    """What the model has written, in order; not part of the key."""
 
     @property
     def key(self) -> str:
@@ -310,7 +330,8 @@ class CovarianceJob(Job):
     model: ModelSetup
     covariance: CovarianceSpec
     source_digest: str
-    """Content of the corpus or of the statistics file; empty for the identity."""
+    """Content of the corpus or of the statistics file, or how samples are drawn; empty for the
+    identity."""
     probe_set_id: str = ""
     """Digest of the requests and templates that the probe keys are read from."""
     sums: tuple[ArtifactRef, ...] = ()
@@ -325,7 +346,7 @@ class CovarianceJob(Job):
         """Digest of what decides C and how it is solved."""
         spec = self.covariance
         asked: tuple[Any, ...] = (spec.kind, self.source_digest)
-        if spec.kind == "corpus":
+        if spec.is_measured:
             asked += (spec.n_tokens, spec.max_length, spec.start_token, spec.text_field)
             if spec.stop_change is not None:
                 # How many tokens C holds then depends on where and on what it is looked at.
@@ -400,7 +421,7 @@ class KnownSetup:
     layer_source: str
     covariance_id: str
     covariance: str
-    """Kind: corpus, identity or statistics."""
+    """Kind: corpus, samples, identity or statistics."""
     n_tokens: int
     damping: float
     moment_digest: str | None

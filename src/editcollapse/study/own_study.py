@@ -206,6 +206,8 @@ def _covariance_lines(spec: CovarianceSpec, folder: Path) -> Iterator[str]:
         if spec.subset is not None:
             yield f"subset = {_quoted(spec.subset)}"
         yield _with_comment(f"n_tokens = {spec.n_tokens}", "the first so many")
+    if spec.kind == "samples":
+        yield _with_comment(f"n_tokens = {spec.n_tokens}", "written by the model itself")
     if spec.damping:
         yield f"damping = {spec.damping!r}"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from editcollapse import NUMERICS
 from editcollapse.catalog.presets import preset_for
-from editcollapse.config.spec import GuardSpec, ModelSpec, StudySpec
+from editcollapse.config.spec import ROWS_AT_ONCE, GuardSpec, ModelSpec, StudySpec
 from editcollapse.data.corpora import corpus_of
 from editcollapse.data.datasets import read_requests, select
 from editcollapse.data.requests import EditRequest, RequestFile, RequestRecord
@@ -32,6 +32,7 @@ from editcollapse.study.jobs import (
     Manifest,
     ModelSetup,
     ProbesJob,
+    SamplesJob,
     ShardJob,
     TemplatesJob,
     UneditedJob,
@@ -346,6 +347,8 @@ def _covariance_digest(study: StudySpec, model: ModelSpec) -> str:
                 "kmeng01/rome's layer statistics or a .safetensors file."
             )
         return digest_file(path)
+    if spec.kind == "samples":
+        return digest("samples", study.seed)
     return corpus_of(spec).content_digest
 
 
@@ -358,6 +361,8 @@ class CovariancePlan:
     """All layers whose keys are summed in the same forwards."""
     requests: tuple[EditRequest, ...]
     """Their prefixed keys are the probes."""
+    seed: int
+    """Of the model's own samples."""
 
     @classmethod
     def of(cls, plan: StudyPlan, model: ModelPlan) -> "CovariancePlan":
@@ -369,7 +374,13 @@ class CovariancePlan:
             moment=model.moment,
             layers=tuple(sorted(layers)),
             requests=tuple(record.request for record in records),
+            seed=plan.study.seed,
         )
+
+    @property
+    def n_sample_jobs(self) -> int:
+        """Jobs that write the model's own samples; 0 where C is of anything else."""
+        return -(-self.moment.covariance.n_rows // ROWS_AT_ONCE)
 
     @property
     def n_shards_at_most(self) -> int:
@@ -377,13 +388,35 @@ class CovariancePlan:
         spec = self.moment.covariance
         return -(-spec.n_tokens // spec.shard_tokens)
 
-    def corpus_job(self) -> CorpusJob:
-        """Return the job that cuts the corpus into shards."""
+    def sample_jobs(self) -> tuple[SamplesJob, ...]:
+        """Return the jobs that write the model's own samples, in order."""
+        n_rows = self.moment.covariance.n_rows
+        firsts = range(0, n_rows, ROWS_AT_ONCE)
+        return tuple(
+            SamplesJob(
+                results=self.moment.results,
+                model=self.moment.model,
+                first_row=first,
+                n_rows=min(ROWS_AT_ONCE, n_rows - first),
+                row_tokens=self.moment.covariance.row_tokens,
+                seed=self.seed,
+                label=f"{index} of {len(firsts)}",
+            )
+            for index, first in enumerate(firsts, start=1)
+        )
+
+    def corpus_job(self, samples: Sequence[Manifest] = ()) -> CorpusJob:
+        """Return the job that cuts the corpus into shards.
+
+        Args:
+            samples: what the jobs of the model's own samples returned.
+        """
         return CorpusJob(
             results=self.moment.results,
             model=self.moment.model,
             covariance=self.moment.covariance,
             source_digest=self.moment.source_digest,
+            samples=tuple(part for each in samples for part in each.parts),
         )
 
     def shard_jobs(self, corpus: Manifest) -> tuple[ShardJob, ...]:

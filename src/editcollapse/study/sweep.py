@@ -131,7 +131,8 @@ class ModelSweep:
         records = self.study.requests.records[:N_PROBES]
         requests = tuple(record.request for record in records)
         return tuple(
-            CovariancePlan(each.moment, self.layer_numbers, requests) for each in self.layers
+            CovariancePlan(each.moment, self.layer_numbers, requests, self.study.study.seed)
+            for each in self.layers
         )
 
     def jobs(self, templates: Manifest, moments: Sequence[Manifest]) -> Iterator[SweepJob]:

@@ -4,6 +4,12 @@ import logging
 from pathlib import Path
 
 from editcollapse.covariance.convergence import convergence_row, prefixed_keys, unit_directions
+from editcollapse.covariance.samples import (
+    OWN_SAMPLES,
+    budgeted_samples,
+    start_of_text,
+    write_rows,
+)
 from editcollapse.covariance.second_moment import (
     MomentSum,
     SecondMoment,
@@ -11,7 +17,14 @@ from editcollapse.covariance.second_moment import (
     read_sum,
     sum_keys,
 )
-from editcollapse.covariance.shards import budgeted_rows, check_budget, cut, put_shard, read_shard
+from editcollapse.covariance.shards import (
+    Shard,
+    budgeted_rows,
+    check_budget,
+    cut,
+    put_shard,
+    read_shard,
+)
 from editcollapse.covariance.statistics import read_statistics
 from editcollapse.data.corpora import corpus_of
 from editcollapse.errors import MomentError
@@ -26,12 +39,42 @@ from editcollapse.study.jobs import (
     CovarianceJob,
     Manifest,
     ProbesJob,
+    SamplesJob,
     ShardJob,
 )
 from editcollapse.study.plan import checkpoints
 from editcollapse.units.prepare import Progress, load
 
 logger = logging.getLogger(__name__)
+
+
+@float32_products()
+def write_samples(job: SamplesJob, on_tokens: Progress = None) -> Manifest:
+    """Return some rows of text that the model has written, in one file of token ids (``parts``).
+
+    Raises:
+        ModelError: the tokenizer has no token that a text could start from, or the model's logits
+            are not all numbers.
+        DeviceMemoryError: one row alone does not fit on the device.
+    """
+    clock = job.clock("samples", job.model, job.seed)
+    store = ArtifactStore(job.results)
+    loaded = load(job.model)
+    rows = range(job.first_row, job.first_row + job.n_rows)
+    written = write_rows(loaded, rows, job.row_tokens, job.seed, on_tokens)
+    shard = Shard(tuple(text for texts in written for text in texts))
+    start = loaded.encoder.tokenizer.convert_ids_to_tokens(start_of_text(loaded))
+    summary = (
+        f"samples of {job.model.spec.name}, {job.label}: {shard.n_texts} texts behind {start!r}, "
+        f"{shard.n_tokens} tokens, seed {job.seed}"
+    )
+    provenance = clock.row(summary, shard.n_tokens, str(loaded.device))
+    return Manifest(
+        unit_id=job.key,
+        summary=summary,
+        rows=(store.put_rows("provenance", [provenance]),),
+        parts=(put_shard(store, shard),),
+    )
 
 
 def cut_corpus(job: CorpusJob, on_tokens: Progress = None) -> Manifest:
@@ -45,14 +88,21 @@ def cut_corpus(job: CorpusJob, on_tokens: Progress = None) -> Manifest:
     spec = job.covariance
     store = ArtifactStore(job.results)
     loaded = load(job.model)
-    corpus = corpus_of(spec)
-    rows = budgeted_rows(
-        loaded.encoder,
-        corpus.documents(),
-        n_tokens=spec.n_tokens,
-        max_length=spec.max_length,
-        start_token=spec.start_token,
-    )
+    if spec.kind == "samples":
+        name = OWN_SAMPLES
+        written = (row for ref in job.samples for row in read_shard(store, ref).rows)
+        start = loaded.encoder.start_ids if spec.start_token else ()
+        rows = budgeted_samples(written, spec.n_tokens, start)
+    else:
+        corpus = corpus_of(spec)
+        name = corpus.name
+        rows = budgeted_rows(
+            loaded.encoder,
+            corpus.documents(),
+            n_tokens=spec.n_tokens,
+            max_length=spec.max_length,
+            start_token=spec.start_token,
+        )
     parts, n_tokens = [], 0
     for shard in cut(rows, spec.shard_tokens):
         parts.append(put_shard(store, shard))
@@ -60,7 +110,7 @@ def cut_corpus(job: CorpusJob, on_tokens: Progress = None) -> Manifest:
         if on_tokens is not None:
             on_tokens(n_tokens, spec.n_tokens)
     check_budget(n_tokens, spec.n_tokens)
-    summary = f"{corpus.name} for {job.model.spec.name}: {n_tokens} tokens, {len(parts)} shards"
+    summary = f"{name} for {job.model.spec.name}: {n_tokens} tokens, {len(parts)} shards"
     provenance = clock.row(summary, n_tokens, "none")
     return Manifest(
         unit_id=job.key,
@@ -173,10 +223,12 @@ def prepare_moment(job: CovarianceJob) -> Manifest:
     if spec.kind == "statistics":
         files_d_key = load(job.model).widths.d_key
         moment = read_statistics(Path(str(job.model.spec.statistics)), files_d_key)
-    elif spec.kind == "corpus":
+    elif spec.is_measured:
         moment, followed = _merged(job, store)
     tensors = None if moment is None else store.put_tensors("moments", {"moment": moment.matrix})
     source = str(job.model.spec.statistics if spec.kind == "statistics" else spec.source or "")
+    if spec.kind == "samples":
+        source = OWN_SAMPLES
     row = CovarianceRow(
         covariance_id=job.covariance_id,
         model_id=job.model.model_id,

@@ -92,7 +92,7 @@ class Continuer:
         row = loaded.architecture
         self.path = f"{row.blocks}.{layer}.{row.down_projection}"
         self._n_new_tokens = n_new_tokens
-        self.ends = _end_ids(loaded)
+        self.ends = loaded.end_ids
 
     def text(self, prompt: str, update: RankOneUpdates | None = None) -> str:
         """Return the generated text behind a prompt, without special tokens.
@@ -279,15 +279,6 @@ def _moved_right(cache: DynamicCache, sizes: Tensor) -> tuple[DynamicCache, Tens
     pairs = ((layer.keys, layer.values) for layer in cache.layers)
     moved = cache_of(picked(pair, slots.clamp(min=0)) for pair in pairs)
     return moved, (slots >= 0).to(torch.int64)
-
-
-def _end_ids(loaded: LoadedModel) -> tuple[int, ...]:
-    """Return the tokens that end a text: the model's own, and the tokenizer's."""
-    settings = getattr(loaded.model, "generation_config", None)
-    own = getattr(settings, "eos_token_id", None)
-    ids = [own] if isinstance(own, int) else list(own or ())
-    end = loaded.encoder.tokenizer.eos_token_id
-    return tuple(dict.fromkeys([*ids, *([] if end is None else [int(end)])]))
 
 
 @float32_products()

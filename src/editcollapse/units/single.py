@@ -13,14 +13,16 @@ import torch
 from torch import Tensor, nn
 
 from editcollapse.catalog.methods import METHODS
-from editcollapse.config.spec import CovarianceSpec, TemplateSpec
+from editcollapse.config.spec import TemplateSpec
+from editcollapse.covariance.samples import OWN_SAMPLES, own_texts
 from editcollapse.covariance.second_moment import (
     MomentSolver,
     SecondMoment,
-    measure_moments,
+    moments_of_rows,
 )
+from editcollapse.covariance.shards import budgeted_rows
 from editcollapse.covariance.statistics import read_statistics
-from editcollapse.data.corpora import Corpus, CovarianceSource
+from editcollapse.data.corpora import CovarianceSource
 from editcollapse.data.requests import EditRequest
 from editcollapse.errors import ModelError, MomentError
 from editcollapse.evaluation.perplexity import Perplexity, encode_texts, perplexities, text_nll
@@ -286,8 +288,8 @@ def second_moment_solvers(
             )
         matrices = [read_statistics(covariance.statistics, loaded.widths.d_key).matrix]
         advice = "Give another file, or a `damping` such as 0.001"
-    elif covariance.corpus is not None:
-        moments = _measured(loaded, layers, covariance.corpus, covariance.spec)
+    elif covariance.spec.is_measured:
+        moments = _measured(loaded, layers, covariance)
         matrices = [moment.matrix for moment in moments]
         advice = (
             f"It was measured on {moments[0].n_tokens} tokens: give more (`tokens`), or a "
@@ -309,17 +311,29 @@ def second_moment_solvers(
 
 @float32_products()
 def _measured(
-    loaded: LoadedModel, layers: Sequence[int], corpus: Corpus, spec: CovarianceSpec
+    loaded: LoadedModel, layers: Sequence[int], covariance: CovarianceSource
 ) -> list[SecondMoment]:
-    """Second moments of some layers, from one pass over a corpus."""
-    return measure_moments(
+    """Second moments of some layers, from one pass over a corpus or over the model's samples."""
+    spec, corpus = covariance.spec, covariance.corpus
+    if corpus is None:
+        name = OWN_SAMPLES
+        written = reporter(f"{loaded.name}: {name}", "token")
+        rows = own_texts(loaded, spec, covariance.seed, written)
+    else:
+        name = corpus.name
+        rows = budgeted_rows(
+            loaded.encoder,
+            corpus.documents(),
+            n_tokens=spec.n_tokens,
+            max_length=spec.max_length,
+        )
+    return moments_of_rows(
         loaded,
         layers,
-        corpus.documents(),
+        rows,
         n_tokens=spec.n_tokens,
-        max_length=spec.max_length,
         tokens_per_batch=tokens_per_forward(loaded.device, loaded.size(max(layers)), "moment"),
-        on_tokens=reporter(f"{loaded.name}: covariance of {corpus.name}", "token"),
+        on_tokens=reporter(f"{loaded.name}: covariance of {name}", "token"),
     )
 
 

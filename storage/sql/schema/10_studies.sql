@@ -215,7 +215,7 @@ comment on column covariances.covariance_id is
 comment on column covariances.model_id is 'Model: models.model_id.';
 comment on column covariances.layer is 'Block whose keys were read. Index from 0.';
 comment on column covariances.kind is
-    'corpus (measured), identity (C is left out) or statistics (published). Text.';
+    'corpus or samples (measured), identity (C is left out) or statistics (published). Text.';
 comment on column covariances.source is 'The corpus or file it comes from. Text.';
 comment on column covariances.source_digest is 'Digest of the source''s content. Hex digits.';
 comment on column covariances.n_tokens is 'Keys averaged; 0 for the identity. Tokens.';
