@@ -38,8 +38,8 @@ $(VENV)/.installed: $(VENV)/.runs
 	$(PIP) -e '.[gguf,s3,dask,ray]' --group dev
 	@touch $@
 
-demo: $(VENV)/.runs ## run the embedded study and print what it found
-	$(BIN)/python -m flows run studies/demo.toml --results $(RESULTS)
+demo: $(VENV)/.runs ## edit a real LLM and the embedded models, and print what it found
+	$(BIN)/python -m flows demo --results $(RESULTS)
 
 server: $(VENV)/.runs ## run a Prefect server, one worker and the reports' pages until Ctrl-C
 	@mkdir -p '$(RESULTS)/server' '$(RESULTS)/reports'

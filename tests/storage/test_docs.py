@@ -82,7 +82,11 @@ def test_schema_page_opens_with_a_picture_of_the_schema():
 def test_check_tells_stale_pages(tmp_path, monkeypatch, capsys):
     """--check passes as checked in; it returns 1 and says what to do until a page is written."""
     assert main(["--check"]) == 0
-    old = {"COOKBOOK": "before\n<!-- recipes -->\nold\n<!-- /recipes -->\nafter\n", "SCHEMA": ""}
+    old = {
+        "README": "before\n<!-- demo-table -->\nold\n<!-- /demo-table -->\nafter\n",
+        "COOKBOOK": "before\n<!-- recipes -->\nold\n<!-- /recipes -->\nafter\n",
+        "SCHEMA": "",
+    }
     for name, text in old.items():
         page = tmp_path / name
         page.write_text(text, encoding="utf-8")
@@ -91,14 +95,18 @@ def test_check_tells_stale_pages(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(docs, "PICTURES", tmp_path)
     assert main(["--check"]) == 1
     told = capsys.readouterr().err
-    assert told.count("is stale. Write it again: python -m scripts.docs") == 3
+    assert told.count("is stale. Write it again: python -m scripts.docs") == 4
     assert main([]) == 0
     assert main(["--check"]) == 0
-    page = (tmp_path / "COOKBOOK").read_text(encoding="utf-8")
-    assert page.startswith("before\n")
-    assert page.endswith("after\n")
-    for look in ("dark", "light"):
-        assert (tmp_path / f"denominators_{look}.png").read_bytes().startswith(b"\x89PNG")
+    for name in ("README", "COOKBOOK"):
+        page = (tmp_path / name).read_text(encoding="utf-8")
+        assert page.startswith("before\n")
+        assert page.endswith("after\n")
+        assert "| ---" in page or "|---" in page
+    for name in ("denominators", "denominators_demo"):
+        for look in ("dark", "light"):
+            picture = tmp_path / f"{name}_{look}.png"
+            assert picture.read_bytes().startswith(b"\x89PNG")
 
 
 def test_study_page_has_a_table_for_each_section():
@@ -110,11 +118,11 @@ def test_study_page_has_a_table_for_each_section():
 
 def test_drawing_is_whole(demo):
     """Each model has its panel and all its edits; both looks draw the same on another ground."""
-    figure = denominator_figure(study_figures(demo, find_study(demo)))
+    figure = denominator_figure(study_figures(demo, find_study(demo, "demo")))
     light, dark = (json.loads(docs.drawing(figure, theme)) for theme in (LIGHT, DARK))
     assert [panel["title"] for panel in light["hconcat"]] == [p.label for p in figure.panels]
     rows = [rows for name, rows in light["datasets"].items() if name.startswith("rows_")]
-    n_measured = ask(demo, "select count(*) from measured_edits").item()
+    n_measured = ask(demo, "select count(*) from measured_edits where study = 'demo'").item()
     assert sum(map(len, rows)) == n_measured
     assert light["datasets"] == dark["datasets"]
     assert light["config"]["background"] != dark["config"]["background"]
@@ -126,8 +134,13 @@ def test_demo_rows_are_those_of_the_demo_study(demo):
     from editcollapse.study.plan import plan_study
 
     plan = plan_study(read_study(_ROOT / "studies" / "demo.toml"), demo)
-    assert ask(demo, "select study_id from studies")["study_id"].to_list() == [plan.study_id]
-    frame = ask(demo, "select count(*) as n, count(perplexity) as measured from edit_outcomes")
+    ids = ask(demo, "select study_id from studies where name = 'demo'")["study_id"].to_list()
+    assert ids == [plan.study_id]
+    frame = ask(
+        demo,
+        "select count(*) as n, count(perplexity) as measured from edit_outcomes "
+        "where study = 'demo'",
+    )
     assert frame.rows() == [(1152, 1152)]
 
 

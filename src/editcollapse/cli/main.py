@@ -17,6 +17,7 @@ import typer
 from editcollapse import __version__
 from editcollapse.cli.check_model import add_check_model
 from editcollapse.cli.edit import add_edit
+from editcollapse.cli.fetch_model import add_fetch_model
 from editcollapse.cli.forecast import add_forecast
 from editcollapse.cli.mistakes import STOPPED, USER_ERROR, print_mistake, usage_mistake
 from editcollapse.errors import EditCollapseError
@@ -108,5 +109,6 @@ def editcollapse(
 
 
 add_check_model(app)
+add_fetch_model(app)
 add_forecast(app)
 add_edit(app)

@@ -28,7 +28,7 @@ class EditRequest:
     """What the unedited model should answer to each neighborhood prompt; one for each, or empty,
     in which case ``target_true`` stands for all."""
     relation_id: str | None = None
-    """Wikidata property of the fact, where known."""
+    """Name of the relation, where known; CounterFact's are Wikidata properties."""
     portability_prompts: tuple[str, ...] = ()
     """What follows from the fact, complete strings: aliases, reasoning (KnowEdit)."""
     portability_targets: tuple[str, ...] = ()

@@ -1,5 +1,5 @@
 -- What are CounterFact's scores, in percent, as the editing papers print them?
 -- Method `none` is the unedited model.
-select model, method, n_edits, s, es, ps, ns
+select study, model, method, n_edits, s, es, ps, ns
 from counterfact_scores
-order by model, method_order(method) nulls first
+order by study, model, method_order(method) nulls first

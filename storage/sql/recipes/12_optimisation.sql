@@ -2,6 +2,7 @@
 -- `target_probability` is that of the new object with the optimised value, before any weight is written.
 -- The methods of one model share v*, so one of them is enough.
 select
+    study,
     model,
     subject_position,
     median(n_steps) as steps,

@@ -29,7 +29,7 @@ def _on_the_cpu(monkeypatch):
     monkeypatch.setenv("EDITCOLLAPSE_DEVICE", "cpu")
 
 
-@pytest.mark.parametrize("command", [[], ["check-model"], ["forecast"], ["edit"]])
+@pytest.mark.parametrize("command", [[], ["check-model"], ["fetch-model"], ["forecast"], ["edit"]])
 def test_help_has_an_example_for_each_command(command, capsys):
     """Help ends well, and shows how a command is called."""
     assert main([*command, "--help"]) == 0
