@@ -232,10 +232,7 @@ def whole_model(
     """
     from transformers import AutoConfig, AutoTokenizer
 
-    source = files.source
-    plain: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
-    if files.gguf is not None:
-        plain["gguf_file"] = files.weight_files[0].name
+    source, plain = files.source, _plain_reading(files)
     try:
         if text_part is not None:
             whole = AutoConfig.from_pretrained(files.folder, **plain)
@@ -255,6 +252,14 @@ def whole_model(
             f"({lacking}): copy or download it again."
         )
     return model.eval().requires_grad_(False), tokenizer
+
+
+def _plain_reading(files: PlainFolder) -> dict[str, Any]:
+    """Return how transformers reads a folder: no code of it, nothing that is elsewhere."""
+    reading: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
+    if files.gguf is not None:
+        reading["gguf_file"] = files.weight_files[0].name
+    return reading
 
 
 def load_model(spec: "ModelSpec", device: str, files: ModelFiles | None = None) -> LoadedModel:
@@ -314,9 +319,7 @@ def read_encoder(files: ModelFiles, spec: "ModelSpec") -> Encoder:
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            files.folder, trust_remote_code=False, local_files_only=True
-        )
+        tokenizer = AutoTokenizer.from_pretrained(files.folder, **_plain_reading(files))
     except Exception as error:  # transformers has no one error for a tokenizer that is no good
         raise _not_loaded(f"the tokenizer of {files.source}", error) from error
     positions = files.config.get("max_position_embeddings") or files.config.get("n_positions")
