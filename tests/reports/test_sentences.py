@@ -112,8 +112,7 @@ def test_other_last_tokens_are_told(found):
     """The model, how many of its requests, and what that means for the keys."""
     (sentence,) = plain(sections.last_tokens(found))
     assert sentence.startswith("a, 3 of 50 requests: in its contexts the subject ends with a token")
-    (section,) = [each for each in sections.report_sections(found) if each.name == "positions"]
-    assert plain(section.sentences) == [sentence]
+    assert plain(sections._positions(found).sentences) == [sentence]
 
 
 def test_denominators_are_compared(found):

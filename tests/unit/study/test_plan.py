@@ -194,7 +194,9 @@ def test_impossible_plans_are_refused(plan_of, tiny_folder, tmp_path):
     study = write_study(tmp_path / "twice", tiny_folder("gpt2"))
     twin = study.models[0].model_copy(update={"name": "twin"})
     twice = StudySpec.model_validate(study.model_copy(update={"models": (*study.models, twin)}))
-    with pytest.raises(StudyError, match="names the same model, layer, start token and chat template twice"):
+    with pytest.raises(
+        StudyError, match="names the same model, layer, start token and chat template twice"
+    ):
         plan_study(twice, tmp_path)
 
 
