@@ -149,7 +149,7 @@ def test_studies_of_different_rules_need_the_options(ruled_run, ruled, run_study
     with pytest.raises(ResultsError, match=r"state different collapse rules .*plain: .*small: "):
         common_rule(results)
     assert main(["calibrate", "--results", str(results)]) == USER_ERROR
-    assert "--threshold and --ratio" in capsys.readouterr().err
+    assert "--threshold, --ratio and --measure" in capsys.readouterr().err
 
 
 def test_a_rule_is_in_no_id(ruled, study, results):

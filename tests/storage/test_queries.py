@@ -104,7 +104,7 @@ def test_describe_tables_has_everything_with_comments(folder):
     assert edits["n_rows"].to_list()[:2] == [6, None]
     assert "VARCHAR" in edits["type"].to_list()
     arguments = frame.filter(kind="macro", name="collapse_incidence")["type"].item()
-    assert arguments == "threshold, ratio, kinds"
+    assert arguments == "threshold, ratio, measure, kinds"
 
 
 def test_incidence_of_one_study(folder, make_row):
