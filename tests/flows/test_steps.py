@@ -42,12 +42,13 @@ def assert_listed(reports):
     [
         {},
         {"covariance.kind": "identity", "covariance.source": None},
+        {"covariance.kind": "samples", "covariance.source": None, "covariance.n_tokens": 300},
         {"covariance.stop_change": 2.5, "covariance.shard_tokens": 30},
         {"evaluation.continuations": 2},
         {"guard.policy": "refuse", "guard.at_risk_at": 5.0, "guard.collapse_at": 1e9},
         {"guard.policy": "prefix", "guard.at_risk_at": 5.0, "guard.collapse_at": 1e9},
     ],
-    ids=["plain", "identity", "stop rule", "continuations", "refusing", "prefixing"],
+    ids=["plain", "identity", "samples", "stop rule", "continuations", "refusing", "prefixing"],
 )
 def test_study_does_the_jobs_that_it_lists(study, watched, tmp_path, changes):
     """In an empty folder, and again when all is cached: the same total."""

@@ -7,7 +7,12 @@ import polars as pl
 import pytest
 import torch
 
-from editcollapse.covariance.second_moment import measure_moment, measure_moments
+from editcollapse.covariance.samples import own_texts
+from editcollapse.covariance.second_moment import (
+    measure_moment,
+    measure_moments,
+    moments_of_rows,
+)
 from editcollapse.data.corpora import open_corpus
 from editcollapse.errors import ArtifactError, MomentError
 from editcollapse.fingerprints import digest
@@ -48,6 +53,7 @@ class Made:
     plan: object
     store: ArtifactStore
     manifest: object
+    folder: object
 
     @property
     def matrix(self):
@@ -70,7 +76,7 @@ def made(tiny_folder, tmp_path):
         with Float64Throughout():
             templates = prepare_templates(model.templates)
             manifest = measured_moment(plan, model, templates)
-        return Made(plan, ArtifactStore(plan.results), manifest)
+        return Made(plan, ArtifactStore(plan.results), manifest, tmp_path / name)
 
     return make
 
@@ -100,6 +106,47 @@ def test_shards_equal_one_pass_and_plain_forwards(made, tiny_model, variant):
     assert distance(found.matrix, once.matrix) < TIGHT
     row = found.frame("covariances").row(0, named=True)
     assert (row["n_tokens"], row["n_texts"]) == (BUDGET, once.n_texts)
+
+
+SAMPLES = {"covariance__kind": "'samples'", "covariance__max_length": 16}
+
+
+def test_samples_are_written_once_for_all_layers(made, tiny_model):
+    """C of a model's own samples is that of one call; another layer has the same token ids."""
+    changes = SAMPLES | {"covariance__shard_tokens": 40, "seed": 5}
+    found = made(**changes)
+    loaded = tiny_model("gpt2")
+    with Float64Throughout():
+        rows = own_texts(loaded, found.plan.study.covariance, 5)
+        (once,) = moments_of_rows(loaded, [1], rows, n_tokens=BUDGET)
+    assert distance(found.matrix, once.matrix) < TIGHT
+    row = found.frame("covariances").row(0, named=True)
+    assert (row["kind"], row["source"], row["n_tokens"]) == ("samples", "own samples", BUDGET)
+    (model,) = found.plan.models
+    here = CovariancePlan.of(found.plan, model)
+    moved = plan_study(
+        write_study(found.folder / "other", found.folder / "model", **changes, model__layer=0),
+        found.plan.results,
+    )
+    there = CovariancePlan.of(moved, moved.models[0])
+    assert [job.key for job in here.sample_jobs()] == [job.key for job in there.sample_jobs()]
+    assert here.corpus_job().key == there.corpus_job().key
+    assert here.moment.covariance_id != there.moment.covariance_id
+
+
+def test_larger_budget_goes_on_from_the_samples(tiny_folder, tmp_path):
+    """Jobs of 128 rows: of 256 and of 300 rows the first two are the same; another seed, none."""
+
+    def keys(name, **changes):
+        study = write_study(tmp_path / name, tiny_folder("gpt2"), **SAMPLES, **changes)
+        plan = plan_study(study, tmp_path / "results")
+        return [job.key for job in CovariancePlan.of(plan, plan.models[0]).sample_jobs()]
+
+    small = keys("small", covariance__n_tokens=16 * 256)
+    large = keys("large", covariance__n_tokens=16 * 300)
+    assert (len(small), len(large)) == (2, 3)
+    assert large[:2] == small
+    assert not set(small) & set(keys("other", covariance__n_tokens=16 * 256, seed=1))
 
 
 @pytest.mark.parametrize("variant", ["gpt2", "mistral"])
