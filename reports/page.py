@@ -193,6 +193,7 @@ def _skill(shown: StudyFigures) -> Section:
         "at risk from",
         "flagged that collapsed",
         "collapsed that were flagged",
+        "Brier score",
     )
     return Section(
         name="skill",
@@ -200,8 +201,9 @@ def _skill(shown: StudyFigures) -> Section:
         sentences=(
             (
                 "The forecast knows keys and C alone, no edit: flagged are edits that it calls at "
-                "risk or worse by their model's thresholds. On edits that a calibration was taken "
-                "from, the figures are in-sample."
+                "risk or worse by their model's thresholds. The Brier score is that of "
+                "P(collapse); 0 is perfect. On edits that a calibration was taken from, the "
+                "figures are in-sample."
             ),
         ),
         table=Table(
@@ -216,6 +218,7 @@ def _skill(shown: StudyFigures) -> Section:
                     number(row["at_risk_at"]),
                     _share(row, "precision"),
                     _share(row, "recall"),
+                    "" if row["brier"] is None else number(row["brier"]),
                 )
                 for row in _rows(shown.skill.frame)
             ),

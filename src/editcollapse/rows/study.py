@@ -274,6 +274,18 @@ class ForecastCalibrationRow:
     at_risk_at: float
     collapse_at: float
     model_id: str | None
+    safe_below: float | None
+    never_safe_from: float | None
+    intercept: float | None
+    slope: float | None
+    intercept_variance: float | None
+    slope_variance: float | None
+    intercept_slope_covariance: float | None
+    brier: float | None
+    n_subjects: int | None
+    held_out_flagged: int | None
+    held_out_caught: int | None
+    held_out_brier: float | None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -20,7 +20,8 @@ select
     certain_precision_high,
     certain_recall,
     certain_recall_low,
-    certain_recall_high
+    certain_recall_high,
+    brier
 from forecast_skill(threshold := $threshold, ratio := $ratio, kinds := null)
 where study_id = $study_id and method <> '(all)'
 order by model = '(all)', model_order($study_id, model), model, method_order(method), method

@@ -236,3 +236,41 @@ comment on column position_profiles.uniform_attention is
 alter table forecast_calibrations add column model_id varchar;
 comment on column forecast_calibrations.model_id is
     'Model whose edits they were taken from: models.model_id. NULL = of several models, by an earlier version; no verdict uses it.';
+
+-- P(collapse), and how thresholds of other subjects do on a subject. NULL everywhere = calibrated by an
+-- earlier version.
+alter table forecast_calibrations add column safe_below double;
+alter table forecast_calibrations add column never_safe_from double;
+alter table forecast_calibrations add column intercept double;
+alter table forecast_calibrations add column slope double;
+alter table forecast_calibrations add column intercept_variance double;
+alter table forecast_calibrations add column slope_variance double;
+alter table forecast_calibrations add column intercept_slope_covariance double;
+alter table forecast_calibrations add column brier double;
+alter table forecast_calibrations add column n_subjects bigint;
+alter table forecast_calibrations add column held_out_flagged bigint;
+alter table forecast_calibrations add column held_out_caught bigint;
+alter table forecast_calibrations add column held_out_brier double;
+comment on column forecast_calibrations.safe_below is
+    'P(collapse) that no safe edit reaches: at_risk_at is not above the bound that has it. Fraction 0-1.';
+comment on column forecast_calibrations.never_safe_from is
+    'text_change_bound from which on no edit is safe, whatever P(collapse) is: the largest with the wanted recall, taken half way (geometric mean) to the next smaller one that was measured. Ratio, no unit.';
+comment on column forecast_calibrations.intercept is
+    'Log odds of a collapse where text_change_bound is 1; logistic in its logarithm, L2 penalty. No unit.';
+comment on column forecast_calibrations.slope is
+    'Log odds of a collapse for each factor e of text_change_bound. No unit.';
+comment on column forecast_calibrations.intercept_variance is
+    'Variance of intercept over bootstrap samples of subjects. No unit.';
+comment on column forecast_calibrations.slope_variance is
+    'Variance of slope over the same samples. No unit.';
+comment on column forecast_calibrations.intercept_slope_covariance is
+    'Covariance of both over the same samples. No unit.';
+comment on column forecast_calibrations.brier is
+    'Mean squared difference of P(collapse) and outcome, on the edits themselves; 0 is perfect. 0-1.';
+comment on column forecast_calibrations.n_subjects is 'Subjects of the edits. Count.';
+comment on column forecast_calibrations.held_out_flagged is
+    'Edits at risk or worse by thresholds of other subjects alone. Count. NULL = the others lack an outcome.';
+comment on column forecast_calibrations.held_out_caught is
+    'Of these, edits that collapsed; n_collapsed - held_out_caught are the false safe. Count. NULL as held_out_flagged.';
+comment on column forecast_calibrations.held_out_brier is
+    'brier, with P(collapse) of other subjects alone. 0-1. NULL as held_out_flagged.';

@@ -7,9 +7,29 @@ create macro forecast_verdict(bound, at_risk_at, collapse_at) as
         else 'safe'
     end;
 
--- The default stands until there is a calibration of the very model: edits of the embedded demo
--- models collapsed from 17 on, those of a small pretrained Llama from 3.4 on; no edit that was seen
--- to stay below 2.5 collapsed its model (docs/results.md).
+-- How likely is a collapse at a change bound? Logistic in log(bound); z = 0 is the curve itself, -1.96
+-- and 1.96 the ends of its 95 % interval. curve: as forecast_thresholds has its columns.
+create macro collapse_probability(bound, curve, z) as
+    case
+        when bound is null or curve.slope is null then null
+        when isnan(bound::double) or isinf(bound::double) then 1.0::double
+        when bound <= 0 then 0.0::double
+        else 1 / (1 + exp(-(
+            curve.intercept + curve.slope * ln(bound::double)
+            + z * sqrt(greatest(
+                curve.intercept_variance
+                + 2 * ln(bound::double) * curve.intercept_slope_covariance
+                + ln(bound::double) * ln(bound::double) * curve.slope_variance,
+                0
+            ))
+        )))
+    end;
+
+-- By what are models judged that have no calibration? storage.schema writes in what follows from the
+-- measured edits that the package carries.
+create macro default_thresholds() as {$default_thresholds};
+
+-- The default stands until there is a calibration of the very model.
 create view forecast_thresholds as
 with newest as (
     select distinct on (model_id) *
@@ -28,11 +48,25 @@ select
     known_models.model_id,
     coalesce(newest.calibration_id, 'default') as calibration_id,
     newest.calibrated_at,
-    coalesce(newest.at_risk_at, 2.5) as at_risk_at,
-    coalesce(newest.collapse_at, 17.0) as collapse_at,
+    if(is_default, main.default_thresholds().at_risk_at, newest.at_risk_at) as at_risk_at,
+    if(is_default, main.default_thresholds().collapse_at, newest.collapse_at) as collapse_at,
     coalesce(newest.n_edits, 0) as n_edits,
     coalesce(newest.n_collapsed, 0) as n_collapsed,
-    newest.calibration_id is null as is_default
+    newest.calibration_id is null as is_default,
+    if(is_default, main.default_thresholds().never_safe_from, newest.never_safe_from)
+        as never_safe_from,
+    if(is_default, main.default_thresholds().intercept, newest.intercept) as intercept,
+    if(is_default, main.default_thresholds().slope, newest.slope) as slope,
+    if(
+        is_default, main.default_thresholds().intercept_variance, newest.intercept_variance
+    ) as intercept_variance,
+    if(is_default, main.default_thresholds().slope_variance, newest.slope_variance)
+        as slope_variance,
+    if(
+        is_default,
+        main.default_thresholds().intercept_slope_covariance,
+        newest.intercept_slope_covariance
+    ) as intercept_slope_covariance
 from known_models
 left join newest on newest.model_id = known_models.model_id;
 
@@ -81,7 +115,12 @@ select
     main.forecast_verdict(
         forecasts.text_change_bound, thresholds.at_risk_at, thresholds.collapse_at
     ) as verdict,
-    thresholds.calibration_id
+    thresholds.calibration_id,
+    main.collapse_probability(forecasts.text_change_bound, thresholds, 0) as probability,
+    main.collapse_probability(forecasts.text_change_bound, thresholds, -1.959963984540054)
+        as probability_low,
+    main.collapse_probability(forecasts.text_change_bound, thresholds, 1.959963984540054)
+        as probability_high
 from main.forecasts
 inner join main.forecast_thresholds as thresholds on thresholds.model_id = forecasts.model_id
 left join main.models on models.model_id = forecasts.model_id
@@ -93,6 +132,10 @@ order by forecasts.model_id, forecasts.layer, forecasts.method, forecasts.text_c
 
 comment on macro forecast_verdict is
     'will collapse (likely to), at risk or safe, of a bound and two thresholds; nan will collapse, NULL gives NULL.';
+comment on macro collapse_probability is
+    'P(collapse) at a change bound: logistic in log(bound), with a row of forecast_thresholds as curve; z = 0 the curve, -1.96 and 1.96 the ends of its 95 % interval. 1 at inf and nan; NULL where bound or curve is NULL.';
+comment on macro default_thresholds is
+    'What verdicts on a model without a calibration rest on: thresholds and curve of the measured edits that the package carries.';
 comment on view forecast_thresholds is
     'The thresholds that verdicts use: a model''s newest of forecast_calibrations, or the default where it has none. One row a model, and one for models that are not known yet.';
 comment on column forecast_thresholds.model_id is
@@ -123,3 +166,9 @@ comment on column forecast_verdicts.case_id is
 comment on column forecast_verdicts.verdict is 'will collapse (likely to), at risk or safe. Text.';
 comment on column forecast_verdicts.calibration_id is
     'Whose thresholds the verdict uses: forecast_thresholds.calibration_id.';
+comment on column forecast_verdicts.probability is
+    'P(collapse) by the curve of forecast_thresholds. Fraction 0-1. NULL = the calibration is an earlier version''s.';
+comment on column forecast_verdicts.probability_low is
+    'Lower end of the 95 % interval of probability. Fraction 0-1.';
+comment on column forecast_verdicts.probability_high is
+    'Upper end of the 95 % interval of probability. Fraction 0-1.';

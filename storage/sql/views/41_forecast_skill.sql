@@ -60,7 +60,8 @@ ranked as (
         thresholds.collapse_at,
         main.forecast_verdict(
             text_change_bound, thresholds.at_risk_at, thresholds.collapse_at
-        ) as verdict
+        ) as verdict,
+        main.collapse_probability(text_change_bound, thresholds, 0) as probability
     from spread
     inner join main.forecast_thresholds as thresholds on thresholds.model_id = spread.model_id
 ),
@@ -79,6 +80,7 @@ counted as (
         count(*) filter (where verdict <> 'safe' and is_collapsed) as n_flagged_collapsed,
         count(*) filter (where verdict = 'will collapse') as n_certain,
         count(*) filter (where verdict = 'will collapse' and is_collapsed) as n_certain_collapsed,
+        avg((probability - is_collapsed::integer) ** 2) as brier,
         coalesce(sum(place) filter (where is_collapsed), 0) as places
     from ranked
     group by all
@@ -110,7 +112,8 @@ select
     main.wilson_high(n_certain_collapsed, n_certain) as certain_precision_high,
     n_certain_collapsed / nullif(n_collapsed, 0)::double as certain_recall,
     main.wilson_low(n_certain_collapsed, n_collapsed) as certain_recall_low,
-    main.wilson_high(n_certain_collapsed, n_collapsed) as certain_recall_high
+    main.wilson_high(n_certain_collapsed, n_collapsed) as certain_recall_high,
+    brier
 from counted
 order by study, study_id, model_place, model, main.method_order(method), method;
 
@@ -178,3 +181,5 @@ comment on column forecast_skill.certain_recall_low is
     'Lower end of the 95 % Wilson interval of certain_recall. Fraction 0-1.';
 comment on column forecast_skill.certain_recall_high is
     'Upper end of the 95 % Wilson interval of certain_recall. Fraction 0-1.';
+comment on column forecast_skill.brier is
+    'Mean squared difference of P(collapse), by the curve of forecast_thresholds, and outcome; 0 is perfect. 0-1. NULL = calibrated by an earlier version.';

@@ -1,0 +1,69 @@
+"""Thresholds for models without a calibration, from the measured edits that the package carries.
+
+Nothing is called safe whose bound comes within a factor of two of the smallest at which any edit of
+any measured model collapsed, nor where P(collapse) reaches what the user accepts.
+"""
+
+import dataclasses
+import functools
+
+from editcollapse.forecast.calibration import LIKELY_FROM, SAFE_BELOW, HeldOut
+from editcollapse.forecast.measured import MeasuredModel, measured_data, outcomes
+from editcollapse.forecast.probability import CollapseCurve, brier_score, fitted_curve
+from editcollapse.forecast.verdicts import Thresholds
+
+MARGIN = 2.0
+"""The smallest bound of a collapse is this many times the bound from which on edits are at risk."""
+
+
+@functools.cache
+def default_thresholds() -> Thresholds:
+    """Return the thresholds for a model without a calibration of its own."""
+    data = measured_data()
+    return pooled_thresholds(data.models, data.curve)
+
+
+def pooled_thresholds(models: tuple[MeasuredModel, ...], curve: CollapseCurve) -> Thresholds:
+    """Return the thresholds that measured models give for others.
+
+    Args:
+        models: with at least one collapsed edit among them.
+        curve: P(collapse), fitted to their edits.
+    """
+    edits = outcomes(models)
+    never_safe_from = float(edits.bounds[edits.collapsed].min()) / MARGIN
+    return Thresholds(
+        min(never_safe_from, curve.bound_at(SAFE_BELOW)),
+        curve.bound_at(LIKELY_FROM),
+        "default",
+        0,
+        0,
+        is_default=True,
+        curve=curve,
+        never_safe_from=never_safe_from,
+    )
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LeftOut:
+    """How thresholds of all other models' edits do on one model's."""
+
+    model: str
+    at_risk_at: float
+    """Of the others."""
+    verdicts: HeldOut
+
+
+def left_out_models(models: tuple[MeasuredModel, ...]) -> tuple[LeftOut, ...]:
+    """Return how the rule does on each model, at all its layers, when all others give thresholds."""
+    found = []
+    for name in dict.fromkeys(each.model for each in models):
+        others = tuple(each for each in models if each.model != name)
+        edits = outcomes(tuple(each for each in models if each.model == name))
+        curve = fitted_curve(outcomes(others), n_draws=0)
+        limits = pooled_thresholds(others, curve)
+        flagged = ~(edits.bounds < limits.at_risk_at)
+        found.append(
+            LeftOut(name, limits.at_risk_at, HeldOut.of(edits, flagged, brier_score(edits, curve)))
+        )
+    return tuple(found)

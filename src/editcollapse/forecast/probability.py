@@ -1,0 +1,207 @@
+"""How likely an edit is to collapse its model, by its change bound: a logistic curve of measured edits.
+
+log odds = intercept + slope * log(text_change_bound). The fit is scikit-learn's, with an L2 penalty
+(C = 1 on the standardised log bound): without one, edits that the bound separates perfectly would
+have an infinite slope. The interval is of log odds, from a bootstrap that draws models and subjects,
+not edits: edits of one subject, and of one model, go together. Of M models together it is that of a
+further model's curve, which lies sqrt(M + 1) times as far from the mean as the mean's own error.
+"""
+
+import dataclasses
+import math
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from editcollapse.errors import ResultsError
+
+N_DRAWS = 200
+"""Bootstrap samples behind an interval."""
+_Z = 1.959963984540054
+_PENALTY = 1.0
+"""scikit-learn's C."""
+
+Floats = NDArray[np.float64]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Probability:
+    """P(collapse) of one edit, fractions 0-1, with a 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.2g} ({self.low:.2g} to {self.high:.2g})"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CollapseCurve:
+    """P(collapse) as a function of the change bound; the same formula as ``collapse_probability``
+    of the database.
+    """
+
+    intercept: float
+    """Log odds at bound 1."""
+    slope: float
+    """Log odds for each factor e of the bound; positive."""
+    intercept_variance: float
+    slope_variance: float
+    intercept_slope_covariance: float
+
+    def at(self, bound: float) -> Probability:
+        """Return P(collapse) at a change bound: 0 at 0; 1 where it is infinite or no number."""
+        if math.isnan(bound) or bound == math.inf:
+            return Probability(1.0, 1.0, 1.0)
+        if bound <= 0:
+            return Probability(0.0, 0.0, 0.0)
+        x = math.log(bound)
+        odds = self.intercept + self.slope * x
+        variance = (
+            self.intercept_variance
+            + 2 * x * self.intercept_slope_covariance
+            + x * x * self.slope_variance
+        )
+        reach = _Z * math.sqrt(max(variance, 0.0))
+        return Probability(_share(odds), _share(odds - reach), _share(odds + reach))
+
+    def bound_at(self, probability: float) -> float:
+        """Return the change bound at which P(collapse) is this; inverse of ``at``.
+
+        Args:
+            probability: strictly between 0 and 1.
+        """
+        odds = math.log(probability / (1 - probability))
+        return math.exp(min((odds - self.intercept) / self.slope, 700.0))
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Outcomes:
+    """N measured edits: what was foreseen and what came of it."""
+
+    bounds: Floats
+    """text_change_bound, (N,); an infinite one, or one that is no number, is the largest."""
+    collapsed: NDArray[np.bool_]
+    """(N,)."""
+    subjects: NDArray[np.int64]
+    """(N,): equal for edits of one subject of one model."""
+    models: NDArray[np.int64]
+    """(N,): equal for edits of one model."""
+
+    def where(self, chosen: NDArray[np.bool_] | NDArray[np.int64]) -> "Outcomes":
+        """Return some of the edits, by a mask or by indices."""
+        return Outcomes(
+            self.bounds[chosen],
+            self.collapsed[chosen],
+            self.subjects[chosen],
+            self.models[chosen],
+        )
+
+    @property
+    def has_both(self) -> bool:
+        """Whether some collapsed and some did not."""
+        return bool(self.collapsed.any() and not self.collapsed.all())
+
+
+def fitted_curve(edits: Outcomes, *, n_draws: int = N_DRAWS, seed: int = 0) -> CollapseCurve:
+    """Return the curve of measured edits, each model with the same weight.
+
+    Args:
+        edits: with both outcomes among them.
+        n_draws: bootstrap samples; 0: without an interval, its variances are 0.
+        seed: of the bootstrap.
+
+    Raises:
+        ResultsError: one of the outcomes is missing, or damage does not grow with the bound.
+    """
+    if not edits.has_both:
+        raise ResultsError(
+            f"P(collapse) needs edits that collapsed and edits that did not; of "
+            f"{len(edits.bounds)} {int(edits.collapsed.sum())} collapsed. Measure more edits."
+        )
+    intercept, slope = _fit(edits)
+    if slope <= 0:
+        raise ResultsError(
+            f"the collapses of these {len(edits.bounds)} edits do not become more frequent with "
+            "the change bound, so that it tells nothing about them. Measure more edits."
+        )
+    if not n_draws:
+        return CollapseCurve(intercept, slope, 0.0, 0.0, 0.0)
+    generator = np.random.default_rng(seed)
+    draws: list[tuple[float, float]] = []
+    for _ in range(n_draws):
+        sample = _drawn(edits, generator)
+        if sample.has_both:
+            draws.append(_fit(sample))
+    if len(draws) < 2:  # noqa: PLR2004  a variance needs two
+        raise ResultsError(
+            "P(collapse) has no interval: too few subjects have both collapsed and normal edits. "
+            "Measure more edits."
+        )
+    n_models = len(np.unique(edits.models))
+    spread = np.cov(np.array(draws), rowvar=False) * (n_models + 1 if n_models > 1 else 1)
+    return CollapseCurve(
+        intercept, slope, float(spread[0, 0]), float(spread[1, 1]), float(spread[0, 1])
+    )
+
+
+def brier_score(edits: Outcomes, curve: CollapseCurve) -> float:
+    """Return the mean squared difference of P(collapse) and outcome; 0 is perfect."""
+    return float(np.mean((_values(edits.bounds, curve) - edits.collapsed) ** 2))
+
+
+def _values(bounds: Floats, curve: CollapseCurve) -> Floats:
+    return np.array([curve.at(float(bound)).value for bound in bounds])
+
+
+def _fit(edits: Outcomes) -> tuple[float, float]:
+    """Return intercept and slope over log(bound)."""
+    from sklearn.linear_model import LogisticRegression
+
+    x = _logs(edits.bounds)
+    centre, scale = float(x.mean()), float(x.std()) or 1.0
+    _, model, counts = np.unique(edits.models, return_inverse=True, return_counts=True)
+    weights = len(x) / len(counts) / counts[model]
+    found = LogisticRegression(C=_PENALTY).fit(
+        ((x - centre) / scale)[:, None], edits.collapsed, sample_weight=weights
+    )
+    slope = float(found.coef_[0, 0]) / scale
+    return float(found.intercept_[0]) - slope * centre, slope
+
+
+def _logs(bounds: Floats) -> Floats:
+    """Return log bounds; what is 0, infinite or no number takes the nearest finite one's place."""
+    usable = bounds[np.isfinite(bounds) & (bounds > 0)]
+    if not len(usable):
+        raise ResultsError(
+            "none of the measured edits has a finite bound above 0. Forecast the study again."
+        )
+    whole = np.where(np.isnan(bounds), np.inf, bounds)
+    return cast(Floats, np.log(np.clip(whole, usable.min(), usable.max())))
+
+
+def _drawn(edits: Outcomes, generator: np.random.Generator) -> Outcomes:
+    """Return a bootstrap sample: models with replacement, of each its subjects likewise.
+
+    Of a single model its subjects alone are drawn. A model that is drawn twice counts twice.
+    """
+    models = np.unique(edits.models)
+    chosen = generator.choice(models, len(models)) if len(models) > 1 else models
+    places, names = [], []
+    for name, model in enumerate(chosen):
+        ours = np.flatnonzero(edits.models == model)
+        order = ours[np.argsort(edits.subjects[ours], kind="stable")]
+        _, starts = np.unique(edits.subjects[order], return_index=True)
+        groups = np.split(order, starts[1:])
+        picked = [groups[k] for k in generator.integers(len(groups), size=len(groups))]
+        places += picked
+        names += [name] * sum(map(len, picked))
+    sample = edits.where(np.concatenate(places))
+    return dataclasses.replace(sample, models=np.array(names, dtype=np.int64))
+
+
+def _share(odds: float) -> float:
+    """Return the probability of log odds."""
+    return 1 / (1 + math.exp(-odds)) if odds > -700 else 0.0  # noqa: PLR2004  exp's range
