@@ -1,8 +1,9 @@
-"""The measured edits that the package carries, from results databases: ``python -m scripts.measured_edits``.
+"""The measured edits that the package carries, taken from results databases.
 
-Each folder holds studies that were run and forecast (``editcollapse run``, then ``editcollapse
-forecast``, of the same file). Their models take the place of what the file had of them; the other
-models stay. Default thresholds, P(collapse) and the tables in docs/results.md follow from the file:
+``python -m scripts.measured_edits FOLDER...``: each folder holds studies that were run and forecast
+(``editcollapse run STUDY.toml``, then ``editcollapse forecast STUDY.toml``). Their models take the
+place of what the file had of them, at the same layer and with the same start token; the others
+stay. Default thresholds, P(collapse) and the tables in docs/results.md follow from the file:
 ``python -m scripts.docs`` afterwards. ``measured_models.toml`` gives the models' names, origins and
 licences.
 """
@@ -41,7 +42,7 @@ from storage.database import open_snapshot
 DATA = Path(measured.__file__).parent / measured.FILE
 MODELS = Path(__file__).parent / "measured_models.toml"
 _FIGURES = 5
-"""Significant ones of what is measured; a curve has all."""
+"""Significant ones."""
 _GROUP = ["source", "start_token", "layer"]
 
 
@@ -81,9 +82,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     DATA.write_text(written(data), encoding="utf-8")
     for each in data.models:
-        is_new = "new  " if any(each is one for one in found) else "kept "
-        print_line = f"{is_new}{each.model} layer {each.layer}, {len(each.edits.method)} edits"
-        sys.stdout.write(f"{print_line}, {sum(each.collapsed)} collapsed\n")
+        is_new = any(each is one for one in found)
+        sys.stdout.write(
+            f"{'new ' if is_new else 'kept'} {each.model}"
+            f"{' with start token' if each.start_token else ''}, layer {each.layer}: "
+            f"{len(each.edits.method)} edits, {sum(each.collapsed)} collapsed\n"
+        )
     return 0
 
 
@@ -95,9 +99,11 @@ def read(path: Path) -> MeasuredData:
 def models_of(folder: Path) -> list[MeasuredModel]:
     """Return the models of a results folder, at each layer.
 
+    Of several studies of a model at a layer the one with the most edits counts.
+
     Raises:
-        ResultsError: there are no results, no edit has a forecast and a measurement, two studies
-            measured one model at one layer, or a model is not in ``measured_models.toml``.
+        ResultsError: there are no results, no edit has a forecast and a measurement, or a model is
+            not in ``measured_models.toml``.
     """
     with open_snapshot(folder) as snapshot:
         frame: pl.DataFrame = snapshot.sql(query_text("measured_models")).pl()
@@ -106,16 +112,15 @@ def models_of(folder: Path) -> list[MeasuredModel]:
             f"no edit in {folder} has a forecast and a measurement. Run a study there and forecast "
             "it: editcollapse forecast STUDY.toml"
         )
-    return [_model(group, folder) for group in frame.partition_by(_GROUP, maintain_order=True)]
+    return [_model(group) for group in frame.partition_by(_GROUP, maintain_order=True)]
 
 
-def _model(group: pl.DataFrame, folder: Path) -> MeasuredModel:
+def _model(group: pl.DataFrame) -> MeasuredModel:
+    (study, _), *_ = sorted(
+        group["study_id"].value_counts().rows(), key=lambda each: (-each[1], each[0])
+    )
+    group = group.filter(pl.col("study_id") == study)
     first: dict[str, Any] = group.row(0, named=True)
-    if group["study_id"].n_unique() > 1:
-        raise ResultsError(
-            f"{group['study_id'].n_unique()} studies in {folder} measured {first['source']} at "
-            f"layer {first['layer']}. Name a folder in which one did."
-        )
     known = _known(first["source"])
     columns = {
         field.name: tuple(map(_rounded, group[field.name].to_list()))
@@ -165,7 +170,13 @@ def merged(kept: Sequence[MeasuredModel], found: Sequence[MeasuredModel]) -> Mea
         f"transformers {transformers.__version__}, scikit-learn {sklearn.__version__}, scipy "
         f"{scipy.__version__} where it was written last"
     )
-    return MeasuredData(made, fitted_curve(outcomes(models)), models)
+    curve = fitted_curve(outcomes(models))
+    short = dataclasses.replace(
+        curve,
+        intercepts=tuple(map(_rounded, curve.intercepts)),
+        slopes=tuple(map(_rounded, curve.slopes)),
+    )
+    return MeasuredData(made, short, models)
 
 
 def _key(model: MeasuredModel) -> tuple[str, bool, int]:

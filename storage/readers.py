@@ -216,7 +216,10 @@ def _calibration_row(model_id: str, frame: pl.DataFrame, wanted: Wanted) -> Fore
         model_id=model_id,
         safe_below=wanted.safe_below,
         never_safe_from=found.never_safe_from,
-        **dataclasses.asdict(found.curve),
+        intercept=found.curve.intercept,
+        slope=found.curve.slope,
+        intercepts=list(found.curve.intercepts),
+        slopes=list(found.curve.slopes),
         brier=found.brier,
         n_subjects=frame["subject"].n_unique(),
         held_out_flagged=None if held_out is None else held_out.n_flagged,
@@ -242,12 +245,21 @@ def thresholds(results: Path, model_id: str, rule: CollapseRule | None = None) -
         found = snapshot.execute(query_text("thresholds"), asked).fetchone()
     if found is None:
         return default_thresholds()
-    *limits, never_safe_from = found[:6]
-    has_curve = never_safe_from is not None  # else an earlier version calibrated
+    at_risk_at, collapse_at, calibration_id, n_edits, n_collapsed, never_safe_from, *curve = found
+    intercept, slope, intercepts, slopes = curve
     return Thresholds(
-        *limits,
+        at_risk_at,
+        collapse_at,
+        calibration_id,
+        n_edits,
+        n_collapsed,
         is_default=False,
-        curve=CollapseCurve(*found[6:]) if has_curve else None,
+        # An earlier version's calibration has none.
+        curve=(
+            None
+            if slope is None
+            else CollapseCurve(intercept, slope, tuple(intercepts), tuple(slopes))
+        ),
         never_safe_from=never_safe_from,
     )
 

@@ -73,10 +73,15 @@ def _texts(rule: CollapseRule) -> list[str]:
         "at_risk_at": limits.at_risk_at,
         "collapse_at": limits.collapse_at,
         "never_safe_from": limits.never_safe_from,
-        **dataclasses.asdict(limits.curve),
+        "intercept": limits.curve.intercept,
+        "slope": limits.curve.slope,
     }
+    drawn = {"intercepts": limits.curve.intercepts, "slopes": limits.curve.slopes}
     written["default_thresholds"] = ", ".join(
-        f"'{name}': '{value!r}'::double" for name, value in bounds.items()
+        [
+            *(f"'{name}': '{value!r}'::double" for name, value in bounds.items()),
+            *(f"'{name}': {list(values)!r}::double[]" for name, values in drawn.items()),
+        ]
     )
     written["methods"] = ", ".join(map(literal, METHODS))
     written["positions"] = ", ".join(map(literal, POSITIONS))

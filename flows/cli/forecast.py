@@ -309,7 +309,7 @@ def _of_model(
 def _held_out_sentence(row: "ForecastCalibrationRow") -> str:
     """Return how thresholds of other subjects do on each subject, and how good P(collapse) is."""
     if row.held_out_flagged is None or row.held_out_caught is None:
-        return "one subject has all the edits of one kind, so that none can be left out"
+        return "not known: without one subject the others are too few for P(collapse)"
     missed = row.n_collapsed - row.held_out_caught
     return (
         f"each of {row.n_subjects} subjects judged by the others' edits: {missed} of "

@@ -1,4 +1,4 @@
-"""Thresholds of verdicts, taken from measured edits of one model, and how they do on held-out subjects.
+"""Thresholds from measured edits of one model, and how they do on subjects that are held out.
 
 ``at_risk_at`` is as low as both conditions ask: below it no more than the wanted share of the
 collapses lie, and P(collapse) is below what the user accepts. Bounds that differ by rounding noise
@@ -11,7 +11,6 @@ from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from editcollapse.errors import ResultsError
 from editcollapse.forecast.probability import (
@@ -88,7 +87,8 @@ class Calibrated:
     brier: float
     """On the edits themselves."""
     held_out: HeldOut | None
-    """Each subject by the thresholds of all others; None where the others lack an outcome."""
+    """Each subject by the thresholds of all others; None where the others of one
+    are too few for P(collapse)."""
 
 
 def calibrated(edits: Outcomes, targets: Targets) -> Calibrated:
@@ -137,7 +137,7 @@ def _caught_from(edits: Outcomes, recall: float) -> float:
 
 
 def _likely(edits: Outcomes, at_risk_at: float, precision: float) -> float:
-    """Return the smallest bound of a collapse from which on the wanted share collapsed; inf: none."""
+    """Return the smallest bound of a collapse from which on the wanted share did; inf: none."""
     order = np.argsort(-edits.bounds, kind="stable")
     caught = np.cumsum(edits.collapsed[order])
     bounds = edits.bounds[order]
@@ -154,6 +154,8 @@ def _likely(edits: Outcomes, at_risk_at: float, precision: float) -> float:
 
 def _auc(edits: Outcomes) -> float:
     """Return the chance that a collapsed edit has the larger bound; ties count half."""
+    from scipy.stats import rankdata
+
     ranks = rankdata(edits.bounds)
     n_lost = int(edits.collapsed.sum())
     n_kept = len(ranks) - n_lost
@@ -167,9 +169,10 @@ def _held_out(edits: Outcomes, targets: Targets) -> HeldOut | None:
     squares = np.zeros(len(edits.bounds))
     for test in _folds(edits.subjects):
         rest = edits.where(~test)
-        if not rest.has_both:
+        try:
+            curve = fitted_curve(rest, n_draws=0)
+        except ResultsError:
             return None
-        curve = fitted_curve(rest, n_draws=0)
         limit = min(_caught_from(rest, targets.recall), curve.bound_at(targets.safe_below))
         flagged[test] = edits.bounds[test] >= limit
         squares[test] = brier_score(edits.where(test), curve)

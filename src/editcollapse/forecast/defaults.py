@@ -55,7 +55,7 @@ class LeftOut:
 
 
 def left_out_models(models: tuple[MeasuredModel, ...]) -> tuple[LeftOut, ...]:
-    """Return how the rule does on each model, at all its layers, when all others give thresholds."""
+    """Return how the rule does on each model, at all its layers, by thresholds of all others."""
     found = []
     for name in dict.fromkeys(each.model for each in models):
         others = tuple(each for each in models if each.model != name)

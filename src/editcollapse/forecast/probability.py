@@ -1,10 +1,11 @@
-"""How likely an edit is to collapse its model, by its change bound: a logistic curve of measured edits.
+"""P(collapse) of an edit by its change bound: a logistic curve of measured edits.
 
 log odds = intercept + slope * log(text_change_bound). The fit is scikit-learn's, with an L2 penalty
 (C = 1 on the standardised log bound): without one, edits that the bound separates perfectly would
-have an infinite slope. The interval is of log odds, from a bootstrap that draws models and subjects,
-not edits: edits of one subject, and of one model, go together. Of M models together it is that of a
-further model's curve, which lies sqrt(M + 1) times as far from the mean as the mean's own error.
+have an infinite slope. The interval comes from a bootstrap that draws models and subjects, not
+edits: edits of one subject, and of one model, go together. Of M models together it is that of a
+further model, which begins to collapse sqrt(M + 1) times as far from the mean as the mean's own
+error, in log(bound).
 """
 
 import dataclasses
@@ -16,9 +17,11 @@ from numpy.typing import NDArray
 
 from editcollapse.errors import ResultsError
 
-N_DRAWS = 200
+N_DRAWS = 100
 """Bootstrap samples behind an interval."""
-_Z = 1.959963984540054
+_LOW, _HIGH = 0.025, 0.975
+_NEAR = 0.05
+"""P(collapse) near which curves are compared: verdicts change there."""
 _PENALTY = 1.0
 """scikit-learn's C."""
 
@@ -39,17 +42,16 @@ class Probability:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class CollapseCurve:
-    """P(collapse) as a function of the change bound; the same formula as ``collapse_probability``
-    of the database.
-    """
+    """P(collapse) by the change bound, as ``collapse_probability`` of the database has it."""
 
     intercept: float
     """Log odds at bound 1."""
     slope: float
     """Log odds for each factor e of the bound; positive."""
-    intercept_variance: float
-    slope_variance: float
-    intercept_slope_covariance: float
+    intercepts: tuple[float, ...]
+    """Of the bootstrap's curves, N_DRAWS or none."""
+    slopes: tuple[float, ...]
+    """Of the same curves, all positive."""
 
     def at(self, bound: float) -> Probability:
         """Return P(collapse) at a change bound: 0 at 0; 1 where it is infinite or no number."""
@@ -58,14 +60,12 @@ class CollapseCurve:
         if bound <= 0:
             return Probability(0.0, 0.0, 0.0)
         x = math.log(bound)
-        odds = self.intercept + self.slope * x
-        variance = (
-            self.intercept_variance
-            + 2 * x * self.intercept_slope_covariance
-            + x * x * self.slope_variance
-        )
-        reach = _Z * math.sqrt(max(variance, 0.0))
-        return Probability(_share(odds), _share(odds - reach), _share(odds + reach))
+        value = self.intercept + self.slope * x
+        if not self.slopes:
+            return Probability(*[_share(value)] * 3)
+        odds = np.array(self.intercepts) + np.array(self.slopes) * x
+        low, high = (float(each) for each in np.quantile(odds, (_LOW, _HIGH)))
+        return Probability(_share(value), _share(min(low, value)), _share(max(high, value)))
 
     def bound_at(self, probability: float) -> float:
         """Return the change bound at which P(collapse) is this; inverse of ``at``.
@@ -110,7 +110,7 @@ def fitted_curve(edits: Outcomes, *, n_draws: int = N_DRAWS, seed: int = 0) -> C
 
     Args:
         edits: with both outcomes among them.
-        n_draws: bootstrap samples; 0: without an interval, its variances are 0.
+        n_draws: bootstrap samples; 0: without an interval.
         seed: of the bootstrap.
 
     Raises:
@@ -127,24 +127,35 @@ def fitted_curve(edits: Outcomes, *, n_draws: int = N_DRAWS, seed: int = 0) -> C
             f"the collapses of these {len(edits.bounds)} edits do not become more frequent with "
             "the change bound, so that it tells nothing about them. Measure more edits."
         )
-    if not n_draws:
-        return CollapseCurve(intercept, slope, 0.0, 0.0, 0.0)
     generator = np.random.default_rng(seed)
     draws: list[tuple[float, float]] = []
     for _ in range(n_draws):
         sample = _drawn(edits, generator)
         if sample.has_both:
             draws.append(_fit(sample))
-    if len(draws) < 2:  # noqa: PLR2004  a variance needs two
-        raise ResultsError(
-            "P(collapse) has no interval: too few subjects have both collapsed and normal edits. "
-            "Measure more edits."
-        )
     n_models = len(np.unique(edits.models))
-    spread = np.cov(np.array(draws), rowvar=False) * (n_models + 1 if n_models > 1 else 1)
+    factor = math.sqrt(n_models + 1) if n_models > 1 else 1.0
+    spread = [_spread((intercept, slope), draw, factor) for draw in draws if draw[1] > 0]
     return CollapseCurve(
-        intercept, slope, float(spread[0, 0]), float(spread[1, 1]), float(spread[0, 1])
+        intercept,
+        slope,
+        tuple(draw[0] for draw in spread),
+        tuple(draw[1] for draw in spread),
     )
+
+
+def _spread(
+    curve: tuple[float, float], draw: tuple[float, float], factor: float
+) -> tuple[float, float]:
+    """Return a bootstrap's curve, moved along log(bound) so many times as far as it lies.
+
+    A curve lies where P(collapse) is ``_NEAR``; its slope stays.
+    """
+    odds = math.log(_NEAR / (1 - _NEAR))
+    (a, b), (drawn_a, drawn_b) = curve, draw
+    place = (odds - a) / b
+    place += factor * ((odds - drawn_a) / drawn_b - place)
+    return odds - drawn_b * place, drawn_b
 
 
 def brier_score(edits: Outcomes, curve: CollapseCurve) -> float:
@@ -161,9 +172,10 @@ def _fit(edits: Outcomes) -> tuple[float, float]:
     from sklearn.linear_model import LogisticRegression
 
     x = _logs(edits.bounds)
-    centre, scale = float(x.mean()), float(x.std()) or 1.0
     _, model, counts = np.unique(edits.models, return_inverse=True, return_counts=True)
     weights = len(x) / len(counts) / counts[model]
+    centre = float(np.average(x, weights=weights))
+    scale = math.sqrt(float(np.average((x - centre) ** 2, weights=weights))) or 1.0
     found = LogisticRegression(C=_PENALTY).fit(
         ((x - centre) / scale)[:, None], edits.collapsed, sample_weight=weights
     )

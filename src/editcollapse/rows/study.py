@@ -278,9 +278,8 @@ class ForecastCalibrationRow:
     never_safe_from: float | None
     intercept: float | None
     slope: float | None
-    intercept_variance: float | None
-    slope_variance: float | None
-    intercept_slope_covariance: float | None
+    intercepts: list[float] | None
+    slopes: list[float] | None
     brier: float | None
     n_subjects: int | None
     held_out_flagged: int | None

@@ -2,7 +2,7 @@
 with judged as (
     select
         outcomes.model,
-        collapse_probability(outcomes.text_change_bound, thresholds, 0) as probability,
+        collapse_probability(outcomes.text_change_bound, thresholds) as probability,
         collapsed(outcomes.perplexity, outcomes.perplexity_before, $threshold, $ratio)
             as is_collapsed
     from forecast_outcomes as outcomes

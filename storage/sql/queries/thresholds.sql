@@ -23,7 +23,6 @@ select
     never_safe_from,
     intercept,
     slope,
-    intercept_variance,
-    slope_variance,
-    intercept_slope_covariance
+    intercepts,
+    slopes
 from own

@@ -243,9 +243,8 @@ alter table forecast_calibrations add column safe_below double;
 alter table forecast_calibrations add column never_safe_from double;
 alter table forecast_calibrations add column intercept double;
 alter table forecast_calibrations add column slope double;
-alter table forecast_calibrations add column intercept_variance double;
-alter table forecast_calibrations add column slope_variance double;
-alter table forecast_calibrations add column intercept_slope_covariance double;
+alter table forecast_calibrations add column intercepts double[];
+alter table forecast_calibrations add column slopes double[];
 alter table forecast_calibrations add column brier double;
 alter table forecast_calibrations add column n_subjects bigint;
 alter table forecast_calibrations add column held_out_flagged bigint;
@@ -259,17 +258,15 @@ comment on column forecast_calibrations.intercept is
     'Log odds of a collapse where text_change_bound is 1; logistic in its logarithm, L2 penalty. No unit.';
 comment on column forecast_calibrations.slope is
     'Log odds of a collapse for each factor e of text_change_bound. No unit.';
-comment on column forecast_calibrations.intercept_variance is
-    'Variance of intercept over bootstrap samples of subjects. No unit.';
-comment on column forecast_calibrations.slope_variance is
-    'Variance of slope over the same samples. No unit.';
-comment on column forecast_calibrations.intercept_slope_covariance is
-    'Covariance of both over the same samples. No unit.';
+comment on column forecast_calibrations.intercepts is
+    'intercept of bootstrap samples of subjects, in one order with slopes: the interval of P(collapse). No unit.';
+comment on column forecast_calibrations.slopes is
+    'slope of bootstrap samples of subjects, in one order with intercepts. No unit.';
 comment on column forecast_calibrations.brier is
     'Mean squared difference of P(collapse) and outcome, on the edits themselves; 0 is perfect. 0-1.';
 comment on column forecast_calibrations.n_subjects is 'Subjects of the edits. Count.';
 comment on column forecast_calibrations.held_out_flagged is
-    'Edits at risk or worse by thresholds of other subjects alone. Count. NULL = the others lack an outcome.';
+    'Edits at risk or worse by thresholds of other subjects alone. Count. NULL = the others of one subject are too few for P(collapse).';
 comment on column forecast_calibrations.held_out_caught is
     'Of these, edits that collapsed; n_collapsed - held_out_caught are the false safe. Count. NULL as held_out_flagged.';
 comment on column forecast_calibrations.held_out_brier is

@@ -7,21 +7,28 @@ create macro forecast_verdict(bound, at_risk_at, collapse_at) as
         else 'safe'
     end;
 
--- How likely is a collapse at a change bound? Logistic in log(bound); z = 0 is the curve itself, -1.96
--- and 1.96 the ends of its 95 % interval. curve: as forecast_thresholds has its columns.
-create macro collapse_probability(bound, curve, z) as
+-- How likely is a collapse at a change bound? Logistic in log(bound). curve: a row of forecast_thresholds.
+create macro collapse_probability(bound, curve) as
     case
         when bound is null or curve.slope is null then null
         when isnan(bound::double) or isinf(bound::double) then 1.0::double
         when bound <= 0 then 0.0::double
-        else 1 / (1 + exp(-(
-            curve.intercept + curve.slope * ln(bound::double)
-            + z * sqrt(greatest(
-                curve.intercept_variance
-                + 2 * ln(bound::double) * curve.intercept_slope_covariance
-                + ln(bound::double) * ln(bound::double) * curve.slope_variance,
-                0
-            ))
+        else 1 / (1 + exp(-(curve.intercept + curve.slope * ln(bound::double))))
+    end;
+
+-- Between which ends does it lie? share: 0.025 and 0.975 are those of the 95 % interval.
+create macro collapse_probability_quantile(bound, curve, share) as
+    case
+        when bound is null or curve.slope is null then null
+        when isnan(bound::double) or isinf(bound::double) then 1.0::double
+        when bound <= 0 then 0.0::double
+        else 1 / (1 + exp(-list_aggregate(
+            list_transform(
+                list_zip(curve.intercepts, curve.slopes),
+                lambda drawn: drawn[1] + drawn[2] * ln(bound::double)
+            ),
+            'quantile_cont',
+            share
         )))
     end;
 
@@ -43,32 +50,30 @@ known_models as (
     select model_id from newest
     union all
     select null
+),
+judged as (
+    select
+        known_models.model_id as known_id,
+        newest.*,
+        newest.calibration_id is null as is_default
+    from known_models
+    left join newest on newest.model_id = known_models.model_id
 )
 select
-    known_models.model_id,
-    coalesce(newest.calibration_id, 'default') as calibration_id,
-    newest.calibrated_at,
-    if(is_default, main.default_thresholds().at_risk_at, newest.at_risk_at) as at_risk_at,
-    if(is_default, main.default_thresholds().collapse_at, newest.collapse_at) as collapse_at,
-    coalesce(newest.n_edits, 0) as n_edits,
-    coalesce(newest.n_collapsed, 0) as n_collapsed,
-    newest.calibration_id is null as is_default,
-    if(is_default, main.default_thresholds().never_safe_from, newest.never_safe_from)
-        as never_safe_from,
-    if(is_default, main.default_thresholds().intercept, newest.intercept) as intercept,
-    if(is_default, main.default_thresholds().slope, newest.slope) as slope,
-    if(
-        is_default, main.default_thresholds().intercept_variance, newest.intercept_variance
-    ) as intercept_variance,
-    if(is_default, main.default_thresholds().slope_variance, newest.slope_variance)
-        as slope_variance,
-    if(
-        is_default,
-        main.default_thresholds().intercept_slope_covariance,
-        newest.intercept_slope_covariance
-    ) as intercept_slope_covariance
-from known_models
-left join newest on newest.model_id = known_models.model_id;
+    known_id as model_id,
+    coalesce(calibration_id, 'default') as calibration_id,
+    calibrated_at,
+    if(is_default, main.default_thresholds().at_risk_at, at_risk_at) as at_risk_at,
+    if(is_default, main.default_thresholds().collapse_at, collapse_at) as collapse_at,
+    coalesce(n_edits, 0) as n_edits,
+    coalesce(n_collapsed, 0) as n_collapsed,
+    is_default,
+    if(is_default, main.default_thresholds().never_safe_from, never_safe_from) as never_safe_from,
+    if(is_default, main.default_thresholds().intercept, intercept) as intercept,
+    if(is_default, main.default_thresholds().slope, slope) as slope,
+    if(is_default, main.default_thresholds().intercepts, intercepts) as intercepts,
+    if(is_default, main.default_thresholds().slopes, slopes) as slopes
+from judged;
 
 -- One folder may stand in a study twice, with and without its start token: its source is no name.
 create view model_names as
@@ -116,11 +121,15 @@ select
         forecasts.text_change_bound, thresholds.at_risk_at, thresholds.collapse_at
     ) as verdict,
     thresholds.calibration_id,
-    main.collapse_probability(forecasts.text_change_bound, thresholds, 0) as probability,
-    main.collapse_probability(forecasts.text_change_bound, thresholds, -1.959963984540054)
-        as probability_low,
-    main.collapse_probability(forecasts.text_change_bound, thresholds, 1.959963984540054)
-        as probability_high
+    main.collapse_probability(forecasts.text_change_bound, thresholds) as probability,
+    least(
+        probability,
+        main.collapse_probability_quantile(forecasts.text_change_bound, thresholds, 0.025)
+    ) as probability_low,
+    greatest(
+        probability,
+        main.collapse_probability_quantile(forecasts.text_change_bound, thresholds, 0.975)
+    ) as probability_high
 from main.forecasts
 inner join main.forecast_thresholds as thresholds on thresholds.model_id = forecasts.model_id
 left join main.models on models.model_id = forecasts.model_id
@@ -133,7 +142,9 @@ order by forecasts.model_id, forecasts.layer, forecasts.method, forecasts.text_c
 comment on macro forecast_verdict is
     'will collapse (likely to), at risk or safe, of a bound and two thresholds; nan will collapse, NULL gives NULL.';
 comment on macro collapse_probability is
-    'P(collapse) at a change bound: logistic in log(bound), with a row of forecast_thresholds as curve; z = 0 the curve, -1.96 and 1.96 the ends of its 95 % interval. 1 at inf and nan; NULL where bound or curve is NULL.';
+    'P(collapse) at a change bound: logistic in log(bound), with a row of forecast_thresholds as curve. 1 at inf and nan; NULL where bound or curve is NULL.';
+comment on macro collapse_probability_quantile is
+    'The same, of the bootstrap''s curves: a quantile of P(collapse); 0.025 and 0.975 are the ends of its 95 % interval.';
 comment on macro default_thresholds is
     'What verdicts on a model without a calibration rest on: thresholds and curve of the measured edits that the package carries.';
 comment on view forecast_thresholds is

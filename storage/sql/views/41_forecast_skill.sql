@@ -61,7 +61,7 @@ ranked as (
         main.forecast_verdict(
             text_change_bound, thresholds.at_risk_at, thresholds.collapse_at
         ) as verdict,
-        main.collapse_probability(text_change_bound, thresholds, 0) as probability
+        main.collapse_probability(text_change_bound, thresholds) as probability
     from spread
     inner join main.forecast_thresholds as thresholds on thresholds.model_id = spread.model_id
 ),
