@@ -237,8 +237,7 @@ alter table forecast_calibrations add column model_id varchar;
 comment on column forecast_calibrations.model_id is
     'Model whose edits they were taken from: models.model_id. NULL = of several models, by an earlier version; no verdict uses it.';
 
--- P(collapse), and how thresholds of other subjects do on a subject. NULL everywhere = calibrated by an
--- earlier version.
+-- P(collapse), and how thresholds of other subjects do on a subject.
 alter table forecast_calibrations add column safe_below double;
 alter table forecast_calibrations add column never_safe_from double;
 alter table forecast_calibrations add column intercept double;
@@ -251,19 +250,19 @@ alter table forecast_calibrations add column held_out_flagged bigint;
 alter table forecast_calibrations add column held_out_caught bigint;
 alter table forecast_calibrations add column held_out_brier double;
 comment on column forecast_calibrations.safe_below is
-    'P(collapse) that no safe edit reaches: at_risk_at is not above the bound that has it. Fraction 0-1.';
+    'P(collapse) that no safe edit reaches: at_risk_at is not above the bound that has it. Fraction 0-1. NULL = calibrated by an earlier version.';
 comment on column forecast_calibrations.never_safe_from is
-    'text_change_bound from which on no edit is safe, whatever P(collapse) is: the largest with the wanted recall, taken half way (geometric mean) to the next smaller one that was measured. Ratio, no unit.';
+    'text_change_bound from which on no edit is safe, whatever P(collapse) is: the largest with the wanted recall, taken half way (geometric mean) to the next smaller one that was measured. Ratio, no unit. NULL = calibrated by an earlier version.';
 comment on column forecast_calibrations.intercept is
-    'Log odds of a collapse where text_change_bound is 1; logistic in its logarithm, L2 penalty. No unit.';
+    'Log odds of a collapse where text_change_bound is 1; logistic in its logarithm, L2 penalty. No unit. NULL = calibrated by an earlier version.';
 comment on column forecast_calibrations.slope is
-    'Log odds of a collapse for each factor e of text_change_bound. No unit.';
+    'Log odds of a collapse for each factor e of text_change_bound. No unit. NULL = calibrated by an earlier version.';
 comment on column forecast_calibrations.intercepts is
-    'intercept of bootstrap samples of subjects, in one order with slopes: the interval of P(collapse). No unit.';
+    'intercept of bootstrap samples of subjects, in one order with slopes: the interval of P(collapse). No unit. NULL = calibrated by an earlier version.';
 comment on column forecast_calibrations.slopes is
-    'slope of bootstrap samples of subjects, in one order with intercepts. No unit.';
+    'slope of bootstrap samples of subjects, in one order with intercepts. No unit. NULL = calibrated by an earlier version.';
 comment on column forecast_calibrations.brier is
-    'Mean squared difference of P(collapse) and outcome, on the edits themselves; 0 is perfect. 0-1.';
+    'Mean squared difference of P(collapse) and outcome, on the edits themselves; 0 is perfect. 0-1. NULL = calibrated by an earlier version.';
 comment on column forecast_calibrations.n_subjects is 'Subjects of the edits. Count.';
 comment on column forecast_calibrations.held_out_flagged is
     'Edits at risk or worse by thresholds of other subjects alone. Count. NULL = the others of one subject are too few for P(collapse).';
