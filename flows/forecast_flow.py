@@ -86,10 +86,13 @@ def foreseen(run: StudyRun, forecast: list[EditJob]) -> str:
 def _verdicts(run: StudyRun, model: EditJob, methods: tuple[str, ...]) -> str:
     limits = thresholds(run.store.here, model.model.model_id, run.rule)
     rows = [row for row in forecast_rows(run.store.here, model) if row.method in methods]
-    n_of = Counter((row.method, verdict_of(row.text_change_bound, limits)) for row in rows)
+    n_of = Counter(
+        (row.method, verdict_of(row.text_change_bound, row.tokens_per_d_key, limits))
+        for row in rows
+    )
     counts = (
-        f"by {method_title(method)} {n_of[method, 'will collapse']:,} are likely to collapse it "
-        f"and {n_of[method, 'at risk']:,} are at risk"
+        f"by {method_title(method)} {n_of[method, 'will collapse']:,} are likely to collapse it, "
+        f"{n_of[method, 'at risk']:,} are at risk and {n_of[method, 'not known']:,} not known"
         for method in methods
     )
     n_requests = len({row.request_id for row in rows})

@@ -89,7 +89,7 @@ UNKNOWN_PLACE = "not known"
 PLACES = (*POSITIONS.values(), UNKNOWN_PLACE)
 """Places of the subject in the order of the legend."""
 OUTCOMES = ("collapsed", "not collapsed")
-VERDICTS = ("likely to collapse", "at risk", "safe")
+VERDICTS = ("likely to collapse", "at risk", "not known", "safe")
 SHARES = ("collapses", "works")
 """What a share is good or bad for."""
 GROUPS = (
@@ -111,7 +111,7 @@ SKILLS = (
 _ROLES = {
     **dict(zip(PLACES, ("first", "several", "inside", "unknown"), strict=True)),
     **dict(zip(OUTCOMES, ("mark", "quiet"), strict=True)),
-    **dict(zip(VERDICTS, ("mark", "risk", "quiet"), strict=True)),
+    **dict(zip(VERDICTS, ("mark", "risk", "unknown", "quiet"), strict=True)),
     **dict(zip(SHARES, ("mark", "calm"), strict=True)),
     **dict(zip(GROUPS, ("mark", "first", "unknown", "risk", "inside"), strict=True)),
     **dict(zip(OBSERVED, ("first", "mark", "unknown"), strict=True)),

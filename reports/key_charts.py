@@ -27,7 +27,9 @@ from reports.figures import (
 from reports.text import count, percent
 from storage.ask import StudyFigures
 
-_VERDICTS = dict(zip(("n_will_collapse", "n_at_risk", "n_safe"), VERDICTS, strict=True))
+_VERDICTS = dict(
+    zip(("n_will_collapse", "n_at_risk", "n_not_known", "n_safe"), VERDICTS, strict=True)
+)
 """Columns and words."""
 _LINES = 6
 """Layers that are drawn of a model; of more, so many from the first to the last."""
@@ -85,7 +87,8 @@ def layer_figures(shown: StudyFigures) -> tuple[Figure, ...]:
             name="figure-layers",
             caption=(
                 "Forecast by layer, no edit being made: share of the study's requests that each "
-                "method would edit safely, at risk, or with collapse."
+                "method would edit safely, at risk, or with collapse; not known "
+                "where C has too few tokens."
             ),
             description="Shares of the forecast's verdicts by layer and method.",
             panels=tuple(

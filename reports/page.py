@@ -236,7 +236,7 @@ def _share(row: dict[str, Any], name: str) -> str:
 
 
 def _layers(shown: StudyFigures) -> Section:
-    figures = ("layer (from 0)", "forecasts", "safe", "at risk", "likely to collapse")
+    figures = ("layer (from 0)", "forecasts", "safe", "at risk", "likely to collapse", "not known")
     return Section(
         name="layers",
         title="Forecast by layer",
@@ -249,7 +249,10 @@ def _layers(shown: StudyFigures) -> Section:
                     method_title(row["method"]),
                     str(row["layer"]),
                     *(count(row[f"n_{name}"]) for name in ("forecasts", "safe")),
-                    *(count(row[f"n_{name}"]) for name in ("at_risk", "will_collapse")),
+                    *(
+                        count(row[f"n_{name}"])
+                        for name in ("at_risk", "will_collapse", "not_known")
+                    ),
                 )
                 for row in _rows(shown.layers.frame)
             ),

@@ -13,7 +13,7 @@ from benchmarks.gpu.floor import Speeds, covariance_floor
 from benchmarks.gpu.measuring import once
 from benchmarks.gpu.memory import peak_figures, say_peak
 from benchmarks.gpu.reporting import Reporter
-from editcollapse.covariance.second_moment import MomentSum, SecondMoment, sum_keys
+from editcollapse.covariance.second_moment import MomentSum, sum_keys
 from editcollapse.covariance.shards import Shard, budgeted_rows, cut
 
 FIGURES = (
@@ -75,7 +75,7 @@ def measure(case: GpuCase, speeds: Speeds, clock: Clock, report: Reporter) -> Te
     report.say("covariance, ratio", "x", rate / theirs_rate, note)
     report.say("covariance, share of a plain product", "share", rate * each_s, note)
     report.attempt(peak_figures("moment"), lambda: _say_peak(case, budget, report), case.device)
-    return SecondMoment.of(total).matrix
+    return total.mean()
 
 
 def _say_peak(case: GpuCase, budget: int, report: Reporter) -> None:

@@ -38,6 +38,8 @@ class WrittenStudy:
     covariance: str
     text_set: str
     n_texts: int
+    support: str | None
+    """A sentence where C will have too few tokens for verdicts."""
 
 
 @commands.command(
@@ -95,6 +97,8 @@ def init(
 
 def _written(own: "OwnStudy", path: Path) -> WrittenStudy:
     """What was found and where it was written."""
+    from editcollapse.forecast.verdicts import support_warning
+
     (model,) = own.study.models
     return WrittenStudy(
         file=str(path),
@@ -110,6 +114,9 @@ def _written(own: "OwnStudy", path: Path) -> WrittenStudy:
         covariance=own.study.covariance.in_words(model.statistics),
         text_set=own.texts.name,
         n_texts=len(own.texts.texts),
+        support=support_warning(own.study.covariance.n_tokens, own.files.widths.d_key)
+        if own.study.covariance.kind == "corpus"
+        else None,
     )
 
 
@@ -123,6 +130,8 @@ def _lines(found: WrittenStudy) -> Iterator[str]:
     yield f"layer:      {found.layer} ({source})"
     yield f"dataset:    {found.n_requests} usable requests, {found.schema}{rejected}"
     yield f"covariance: {found.covariance}"
+    if found.support is not None:
+        yield f"            {found.support}"
     yield f"texts:      {found.n_texts} of {found.text_set}"
     yield f"written:    {file}"
     yield f"next:       {PROGRAM} plan {file}      what it would run, and its memory"

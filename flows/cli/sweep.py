@@ -216,27 +216,31 @@ def _show_table(model: str, rows: "Sequence[LayerVerdicts]", methods: Sequence[s
         n_requests = max(row.n_requests for row in rows if row.subject_position == position)
         columns.append(Column(f"{POSITIONS[position]} ({n_requests})", is_number=True))
         columns.append(Column("|a . u|", is_number=True))
+    is_unknown = any(row.n_not_known for row in rows)
     lines = []
     for layer in sorted({row.layer for row in rows}):
         for method in methods:
             cells = [Text(str(layer)), plain(method)]
             for position in positions:
                 row = by_cell.get((layer, method, position))
-                cells += [Text(""), Text("")] if row is None else _cells(row)
+                cells += [Text(""), Text("")] if row is None else _cells(row, is_unknown=is_unknown)
             lines.append(cells)
-    print_text(f"\n{model}: % safe/at risk/likely to collapse, and median |a . u|")
+    unknown = "/not known" if is_unknown else ""
+    print_text(f"\n{model}: % safe/at risk/likely to collapse{unknown}, and median |a . u|")
     print_table(columns, lines, console(), parted=True)
 
 
-def _cells(row: "LayerVerdicts") -> list[Text]:
+def _cells(row: "LayerVerdicts", *, is_unknown: bool) -> list[Text]:
     """Return the verdicts of a row in per cent, red where edits are likely to collapse."""
     style = COLLAPSED if row.n_will_collapse else ""
-    return [Text(_shares(row), style=style), Text(f"{row.median_denominator:.3g}")]
+    shares = Text(_shares(row, is_unknown=is_unknown), style=style)
+    return [shares, Text(f"{row.median_denominator:.3g}")]
 
 
-def _shares(row: "LayerVerdicts") -> str:
-    """The verdicts of a row in per cent."""
-    counts = (row.n_safe, row.n_at_risk, row.n_will_collapse)
+def _shares(row: "LayerVerdicts", *, is_unknown: bool) -> str:
+    """The verdicts of a row in per cent, the last of them where a model has any."""
+    counts = [row.n_safe, row.n_at_risk, row.n_will_collapse]
+    counts += [row.n_not_known] if is_unknown else []
     return "/".join(f"{_PERCENT * count / row.n_requests:.0f}" for count in counts)
 
 

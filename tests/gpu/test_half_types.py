@@ -94,7 +94,7 @@ def verdicts(loaded, name):
         after = [each.mean for each in perplexities(text_nll(hooked, texts, made))]
         for b, bound in enumerate(bounds.text_change_bound.tolist()):
             found[method, b] = (
-                verdict_of(bound, _THRESHOLDS),
+                verdict_of(bound, None, _THRESHOLDS),
                 not after[b] <= _DAMAGED_AT * base,
             )
     return found

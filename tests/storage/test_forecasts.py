@@ -1,6 +1,7 @@
 """Calibration and skill of the forecast, against values worked out by hand or the long way."""
 
 import dataclasses
+import itertools
 import math
 import random
 
@@ -9,7 +10,11 @@ import pytest
 
 from editcollapse.errors import ResultsError
 from editcollapse.forecast.defaults import default_thresholds
-from editcollapse.forecast.verdicts import Thresholds, verdict_of
+from editcollapse.forecast.verdicts import (
+    SUPPORTED_TOKENS_PER_D_KEY,
+    Thresholds,
+    verdict_of,
+)
 from storage.ask import ask
 from storage.readers import Wanted, calibrate, known_setups, thresholds
 from storage.schema import make_schema
@@ -120,7 +125,7 @@ def test_calibration_says_how_it_does_on_subjects_held_out(folder, make_row):
 def test_a_bound_that_tells_nothing_gives_no_thresholds(folder, make_row):
     """Where collapses have the smaller bounds there is no P(collapse) to go by."""
     results = with_forecasts(folder, make_row, (1.0, 2.0, 9.0), (_HIGH, _HIGH, _LOW))
-    with pytest.raises(ResultsError, match="tiny: the collapses .* tells nothing about them"):
+    with pytest.raises(ResultsError, match=r"tiny: the collapses .* tells nothing about them"):
         calibrate(results, Wanted())
 
 
@@ -183,7 +188,7 @@ def test_thresholds_are_a_model_s_own(folder, make_row):
     folder.publish()
     query = "select model_id, verdict from forecast_verdicts order by all"
     assert ask(folder.results, query).rows() == [
-        ("another", verdict_of(9.0, default_thresholds())),
+        ("another", verdict_of(9.0, None, default_thresholds())),
         ("model-1", "will collapse"),
     ]
 
@@ -214,12 +219,13 @@ def test_sql_and_python_judge_alike():
     """The macro of the database is the rule of the science."""
     limits = Thresholds(2.0, 20.0, "c", 1, 1, is_default=False)
     bounds = (0.0, 1.99, 2.0, 19.9, 20.0, math.inf, math.nan)
+    supports = (None, 0.5, SUPPORTED_TOKENS_PER_D_KEY - 0.1, SUPPORTED_TOKENS_PER_D_KEY)
     with duckdb.connect(":memory:") as connection:
         make_schema(connection)
-        for bound in bounds:
-            query = "select forecast_verdict(?::double, 2.0, 20.0)"
-            (found,) = connection.execute(query, [bound]).fetchall()
-            assert found == (verdict_of(bound, limits),)
+        for bound, support in itertools.product(bounds, supports):
+            query = "select forecast_verdict(?::double, ?::double, 2.0, 20.0)"
+            (found,) = connection.execute(query, [bound, support]).fetchall()
+            assert found == (verdict_of(bound, support, limits),)
 
 
 def test_skill_is_that_of_all_pairs(folder, make_row):

@@ -19,9 +19,7 @@ _TEMPLATES = ("{}",)
 def results(folder, make_row):
     """Publish two layers of a model: two first-token requests and one inside."""
     folder.write("models", make_row("models", source="model"))
-    limits = make_row(
-        "forecast_calibrations", model_id="model-1", at_risk_at=2.5, collapse_at=17.0
-    )
+    limits = make_row("forecast_calibrations", model_id="model-1", at_risk_at=2.5, collapse_at=17.0)
     folder.write("forecast_calibrations", limits)
     positions = ("first_token", "first_token", "inside")
     for index, position in enumerate(positions):
@@ -104,7 +102,7 @@ def test_sweep_reads_its_own_requests_and_set_ups(results, folder, make_row):
     folder.publish()
     rows = sweep_rows(results, sweep_of([0], requests=2), _TEMPLATES)
     assert rows == [
-        LayerVerdicts("tiny", 0, "rome", "first_token", 2, 2, 0, 0, 1.5, 1.5, 2.0),
+        LayerVerdicts("tiny", 0, "rome", "first_token", 2, 2, 0, 0, 1.5, 1.5, 2.0, 0),
     ]
     assert sweep_rows(results, sweep_of([0]), ("another {}",)) == []
     assert [row.layer for row in sweep_rows(results, sweep_of([0, 1]), _TEMPLATES)] == [0, 0, 1, 1]
@@ -126,7 +124,7 @@ def test_layer_is_safe_where_every_position_is():
     """One request at risk is enough against a layer; without any, the nearest layer is told."""
 
     def row(layer, position, safe, largest, model="m"):
-        return LayerVerdicts(model, layer, "rome", position, 2, safe, 2 - safe, 0, 1, 1, largest)
+        return LayerVerdicts(model, layer, "rome", position, 2, safe, 2 - safe, 0, 1, 1, largest, 0)
 
     rows = [
         row(0, "first_token", 2, 1.0),

@@ -24,5 +24,7 @@ ROW = ForecastRow(
     certified_bound=320.0,
     relative_bound=64.0,
     text_change_bound=50.0,
+    n_tokens=10_000,
+    tokens_per_d_key=100.0,
 )
 POSITION = PositionRow("m", "r", "first_token", 0, 0, 1, 4, True, True, "Lumo", 1)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 
 from editcollapse.catalog.methods import METHODS
 from editcollapse.config.spec import CovarianceSpec, StudySpec
-from editcollapse.forecast.verdicts import Verdict, in_words
+from editcollapse.forecast.verdicts import Verdict, in_words, support_warning
 from editcollapse.runtime.environment import free_host_bytes, host_bytes
 from editcollapse.runtime.memory import (
     ModelSize,
@@ -113,8 +113,10 @@ class ModelOutlook:
     time: TimeOutlook
     weight_bytes: int
     moment_bytes: int
-    """C, damped and factored: in main memory, whatever the device."""
+    """C, its halves and their factors: in main memory, whatever the device."""
     devices: tuple[DeviceOutlook, ...]
+    support: str | None
+    """A sentence where C will have too few tokens for verdicts."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -243,6 +245,9 @@ def _model_outlook(plan: StudyPlan, model: ModelPlan) -> ModelOutlook:
             DeviceOutlook("cpu", _forwards(size, works, "cpu", on_cpu), packed, here),
             DeviceOutlook("accelerator", _forwards(size, works, "accelerator", None), 0, None),
         ),
+        support=support_warning(plan.study.covariance.n_tokens, size.widths.d_key)
+        if plan.study.covariance.kind == "corpus"
+        else None,
     )
 
 
@@ -368,6 +373,8 @@ def outlook_lines(outlook: StudyOutlook) -> Iterator[str]:
             f"{model.name}: {model.family}, layer {model.layer} ({model.layer_source}), v* "
             f"{model.value_steps} steps, covariance {model.covariance}"
         )
+        if model.support is not None:
+            yield f"  {model.support}"
         guard = model.guard
         if guard is not None:
             yield (

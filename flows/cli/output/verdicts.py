@@ -17,13 +17,15 @@ from editcollapse.forecast.verdicts import (
     RequestForecast,
     Verdict,
     in_words,
+    unsupported,
 )
 from editcollapse.visible import visible
 
-_VERDICTS: tuple[Verdict, ...] = ("will collapse", "at risk", "safe")
+_VERDICTS: tuple[Verdict, ...] = ("will collapse", "at risk", "not known", "safe")
 _SHORT: dict[Verdict, Text] = {
     "will collapse": Text("likely", style="bold red"),
     "at risk": Text("at risk", style="yellow"),
+    "not known": Text("not known", style="yellow"),
     "safe": Text("safe", style="green"),
 }
 _NUMBERS = {"change bound", "P(collapse)", "|a . u|", "rho"}
@@ -88,7 +90,9 @@ def basis_lines(found: Sequence[ModelThresholds]) -> list[str]:
 
 def _show_counts(report: ForecastReport, screen: Console) -> None:
     """Print the verdicts counted by model and method."""
-    names = ["model", "method", *map(in_words, _VERDICTS), "largest change bound"]
+    is_known = all(each.verdict != "not known" for one in report.requests for each in one.methods)
+    verdicts = [name for name in _VERDICTS if name != "not known" or not is_known]
+    names = ["model", "method", *map(in_words, verdicts), "largest change bound"]
     columns = [Column(name, is_number=name not in {"model", "method"}) for name in names]
     rows = []
     for model in dict.fromkeys(request.model for request in report.requests):
@@ -99,7 +103,7 @@ def _show_counts(report: ForecastReport, screen: Console) -> None:
             largest = max(map(_bound, ours))
             counts = [
                 Text(str(n_of[name]), style=_SHORT[name].style if n_of[name] else "")
-                for name in _VERDICTS
+                for name in verdicts
             ]
             rows.append([plain(model), plain(method), *counts, Text(f"{largest:.3g}")])
     print_table(columns, rows, screen, parted=True)
@@ -168,6 +172,8 @@ def _bound(each: MethodVerdict) -> float:
 
 def _advice(doubtful: Sequence[RequestForecast], methods: Sequence[str]) -> list[str]:
     """Return what to use for the edits that are not safe, with the number that each is safe for."""
+    unknown = [one for one in doubtful if _worst(one, methods).verdict == "not known"]
+    doubtful = [one for one in doubtful if one not in unknown]
     n_of = Counter(_worst(one, methods).instead for one in doubtful)
     n_without = n_of.pop(None, 0)
     found = []
@@ -181,4 +187,7 @@ def _advice(doubtful: Sequence[RequestForecast], methods: Sequence[str]) -> list
             f"no method is safe for {n_without} of {len(doubtful)}: put a text before the prompt, "
             "and forecast again"
         )
+    for model in dict.fromkeys(one.model for one in unknown):
+        row = next(_worst(one, methods).forecast for one in unknown if one.model == model)
+        found.append(f"{visible(model)}: not known: {unsupported(row)}")
     return found

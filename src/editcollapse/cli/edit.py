@@ -174,6 +174,8 @@ def _lines(report: EditReport) -> Iterator[tuple[str, str]]:
             f"{report.collapse_at:.3g}",
         ),
     )
+    if report.verdict == "not known":
+        yield "            ", report.why
     yield (
         "update:     ",
         (
@@ -207,6 +209,8 @@ def forecast_sentence(verdict: str, bound: str, at_risk_at: str, collapse_at: st
     """
     from editcollapse.forecast.verdicts import in_words
 
+    if verdict == "not known":
+        return f"not known, as C has too few tokens; change bound {bound}, which is no bound then"
     return (
         f"{in_words(verdict)}; change bound {bound}, at risk from {at_risk_at} on, likely to "
         f"collapse from {collapse_at}"

@@ -22,7 +22,7 @@ _COLUMNS = (
     "norm bound",
     "over ‖W‖",
 )
-_STYLES = {"safe": "green", "at risk": "yellow", "will collapse": "bold red"}
+_STYLES = {"safe": "green", "at risk": "yellow", "not known": "yellow", "will collapse": "bold red"}
 
 
 def add_forecast(app: typer.Typer) -> None:

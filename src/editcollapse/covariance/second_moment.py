@@ -17,15 +17,17 @@ from torch import Tensor
 
 from editcollapse.compat import multiplies_half
 from editcollapse.covariance.shards import Shard, budgeted_rows, check_budget, cut
-from editcollapse.errors import MomentError
+from editcollapse.errors import ArtifactError, MomentError
 from editcollapse.forward.batching import length_batches, padded_tokens, padding_share
 from editcollapse.forward.keys import KeyReader
 from editcollapse.models.loading import LoadedModel, widened
 from editcollapse.models.tokenization import pad_right
+from editcollapse.runtime.devices import has_float64
 from editcollapse.runtime.oom import GroupLimit, oom_split
 from editcollapse.runtime.precision import float32_products
 
 if TYPE_CHECKING:
+    from editcollapse.covariance.held_out import HeldOut
     from editcollapse.study.artifacts import ArtifactRef, ArtifactStore
 
 logger = logging.getLogger(__name__)
@@ -39,6 +41,8 @@ _RUN = 2048
 _PROBES = 16
 """Vectors of random signs g by which a float32 sum is compared with float64: E|P g|² is the squared
 Frobenius norm of P, and the float64 sum need not be formed, since (Σ k kᵀ) g = Σ k (kᵀ g)."""
+_COLUMNS = 1024
+"""Of C that are multiplied with W at a time."""
 _KIND = "sums"
 
 
@@ -85,6 +89,25 @@ class MomentSum:
         whole.triu_()
         whole /= self.n_tokens
         return whole + whole.triu(1).T
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class HalvedSum:
+    """The sum over shards, and over about half of them: what C says is held against either half."""
+
+    whole: MomentSum
+    half: MomentSum
+
+    @classmethod
+    def empty(cls, d_key: int, device: torch.device) -> "HalvedSum":
+        """Return the sums over no shard."""
+        return cls(MomentSum.empty(d_key, device), MomentSum.empty(d_key, device))
+
+    def add_shard_(self, part: MomentSum) -> None:
+        """Add a shard's sum; it goes to that half which has fewer tokens so far."""
+        if 2 * self.half.n_tokens <= self.whole.n_tokens:
+            self.half.add_sum_(part)
+        self.whole.add_sum_(part)
 
 
 class RunningSum:
@@ -317,11 +340,65 @@ class SecondMoment:
     n_texts: int
     accumulation_error: float | None = None
     """Largest relative Frobenius distance of a checked float32 product to the float64 one."""
+    half: MomentSum | None = None
+    """Sum over about half of the tokens, all of a single document's; None where they are not known
+    apart: of published statistics."""
 
     @classmethod
-    def of(cls, total: MomentSum) -> "SecondMoment":
+    def of(cls, total: HalvedSum) -> "SecondMoment":
         """Return the mean of a sum over at least one token."""
-        return cls(total.mean(), total.n_tokens, total.n_texts, total.accumulation_error)
+        whole, half = total.whole, total.half
+        return cls(
+            whole.mean(),
+            whole.n_tokens,
+            whole.n_texts,
+            whole.accumulation_error,
+            half,
+        )
+
+    def halves(self) -> tuple[Tensor, Tensor] | None:
+        """Return the means over either half of the tokens, (K, K) float64; None where none is."""
+        if self.half is None or self.half.n_tokens == self.n_tokens:
+            return None
+        first, n_first = self.half.mean(), self.half.n_tokens
+        rest = self.matrix * self.n_tokens
+        rest.sub_(first, alpha=n_first).div_(self.n_tokens - n_first)
+        return first, rest
+
+
+def put_moment(store: "ArtifactStore", moment: SecondMoment) -> "ArtifactRef":
+    """Write C as one file: ``moment``, the mean; ``counts``; the slabs of the half's sum.
+
+    Raises:
+        ResultsError: the folder cannot be written.
+    """
+    half = moment.half
+    slabs = [] if half is None else half.slabs
+    tensors = {f"slab_{index}": slab.cpu() for index, slab in enumerate(slabs)}
+    n_half = 0 if half is None else half.n_tokens
+    tensors["counts"] = torch.tensor([moment.n_tokens, n_half])
+    tensors["moment"] = moment.matrix
+    return store.put_tensors("moments", tensors)
+
+
+def read_moment(store: "ArtifactStore", ref: "ArtifactRef") -> SecondMoment:
+    """Return C as ``put_moment`` wrote it, for forecasts; its number of texts is left out.
+
+    Raises:
+        ArtifactError: the file is missing, its content has changed, or an earlier version wrote it,
+            which did not keep the halves.
+    """
+    tensors = store.tensors(ref)
+    if "counts" not in tensors:
+        raise ArtifactError(
+            f"{ref.path} was written by an earlier version: it does not tell how many tokens C has "
+            "and what its halves are, so nothing can be forecast. Run the study again: C is "
+            "measured anew, edits are kept."
+        )
+    n_tokens, n_half = tensors["counts"].tolist()
+    slabs = sorted(name for name in tensors if name.startswith("slab_"))
+    half = MomentSum([tensors[name] for name in slabs], n_half) if n_half else None
+    return SecondMoment(tensors["moment"], n_tokens, 0, half=half)
 
 
 def measure_moments(
@@ -362,15 +439,15 @@ def measure_moments(
         max_length=max_length,
         start_token=start_token,
     )
-    totals = [MomentSum.empty(loaded.widths.d_key, loaded.device) for _ in layers]
+    totals = [HalvedSum.empty(loaded.widths.d_key, loaded.device) for _ in layers]
     for shard in cut(rows, shard_tokens):
         for total, part in zip(
             totals, sum_keys(loaded, layers, shard, tokens_per_batch), strict=True
         ):
-            total.add_sum_(part)
+            total.add_shard_(part)
         if on_tokens is not None:
-            on_tokens(totals[0].n_tokens, n_tokens)
-    check_budget(totals[0].n_tokens, n_tokens)
+            on_tokens(totals[0].whole.n_tokens, n_tokens)
+    check_budget(totals[0].whole.n_tokens, n_tokens)
     return [SecondMoment.of(total) for total in totals]
 
 
@@ -405,19 +482,38 @@ class MomentSolver:
     Args:
         moment: (K, K), or None for the identity.
         damping: added to the diagonal, in units of its mean.
+        n_tokens: that C was measured on, for verdicts.
+        held_out: the halves of these tokens, for ``optimism``.
 
     Raises:
         MomentError: the damped matrix has no Cholesky factor.
     """
 
-    def __init__(self, moment: Tensor | None, damping: float = 0.0) -> None:
+    def __init__(
+        self,
+        moment: Tensor | None,
+        damping: float = 0.0,
+        *,
+        n_tokens: int | None = None,
+        held_out: "HeldOut | None" = None,
+    ) -> None:
         self._factor: Tensor | None = None
+        self._undamped: Tensor | None = None
+        """C itself, where the factor is of another matrix."""
+        self._held_out = held_out
+        self.n_tokens = n_tokens
+        """Tokens of C; None for the identity, and where nobody needs to know."""
+        self.tokens_per_d_key: float | None = None
+        """The same for each dimension of C."""
         if moment is None:
             return
+        if n_tokens is not None:
+            self.tokens_per_d_key = n_tokens / len(moment)
         matrix = moment.double()
-        damped = matrix + damping * matrix.diagonal().mean() * torch.eye(
-            len(matrix), dtype=torch.float64, device=matrix.device
-        )
+        damped = matrix
+        if damping != 0:
+            damped = matrix.clone()
+            damped.diagonal().add_(damping * matrix.diagonal().mean())
         factor, info = torch.linalg.cholesky_ex(damped)
         if int(info) != 0 or not bool(torch.isfinite(factor).all()):
             raise MomentError(
@@ -426,6 +522,8 @@ class MomentSolver:
                 "`covariance.damping`, for example 0.001."
             )
         self._factor = factor
+        if damping != 0:
+            self._undamped = matrix
 
     def solve(self, keys: Tensor) -> Tensor:
         """Return C⁻¹k for each key.
@@ -449,10 +547,51 @@ class MomentSolver:
             rows: (N, K), any float dtype.
 
         Returns:
-            (N,) float64 on the CPU; with damping, that of the damped C; norms for the identity.
+            (N,) float64 on the CPU, of C without its damping; norms for the identity.
         """
         wide = rows.detach().cpu().double()
+        if self._undamped is not None:
+            squared = ((wide @ self._undamped) * wide).sum(dim=1)
+            root: Tensor = squared.clamp(min=0.0).sqrt()
+            return root
         if self._factor is not None:
             wide = wide @ self._factor
         spread: Tensor = wide.norm(dim=1)
         return spread
+
+    def output_spread(self, weight: Tensor) -> float:
+        """Return sqrt(tr(W C Wᵀ)): the root mean square of ‖W k‖ over the keys k of C.
+
+        Computed on the weight's device where that has float64, some columns at a time.
+
+        Args:
+            weight: W as (D, K), any float dtype.
+
+        Returns:
+            Of C without its damping; the Frobenius norm for the identity.
+        """
+        device = weight.device if has_float64(weight.device) else torch.device("cpu")
+        wide = weight.detach().to(device).double()
+        matrix = self._factor if self._undamped is None else self._undamped
+        if matrix is None:
+            return float(wide.norm())
+        total = 0.0
+        for first in range(0, matrix.shape[1], _COLUMNS):
+            some = slice(first, first + _COLUMNS)
+            product = wide @ matrix[:, some].to(device)
+            other = product if self._undamped is None else wide[:, some]
+            total += float((product * other).sum())
+        return float(max(total, 0.0) ** 0.5)
+
+    def optimism(self, keys: Tensor) -> Tensor:
+        """Return how many times larger the spread of C⁻¹k is over other tokens than those of C.
+
+        Args:
+            keys: (B, K), any float dtype.
+
+        Returns:
+            (B,) float64 on the CPU, as ``HeldOut.optimism``; 1 without halves.
+        """
+        if self._held_out is None:
+            return torch.ones(len(keys), dtype=torch.float64)
+        return self._held_out.optimism(keys)

@@ -5,8 +5,9 @@ pass. Where a shard ends changes a sum over the corpus by rounding alone.
 """
 
 import dataclasses
+import itertools
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -91,21 +92,33 @@ def _next_documents(stream: Iterator[str], left: int) -> list[str]:
 
 
 def cut(rows: Iterable[tuple[int, ...]], shard_tokens: int) -> Iterator[Shard]:
-    """Yield rows in shards; each but the last holds ``shard_tokens`` tokens or a few more.
+    """Yield rows in shards; each but the last two holds ``shard_tokens`` tokens or a few more.
 
-    A shard ends with the document that fills it, so there are at most
-    ceil(tokens / shard_tokens) of them.
+    A shard ends with the document that fills it. The last two are of about one size, and what would
+    fit into one makes two, so that C can be held against either half of its tokens: there are at
+    most ceil(tokens / shard_tokens) of them, or two. A single document is not cut.
     """
+    full: list[tuple[int, ...]] = []
     held: list[tuple[int, ...]] = []
     n_held = 0
     for row in rows:
         held.append(row)
         n_held += len(row)
         if n_held >= shard_tokens:
-            yield Shard(tuple(held))
-            held, n_held = [], 0
-    if held:
-        yield Shard(tuple(held))
+            if full:
+                yield Shard(tuple(full))
+            full, held, n_held = held, [], 0
+    last = full + held
+    middle = _middle([len(row) for row in last])
+    for part in (last[:middle], last[middle:]):
+        if part:
+            yield Shard(tuple(part))
+
+
+def _middle(lengths: Sequence[int]) -> int:
+    """Return after how many documents as near as can be to half of their tokens have passed."""
+    ends = list(itertools.accumulate(lengths))
+    return 1 + min(range(len(ends)), key=lambda i: abs(2 * ends[i] - ends[-1])) if ends else 0
 
 
 def check_budget(found: int, asked: int) -> None:

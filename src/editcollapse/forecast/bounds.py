@@ -4,7 +4,10 @@ Every method writes r / (a · u) along u. Its numerator is ``delta`` plus what `
 and ``delta`` is cut to ``clamp_factor`` · ‖v0‖ while it is optimised: so the norm of the update has
 a bound that no v* can exceed. What it does to text follows: over the keys k that C was measured on,
 the layer's value W k changes by ‖update‖ · sqrt(uᵀCu) in the root mean square, where it was
-sqrt(tr(W C Wᵀ)).
+sqrt(tr(W C Wᵀ)); C is the undamped one in both. Over other text it changes by more, as u was solved
+with these very keys: the bound is raised by what halves of them show (``covariance.held_out``).
+
+It bounds how much the layer's output changes, not the damage: a small change may do much.
 
 Source: ROME (arXiv 2202.05262) sec. 3 and compute_v (the clamp); C-ROME (arXiv 2406.11263) sec. 3
 (which keys divide).
@@ -36,7 +39,7 @@ class LayerGeometry:
     def of(cls, hooked: HookedLayer, solver: MomentSolver) -> "LayerGeometry":
         """Return the geometry of a layer under a second moment."""
         weight = hooked.loaded.weight(hooked.layer)
-        return cls(solver, float(_wide(weight).norm()), float(solver.spread(weight).norm()))
+        return cls(solver, float(_wide(weight).norm()), solver.output_spread(weight))
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -92,18 +95,37 @@ def update_bounds(
         geometry: C and the edited weight's norms.
         clamp_factor: of the v* optimisation: ‖delta‖ stays at or below it times ‖v0‖.
     """
-    found = solved_directions(facts.bare_key, facts.prefixed_key, method, geometry.solver)
+    solver = geometry.solver
+    found = solved_directions(facts.bare_key, facts.prefixed_key, method, solver)
+    solved_key = facts.bare_key if method.solve_with == "bare" else facts.prefixed_key
     numerator = clamp_factor * facts.bare_value.norm(dim=1)
     if method.value_from == "prefixed":
         numerator = numerator + (facts.bare_value - facts.prefixed_value).norm(dim=1)
     bound = numerator / found.denominator.abs()
+    spread = solver.spread(found.right) * solver.optimism(solved_key)
     return UpdateBounds(
         directions=found,
         numerator_bound=numerator,
         certified_bound=bound,
         relative_bound=bound / geometry.weight_norm,
-        text_change_bound=bound * geometry.solver.spread(found.right) / geometry.output_spread,
+        text_change_bound=bound * spread / geometry.output_spread,
     )
+
+
+def text_changes(update_norms: Tensor, right: Tensor, geometry: LayerGeometry) -> Tensor:
+    """Return how much updates change W k on text: sqrt(tr(ΔW C ΔWᵀ) / tr(W C Wᵀ)), C undamped.
+
+    Exact over the keys of C, and known as soon as v* is, without any evaluation.
+
+    Args:
+        update_norms: (B,) float64, ‖r‖ / |a · u|.
+        right: (B, K) float64, u of unit length.
+        geometry: C, and the edited layer's norms.
+
+    Returns:
+        (B,) float64 on the CPU, in units of W k's own root mean square.
+    """
+    return update_norms * geometry.solver.spread(right) / geometry.output_spread
 
 
 def _wide(tensor: Tensor) -> Tensor:

@@ -11,7 +11,14 @@ from typing import Literal
 
 from editcollapse.config.spec import ActsAt, GuardSpec, Policy
 from editcollapse.data.requests import SLOT, EditRequest
-from editcollapse.forecast.verdicts import ALTERNATIVES, STUDY_FILE, Thresholds, Verdict, verdict_of
+from editcollapse.forecast.verdicts import (
+    ALTERNATIVES,
+    STUDY_FILE,
+    Thresholds,
+    Verdict,
+    unsupported,
+    verdict_of,
+)
 from editcollapse.rows.study import ForecastRow, PositionRow
 
 DecisionKind = Literal["made", "refused", "switched", "prefixed"]
@@ -66,11 +73,12 @@ class Guard:
 
     def verdict(self, row: ForecastRow) -> Verdict:
         """Return the verdict on an edit."""
-        return verdict_of(row.text_change_bound, self.thresholds)
+        return verdict_of(row.text_change_bound, row.tokens_per_d_key, self.thresholds)
 
     def lets_pass(self, row: ForecastRow) -> bool:
-        """Return whether an edit is made as asked; a bound that is no number is not."""
-        return row.text_change_bound < self.acts_from
+        """Return whether an edit is made as asked; what is not known passes as what is at risk."""
+        passing = {"safe"} if self.acts_at == "at risk" else {"safe", "at risk", "not known"}
+        return self.verdict(row) in passing
 
 
 @dataclasses.dataclass(frozen=True)  # no slots: they leave no room for what is looked up
@@ -162,6 +170,9 @@ def decided(
     if guard.lets_pass(asked):
         made = MadeEdit(asked, request)
         return Decision(asked, request, verdict, "made", made, _passed(guard, asked, verdict))
+    if verdict == "not known":
+        reason = f"{unsupported(asked)} Refused, as no method and no text before it changes that."
+        return Decision(asked, request, verdict, "refused", None, reason)
     why = _why(guard, asked, verdict, is_first=forecasts.is_first_token(request))
     kind, instead, outcome = _instead(guard, asked, request, forecasts, tuple(tried))
     return Decision(asked, request, verdict, kind, instead, f"{why} {outcome}")
@@ -203,6 +214,11 @@ def _instead(
 
 def _passed(guard: Guard, row: ForecastRow, verdict: Verdict) -> str:
     """Return why an edit is made as asked."""
+    if verdict == "not known":
+        return (
+            f"{unsupported(row)} The guard acts on edits that are likely to collapse the model. "
+            "Made as asked."
+        )
     bound = f"On text {row.method} changes the layer's output by {_times(row)} its size at most"
     limits = guard.thresholds
     if verdict == "safe":

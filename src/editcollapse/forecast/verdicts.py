@@ -1,11 +1,13 @@
-"""Verdicts of a forecast: safe, at risk or likely to collapse, the reason and the alternative.
+"""Verdicts of a forecast: safe, at risk, likely to collapse or not known, and why; what to use.
 
 The verdict looks at one number, how much the edit may change the layer on text, and at two
-thresholds that a calibration took from measured edits. It is the same rule as the database's
-``forecast_verdict``. A sweep's verdicts are counted by layer.
+thresholds that a calibration took from measured edits. Where C was measured on too few tokens that
+number is noise, and nothing is known. It is the same rule as the database's ``forecast_verdict``.
+A sweep's verdicts are counted by layer.
 """
 
 import dataclasses
+import math
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
@@ -14,11 +16,14 @@ from editcollapse.errors import StudyError
 from editcollapse.forecast.probability import CollapseCurve, Probability
 from editcollapse.rows.study import ForecastRow, PositionRow
 
-Verdict = Literal["safe", "at risk", "will collapse"]
+Verdict = Literal["safe", "at risk", "will collapse", "not known"]
 """As study files, tables and JSON have it; ``in_words`` is for people."""
 
 ALTERNATIVES = ("c_rome", "v_relative", "p_rome")
 """Methods to use instead, in this order: the paper's remedy first."""
+SUPPORTED_TOKENS_PER_D_KEY = 8.0
+"""Tokens of C for each of its dimensions below which verdicts are ``not known``: docs/results.md.
+As in ``storage/sql/views/40_forecast_verdicts.sql``."""
 STUDY_FILE = "study file"
 """``calibration_id`` of thresholds that a study file gives."""
 
@@ -100,7 +105,7 @@ class MethodVerdict:
     instead: str | None
     """A method that is safe for the request; None where this one is, or none is."""
     probability: Probability | None
-    """P(collapse); None where the thresholds have no curve."""
+    """P(collapse); None where the thresholds have no curve, or nothing is known."""
 
 
 def in_words(verdict: str) -> str:
@@ -108,11 +113,60 @@ def in_words(verdict: str) -> str:
     return "likely to collapse" if verdict == "will collapse" else verdict
 
 
-def verdict_of(bound: float, thresholds: Thresholds) -> Verdict:
-    """Return the verdict on one bound; what cannot be compared (nan) is not safe."""
+def is_supported(tokens_per_d_key: float | None) -> bool:
+    """Return whether C has seen tokens enough for a verdict.
+
+    Args:
+        tokens_per_d_key: its tokens for each of its dimensions; None for the identity.
+    """
+    return tokens_per_d_key is None or tokens_per_d_key >= SUPPORTED_TOKENS_PER_D_KEY
+
+
+def supported_tokens(d_key: int) -> int:
+    """Return the fewest tokens that a C of this width needs for a verdict."""
+    return math.ceil(SUPPORTED_TOKENS_PER_D_KEY * d_key)
+
+
+def support_warning(n_tokens: int, d_key: int) -> str | None:
+    """Return that a budget is too small for verdicts, and what is enough; None where it is not.
+
+    Args:
+        n_tokens: of C.
+        d_key: its dimensions.
+    """
+    if is_supported(n_tokens / d_key):
+        return None
+    return (
+        f"C of {n_tokens:,} tokens has {n_tokens / d_key:.1f} for each of its {d_key:,} "
+        f"dimensions: forecasts will be not known. Take at least {supported_tokens(d_key):,} "
+        "tokens."
+    )
+
+
+def verdict_of(bound: float, tokens_per_d_key: float | None, thresholds: Thresholds) -> Verdict:
+    """Return the verdict on one bound; what cannot be compared (nan) is not safe.
+
+    Args:
+        bound: ``text_change_bound``.
+        tokens_per_d_key: of the C that it rests on; None for the identity.
+        thresholds: of a calibration.
+    """
+    if not is_supported(tokens_per_d_key):
+        return "not known"
     if bound < thresholds.at_risk_at:
         return "safe"
     return "at risk" if bound < thresholds.collapse_at else "will collapse"
+
+
+def unsupported(row: ForecastRow) -> str:
+    """Return why nothing is known of an edit: C has too few tokens, and how many it needs."""
+    assert row.n_tokens is not None
+    assert row.tokens_per_d_key is not None
+    d_key = round(row.n_tokens / row.tokens_per_d_key)
+    return (
+        f"C has {row.tokens_per_d_key:.1f} tokens per dimension ({row.n_tokens:,} for {d_key:,}), "
+        f"too few to tell what an edit changes on text: take at least {supported_tokens(d_key):,}."
+    )
 
 
 def judged(
@@ -129,17 +183,19 @@ def judged(
     safe = [
         by_method[name]
         for name in ALTERNATIVES
-        if name in by_method and verdict_of(by_method[name].text_change_bound, thresholds) == "safe"
+        if name in by_method and _verdict(by_method[name], thresholds) == "safe"
     ]
     found = []
     for row in rows:
-        verdict = verdict_of(row.text_change_bound, thresholds)
+        verdict = _verdict(row, thresholds)
         other = None if verdict == "safe" or not safe else safe[0]
         why = _why(row, position, thresholds, verdict)
-        if verdict != "safe":
+        if verdict not in {"safe", "not known"}:
             why = f"{why} {_advice(other, position)}"
         instead = None if other is None else other.method
-        probability = thresholds.probability(row.text_change_bound)
+        probability = (
+            None if verdict == "not known" else thresholds.probability(row.text_change_bound)
+        )
         found.append(MethodVerdict(row, verdict, why, instead, probability))
     return tuple(found)
 
@@ -152,8 +208,14 @@ def by_request(rows: Iterable[ForecastRow]) -> dict[str, list[ForecastRow]]:
     return found
 
 
+def _verdict(row: ForecastRow, thresholds: Thresholds) -> Verdict:
+    return verdict_of(row.text_change_bound, row.tokens_per_d_key, thresholds)
+
+
 def _why(row: ForecastRow, position: PositionRow, thresholds: Thresholds, verdict: Verdict) -> str:
     """Return the reason for the verdict."""
+    if verdict == "not known":
+        return unsupported(row)
     bound = f"{row.text_change_bound:.3g} times"
     if verdict == "safe":
         return (
@@ -231,7 +293,7 @@ class EditForecast:
 
     method: str
     verdict: Verdict
-    """safe, at risk, or will collapse; ``in_words`` for people."""
+    """safe, at risk, will collapse, or not known; ``in_words`` for people."""
     change_bound: float
     """How many times its own size the layer's output on text may change, whatever v* is."""
     at_risk_at: float
@@ -253,11 +315,14 @@ class EditForecast:
     basis: str
     """What the verdict rests on."""
     probability: float | None
-    """P(collapse), fraction 0-1; None with a calibration of an earlier version."""
+    """P(collapse), fraction 0-1; None with a calibration of an earlier version, or where C has too
+    few tokens."""
     probability_low: float | None
     """Lower end of its 95 % interval."""
     probability_high: float | None
     """Upper end."""
+    tokens_per_d_key: float | None
+    """Tokens of C for each of its dimensions; None for the identity."""
 
     @classmethod
     def of(cls, report: ForecastReport, method: str) -> "EditForecast":
@@ -281,6 +346,7 @@ class EditForecast:
             probability=None if chance is None else chance.value,
             probability_low=None if chance is None else chance.low,
             probability_high=None if chance is None else chance.high,
+            tokens_per_d_key=row.tokens_per_d_key,
         )
 
     def __str__(self) -> str:
@@ -306,6 +372,7 @@ class LayerVerdicts:
     median_bound: float
     """Of text_change_bound."""
     largest_bound: float
+    n_not_known: int
 
     @property
     def is_safe(self) -> bool:

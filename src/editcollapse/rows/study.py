@@ -159,6 +159,8 @@ class CovarianceRow:
     trace: float
     accumulation_error: float | None
     artifact_digest: str | None
+    tokens_per_d_key: float | None
+    condition_number: float | None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -224,6 +226,7 @@ class EditRow:
     clamp_hit: bool
     update_digest: str
     update_row: int
+    text_change: float | None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -251,6 +254,8 @@ class ForecastRow:
     certified_bound: float
     relative_bound: float
     text_change_bound: float
+    n_tokens: int | None
+    tokens_per_d_key: float | None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -71,8 +71,9 @@ _SLAB_SHARE = 0.25
 """Of the entries of C: those of the largest slab."""
 _SHARE_FOR_WEIGHTS = 0.5
 """Of main memory; weights whose packed copies would take more are not packed."""
-_SOLVER_BYTES = 24
-"""Bytes of each entry of C in main memory: C, the damped matrix, and its Cholesky factor."""
+_SOLVER_BYTES = 45
+"""Bytes of each entry of C in main memory while a forecast takes it into its halves: C's factor, C,
+a half's sum, and both means. Edits alone take half of it."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -138,7 +139,7 @@ class ModelSize:
 
     @property
     def moment_bytes(self) -> int:
-        """Bytes of C in main memory while a batch of edits solves with it."""
+        """Bytes of C in main memory while edits are forecast."""
         return _SOLVER_BYTES * self.widths.d_key**2
 
 

@@ -112,7 +112,8 @@ def requests_to_try(
 ) -> tuple[PrefixedRequest, ...]:
     """Return the batch's requests behind texts that need a forecast before deciding.
 
-    None but with policy ``prefix``, and of requests that the guard lets pass by every method.
+    None but with policy ``prefix``, of requests that the guard lets pass by every method, and where
+    C has too few tokens for any verdict.
     """
     if guard.policy != "prefix":
         return ()
@@ -121,7 +122,7 @@ def requests_to_try(
         PrefixedRequest.behind(template, request)
         for request in _distinct(batch.requests)
         if any(
-            row is not None and not guard.lets_pass(row)
+            row is not None and not guard.lets_pass(row) and guard.verdict(row) != "not known"
             for row in (forecasts.of(request, method) for method in batch.methods)
         )
         for template in templates

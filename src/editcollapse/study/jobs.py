@@ -271,6 +271,7 @@ class CorpusJob(Job):
             self.source_digest,
             (spec.n_tokens, spec.max_length, spec.start_token, spec.text_field),
             spec.shard_tokens,
+            "two or more",
         )
 
 
@@ -337,7 +338,7 @@ class CovarianceJob(Job):
     @property
     def key(self) -> str:
         """Cache key of the job."""
-        return unit_key("covariance", self.covariance_id)
+        return unit_key("covariance", self.covariance_id, "halves")
 
 
 class CheckpointJob(Job):
@@ -383,7 +384,7 @@ class ForecastJob(Job):
     @property
     def key(self) -> str:
         """Cache key of the job."""
-        return unit_key("forecast", self.edits.key)
+        return unit_key("forecast", self.edits.key, "held out")
 
     @property
     def label(self) -> str:

@@ -376,7 +376,7 @@ class CovariancePlan:
     def n_shards_at_most(self) -> int:
         """Shards, if the corpus holds the whole budget."""
         spec = self.moment.covariance
-        return -(-spec.n_tokens // spec.shard_tokens)
+        return max(2, -(-spec.n_tokens // spec.shard_tokens))
 
     def corpus_job(self) -> CorpusJob:
         """Return the job that cuts the corpus into shards."""

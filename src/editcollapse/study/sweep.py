@@ -103,7 +103,7 @@ class SweepJob(Job):
     @property
     def key(self) -> str:
         """Cache key of the job."""
-        return unit_key("sweep", [edits.key for edits in self.layers])
+        return unit_key("sweep", [edits.key for edits in self.layers], "held out")
 
     @property
     def label(self) -> str:

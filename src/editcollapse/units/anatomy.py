@@ -36,7 +36,7 @@ from editcollapse.study.anatomy_jobs import (
 )
 from editcollapse.study.artifacts import ArtifactStore
 from editcollapse.study.jobs import Manifest
-from editcollapse.units.edit import moment_solver
+from editcollapse.units.geometry import kept_geometry
 from editcollapse.units.prepare import load
 
 logger = logging.getLogger(__name__)
@@ -132,7 +132,7 @@ def study_anatomy(job: AnatomyJob) -> Manifest:
             f"{edits.model.spec.name} takes none of the study's {len(edits.requests)} requests: "
             f"{unusable[0].reason}. Use a dataset that this model's tokenizer knows."
         )
-    solver = moment_solver(store, edits.covariance_id, edits.moment, edits.damping)
+    solver = kept_geometry(store, loaded, edits).solver
     budget = tokens_per_forward(loaded.device, loaded.size(hooked.layer), "evaluation")
     keys = read_key_kinds(hooked, rewrites, solver, job.seed, budget)
     outcomes = _outcomes(job, [(r.request.request_id, r.request.subject) for r in rewrites])

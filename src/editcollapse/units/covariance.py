@@ -3,10 +3,13 @@
 import logging
 from pathlib import Path
 
+from editcollapse.covariance.condition import condition_number
 from editcollapse.covariance.convergence import convergence_row, prefixed_keys, unit_directions
 from editcollapse.covariance.second_moment import (
+    HalvedSum,
     MomentSum,
     SecondMoment,
+    put_moment,
     put_sum,
     read_sum,
     sum_keys,
@@ -175,7 +178,7 @@ def prepare_moment(job: CovarianceJob) -> Manifest:
         moment = read_statistics(Path(str(job.model.spec.statistics)), files_d_key)
     elif spec.kind == "corpus":
         moment, followed = _merged(job, store)
-    tensors = None if moment is None else store.put_tensors("moments", {"moment": moment.matrix})
+    tensors = None if moment is None else put_moment(store, moment)
     source = str(job.model.spec.statistics if spec.kind == "statistics" else spec.source or "")
     row = CovarianceRow(
         covariance_id=job.covariance_id,
@@ -190,6 +193,8 @@ def prepare_moment(job: CovarianceJob) -> Manifest:
         trace=0.0 if moment is None else float(moment.matrix.trace()),
         accumulation_error=None if moment is None else moment.accumulation_error,
         artifact_digest=None if tensors is None else tensors.digest,
+        tokens_per_d_key=None if moment is None else moment.n_tokens / len(moment.matrix),
+        condition_number=None if moment is None else condition_number(moment.matrix),
     )
     summary = f"{spec.kind} second moment of {job.model.spec.name}, layer {job.model.layer}"
     provenance = clock.row(summary, row.n_tokens, "none")
@@ -212,29 +217,25 @@ def _merged(job: CovarianceJob, store: ArtifactStore) -> tuple[SecondMoment, lis
         )
     probes = None if job.probes is None else store.tensors(job.probes)["prefixed_key"]
     looked_at = () if probes is None else checkpoints(len(job.sums))
-    total: MomentSum | None = None
+    first = read_sum(store, job.sums[0])
+    total = HalvedSum.empty(first.slabs[0].shape[1], first.slabs[0].device)
     before = None
     rows = []
     for n_shards, ref in enumerate(job.sums, start=1):
-        part = read_sum(store, ref)
-        if total is None:
-            total = part
-        else:
-            total.add_sum_(part)
+        total.add_shard_(first if n_shards == 1 else read_sum(store, ref))
         if probes is not None and n_shards in looked_at:
-            now = unit_directions(total, probes, job.covariance.damping)
+            now = unit_directions(total.whole, probes, job.covariance.damping)
             rows.append(
                 convergence_row(
                     job.covariance_id,
                     job.probe_set_id,
                     n_shards,
-                    total,
+                    total.whole,
                     probes,
                     (before, now),
                 )
             )
             before = now
-    assert total is not None
     if rows and rows[-1].max_change is not None:
         logger.info(
             "%s layer %d: directions changed by %.2e at most, from %d to %d tokens",

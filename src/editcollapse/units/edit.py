@@ -2,14 +2,13 @@
 
 import dataclasses
 import logging
-import threading
 from collections.abc import Sequence
 
 import torch
 
 from editcollapse.catalog.methods import distinct_rules, method_of
 from editcollapse.catalog.presets import ValueSettings
-from editcollapse.covariance.second_moment import MomentSolver
+from editcollapse.forecast.bounds import text_changes
 from editcollapse.forward.hooked_layer import HookedLayer
 from editcollapse.forward.rewrites import Rewrite, build_rewrites, pass_groups
 from editcollapse.rome.updates import RankOneUpdates, UpdateDiagnostics, rank_one_updates
@@ -21,13 +20,10 @@ from editcollapse.runtime.oom import GroupLimit, oom_split
 from editcollapse.runtime.precision import float32_products
 from editcollapse.study.artifacts import ArtifactRef, ArtifactStore
 from editcollapse.study.jobs import EditJob, Manifest
+from editcollapse.units.geometry import kept_geometry
 from editcollapse.units.prepare import Progress, load
 
 logger = logging.getLogger(__name__)
-
-
-_solvers: dict[str, MomentSolver] = {}
-_solvers_lock = threading.Lock()
 
 
 @float32_products()
@@ -45,7 +41,7 @@ def edit_batch(job: EditJob, on_step: Progress = None) -> Manifest:
     store = ArtifactStore(job.results)
     loaded = load(job.model)
     hooked = HookedLayer(loaded, job.model.layer)
-    solver = moment_solver(store, job.covariance_id, job.moment, job.damping)
+    geometry = kept_geometry(store, loaded, job)
     rewrites, unusable = build_rewrites(loaded.encoder, job.templates, job.requests)
     for found in unusable:
         logger.warning("%s: %s", job.model.spec.name, found.reason)
@@ -62,12 +58,13 @@ def edit_batch(job: EditJob, on_step: Progress = None) -> Manifest:
         weight = loaded.weight(job.model.layer)
         for name, first in distinct_rules(job.methods).items():
             updates, diagnostics = rank_one_updates(
-                values, method_of(name), solver, weight, job.model.values.clamp_factor
+                values, method_of(name), geometry.solver, weight, job.model.values.clamp_factor
             )
             if name == first:
                 tensors[f"left.{name}"] = updates.left.to(stored)
                 tensors[f"right.{name}"] = updates.right.to(stored)
-            edits.extend(_edit_rows(job, name, rewrites, values, diagnostics))
+            changes = text_changes(diagnostics.update_norm, updates.right, geometry)
+            edits.extend(_edit_rows(job, name, rewrites, values, diagnostics, changes))
     ref = store.put_tensors("updates", tensors)
     edits = [dataclasses.replace(row, update_digest=ref.digest) for row in edits]
     summary = (
@@ -174,19 +171,6 @@ def _joined(parts: Sequence[TargetValues], index: torch.Tensor) -> TargetValues:
     )
 
 
-def moment_solver(
-    store: ArtifactStore, covariance_id: str, moment: ArtifactRef | None, damping: float
-) -> MomentSolver:
-    """Return the solver with C, factored once in a process."""
-    with _solvers_lock:
-        if covariance_id not in _solvers:
-            matrix = None if moment is None else store.tensors(moment)["moment"]
-            solver = MomentSolver(matrix, damping)
-            _solvers.clear()
-            _solvers[covariance_id] = solver
-        return _solvers[covariance_id]
-
-
 def position_row(model_id: str, rewrite: Rewrite) -> PositionRow:
     """Return the position audit of a rewrite as a row."""
     audit = rewrite.audit
@@ -211,6 +195,7 @@ def _edit_rows(
     rewrites: Sequence[Rewrite],
     values: TargetValues,
     diagnostics: UpdateDiagnostics,
+    changes: torch.Tensor,
 ) -> list[EditRow]:
     """Return one row an edit; the update's digest is filled in when its file is written."""
     return [
@@ -246,6 +231,7 @@ def _edit_rows(
             clamp_hit=bool(values.clamp_hit[b]),
             update_digest="",
             update_row=b,
+            text_change=float(changes[b]),
         )
         for b, rewrite in enumerate(rewrites)
     ]

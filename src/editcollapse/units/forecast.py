@@ -3,19 +3,16 @@
 For each request one short row a context template runs up to the edited layer, no further than the
 subject's last token (``forward.keys``). What comes out has the ids of the edits, and equals what
 the edits themselves report (``rome.updates.UpdateDiagnostics``).
-
-A layer's geometry, a Cholesky factor of C and W C Wᵀ, is kept in the process: a sweep comes back to
-every layer with every batch. Of a large model as many are kept as there is room for.
 """
 
 import dataclasses
 import logging
-import threading
 from collections.abc import Sequence
 
 import torch
 
 from editcollapse.catalog.methods import distinct_rules, method_of
+from editcollapse.covariance.second_moment import MomentSolver
 from editcollapse.forecast.bounds import KeyFacts, LayerGeometry, UpdateBounds, update_bounds
 from editcollapse.forward.hooked_layer import HookedLayer
 from editcollapse.forward.keys import read_keys
@@ -28,43 +25,11 @@ from editcollapse.runtime.precision import float32_products
 from editcollapse.study.artifacts import ArtifactStore
 from editcollapse.study.jobs import EditJob, ForecastJob, Manifest
 from editcollapse.study.sweep import SweepJob
-from editcollapse.units.edit import moment_solver, position_row
+from editcollapse.units.edit import position_row
+from editcollapse.units.geometry import kept_geometry
 from editcollapse.units.prepare import load
 
 logger = logging.getLogger(__name__)
-
-
-KEPT_BYTES = 1 << 30
-"""Of the factors that are kept, at most; one is kept in any case."""
-_FLOAT64_BYTES = 8
-
-_kept: dict[str, LayerGeometry] = {}
-"""By covariance id, of one model."""
-_kept_model: list[str] = []
-_lock = threading.Lock()
-
-
-def kept_geometry(store: ArtifactStore, loaded: LoadedModel, edits: EditJob) -> LayerGeometry:
-    """Return the geometry of a job's layer, made once in a process where there is room.
-
-    Raises:
-        MomentError: C has no Cholesky factor.
-        ArtifactError: C's file is missing or has changed.
-    """
-    with _lock:
-        if _kept_model != [loaded.model_id]:
-            _kept.clear()
-            _kept_model[:] = [loaded.model_id]
-        known = _kept.get(edits.covariance_id)
-        if known is None:
-            solver = moment_solver(store, edits.covariance_id, edits.moment, edits.damping)
-            known = LayerGeometry.of(HookedLayer(loaded, edits.model.layer), solver)
-            # The last one goes: a sweep comes by in a circle, and the first ones are next.
-            room = KEPT_BYTES // (_FLOAT64_BYTES * loaded.widths.d_key**2)
-            while _kept and len(_kept) >= room:
-                _kept.popitem()
-            _kept[edits.covariance_id] = known
-        return known
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -115,7 +80,7 @@ def forecast_rows(
     for name, first in distinct_rules(edits.methods).items():
         if name == first:
             bounds[name] = update_bounds(facts, method_of(name), geometry, clamp)
-        rows += _rows(edits, name, rewrites, facts, bounds[first])
+        rows += _rows(edits, name, rewrites, facts, bounds[first], geometry.solver)
     return rows
 
 
@@ -173,6 +138,7 @@ def _rows(
     rewrites: Sequence[Rewrite],
     facts: KeyFacts,
     bounds: UpdateBounds,
+    solver: MomentSolver,
 ) -> list[ForecastRow]:
     """Return one row a request, for one method."""
     model, settings_id = edits.model, edits.model.settings_id
@@ -204,6 +170,8 @@ def _rows(
             covariance_id=edits.covariance_id,
             template_set_id=edits.template_set_id,
             settings_id=settings_id,
+            n_tokens=solver.n_tokens,
+            tokens_per_d_key=solver.tokens_per_d_key,
             **dict(zip(columns, numbers, strict=True)),
         )
         for rewrite, numbers in zip(rewrites, table, strict=True)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from editcollapse.catalog.methods import METHODS
 from editcollapse.config.spec import CovarianceSpec, TemplateSpec
+from editcollapse.covariance.held_out import factored
 from editcollapse.covariance.second_moment import (
     MomentSolver,
     SecondMoment,
@@ -51,6 +52,7 @@ from editcollapse.study.known_setup import moment_ref
 from editcollapse.units.edit import optimise_in_groups, position_row
 from editcollapse.units.forecast import forecast_edits, forecast_rows
 from editcollapse.units.generate import edited_value
+from editcollapse.units.geometry import stored_solver
 from editcollapse.units.sweep import read_layer_keys
 
 
@@ -82,7 +84,7 @@ def known_edit(
     """
     store = ArtifactStore(results)
     ref = None if known.moment_digest is None else moment_ref(store, known.moment_digest)
-    solver = MomentSolver(None if ref is None else store.tensors(ref)["moment"], known.damping)
+    solver = stored_solver(store, ref, known.damping)
     edits = single_batch(results, model, known.templates, known.covariance_id, (request,))
     return EditSetup(edits, solver, str(known))
 
@@ -284,11 +286,10 @@ def second_moment_solvers(
                 f"`covariance` {covariance.statistics}: published statistics are of one layer, and "
                 f"{len(layers)} were asked for. Give one layer, or a corpus."
             )
-        matrices = [read_statistics(covariance.statistics, loaded.widths.d_key).matrix]
+        moments = [read_statistics(covariance.statistics, loaded.widths.d_key)]
         advice = "Give another file, or a `damping` such as 0.001"
     elif covariance.corpus is not None:
         moments = _measured(loaded, layers, covariance.corpus, covariance.spec)
-        matrices = [moment.matrix for moment in moments]
         advice = (
             f"It was measured on {moments[0].n_tokens} tokens: give more (`tokens`), or a "
             "`damping` such as 0.001"
@@ -296,13 +297,13 @@ def second_moment_solvers(
     else:
         yield from (MomentSolver(None) for _ in layers)
         return
-    for layer, matrix in zip(layers, matrices, strict=True):
+    for layer, moment in zip(layers, moments, strict=True):
         try:
-            solver = MomentSolver(matrix, damping)
+            solver = factored(moment, damping)
         except MomentError as error:
             raise MomentError(
-                f"the second moment C of layer {layer} ({len(matrix)} x {len(matrix)}, damping "
-                f"{damping:g}) is singular. {advice}."
+                f"the second moment C of layer {layer} ({loaded.widths.d_key} x "
+                f"{loaded.widths.d_key}, damping {damping:g}) is singular. {advice}."
             ) from error
         yield solver
 

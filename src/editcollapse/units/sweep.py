@@ -26,7 +26,8 @@ from editcollapse.study.artifacts import ArtifactStore
 from editcollapse.study.jobs import Manifest
 from editcollapse.study.sweep import SweepJob
 from editcollapse.units.edit import position_row
-from editcollapse.units.forecast import Forecast, forecast_manifest, forecast_rows, kept_geometry
+from editcollapse.units.forecast import Forecast, forecast_manifest, forecast_rows
+from editcollapse.units.geometry import kept_geometry
 from editcollapse.units.prepare import load
 
 logger = logging.getLogger(__name__)

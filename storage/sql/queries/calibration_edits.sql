@@ -8,5 +8,5 @@ select distinct on (outcomes.edit_id, outcomes.evaluation_id)
     coalesce(requests.subject, outcomes.request_id) as subject
 from main.forecast_outcomes as outcomes
 left join main.requests on requests.request_id = outcomes.request_id
-where outcomes.model_id = $model_id
+where outcomes.model_id = $model_id and main.forecast_supported(outcomes.tokens_per_d_key)
 order by outcomes.edit_id, outcomes.evaluation_id, requests.dataset_id, requests.record_index

@@ -37,7 +37,10 @@ select
     outcomes.prompt,
     outcomes.target_new,
     forecast_verdict(
-        forecasts.text_change_bound, thresholds.at_risk_at, thresholds.collapse_at
+        forecasts.text_change_bound,
+        forecasts.tokens_per_d_key,
+        thresholds.at_risk_at,
+        thresholds.collapse_at
     ) as verdict,
     forecasts.text_change_bound,
     thresholds.at_risk_at,

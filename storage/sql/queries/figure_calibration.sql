@@ -2,7 +2,10 @@
 with judged as (
     select
         outcomes.model,
-        collapse_probability(outcomes.text_change_bound, thresholds) as probability,
+        case
+            when forecast_supported(outcomes.tokens_per_d_key)
+                then collapse_probability(outcomes.text_change_bound, thresholds)
+        end as probability,
         collapsed(outcomes.perplexity, outcomes.perplexity_before, $threshold, $ratio)
             as is_collapsed
     from forecast_outcomes as outcomes

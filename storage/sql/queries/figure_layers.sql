@@ -17,7 +17,9 @@ foreseen as (
         model_id,
         forecasts.method,
         forecasts.layer,
-        forecast_verdict(text_change_bound, at_risk_at, collapse_at) as verdict
+        forecast_verdict(
+            text_change_bound, tokens_per_d_key, at_risk_at, collapse_at
+        ) as verdict
     from asked
     inner join forecasts using (model_id)
     inner join forecast_thresholds using (model_id)
@@ -32,7 +34,8 @@ select
     count(*) as n_forecasts,
     count(*) filter (where verdict = 'safe') as n_safe,
     count(*) filter (where verdict = 'at risk') as n_at_risk,
-    count(*) filter (where verdict = 'will collapse') as n_will_collapse
+    count(*) filter (where verdict = 'will collapse') as n_will_collapse,
+    count(*) filter (where verdict = 'not known') as n_not_known
 from foreseen
 where model_id in (select model_id from foreseen group by model_id having count(distinct layer) > 1)
 group by all

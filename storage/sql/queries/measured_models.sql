@@ -15,7 +15,7 @@ select
     ) - 1 as subject,
     outcomes.subject_position,
     forecasts.text_change_bound,
-    null::double as text_change,
+    outcomes.text_change,
     forecasts.rho,
     outcomes.perplexity / outcomes.perplexity_before as ppl_ratio,
     exp(measurements.nll_mean - base_perplexities.nll_mean) as nll_ratio

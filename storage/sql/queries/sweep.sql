@@ -9,7 +9,8 @@ select
     n_will_collapse,
     median_denominator,
     median_bound,
-    largest_bound
+    largest_bound,
+    n_not_known
 from main.forecast_by_layer(request_ids := $request_ids)
 where model_id = $model_id
     and template_set_id = $template_set_id

@@ -204,7 +204,9 @@ create table covariances (
     damping double not null,
     trace double not null,
     accumulation_error double,
-    artifact_digest varchar
+    artifact_digest varchar,
+    tokens_per_d_key double,
+    condition_number double
 );
 comment on table covariances is 'Second moments C = E[k kT] of one layer''s keys; not centred.';
 comment on column covariances.covariance_id is
@@ -225,6 +227,10 @@ comment on column covariances.accumulation_error is
     'Estimated relative rounding error of the running sum. No unit. NULL = not measured.';
 comment on column covariances.artifact_digest is
     'Digest of the tensor file. Hex digits. NULL = no file: the identity.';
+comment on column covariances.tokens_per_d_key is
+    'n_tokens over models.d_key, the dimensions of C. Tokens a dimension. NULL = the identity, or measured by an earlier version.';
+comment on column covariances.condition_number is
+    'Largest eigenvalue of C over its smallest, without damping, to three digits. Ratio, no unit; inf where C has no Cholesky factor. NULL as tokens_per_d_key.';
 
 create table covariance_convergence (
     covariance_id varchar not null,
@@ -305,7 +311,8 @@ create table edits (
     target_probability double not null,
     clamp_hit boolean not null,
     update_digest varchar not null,
-    update_row bigint not null
+    update_row bigint not null,
+    text_change double
 );
 comment on table edits is 'Single edits W'' = W + r uT / (a . u) of one model by one method, with their diagnostics; u = C^-1 b / ||C^-1 b||.';
 comment on column edits.edit_id is 'Digest of the model, request, method and all settings. Key.';
@@ -353,6 +360,8 @@ comment on column edits.clamp_hit is 'Whether ||delta|| reached clamp_factor * |
 comment on column edits.update_digest is
     'Digest of the tensor file that holds the update''s two factors. Hex digits.';
 comment on column edits.update_row is 'Row of the edit in that file. Index from 0.';
+comment on column edits.text_change is
+    'sqrt(tr(dW C dWT) / tr(W C WT)) with C undamped: change of the layer''s W k by the edit, root mean square over the keys of C, in units of W k''s own; known as soon as v* is. Ratio, no unit; inf where the denominator is 0. NULL = made by an earlier version.';
 
 create table evaluations (
     evaluation_id varchar not null,

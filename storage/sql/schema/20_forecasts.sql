@@ -21,7 +21,9 @@ create table forecasts (
     numerator_bound double not null,
     certified_bound double not null,
     relative_bound double not null,
-    text_change_bound double not null
+    text_change_bound double not null,
+    n_tokens bigint,
+    tokens_per_d_key double
 );
 comment on table forecasts is 'Edits before they are made, from keys and C alone: no v* was optimised. The same edit, if it is made, has the same edit_id in table edits.';
 comment on column forecasts.edit_id is 'Digest of the model, request, method and all settings. Key.';
@@ -58,6 +60,10 @@ comment on column forecasts.relative_bound is
     'certified_bound / ||W||, Frobenius. Ratio, no unit; inf where the denominator is 0.';
 comment on column forecasts.text_change_bound is
     'certified_bound * sqrt(uT C u) / sqrt(tr(W C WT)): upper bound of the change of the layer''s W k, root mean square over the keys of C, in units of W k''s own; what verdicts look at. With the identity as C it is relative_bound. Ratio, no unit; inf where the denominator is 0.';
+comment on column forecasts.n_tokens is
+    'Tokens of the C that the forecast rests on. Count. NULL = the identity, or forecast by an earlier version.';
+comment on column forecasts.tokens_per_d_key is
+    'n_tokens over d_key, the dimensions of C. Tokens a dimension. NULL as n_tokens.';
 
 create table forecast_calibrations (
     calibration_id varchar not null,

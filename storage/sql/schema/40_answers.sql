@@ -33,7 +33,7 @@ comment on column guard_decisions.policy is
 comment on column guard_decisions.acts_at is
     'Verdict from which on it acts: at risk or will collapse (likely to). Text.';
 comment on column guard_decisions.verdict is
-    'Verdict on the edit as asked: safe, at risk or will collapse (likely to). Text.';
+    'Verdict on the edit as asked: safe, at risk, will collapse (likely to), or not known where C has too few tokens. Text.';
 comment on column guard_decisions.text_change_bound is
     'forecasts.text_change_bound of the edit as asked. Ratio, no unit; inf where the denominator is 0.';
 comment on column guard_decisions.at_risk_at is
@@ -263,7 +263,8 @@ comment on column forecast_calibrations.slopes is
     'slope of bootstrap samples of subjects, in one order with intercepts. No unit. NULL = calibrated by an earlier version.';
 comment on column forecast_calibrations.brier is
     'Mean squared difference of P(collapse) and outcome, on the edits themselves; 0 is perfect. 0-1. NULL = calibrated by an earlier version.';
-comment on column forecast_calibrations.n_subjects is 'Subjects of the edits. Count.';
+comment on column forecast_calibrations.n_subjects is
+    'Subjects of the edits. Count. NULL = calibrated by an earlier version.';
 comment on column forecast_calibrations.held_out_flagged is
     'Edits at risk or worse by thresholds of other subjects alone. Count. NULL = the others of one subject are too few for P(collapse).';
 comment on column forecast_calibrations.held_out_caught is

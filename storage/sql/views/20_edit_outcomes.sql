@@ -116,7 +116,8 @@ select
     base.neighborhood_score as neighborhood_score_before,
     base.neighborhood_magnitude as neighborhood_magnitude_before,
     base.target_new_nll as target_new_nll_before,
-    base.target_true_nll as target_true_nll_before
+    base.target_true_nll as target_true_nll_before,
+    edits.text_change
 from main.studies
 inner join main.study_edits on study_edits.study_id = studies.study_id
 inner join main.edits on edits.edit_id = study_edits.edit_id

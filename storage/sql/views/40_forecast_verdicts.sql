@@ -1,7 +1,13 @@
+-- Has C seen tokens enough for a verdict?
+-- docs/results.md says how many are; NULL, as with the identity, has.
+create macro forecast_supported(tokens_per_d_key) as
+    coalesce(tokens_per_d_key >= 8.0, true);
+
 -- Will this edit collapse the model, by its forecast and the newest calibration?
-create macro forecast_verdict(bound, at_risk_at, collapse_at) as
+create macro forecast_verdict(bound, tokens_per_d_key, at_risk_at, collapse_at) as
     case
         when bound is null then null
+        when not main.forecast_supported(tokens_per_d_key) then 'not known'
         when bound >= collapse_at or isnan(bound::double) then 'will collapse'
         when bound >= at_risk_at then 'at risk'
         else 'safe'
@@ -118,17 +124,30 @@ select
     forecasts.relative_bound,
     forecasts.text_change_bound,
     main.forecast_verdict(
-        forecasts.text_change_bound, thresholds.at_risk_at, thresholds.collapse_at
+        forecasts.text_change_bound,
+        forecasts.tokens_per_d_key,
+        thresholds.at_risk_at,
+        thresholds.collapse_at
     ) as verdict,
     thresholds.calibration_id,
-    main.collapse_probability(forecasts.text_change_bound, thresholds) as probability,
+    forecasts.n_tokens,
+    forecasts.tokens_per_d_key,
+    case
+        when main.forecast_supported(forecasts.tokens_per_d_key)
+            then main.collapse_probability(forecasts.text_change_bound, thresholds)
+    end as probability,
+    -- NULL where probability is.
     least(
         probability,
-        main.collapse_probability_quantile(forecasts.text_change_bound, thresholds, 0.025)
+        probability * 0 + main.collapse_probability_quantile(
+            forecasts.text_change_bound, thresholds, 0.025
+        )
     ) as probability_low,
     greatest(
         probability,
-        main.collapse_probability_quantile(forecasts.text_change_bound, thresholds, 0.975)
+        probability * 0 + main.collapse_probability_quantile(
+            forecasts.text_change_bound, thresholds, 0.975
+        )
     ) as probability_high
 from main.forecasts
 inner join main.forecast_thresholds as thresholds on thresholds.model_id = forecasts.model_id
@@ -139,8 +158,10 @@ left join main.positions
     on positions.model_id = forecasts.model_id and positions.request_id = forecasts.request_id
 order by forecasts.model_id, forecasts.layer, forecasts.method, forecasts.text_change_bound desc;
 
+comment on macro forecast_supported is
+    'Whether a C with so many tokens for each of its dimensions has enough of them for a verdict; NULL, as with the identity, has. Boolean.';
 comment on macro forecast_verdict is
-    'will collapse (likely to), at risk or safe, of a bound and two thresholds; nan will collapse, NULL gives NULL.';
+    'will collapse (likely to), at risk, safe, or not known where C has too few tokens, of a bound, the tokens for each dimension of C, and two thresholds; a bound of nan will collapse, NULL gives NULL.';
 comment on macro collapse_probability is
     'P(collapse) at a change bound: logistic in log(bound), with a row of forecast_thresholds as curve. 1 at inf and nan; NULL where bound or curve is NULL.';
 comment on macro collapse_probability_quantile is
@@ -174,12 +195,17 @@ comment on column forecast_verdicts.layer is 'Edited block. Index from 0.';
 comment on column forecast_verdicts.edit_id is 'Edit: edits.edit_id.';
 comment on column forecast_verdicts.case_id is
     'The dataset''s own name of the record. Text. NULL = it gives none.';
-comment on column forecast_verdicts.verdict is 'will collapse (likely to), at risk or safe. Text.';
+comment on column forecast_verdicts.verdict is
+    'will collapse (likely to), at risk, safe, or not known where C has too few tokens. Text.';
 comment on column forecast_verdicts.calibration_id is
     'Whose thresholds the verdict uses: forecast_thresholds.calibration_id.';
 comment on column forecast_verdicts.probability is
-    'P(collapse) by the curve of forecast_thresholds. Fraction 0-1. NULL = the calibration is an earlier version''s.';
+    'P(collapse) by the curve of forecast_thresholds. Fraction 0-1. NULL = the calibration is an earlier version''s, or C has too few tokens.';
 comment on column forecast_verdicts.probability_low is
-    'Lower end of the 95 % interval of probability. Fraction 0-1.';
+    'Lower end of the 95 % interval of probability. Fraction 0-1. NULL as probability.';
 comment on column forecast_verdicts.probability_high is
-    'Upper end of the 95 % interval of probability. Fraction 0-1.';
+    'Upper end of the 95 % interval of probability. Fraction 0-1. NULL as probability.';
+comment on column forecast_verdicts.n_tokens is
+    'Tokens of C: forecasts.n_tokens. Count. NULL = the identity, or forecast by an earlier version.';
+comment on column forecast_verdicts.tokens_per_d_key is
+    'The same for each dimension of C: forecasts.tokens_per_d_key. Tokens a dimension. NULL as n_tokens.';

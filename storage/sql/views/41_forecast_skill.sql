@@ -15,6 +15,7 @@ select
     forecasts.certified_bound,
     forecasts.relative_bound,
     forecasts.text_change_bound,
+    forecasts.tokens_per_d_key,
     outcomes.update_norm,
     outcomes.update_norm / forecasts.certified_bound as bound_reached,
     outcomes.perplexity,
@@ -42,6 +43,7 @@ with judged as (
         model_place,
         method,
         text_change_bound,
+        tokens_per_d_key,
         main.collapsed(perplexity, perplexity_before, threshold, ratio) as is_collapsed
     from main.forecast_outcomes
     where kinds is null or list_contains(kinds, study_kind)
@@ -59,9 +61,12 @@ ranked as (
         thresholds.at_risk_at,
         thresholds.collapse_at,
         main.forecast_verdict(
-            text_change_bound, thresholds.at_risk_at, thresholds.collapse_at
+            text_change_bound, tokens_per_d_key, thresholds.at_risk_at, thresholds.collapse_at
         ) as verdict,
-        main.collapse_probability(text_change_bound, thresholds) as probability
+        case
+            when main.forecast_supported(tokens_per_d_key)
+                then main.collapse_probability(text_change_bound, thresholds)
+        end as probability
     from spread
     inner join main.forecast_thresholds as thresholds on thresholds.model_id = spread.model_id
 ),
@@ -81,6 +86,7 @@ counted as (
         count(*) filter (where verdict = 'will collapse') as n_certain,
         count(*) filter (where verdict = 'will collapse' and is_collapsed) as n_certain_collapsed,
         avg((probability - is_collapsed::integer) ** 2) as brier,
+        count(*) filter (where verdict = 'not known') as n_not_known,
         coalesce(sum(place) filter (where is_collapsed), 0) as places
     from ranked
     group by all
@@ -113,6 +119,7 @@ select
     n_certain_collapsed / nullif(n_collapsed, 0)::double as certain_recall,
     main.wilson_low(n_certain_collapsed, n_collapsed) as certain_recall_low,
     main.wilson_high(n_certain_collapsed, n_collapsed) as certain_recall_high,
+    n_not_known,
     brier
 from counted
 order by study, study_id, model_place, model, main.method_order(method), method;
@@ -151,7 +158,8 @@ comment on column forecast_skill.n_edits is 'Measured edits with a forecast. Cou
 comment on column forecast_skill.n_collapsed is 'Of these, edits that collapsed. Count.';
 comment on column forecast_skill.auc is
     'Chance that a collapsed edit has a larger text_change_bound than one that did not collapse; ties count half (area under the ROC curve). Fraction 0-1. NULL = one of the two kinds is missing.';
-comment on column forecast_skill.n_flagged is 'Edits with the verdict at risk or will collapse. Count.';
+comment on column forecast_skill.n_flagged is
+    'Edits with the verdict at risk, will collapse or not known. Count.';
 comment on column forecast_skill.precision is
     'Share of the flagged edits that collapsed. Fraction 0-1. NULL = none is flagged.';
 comment on column forecast_skill.precision_low is
@@ -183,3 +191,7 @@ comment on column forecast_skill.certain_recall_high is
     'Upper end of the 95 % Wilson interval of certain_recall. Fraction 0-1.';
 comment on column forecast_skill.brier is
     'Mean squared difference of P(collapse), by the curve of forecast_thresholds, and outcome; 0 is perfect. 0-1. NULL = calibrated by an earlier version.';
+comment on column forecast_skill.n_not_known is
+    'Edits with the verdict not known: C has too few tokens. Count.';
+comment on column forecast_outcomes.tokens_per_d_key is
+    'Tokens of C for each of its dimensions: forecasts.tokens_per_d_key. Tokens a dimension. NULL = the identity, or forecast by an earlier version.';

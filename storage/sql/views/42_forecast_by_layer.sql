@@ -10,7 +10,10 @@ with judged as (
         forecasts.*,
         positions.subject_position,
         main.forecast_verdict(
-            forecasts.text_change_bound, thresholds.at_risk_at, thresholds.collapse_at
+            forecasts.text_change_bound,
+            forecasts.tokens_per_d_key,
+            thresholds.at_risk_at,
+            thresholds.collapse_at
         ) as verdict
     from main.forecasts
     inner join main.forecast_thresholds as thresholds on thresholds.model_id = forecasts.model_id
@@ -36,7 +39,8 @@ select
     count(*) filter (where verdict = 'will collapse') as n_will_collapse,
     median(abs(denominator)) as median_denominator,
     median(text_change_bound) as median_bound,
-    max(text_change_bound) as largest_bound
+    max(text_change_bound) as largest_bound,
+    count(*) filter (where verdict = 'not known') as n_not_known
 from judged
 group by
     model, model_source, model_id, layer, method, subject_position, covariance_id, template_set_id,
@@ -75,3 +79,5 @@ comment on column forecast_by_layer.median_bound is
     'Median of forecasts.text_change_bound. Ratio, no unit.';
 comment on column forecast_by_layer.largest_bound is
     'Largest forecasts.text_change_bound. Ratio, no unit; inf where a denominator is 0.';
+comment on column forecast_by_layer.n_not_known is
+    'Of these, not known: C has too few tokens. Count.';

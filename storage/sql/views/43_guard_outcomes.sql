@@ -80,7 +80,7 @@ comment on column guard_outcomes.collapse_at is
 comment on column guard_outcomes.calibration_id is
     'Where both thresholds come from: forecast_calibrations.calibration_id, default, or study file. Text.';
 comment on column guard_outcomes.verdict is
-    'Verdict on the edit as asked: safe, at risk or will collapse (likely to). Text.';
+    'Verdict on the edit as asked: safe, at risk, will collapse (likely to), or not known where C has too few tokens. Text.';
 comment on column guard_outcomes.edit_id is
     'Edit that was made: edits.edit_id. NULL = refused.';
 comment on column guard_outcomes.made_prompt is

@@ -23,18 +23,25 @@ LENGTHS = tuple((7 * place * place + 3 * place) % 97 + 1 for place in range(300)
 
 @pytest.mark.parametrize("shard_tokens", [1, 4, 5, 24, 1000])
 def test_shards_hold_whole_documents_in_job(shard_tokens):
-    """Cut anyhow, shards hold the same rows; each but the last is full, and none can lose one."""
+    """Cut anyhow, shards hold the same rows; each but the last two is full; none can lose one."""
     shards = list(cut(ROWS, shard_tokens))
     assert tuple(itertools.chain.from_iterable(shard.rows for shard in shards)) == ROWS
     n_tokens = sum(map(len, ROWS))
-    assert len(shards) <= -(-n_tokens // shard_tokens)
-    for shard in shards[:-1]:
+    assert 2 <= len(shards) <= max(2, -(-n_tokens // shard_tokens))
+    longest = max(map(len, ROWS))
+    assert abs(shards[-1].n_tokens - shards[-2].n_tokens) <= longest
+    for shard in shards[:-2]:
         assert shard.n_tokens >= shard_tokens > shard.n_tokens - len(shard.rows[-1])
 
 
 def test_nothing_gives_no_shard():
     """Without rows there is no shard, not an empty one."""
     assert list(cut([], 5)) == []
+
+
+def test_single_document_is_one_shard():
+    """Its tokens keep their context, so there is no second half."""
+    assert [shard.rows for shard in cut(ROWS[:1], 2)] == [ROWS[:1]]
 
 
 @pytest.mark.parametrize("budget", [1, 7, 20, 10_000])

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from editcollapse.config.spec import GuardSpec
 from editcollapse.data.requests import EditRequest
+from editcollapse.forecast.defaults import default_thresholds
 from editcollapse.forecast.guard import (
     MAX_TRIED,
     BatchForecast,
@@ -16,7 +17,6 @@ from editcollapse.forecast.guard import (
     decided,
     templates_to_try,
 )
-from editcollapse.forecast.defaults import default_thresholds
 from editcollapse.forecast.verdicts import STUDY_FILE
 from tests.support.forecast_rows import POSITION, ROW
 
@@ -83,6 +83,22 @@ def test_bound_that_is_no_number_is_never_made():
     found = decide("switch", rome=math.nan, c_rome=math.nan, v_relative=math.nan, p_rome=math.nan)
     assert found.kind == "refused"
     assert "smallest" not in found.reason
+
+
+@pytest.mark.parametrize("policy", ["refuse", "switch", "prefix"])
+def test_what_is_not_known_is_treated_as_at_risk(policy):
+    """With a small C no policy finds a way; a guard that acts late makes the edit and says so."""
+    few = dataclasses.replace(forecast("rome", 0.02), n_tokens=260, tokens_per_d_key=260 / 256)
+    other = dataclasses.replace(few, method="c_rome")
+    facts = BatchForecast([few, other], batch_forecast(rome=1.0).positions)
+    guard = Guard.of(GuardSpec(policy=policy, **OWN), default_thresholds())
+    found = decided(guard, few, REQUEST, facts)
+    assert (found.kind, found.verdict, found.made) == ("refused", "not known", None)
+    assert "1.0 tokens per dimension" in found.reason
+    late = Guard.of(GuardSpec(policy=policy, acts_at="will collapse", **OWN), default_thresholds())
+    found = decided(late, few, REQUEST, facts)
+    assert (found.kind, found.verdict) == ("made", "not known")
+    assert "1.0 tokens per dimension" in found.reason
 
 
 def test_guard_that_acts_late_lets_pass_what_is_at_risk():

@@ -1,4 +1,4 @@
-"""The measured edits that the package carries: what the default verdicts rest on, and that they hold."""
+"""The measured edits that the package carries: what default verdicts rest on, and that they hold."""
 
 import math
 
@@ -32,7 +32,7 @@ def test_no_edit_that_is_called_safe_has_collapsed(model):
             model.collapsed,
             strict=True,
         )
-        if lost and verdict_of(bound, limits) == "safe"
+        if lost and verdict_of(bound, model.n_tokens / model.d_key, limits) == "safe"
     ]
     assert not wrong
 

@@ -7,9 +7,11 @@ import pytest
 
 from editcollapse.forecast.defaults import default_thresholds
 from editcollapse.forecast.verdicts import (
+    SUPPORTED_TOKENS_PER_D_KEY,
     Thresholds,
     by_request,
     judged,
+    supported_tokens,
     verdict_of,
 )
 from editcollapse.rows.study import ForecastRow
@@ -41,7 +43,21 @@ def rows(**bounds: float) -> list[ForecastRow]:
 )
 def test_verdict_changes_at_the_thresholds(bound, verdict):
     """From a threshold on, it holds; what is no number is not safe."""
-    assert verdict_of(bound, CALIBRATED) == verdict
+    assert verdict_of(bound, None, CALIBRATED) == verdict
+    assert verdict_of(bound, SUPPORTED_TOKENS_PER_D_KEY, CALIBRATED) == verdict
+    assert verdict_of(bound, SUPPORTED_TOKENS_PER_D_KEY - 0.01, CALIBRATED) == "not known"
+
+
+def test_nothing_is_known_of_a_small_c():
+    """Below the support of C no method is safe, and the sentence says how many tokens are."""
+    few = [
+        dataclasses.replace(row, n_tokens=260, tokens_per_d_key=260 / 256)
+        for row in rows(rome=0.02, c_rome=0.01)
+    ]
+    one, two = judged(few, POSITION, CALIBRATED)
+    assert (one.verdict, two.verdict, one.instead) == ("not known", "not known", None)
+    assert one.why.startswith("C has 1.0 tokens per dimension (260 for 256)")
+    assert one.why.endswith(f"take at least {supported_tokens(256):,}.")
 
 
 def test_the_paper_s_remedy_comes_first():
@@ -80,7 +96,9 @@ def test_defaults_are_marked():
     assert found.probability == default_thresholds().probability(50)
     assert f"P(collapse) {found.probability}, of other models' edits." in found.why
     assert "measured edits" not in found.why
-    assert default_thresholds().basis.startswith("default thresholds and P(collapse), not calibrated")
+    assert default_thresholds().basis.startswith(
+        "default thresholds and P(collapse), not calibrated"
+    )
     assert CALIBRATED.basis == (
         "thresholds calibrated on 500 measured edits of this model, 40 of which collapsed"
     )

@@ -16,7 +16,7 @@ from editcollapse.rows.frames import rows_of, schema_of
 from editcollapse.rows.study import NATURAL_KEYS, ROW_TYPES
 from editcollapse.study.artifacts import ArtifactStore
 from editcollapse.study.plan import plan_study
-from editcollapse.units import edit
+from editcollapse.units import edit, geometry
 from editcollapse.units.edit import edit_batch, optimise_in_groups, stored_updates
 from editcollapse.units.evaluate import evaluate_batch
 from editcollapse.units.prepare import measure_unedited, prepare_templates
@@ -36,7 +36,7 @@ def _on_the_cpu(monkeypatch):
     monkeypatch.setenv("EDITCOLLAPSE_DEVICE", "cpu")
     yield
     forget_models()
-    edit._solvers.clear()
+    geometry._kept.clear()
 
 
 @dataclasses.dataclass

@@ -7,8 +7,14 @@ import torch
 
 from editcollapse.catalog.methods import METHODS
 from editcollapse.config.spec import ModelSpec
-from editcollapse.covariance.second_moment import MomentSolver
-from editcollapse.forecast.bounds import KeyFacts, LayerGeometry, update_bounds
+from editcollapse.covariance.held_out import factored
+from editcollapse.covariance.second_moment import (
+    HalvedSum,
+    MomentSolver,
+    RunningSum,
+    SecondMoment,
+)
+from editcollapse.forecast.bounds import KeyFacts, LayerGeometry, text_changes, update_bounds
 from editcollapse.forward.hooked_layer import HookedLayer
 from editcollapse.forward.rewrites import build_rewrites
 from editcollapse.models.loading import forget_models
@@ -148,6 +154,8 @@ def test_units_agree_row_by_row(planned):
     for name in shared:
         assert (both[name] - both[f"{name}_forecast"]).abs().max() < TIGHT, name
     assert (both["update_norm"] <= both["certified_bound"] * _ROUNDING).all()
+    assert (both["text_change"] > 0).all()
+    assert (both["text_change"] <= both["text_change_bound"] * _ROUNDING).all()
     for name in ("model_id", "layer", "layer_source", "settings_id", "covariance_id", "method"):
         assert both[name].equals(both[f"{name}_forecast"].alias(name)), name
 
@@ -175,10 +183,13 @@ def test_other_clamp_is_another_forecast(tiny_model):
             assert b.certified_bound == pytest.approx(2 * a.certified_bound, rel=1e-12)
 
 
-@pytest.mark.parametrize("damping", [0.0, 0.1])
+@pytest.mark.parametrize("damping", [0.0, 1.0, 10.0])
 @pytest.mark.parametrize("variant", ["gpt2", "llama", "gemma2"])
 def test_text_changes_by_no_more_than_its_bound(tiny_model, variant, damping):
-    """Over the very keys of C, (W' - W) k is as large as the formula says, and below the bound."""
+    """Over the very keys of C, (W' - W) k is as large as stored with the edit, and below the bound.
+
+    Damped or not: a damped C solves, the plain one measures.
+    """
     loaded = tiny_model(variant)
     weight = loaded.weight(LAYER).double()
     keys = torch.randn(200, loaded.widths.d_key, dtype=torch.float64, generator=_generator())
@@ -191,17 +202,40 @@ def test_text_changes_by_no_more_than_its_bound(tiny_model, variant, damping):
         found = forecast_edits(loaded, geometry, order_of(values))
         optimised = optimise_values(HookedLayer(loaded, LAYER), rewrites, values)
     before = (keys @ weight.T).square().sum(dim=1).mean().sqrt()
-    shift = damping * moment.diagonal().mean()  # a damped C holds so much more of every direction
     for name, method in METHODS.items():
         updates, made = rank_one_updates(optimised, method, solver, weight, 0.05)
         rows = [row for row in found.rows if row.method == name]
+        changes = text_changes(made.update_norm, updates.right, geometry)
         for b, row in enumerate(rows):
             change = (keys @ updates.matrix(b).T).square().sum(dim=1).mean()
-            whole = (change + shift * made.update_norm[b].square()).sqrt()
-            own = (before.square() + shift * weight.square().sum()).sqrt()
             part = float(made.update_norm[b]) / row.certified_bound
-            assert float(whole / own) == pytest.approx(part * row.text_change_bound, rel=TIGHT)
-            assert float(whole / own) <= row.text_change_bound * _ROUNDING
+            found_change = float(change.sqrt() / before)
+            assert float(changes[b]) == pytest.approx(found_change, rel=TIGHT)
+            assert found_change == pytest.approx(part * row.text_change_bound, rel=TIGHT)
+            assert found_change <= row.text_change_bound * _ROUNDING
+
+
+@pytest.mark.parametrize("damping", [0.0, 1.0])
+def test_bound_is_raised_by_what_the_halves_show(tiny_model, damping):
+    """Over tokens that u does not know the layer changes by more, and the bound says how much."""
+    loaded = tiny_model("gpt2")
+    width, hooked = loaded.widths.d_key, HookedLayer(loaded, LAYER)
+    keys = torch.randn(4 * width, width, dtype=torch.float64, generator=_generator())
+    halves = HalvedSum.empty(width, keys.device)
+    for part in keys.split(2 * width):
+        running = RunningSum(width, keys.device)
+        running.add_keys_(part)
+        halves.add_shard_(running.total())
+    solver = factored(SecondMoment.of(halves), damping)
+    plain = MomentSolver(keys.T @ keys / len(keys), damping)
+    raised, own = (
+        forecast_edits(loaded, LayerGeometry.of(hooked, each), order_of(settings())).rows
+        for each in (solver, plain)
+    )
+    for row, other in zip(raised, own, strict=True):
+        assert row.certified_bound == pytest.approx(other.certified_bound, rel=TIGHT)
+        assert row.text_change_bound > 1.01 * other.text_change_bound
+        assert (row.n_tokens, row.tokens_per_d_key) == (4 * width, 4.0)
 
 
 def _generator():

@@ -18,7 +18,7 @@ from editcollapse.study.artifacts import ArtifactStore
 from editcollapse.study.jobs import ForecastJob
 from editcollapse.study.plan import plan_study
 from editcollapse.study.sweep import SWEPT, SweepJob, plan_sweep
-from editcollapse.units import forecast
+from editcollapse.units import geometry
 from editcollapse.units.forecast import forecast_batch, forecast_edits, forecast_rows
 from editcollapse.units.prepare import prepare_templates
 from editcollapse.units.sweep import read_layer_keys, sweep_batch
@@ -107,10 +107,10 @@ def swept(study):
     return job
 
 
-@pytest.mark.parametrize("kept_bytes", [0, forecast.KEPT_BYTES])
+@pytest.mark.parametrize("kept_bytes", [0, geometry.KEPT_BYTES])
 def test_units_agree_row_by_row(swept, monkeypatch, kept_bytes):
     """The unit's rows are those of a forecast unit a layer, also where no factor of C is kept."""
-    monkeypatch.setattr(forecast, "KEPT_BYTES", kept_bytes)
+    monkeypatch.setattr(geometry, "KEPT_BYTES", kept_bytes)
     store = ArtifactStore(swept.results)
     together = sweep_batch(swept)
     assert [edits.model.layer for edits in swept.layers] == list(_LAYERS)
