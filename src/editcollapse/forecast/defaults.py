@@ -1,7 +1,9 @@
 """Thresholds for models without a calibration, from the measured edits that the package carries.
 
 Nothing is called safe whose bound comes within a factor of two of the smallest at which any edit of
-any measured model collapsed, nor where P(collapse) reaches what the user accepts.
+any measured model collapsed, nor where the interval of a further model, which may be unlike all of
+them, does not exclude that it collapses more often than not; nor where P(collapse) reaches what the
+user accepts. Models that are left out say how that does: docs/results.md.
 """
 
 import dataclasses
@@ -13,7 +15,7 @@ from editcollapse.forecast.probability import CollapseCurve, brier_score, fitted
 from editcollapse.forecast.verdicts import Thresholds
 
 MARGIN = 2.0
-"""The smallest bound of a collapse is this many times the bound from which on edits are at risk."""
+"""The smallest bound of a collapse is at least so many times that from which on edits are at risk."""
 
 
 @functools.cache
@@ -28,10 +30,11 @@ def pooled_thresholds(models: tuple[MeasuredModel, ...], curve: CollapseCurve) -
 
     Args:
         models: with at least one collapsed edit among them.
-        curve: P(collapse), fitted to their edits.
+        curve: P(collapse), fitted to their edits, with an interval.
     """
     edits = outcomes(models)
-    never_safe_from = float(edits.bounds[edits.collapsed].min()) / MARGIN
+    smallest = float(edits.bounds[edits.collapsed].min())
+    never_safe_from = min(smallest / MARGIN, curve.bound_of_high(LIKELY_FROM))
     return Thresholds(
         min(never_safe_from, curve.bound_at(SAFE_BELOW)),
         curve.bound_at(LIKELY_FROM),
@@ -60,7 +63,7 @@ def left_out_models(models: tuple[MeasuredModel, ...]) -> tuple[LeftOut, ...]:
     for name in dict.fromkeys(each.model for each in models):
         others = tuple(each for each in models if each.model != name)
         edits = outcomes(tuple(each for each in models if each.model == name))
-        curve = fitted_curve(outcomes(others), n_draws=0)
+        curve = fitted_curve(outcomes(others))
         limits = pooled_thresholds(others, curve)
         flagged = ~(edits.bounds < limits.at_risk_at)
         found.append(

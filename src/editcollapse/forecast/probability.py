@@ -17,11 +17,13 @@ from numpy.typing import NDArray
 
 from editcollapse.errors import ResultsError
 
-N_DRAWS = 100
+N_DRAWS = 200
 """Bootstrap samples behind an interval."""
 _LOW, _HIGH = 0.025, 0.975
 _NEAR = 0.05
 """P(collapse) near which curves are compared: verdicts change there."""
+_REACH, _STEP = 700.0, 1e-9
+"""Of log(bound): what exp can take, and how closely an inverse is looked for."""
 _PENALTY = 1.0
 """scikit-learn's C."""
 
@@ -74,7 +76,22 @@ class CollapseCurve:
             probability: strictly between 0 and 1.
         """
         odds = math.log(probability / (1 - probability))
-        return math.exp(min((odds - self.intercept) / self.slope, 700.0))
+        return math.exp(min((odds - self.intercept) / self.slope, _REACH))
+
+    def bound_of_high(self, probability: float) -> float:
+        """Return the change bound at which the interval's upper end is this.
+
+        Args:
+            probability: strictly between 0 and 1.
+        """
+        low, high = -_REACH, _REACH
+        while high - low > _STEP:
+            middle = (low + high) / 2
+            if self.at(math.exp(middle)).high < probability:
+                low = middle
+            else:
+                high = middle
+        return math.exp(high)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -176,7 +193,7 @@ def _fit(edits: Outcomes) -> tuple[float, float]:
     weights = len(x) / len(counts) / counts[model]
     centre = float(np.average(x, weights=weights))
     scale = math.sqrt(float(np.average((x - centre) ** 2, weights=weights))) or 1.0
-    found = LogisticRegression(C=_PENALTY).fit(
+    found = LogisticRegression(C=_PENALTY, solver="newton-cholesky").fit(
         ((x - centre) / scale)[:, None], edits.collapsed, sample_weight=weights
     )
     slope = float(found.coef_[0, 0]) / scale

@@ -1,4 +1,4 @@
-"""The measured edits that the package carries: what default verdicts rest on, and that they hold."""
+"""The measured edits that the package carries: what default verdicts rest on, and their promise."""
 
 import math
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from editcollapse.catalog.methods import METHODS
-from editcollapse.forecast.calibration import SAFE_BELOW
+from editcollapse.forecast.calibration import LIKELY_FROM, SAFE_BELOW
 from editcollapse.forecast.defaults import MARGIN, default_thresholds, left_out_models
 from editcollapse.forecast.measured import ADAPTER, measured_data, outcomes
 from editcollapse.forecast.probability import fitted_curve
@@ -66,10 +66,11 @@ def test_file_is_written_as_it_is_read():
 
 
 def test_default_respects_collapses_and_the_risk():
-    """At risk begins at half of the smallest bound that ever collapsed a model, or before."""
+    """At risk begins where each of three conditions asks for it, whichever is first."""
     limits, edits = default_thresholds(), outcomes(MODELS)
     smallest = edits.bounds[edits.collapsed].min()
-    assert limits.never_safe_from == smallest / MARGIN
+    assert limits.never_safe_from <= smallest / MARGIN
+    assert limits.curve.at(limits.never_safe_from * 0.999).high < LIKELY_FROM
     assert limits.at_risk_at == min(limits.never_safe_from, limits.curve.bound_at(SAFE_BELOW))
     assert limits.collapse_at >= limits.at_risk_at
     assert limits.is_default

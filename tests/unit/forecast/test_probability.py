@@ -30,6 +30,7 @@ def test_curve_is_logistic_in_the_logarithm_and_its_inverse_fits():
     assert found.low == pytest.approx(1 / (1 + math.exp(-(0.95 * low + 0.05 * odds))))
     assert found.high == pytest.approx(1 / (1 + math.exp(-(0.95 * high + 0.05 * odds))))
     assert CURVE.bound_at(found.value) == pytest.approx(2.0)
+    assert CURVE.bound_of_high(found.high) == pytest.approx(2.0)
 
 
 @pytest.mark.parametrize(("bound", "value"), [(0.0, 0.0), (math.inf, 1.0), (math.nan, 1.0)])
