@@ -7,8 +7,7 @@ edits change is also measured on the tokens behind it.
 
 import argparse
 import dataclasses
-import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -19,10 +18,11 @@ from editcollapse.catalog.presets import preset_for
 from editcollapse.config.spec import ModelSpec
 from editcollapse.covariance.condition import condition_number
 from editcollapse.covariance.held_out import factored
-from editcollapse.covariance.second_moment import MomentSolver, SecondMoment, measure_moment
-from editcollapse.covariance.shards import budgeted_rows
+from editcollapse.covariance.second_moment import MomentSolver, MomentSum, SecondMoment, sum_keys
+from editcollapse.covariance.shards import Shard, budgeted_rows
 from editcollapse.data.corpora import open_corpus
 from editcollapse.data.datasets import read_requests
+from editcollapse.data.requests import EditRequest
 from editcollapse.errors import MomentError
 from editcollapse.forecast.bounds import KeyFacts, LayerGeometry, UpdateBounds, update_bounds
 from editcollapse.forward.hooked_layer import HookedLayer
@@ -58,7 +58,7 @@ class Support:
         return (
             " | ".join(
                 (
-                    f"| {self.tokens_per_d_key:g}",
+                    f"| {self.tokens_per_d_key:.1f}",
                     f"{self.n_tokens:,}",
                     f"{self.condition:.1e}",
                     *map(_range, (self.own, self.bound, self.covered, self.rho)),
@@ -79,45 +79,64 @@ def _range(ratios: Tensor) -> str:
     return f"{middle:.2f} ({low:.2f}-{high:.2f})"
 
 
+def doublings(rows: Iterable[tuple[int, ...]], first: int) -> Iterator[Shard]:
+    """Yield rows in shards of whole documents, each as large as all before it together.
+
+    Args:
+        rows: token ids of documents.
+        first: tokens of the first shard, or a few more.
+    """
+    held: list[tuple[int, ...]] = []
+    n_before = n_held = 0
+    for row in rows:
+        held.append(row)
+        n_held += len(row)
+        if n_held >= max(first, n_before):
+            yield Shard(tuple(held))
+            n_before += n_held
+            held, n_held = [], 0
+
+
 @float32_products()
 def support(
-    loaded: LoadedModel, layer: int, clamp: float, corpus: Path, requests: Path, n_requests: int
+    loaded: LoadedModel,
+    layer: int,
+    clamp: float,
+    rows: Iterable[tuple[int, ...]],
+    requests: Sequence[EditRequest],
 ) -> Iterator[Support]:
-    """Yield the forecasts under C of 1, 2, 4, ... tokens a dimension.
+    """Yield the forecasts under C of about 1, 2, 4, ... tokens a dimension.
+
+    The halves of each C are the one before and what came to it.
 
     Args:
         loaded: the model.
         layer: zero-based block.
         clamp: clamp factor of v*.
-        corpus: a text file.
+        rows: token ids of documents.
         requests: of edits.
-        n_requests: so many of them at most.
     """
     hooked, width = HookedLayer(loaded, layer), loaded.widths.d_key
-    documents = list(open_corpus(str(corpus)).documents())
-    rows = budgeted_rows(loaded.encoder, documents, n_tokens=10**9, max_length=_MAX_LENGTH)
-    n_all = sum(map(len, rows))
     templates = generate_templates(loaded, "five_words", ((5, 10), (10, 10)), 0).templates
-    records = read_requests(requests).records[:n_requests]
-    rewrites, _ = build_rewrites(loaded.encoder, templates, [record.request for record in records])
+    rewrites, _ = build_rewrites(loaded.encoder, templates, requests)
     with torch.no_grad():
         facts = KeyFacts.of(hooked, read_keys(hooked, rewrites, _TOKENS_PER_FORWARD))
-
-    def moment_of(n_tokens: int) -> SecondMoment:
-        return measure_moment(loaded, layer, documents, n_tokens=n_tokens, max_length=_MAX_LENGTH)
+    moments: list[SecondMoment] = []
+    total = MomentSum.empty(width, loaded.device)
+    for shard in doublings(rows, width):
+        before = MomentSum([slab.clone() for slab in total.slabs], total.n_tokens)
+        total.add_sum_(sum_keys(loaded, [layer], shard, _TOKENS_PER_FORWARD)[0])
+        moments.append(SecondMoment(total.mean(), total.n_tokens, total.n_texts, half=before))
+    whole = moments.pop()
 
     def bounds(solver: MomentSolver) -> list[UpdateBounds]:
         geometry = LayerGeometry.of(hooked, solver)
         return [update_bounds(facts, METHODS[name], geometry, clamp) for name in _METHODS]
 
-    whole = moment_of(n_all)
     largest = bounds(factored(whole, 0.0))
     weight = loaded.weight(layer)
-    for power in itertools.count():
-        n_tokens = width << power
-        if 2 * n_tokens > n_all:
-            return
-        moment = moment_of(n_tokens)
+    for moment in moments[1:]:
+        n_tokens, n_all = moment.n_tokens, whole.n_tokens
         try:
             found, own = bounds(factored(moment, 0.0)), bounds(MomentSolver(moment.matrix))
         except MomentError:
@@ -151,19 +170,22 @@ def main() -> None:
     """Print a row for each size of C."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model")
-    parser.add_argument("--corpus", required=True, type=Path)
+    parser.add_argument("--corpus", required=True)
     parser.add_argument("--requests", required=True, type=Path)
     parser.add_argument("--layer", type=int)
     parser.add_argument("--start-token", default="tokenizer")
     parser.add_argument("--count", type=int, default=100)
+    parser.add_argument("--tokens", type=int, default=10**9)
     asked = parser.parse_args()
     spec = ModelSpec(name=name_of(asked.model), source=asked.model, start_token=asked.start_token)
     loaded = load_model(spec, "cpu")
     preset = preset_for(None, loaded.architecture.family, loaded.widths)
     layer, _ = preset.layer_of(asked.layer, "as given")
-    print(f"{loaded.name}, layer {layer}, d_key {loaded.widths.d_key}\n\n{_HEADER}")
-    clamp = preset.values.clamp_factor
-    for row in support(loaded, layer, clamp, asked.corpus, asked.requests, asked.count):
+    print(f"{loaded.name}, layer {layer}, d_key {loaded.widths.d_key}\n\n{_HEADER}", flush=True)
+    documents = open_corpus(asked.corpus).documents()
+    rows = budgeted_rows(loaded.encoder, documents, n_tokens=asked.tokens, max_length=_MAX_LENGTH)
+    requests = [each.request for each in read_requests(asked.requests).records[: asked.count]]
+    for row in support(loaded, layer, preset.values.clamp_factor, rows, requests):
         print(row, flush=True)
 
 

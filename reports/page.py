@@ -194,6 +194,8 @@ def _skill(shown: StudyFigures) -> Section:
         "flagged that collapsed",
         "collapsed that were flagged",
         "Brier score",
+        "rank correlation of bound and damage",
+        "of exact change and damage",
     )
     return Section(
         name="skill",
@@ -203,7 +205,9 @@ def _skill(shown: StudyFigures) -> Section:
                 "The forecast knows keys and C alone, no edit: flagged are edits that it calls at "
                 "risk or worse by their model's thresholds. The Brier score is that of "
                 "P(collapse); 0 is perfect. On edits that a calibration was taken from, the "
-                "figures are in-sample."
+                "figures are in-sample. Rank correlations are Spearman's, of the perplexity ratio "
+                "with the bound on how much the layer's output changes on text, and with that "
+                "change itself, which is known as soon as v* is."
             ),
         ),
         table=Table(
@@ -219,6 +223,8 @@ def _skill(shown: StudyFigures) -> Section:
                     _share(row, "precision"),
                     _share(row, "recall"),
                     "" if row["brier"] is None else number(row["brier"]),
+                    number(row["bound_spearman"]),
+                    number(row["change_spearman"]),
                 )
                 for row in _rows(shown.skill.frame)
             ),

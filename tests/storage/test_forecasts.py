@@ -7,6 +7,7 @@ import random
 
 import duckdb
 import pytest
+from scipy.stats import spearmanr
 
 from editcollapse.errors import ResultsError
 from editcollapse.forecast.defaults import default_thresholds
@@ -245,6 +246,33 @@ def test_skill_is_that_of_all_pairs(folder, make_row):
     for share in ("precision", "recall"):
         assert row[f"{share}_low"] < row[share] <= row[f"{share}_high"]
     assert one_calibrated(results, Wanted()).auc == pytest.approx(row["auc"])
+
+
+def test_damage_is_ranked_by_bound_and_by_change(folder, make_row):
+    """Both correlations are Spearman's, ties included; a change that is missing makes none."""
+    draw = random.Random(7)
+    changes = [draw.uniform(0, 3) for _ in range(40)]
+    bounds = [round(change + draw.uniform(0, 2)) + 1.0 for change in changes]
+    perplexities = [5 + change * draw.uniform(0.5, 9) for change in changes]
+    results = with_forecasts(folder, make_row, bounds, perplexities)
+    query = "from change_and_damage where method = 'rome'"
+    (row,) = ask(results, query).rows(named=True)
+    assert row["bound_spearman"] == pytest.approx(spearmanr(bounds, perplexities).statistic)
+    assert row["change_spearman"] is None
+    rows = [
+        make_row(
+            "edits",
+            edit_id=f"rome-request-{index}",
+            request_id=f"request-{index}",
+            method="rome",
+            text_change=change,
+        )
+        for index, change in enumerate(changes)
+    ]
+    folder.write("edits", *rows)
+    folder.publish()
+    (row,) = ask(results, query).rows(named=True)
+    assert row["change_spearman"] == pytest.approx(spearmanr(changes, perplexities).statistic)
 
 
 def test_skill_takes_models_and_methods_together(folder, make_row):

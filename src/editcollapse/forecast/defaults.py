@@ -15,7 +15,7 @@ from editcollapse.forecast.probability import CollapseCurve, brier_score, fitted
 from editcollapse.forecast.verdicts import Thresholds
 
 MARGIN = 2.0
-"""The smallest bound of a collapse is at least so many times that from which on edits are at risk."""
+"""At least so many times that from which on edits are at risk is the smallest of a collapse."""
 
 
 @functools.cache

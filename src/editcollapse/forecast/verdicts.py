@@ -138,8 +138,7 @@ def support_warning(n_tokens: int, d_key: int) -> str | None:
         return None
     return (
         f"C of {n_tokens:,} tokens has {n_tokens / d_key:.1f} for each of its {d_key:,} "
-        f"dimensions: forecasts will be not known. Take at least {supported_tokens(d_key):,} "
-        "tokens."
+        f"dimensions: forecasts will be not known. Take {supported_tokens(d_key):,} or more."
     )
 
 

@@ -21,7 +21,11 @@ select
     certain_recall,
     certain_recall_low,
     certain_recall_high,
-    brier
-from forecast_skill(threshold := $threshold, ratio := $ratio, kinds := null)
+    brier,
+    bound_spearman,
+    change_spearman
+from forecast_skill(threshold := $threshold, ratio := $ratio, kinds := null) as skill
+left join (select study_id, model, method, bound_spearman, change_spearman from change_and_damage)
+    using (study_id, model, method)
 where study_id = $study_id and method <> '(all)'
 order by model = '(all)', model_order($study_id, model), model, method_order(method), method

@@ -20,7 +20,8 @@ select
     outcomes.update_norm / forecasts.certified_bound as bound_reached,
     outcomes.perplexity,
     outcomes.perplexity_before,
-    outcomes.perplexity_ratio
+    outcomes.perplexity_ratio,
+    outcomes.text_change
 from main.edit_outcomes as outcomes
 inner join main.forecasts on forecasts.edit_id = outcomes.edit_id
 where outcomes.perplexity is not null;
