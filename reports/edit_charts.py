@@ -136,6 +136,34 @@ def skill_figures(shown: StudyFigures) -> tuple[Figure, ...]:
             sql="",
             legends=(colour_legend("share of", present(skill, "quantity", SKILLS)),),
         ),
+        *_calibration_figures(shown),
+    )
+
+
+def _calibration_figures(shown: StudyFigures) -> tuple[Figure, ...]:
+    """Return the calibration curve of P(collapse), where thresholds have one."""
+    bins = shown.calibration.frame
+    if bins.is_empty():
+        return ()
+    return (
+        Figure(
+            name="figure-calibration",
+            caption=(
+                "Calibration of P(collapse): share of the edits that collapsed, with 95 % Wilson "
+                "intervals, against the mean P(collapse) of ten bins. On the diagonal it came true "
+                "as often as it said."
+            ),
+            description="Share of edits that collapsed against the P(collapse) foreseen.",
+            panels=tuple(
+                Panel(
+                    model,
+                    _calibration_chart(),
+                    part.drop("model").with_columns(pl.lit(OUTCOMES[0]).alias("word")),
+                )
+                for model, part in by_model(bins)
+            ),
+            sql=shown.calibration.sql,
+        ),
     )
 
 
@@ -203,13 +231,33 @@ def _skill_rows(shown: StudyFigures) -> pl.DataFrame:
     ).drop_nulls("share")
 
 
-def _roc_chart(methods: Sequence[str]) -> AnyChart:
-    share = alt.Scale(domain=[0, 1])
-    chance = (
+def _diagonal() -> alt.Chart:
+    chart: alt.Chart = (
         alt.Chart(alt.InlineData(values=[{"start": 0, "end": 1}]))
         .mark_rule(strokeDash=[3, 3], strokeWidth=1)
         .encode(x=alt.X("start:Q"), y=alt.Y("start:Q"), x2="end:Q", y2="end:Q")
     )
+    return chart
+
+
+def _calibration_chart() -> AnyChart:
+    share, shown = alt.Scale(domain=[0, 1]), alt.Axis(format=_PERCENT)
+    said = ["foreseen:Q", "observed:Q", "low:Q", "high:Q", alt.Tooltip("n_edits:Q", title="edits")]
+    base = alt.Chart(named_data()).encode(
+        x=alt.X("foreseen:Q", title="P(collapse)", scale=share, axis=shown),
+        y=alt.Y("low:Q", title="collapsed", scale=share, axis=shown),
+        color=alike(),
+    )
+    reach = base.mark_rule(strokeWidth=2).encode(y2="high:Q", tooltip=said)
+    point = base.mark_point(filled=True, size=70, opacity=1).encode(
+        y=alt.Y("observed:Q"), tooltip=said
+    )
+    return charted(_diagonal(), reach, point, height=SQUARE)
+
+
+def _roc_chart(methods: Sequence[str]) -> AnyChart:
+    share = alt.Scale(domain=[0, 1])
+    chance = _diagonal()
     curve = (
         alt.Chart(named_data())
         .mark_line(interpolate="linear", strokeWidth=2, clip=True)

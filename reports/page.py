@@ -193,6 +193,7 @@ def _skill(shown: StudyFigures) -> Section:
         "at risk from",
         "flagged that collapsed",
         "collapsed that were flagged",
+        "Brier score",
         "rank correlation of bound and damage",
         "of exact change and damage",
     )
@@ -202,10 +203,11 @@ def _skill(shown: StudyFigures) -> Section:
         sentences=(
             (
                 "The forecast knows keys and C alone, no edit: flagged are edits that it calls at "
-                "risk or worse by their model's thresholds. On edits that a calibration was taken "
-                "from, the figures are in-sample. Rank correlations are Spearman's, of the "
-                "perplexity ratio with the bound on how much the layer's output changes on text, "
-                "and with that change itself, which is known as soon as v* is."
+                "risk or worse by their model's thresholds. The Brier score is that of "
+                "P(collapse); 0 is perfect. On edits that a calibration was taken from, the "
+                "figures are in-sample. Rank correlations are Spearman's, of the perplexity ratio "
+                "with the bound on how much the layer's output changes on text, and with that "
+                "change itself, which is known as soon as v* is."
             ),
         ),
         table=Table(
@@ -220,6 +222,7 @@ def _skill(shown: StudyFigures) -> Section:
                     number(row["at_risk_at"]),
                     _share(row, "precision"),
                     _share(row, "recall"),
+                    "" if row["brier"] is None else number(row["brier"]),
                     number(row["bound_spearman"]),
                     number(row["change_spearman"]),
                 )

@@ -2,7 +2,8 @@
 
 docs/studies.md comes from the spec, docs/schema.md from the comments of the database, the table of
 variables in docs/operations.md from the settings; the recipes of docs/sql.md, the README's table
-and the pictures from the rows that are checked in.
+and the pictures from the rows that are checked in; docs/results.md's tables on the forecast from
+these and from the measured edits that the package carries.
 """
 
 import argparse
@@ -27,6 +28,7 @@ from editcollapse.fingerprints import digest
 from editcollapse.runtime.settings import settings_table
 from reports.edit_charts import denominator_figure
 from reports.figures import ROWS, THEMES, Figure, Theme, drawable, figure_config, specification
+from scripts import forecast_tables
 from scripts.demo_rows import unpack
 from scripts.schema_picture import picture
 from storage.ask import ask, describe, find_study, study_figures
@@ -38,6 +40,7 @@ STUDIES = DOCS / "studies.md"
 SCHEMA = DOCS / "schema.md"
 COOKBOOK = DOCS / "sql.md"
 OPERATIONS = DOCS / "operations.md"
+RESULTS = DOCS / "results.md"
 PICTURES = DOCS / "pictures"
 MADE_OF = PICTURES / "denominators.digest"
 """Digest of what the pictures were drawn from: fonts differ by machine, so that pictures themselves
@@ -152,6 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             OPERATIONS: page_with(
                 OPERATIONS.read_text(encoding="utf-8"), "settings", variables_table()
             ),
+            RESULTS: results_page(RESULTS.read_text(encoding="utf-8"), results),
             MADE_OF: digest("pictures", *drawings.values()) + "\n",
         }
     stale = [
@@ -258,6 +262,26 @@ def page_with(text: str, name: str, content: str) -> str:
     begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->\n"
     between = re.compile(f"{re.escape(begin)}.*{re.escape(end)}", re.DOTALL)
     return between.sub(lambda _found: f"{begin}\n{content}\n{end}", text)
+
+
+def results_page(text: str, results: Path) -> str:
+    """Return docs/results.md with its tables on the forecast.
+
+    Args:
+        text: of the page as it is.
+        results: the demo study's results.
+    """
+    tables = {
+        "measured models": forecast_tables.measured_models(),
+        "left out": forecast_tables.left_out(),
+        "probabilities": forecast_tables.probabilities(),
+        "default thresholds": forecast_tables.thresholds(),
+        "demo skill": forecast_tables.demo_skill(results),
+        "demo calibrations": forecast_tables.demo_calibrations(results),
+    }
+    for name, table in tables.items():
+        text = page_with(text, name, table)
+    return text
 
 
 def variables_table() -> str:

@@ -417,6 +417,8 @@ class StudyFigures:
     """Query ``figure_skill``: precision and recall of the forecast."""
     roc: Answer
     """Query ``figure_roc``."""
+    calibration: Answer
+    """Query ``figure_calibration``: P(collapse) beside how often it came true."""
     layers: Answer
     """Query ``figure_layers``: verdicts by layer, where several have a forecast."""
     keys: Answer
@@ -448,6 +450,7 @@ def study_figures(results: Path, study_id: str, rule: CollapseRule | None = None
             perplexities=answer_for(connection, "perplexity_by_method", study_id, rule),
             skill=answer_for(connection, "figure_skill", study_id, rule),
             roc=answer_for(connection, "figure_roc", study_id, rule),
+            calibration=answer_for(connection, "figure_calibration", study_id, rule),
             layers=answer_for(connection, "figure_layers", study_id, rule),
             keys=answer_for(connection, "figure_keys", study_id, rule),
             anatomy=answer_for(connection, "figure_anatomy", study_id, rule),

@@ -1,16 +1,19 @@
 """Queries for flows and commands: forecasts, sweeps, calibrations, single edits, root causes."""
 
 import dataclasses
-import math
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from editcollapse import NUMERICS
 from editcollapse.errors import ResultsError
 from editcollapse.fingerprints import canonical_without, digest
+from editcollapse.forecast.calibration import SAFE_BELOW, Targets, calibrated
+from editcollapse.forecast.defaults import default_thresholds
+from editcollapse.forecast.probability import CollapseCurve, Outcomes
 from editcollapse.forecast.verdicts import LayerVerdicts, Thresholds
 from editcollapse.rows.collapse_rule import DEFAULT_RULE, CollapseRule, Measure
 from editcollapse.rows.frames import rows_of, schema_of
@@ -106,10 +109,12 @@ def sweep_rows(results: Path, sweep: ModelSweep, templates: tuple[str, ...]) -> 
 class Wanted:
     """Targets of a calibration, and its rule of collapse."""
 
-    recall: float = 0.99
+    recall: float = 1.0
     """Share of the collapsed edits that are at risk or worse."""
     precision: float = 0.95
     """Share of those that are likely to collapse, which did."""
+    safe_below: float = SAFE_BELOW
+    """P(collapse) that no safe edit reaches."""
     threshold: float | None = DEFAULT_RULE.threshold
     """Collapsed: perplexity above this."""
     ratio: float | None = DEFAULT_RULE.ratio
@@ -123,6 +128,11 @@ class Wanted:
                 raise ResultsError(
                     f"--{name} {share:g}: it has to be a share above 0 and at most 1, such as 0.99."
                 )
+        if not 0 < self.safe_below < 1:
+            raise ResultsError(
+                f"--safe-below {self.safe_below:g}: it has to be a probability above 0 and below "
+                "1, such as 0.05."
+            )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -149,16 +159,19 @@ def calibrate(results: Path, wanted: Wanted) -> Calibration:
     rows, left_out = [], []
     with open_snapshot(results) as snapshot:
         for model_id, name in snapshot.execute(query_text("calibrated_models")).fetchall():
+            rule = {
+                "threshold": wanted.threshold,
+                "ratio": wanted.ratio,
+                "measure": wanted.measure,
+            }
             answer = snapshot.sql(
-                query_text("calibration"),
-                params=dataclasses.asdict(wanted) | {"model_id": model_id},
+                query_text("calibration_edits"), params=rule | {"model_id": model_id}
             )
-            values: dict[str, Any] = answer.pl().row(0, named=True)
-            lacking = _lacking(values)
-            if lacking:
-                left_out.append(f"{name}: {lacking}")
-            else:
-                rows.append((name, _row(model_id, values, wanted)))
+            frame: pl.DataFrame = answer.pl()
+            try:
+                rows.append((name, _calibration_row(model_id, frame, wanted)))
+            except ResultsError as error:
+                left_out.append(f"{name}: {error}")
     if not rows:
         found = "; ".join(left_out) or "no edit has a forecast and a measurement"
         raise ResultsError(
@@ -168,37 +181,59 @@ def calibrate(results: Path, wanted: Wanted) -> Calibration:
     return Calibration(tuple(rows), tuple(left_out))
 
 
-def _lacking(values: dict[str, Any]) -> str:
-    """Return the reason why a model's edits give no thresholds; empty where they do."""
-    n_edits, n_collapsed = values["n_edits"], values["n_collapsed"]
+def _calibration_row(model_id: str, frame: pl.DataFrame, wanted: Wanted) -> ForecastCalibrationRow:
+    """Return one model's calibration.
+
+    Raises:
+        ResultsError: its edits give no thresholds; the message says why.
+    """
+    n_edits, n_collapsed = frame.height, int(frame["is_collapsed"].sum())
     if not 0 < n_collapsed < n_edits:
-        return (
+        raise ResultsError(
             f"of {n_edits} edits with a forecast and a measurement {n_collapsed} collapsed, and "
             "both kinds are needed"
         )
-    if not math.isfinite(values["at_risk_at"]):
-        return "the edits that collapsed have no finite bound"
-    return ""
-
-
-def _row(model_id: str, values: dict[str, Any], wanted: Wanted) -> ForecastCalibrationRow:
+    edits = Outcomes(
+        frame["bound"].to_numpy(),
+        frame["is_collapsed"].to_numpy(),
+        frame["subject"].rank("dense").cast(pl.Int64).to_numpy(),
+        np.zeros(n_edits, dtype=np.int64),
+    )
+    found = calibrated(edits, Targets(wanted.recall, wanted.precision, wanted.safe_below))
+    data = frame.select("edit_id", "evaluation_id", "bound", "is_collapsed").rows()
+    data_digest, held_out = digest("calibrated edits", data), found.held_out
     return ForecastCalibrationRow(
         calibration_id=digest(
-            "calibration",
-            NUMERICS,
-            model_id,
-            values["data_digest"],
-            canonical_without(wanted, "measure"),
+            "calibration", NUMERICS, model_id, data_digest, canonical_without(wanted, "measure")
         ),
-        model_id=model_id,
         calibrated_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        data_digest=data_digest,
         collapse_threshold=wanted.threshold,
         collapse_ratio=wanted.ratio,
         collapse_measure=wanted.measure,
         wanted_recall=wanted.recall,
         wanted_precision=wanted.precision,
+        n_edits=n_edits,
+        n_collapsed=n_collapsed,
+        n_models=1,
         numerics=NUMERICS,
-        **values,
+        auc=found.auc,
+        largest_normal=found.largest_normal,
+        smallest_collapsed=found.smallest_collapsed,
+        at_risk_at=found.at_risk_at,
+        collapse_at=found.collapse_at,
+        model_id=model_id,
+        safe_below=wanted.safe_below,
+        never_safe_from=found.never_safe_from,
+        intercept=found.curve.intercept,
+        slope=found.curve.slope,
+        intercepts=list(found.curve.intercepts),
+        slopes=list(found.curve.slopes),
+        brier=found.brier,
+        n_subjects=frame["subject"].n_unique(),
+        held_out_flagged=None if held_out is None else held_out.n_flagged,
+        held_out_caught=None if held_out is None else held_out.n_caught,
+        held_out_brier=None if held_out is None else held_out.brier,
     )
 
 
@@ -216,8 +251,26 @@ def thresholds(results: Path, model_id: str, rule: CollapseRule | None = None) -
     asked = {"model_id": model_id, "any_rule": rule is None}
     asked |= dataclasses.asdict(rule or DEFAULT_RULE)
     with open_snapshot(results) as snapshot:
-        (found, *_) = snapshot.execute(query_text("thresholds"), asked).fetchall()
-    return Thresholds(*found)
+        found = snapshot.execute(query_text("thresholds"), asked).fetchone()
+    if found is None:
+        return default_thresholds()
+    at_risk_at, collapse_at, calibration_id, n_edits, n_collapsed, never_safe_from, *curve = found
+    intercept, slope, intercepts, slopes = curve
+    return Thresholds(
+        at_risk_at,
+        collapse_at,
+        calibration_id,
+        n_edits,
+        n_collapsed,
+        is_default=False,
+        # An earlier version's calibration has none.
+        curve=(
+            None
+            if slope is None
+            else CollapseCurve(intercept, slope, tuple(intercepts), tuple(slopes))
+        ),
+        never_safe_from=never_safe_from,
+    )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ import duckdb
 
 from editcollapse.catalog.methods import METHODS
 from editcollapse.fingerprints import digest
+from editcollapse.forecast.defaults import default_thresholds
 from editcollapse.rows.collapse_rule import DEFAULT_RULE, CollapseRule
 from editcollapse.rows.study import POSITIONS
 from storage.database import literal
@@ -19,8 +20,9 @@ VIEWS = SQL / "views"
 """Views and macros; the numbers before their names are the order of dependency."""
 
 
-_WRITTEN_IN = ("10_collapsed.sql", "13_reading_order.sql")
-"""Files with places for the default rule, or for the methods and positions in their order."""
+_WRITTEN_IN = ("10_collapsed.sql", "13_reading_order.sql", "40_forecast_verdicts.sql")
+"""Files with places for the default rule, the methods and positions in their order, or the default
+thresholds."""
 _OTHERS = (
     "published",
     "measured_edits",
@@ -65,6 +67,22 @@ def _texts(rule: CollapseRule) -> list[str]:
         for name, bound in (("threshold", rule.threshold), ("ratio", rule.ratio))
     }
     written["measure"] = literal(rule.measure)
+    limits = default_thresholds()
+    assert limits.curve is not None
+    bounds = {
+        "at_risk_at": limits.at_risk_at,
+        "collapse_at": limits.collapse_at,
+        "never_safe_from": limits.never_safe_from,
+        "intercept": limits.curve.intercept,
+        "slope": limits.curve.slope,
+    }
+    drawn = {"intercepts": limits.curve.intercepts, "slopes": limits.curve.slopes}
+    written["default_thresholds"] = ", ".join(
+        [
+            *(f"'{name}': '{value!r}'::double" for name, value in bounds.items()),
+            *(f"'{name}': {list(values)!r}::double[]" for name, values in drawn.items()),
+        ]
+    )
     written["methods"] = ", ".join(map(literal, METHODS))
     written["positions"] = ", ".join(map(literal, POSITIONS))
     files = [*sorted(TABLES.glob("*.sql")), *sorted(VIEWS.glob("*.sql"))]

@@ -12,6 +12,7 @@ from rich.text import Text
 from editcollapse.cli.console import console, plain, print_json, print_line, print_text
 from editcollapse.cli.forecast import show_forecast
 from editcollapse.cli.mistakes import STOPPED
+from editcollapse.cli.options import SafeBelow
 from editcollapse.cli.tables import Column, print_table
 from editcollapse.errors import ResultsError
 from editcollapse.rows.collapse_rule import DEFAULT_RULE, CollapseRule
@@ -63,6 +64,7 @@ _SKILL = (
     "recall",
     "certain_precision",
     "certain_recall",
+    "brier",
 )
 
 commands = typer.Typer()
@@ -115,6 +117,7 @@ def forecast(
     list_all: Annotated[
         bool, typer.Option("--all", help="of a study, list every edit that is not safe")
     ] = False,
+    safe_below: SafeBelow = None,
     as_json: JsonOption = False,
 ) -> int:
     """Say which edits would collapse a model, before any is made.
@@ -123,12 +126,13 @@ def forecast(
     """
     study = study_or_edit(many, asked, "forecast")
     if study is not None:
-        return _of_study(study, asked.results, None if list_all else top, as_json=as_json)
+        n_shown = None if list_all else top
+        return _of_study(study, asked.results, n_shown, safe_below, as_json=as_json)
     os.environ.setdefault("TQDM_DISABLE", "1")
     from flows.cli.one_edit import forecast_of
 
     with said_with_flags():
-        report = forecast_of(asked)
+        report = forecast_of(asked, safe_below)
     if as_json:
         print_json(report)
     else:
@@ -136,7 +140,14 @@ def forecast(
     return 0
 
 
-def _of_study(asked: AskedStudy, results: str, n_shown: int | None, *, as_json: bool) -> int:
+def _of_study(
+    asked: AskedStudy,
+    results: str,
+    n_shown: int | None,
+    safe_below: float | None,
+    *,
+    as_json: bool,
+) -> int:
     """Run the flow; show what the database holds afterwards."""
     from editcollapse.study.plan import plan_study
 
@@ -145,7 +156,7 @@ def _of_study(asked: AskedStudy, results: str, n_shown: int | None, *, as_json: 
     what = f"forecast of {study.name}"
     if run_flow(_flow, what, folder, study, folder.name, is_quiet=as_json) is None:
         return STOPPED
-    report = _study_report(plan)
+    report = _study_report(plan, safe_below)
     if as_json:
         print_json(report)
     else:
@@ -164,18 +175,21 @@ def _flow() -> Any:
 
 @commands.command(
     rich_help_panel="Forecasts",
-    epilog=examples("calibrate", "calibrate --results /data/rome --recall 1 --ratio 5"),
+    epilog=examples("calibrate", "calibrate --results /data/rome --safe-below 0.01 --ratio 5"),
 )
 def calibrate(
     recall: Annotated[
         float, typer.Option(metavar="X", help="share of collapses that at risk has to catch")
-    ] = 0.99,
+    ] = 1.0,
     precision: Annotated[
         float,
         typer.Option(
             metavar="X", help="share of the edits called likely to collapse that have to do so"
         ),
     ] = 0.95,
+    safe_below: Annotated[
+        float, typer.Option(metavar="P", help="probability of collapse that no safe edit reaches")
+    ] = 0.05,
     threshold: ThresholdOption = None,
     ratio: RatioOption = None,
     measure: MeasureOption = None,
@@ -196,7 +210,7 @@ def calibrate(
     readable = folder_to_read(folder)
     if threshold is None or ratio is None or measure is None:
         rule = rule_of(common_rule(readable), threshold, ratio, measure)
-    wanted = Wanted(recall, precision, rule.threshold, rule.ratio, rule.measure)
+    wanted = Wanted(recall, precision, safe_below, rule.threshold, rule.ratio, rule.measure)
     found = calibrated_by(readable, wanted)
     _record(folder, [row for _, row in found.rows])
     bounds = f"threshold := {_sql(rule.threshold)}, ratio := {_sql(rule.ratio)}"
@@ -227,7 +241,7 @@ def _record(folder: "ResultsFolder", rows: "Sequence[ForecastCalibrationRow]") -
         raise ResultsError(f"the calibration was not published in {folder.name}. Run this again.")
 
 
-def _study_report(plan: "StudyPlan") -> "ForecastReport":
+def _study_report(plan: "StudyPlan", safe_below: float | None) -> "ForecastReport":
     """The published forecasts of a study, in the order of its models and requests.
 
     Raises:
@@ -244,6 +258,8 @@ def _study_report(plan: "StudyPlan") -> "ForecastReport":
     unusable: list[str] = []
     for model in plan.models:
         limits = thresholds(folder, model.setup.model_id, plan.study.collapse.rule)
+        if safe_below is not None:
+            limits = limits.accepting(safe_below)
         basis.append(ModelThresholds(model.setup.spec.name, limits, limits.basis))
         ours, left_out = _of_model(plan, model, limits, folder)
         found += ours
@@ -293,6 +309,19 @@ def _of_model(
     return found, unusable
 
 
+def _held_out_sentence(row: "ForecastCalibrationRow") -> str:
+    """Return how thresholds of other subjects do on each subject, and how good P(collapse) is."""
+    if row.held_out_flagged is None or row.held_out_caught is None:
+        return "not known: without one subject the others are too few for P(collapse)"
+    missed = row.n_collapsed - row.held_out_caught
+    return (
+        f"each of {row.n_subjects} subjects judged by the others' edits: {missed} of "
+        f"{row.n_collapsed} collapses called safe, {row.held_out_caught} of "
+        f"{row.held_out_flagged} flagged edits collapsed; Brier score of P(collapse) "
+        f"{row.held_out_brier:.3g}, {row.brier:.3g} on the edits themselves"
+    )
+
+
 def _show_calibration(found: "Calibration", rule: CollapseRule, skill: "pl.DataFrame") -> None:
     """Print each model's thresholds, what they were taken from, and how well they do there."""
     print_text(rule.sentence())
@@ -305,6 +334,7 @@ def _show_calibration(found: "Calibration", rule: CollapseRule, skill: "pl.DataF
             f"stored as {row.calibration_id}",
             f"{visible(name)}: ",
         )
+        print_text(_held_out_sentence(row), "held out: ")
     for sentence in found.left_out:
         print_text(f"default thresholds for {sentence}")
     columns = (

@@ -122,8 +122,12 @@ class _Setting:
         return CovarianceSource.of(asked.covariance, asked.tokens, asked.damping, width)
 
 
-def forecast_of(asked: OneEdit) -> ForecastReport:
+def forecast_of(asked: OneEdit, safe_below: float | None = None) -> ForecastReport:
     """The forecast of one edit, computed in this process; nothing is stored.
+
+    Args:
+        asked: the edit.
+        safe_below: P(collapse) that no safe edit reaches; None: as the thresholds have it.
 
     Raises:
         EditCollapseError: the model or C is missing, or the model cannot take the edit.
@@ -131,6 +135,8 @@ def forecast_of(asked: OneEdit) -> ForecastReport:
     setting = _Setting.of(asked)
     folder = results_at(asked.results)
     limits = present_thresholds(folder, setting.model_id)
+    if safe_below is not None:
+        limits = limits.accepting(safe_below)
     known = covariance = None
     if asked.is_from_results:
         known = _known_setup(setting, asked)

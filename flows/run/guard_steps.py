@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from editcollapse.config.spec import StudySpec
+from editcollapse.forecast.defaults import default_thresholds
 from editcollapse.forecast.guard import Guard
-from editcollapse.forecast.verdicts import DEFAULT_THRESHOLDS, Thresholds
+from editcollapse.forecast.verdicts import Thresholds
 from editcollapse.rows.collapse_rule import CollapseRule
 from editcollapse.study.guarded import (
     NOTHING,
@@ -59,7 +60,7 @@ def present_thresholds(
         ResultsError: what was published cannot be read, or is older than forecasts.
     """
     published = published_folder(results_folder)
-    return DEFAULT_THRESHOLDS if published is None else thresholds(published, model_id, rule)
+    return default_thresholds() if published is None else thresholds(published, model_id, rule)
 
 
 def published_folder(results_folder: ResultsFolder) -> Path | None:

@@ -26,12 +26,8 @@ from editcollapse.data.datasets import edit_request
 from editcollapse.data.requests import SLOT, EditRequest, RequestFile
 from editcollapse.data.texts import read_texts
 from editcollapse.errors import StudyError
-from editcollapse.forecast.verdicts import (
-    DEFAULT_THRESHOLDS,
-    EditForecast,
-    ForecastReport,
-    Thresholds,
-)
+from editcollapse.forecast.defaults import default_thresholds
+from editcollapse.forecast.verdicts import EditForecast, ForecastReport, Thresholds
 from editcollapse.models.files import locate_model, name_of
 from editcollapse.rows.study import ProbeScores
 from editcollapse.runtime.settings import settings
@@ -122,7 +118,8 @@ class Editor:
             ``start_token``; or the templates, each with ``{}`` at its end.
         seed: of the templates, and of the test prefix of ``Edit.scores``.
         value_settings: of the v* optimisation; where left out, the model's published ones.
-        thresholds: of the verdicts.
+        thresholds: of the verdicts; where left out, ``default_thresholds()``, of which
+            ``.accepting(0.01)`` calls nothing safe whose P(collapse) is 0.01 or more.
         revision: of a hub model, as dtype, start_token, chat_template and device as in
             ``load_model``; a model that is loaded already keeps its own.
         dtype: type of the weights.
@@ -146,7 +143,7 @@ class Editor:
         templates: str | Sequence[str] = "five_words",
         seed: int = 0,
         value_settings: ValueSettings | None = None,
-        thresholds: Thresholds = DEFAULT_THRESHOLDS,
+        thresholds: Thresholds | None = None,
         revision: str | None = None,
         dtype: str = "float32",
         start_token: str = "tokenizer",
@@ -190,7 +187,7 @@ class Editor:
         self._values = preset.values if value_settings is None else value_settings
         self._device = device
         self.seed = seed
-        self._thresholds = thresholds
+        self._thresholds = thresholds or default_thresholds()
         self._asked_templates = _checked_templates(templates)
         self._covariance = CovarianceSource.of(
             str(covariance), tokens, damping, self._widths.d_key, seed

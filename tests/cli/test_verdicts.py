@@ -7,8 +7,8 @@ import re
 import pytest
 from rich.cells import cell_len
 
+from editcollapse.forecast.defaults import default_thresholds
 from editcollapse.forecast.verdicts import (
-    DEFAULT_THRESHOLDS,
     ForecastReport,
     ModelThresholds,
     RequestForecast,
@@ -19,6 +19,8 @@ from tests.support.forecast_rows import POSITION, ROW
 
 WIDTH = 80
 _STYLES = re.compile(r"\x1b\[[0-9;]*m")
+LIMITS = dataclasses.replace(default_thresholds(), at_risk_at=2.5, collapse_at=17.0)
+"""The default with thresholds that stay where they are when models are added to its data."""
 _MODEL = "Llama-3.2-3B-Instruct"
 
 
@@ -30,13 +32,13 @@ def forecast_of(
         dataclasses.replace(ROW, method=name, text_change_bound=bound)
         for name, bound in bounds.items()
     ]
-    methods = judged(rows, POSITION, DEFAULT_THRESHOLDS)
+    methods = judged(rows, POSITION, LIMITS)
     return RequestForecast(_MODEL, 1, subject, prompt, "blue", POSITION, methods)
 
 
 def report_of(*requests):
-    """Return a report with the default thresholds."""
-    basis = ModelThresholds(_MODEL, DEFAULT_THRESHOLDS, DEFAULT_THRESHOLDS.basis)
+    """Return a report on a model without a calibration."""
+    basis = ModelThresholds(_MODEL, LIMITS, LIMITS.basis)
     return ForecastReport((basis,), requests)
 
 

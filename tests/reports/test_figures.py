@@ -35,6 +35,7 @@ EXPECTED = {
     "figure-perplexity",
     "figure-denominators",
     "figure-roc",
+    "figure-calibration",
     "figure-skill",
     "figure-layers",
     "figure-keys-pca",

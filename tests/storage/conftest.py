@@ -80,7 +80,10 @@ class Folder:
             for request, perplexity in zip(requests, perplexities, strict=True)
             if perplexity is not None
         ]
-        named = [make_row("requests", request_id=r, record_index=i) for i, r in enumerate(requests)]
+        named = [
+            make_row("requests", request_id=r, record_index=i, subject=f"subject of {r}")
+            for i, r in enumerate(requests)
+        ]
         placed = [make_row("positions", request_id=r, subject_position="inside") for r in requests]
         base = [make_row("base_measurements", request_id=r, **scores) for r in requests]
         for table, rows in (

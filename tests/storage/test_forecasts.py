@@ -10,8 +10,8 @@ import pytest
 from scipy.stats import spearmanr
 
 from editcollapse.errors import ResultsError
+from editcollapse.forecast.defaults import default_thresholds
 from editcollapse.forecast.verdicts import (
-    DEFAULT_THRESHOLDS,
     SUPPORTED_TOKENS_PER_D_KEY,
     Thresholds,
     verdict_of,
@@ -20,6 +20,8 @@ from storage.ask import ask
 from storage.readers import Wanted, calibrate, known_setups, thresholds
 from storage.schema import make_schema
 
+_ANY = 0.9999
+"""A risk that lets the measured collapses alone decide."""
 _HIGH, _LOW = 500.0, 5.0
 """Perplexities of edits that collapse and that do not; the unedited model has 5."""
 
@@ -61,8 +63,9 @@ def plain_auc(scores, collapsed):
 def test_separated_edits_give_one_boundary(folder, make_row):
     """Half way between the two kinds begins the risk; at the first collapse the certainty."""
     scores, perplexities = (1.0, 2.0, 8.0, 32.0), (_LOW, _LOW, _HIGH, _HIGH)
-    found = one_calibrated(with_forecasts(folder, make_row, scores, perplexities), Wanted())
-    assert found.at_risk_at == pytest.approx(4.0)
+    results = with_forecasts(folder, make_row, scores, perplexities)
+    found = one_calibrated(results, Wanted(safe_below=_ANY))
+    assert found.at_risk_at == found.never_safe_from == pytest.approx(4.0)
     assert (found.collapse_at, found.auc) == (8.0, 1.0)
     assert (found.n_edits, found.n_collapsed, found.n_models) == (4, 2, 1)
     assert (found.largest_normal, found.smallest_collapsed) == (2.0, 8.0)
@@ -73,10 +76,10 @@ def test_overlap_leaves_a_band_of_risk(folder, make_row):
     scores = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0)
     perplexities = (_LOW, _HIGH, _LOW, _HIGH, _LOW, _HIGH)
     results = with_forecasts(folder, make_row, scores, perplexities)
-    found = one_calibrated(results, Wanted(recall=1.0, precision=1.0))
+    found = one_calibrated(results, Wanted(recall=1.0, precision=1.0, safe_below=_ANY))
     assert (found.at_risk_at, found.collapse_at) == (pytest.approx(math.sqrt(2)), 6.0)
     assert found.auc == pytest.approx(6 / 9)
-    fewer = one_calibrated(results, Wanted(recall=0.6, precision=0.6))
+    fewer = one_calibrated(results, Wanted(recall=0.6, precision=0.6, safe_below=_ANY))
     assert (fewer.at_risk_at, fewer.collapse_at) == (pytest.approx(math.sqrt(12)), 4.0)
     assert fewer.data_digest == found.data_digest
     assert fewer.calibration_id != found.calibration_id
@@ -84,7 +87,8 @@ def test_overlap_leaves_a_band_of_risk(folder, make_row):
 
 def test_precision_that_no_bound_has_leaves_certainty_to_none(folder, make_row):
     """Where the largest bound is a normal edit's, nothing is said to collapse for sure."""
-    results = with_forecasts(folder, make_row, (1.0, 2.0, 9.0), (_LOW, _HIGH, _LOW))
+    perplexities = (_LOW, _LOW, _HIGH, _HIGH, _LOW)
+    results = with_forecasts(folder, make_row, (1.0, 2.0, 7.0, 8.0, 9.0), perplexities)
     found = one_calibrated(results, Wanted(precision=0.9))
     assert found.collapse_at == math.inf
 
@@ -92,7 +96,8 @@ def test_precision_that_no_bound_has_leaves_certainty_to_none(folder, make_row):
 def test_infinite_bounds_count(folder, make_row):
     """An edit with denominator 0 has the largest bound; one without a number is no less."""
     scores, perplexities = (1.0, 4.0, math.inf, math.nan), (_LOW, _HIGH, _HIGH, _HIGH)
-    found = one_calibrated(with_forecasts(folder, make_row, scores, perplexities), Wanted())
+    results = with_forecasts(folder, make_row, scores, perplexities)
+    found = one_calibrated(results, Wanted(safe_below=_ANY))
     assert (found.at_risk_at, found.collapse_at, found.auc) == (2.0, 4.0, 1.0)
 
 
@@ -111,6 +116,35 @@ def test_edits_of_one_bound_are_not_parted_by_rounding_noise(folder, make_row):
     assert strict.collapse_at == 9.0
 
 
+def test_accepted_risk_lowers_the_threshold(folder, make_row):
+    """Nothing is safe whose P(collapse) reaches what is accepted; few edits leave much of it."""
+    scores, perplexities = (1.0, 2.0, 8.0, 32.0), (_LOW, _LOW, _HIGH, _HIGH)
+    results = with_forecasts(folder, make_row, scores, perplexities)
+    usual, careful = (one_calibrated(results, Wanted(safe_below=p)) for p in (0.3, 0.1))
+    assert careful.at_risk_at < usual.at_risk_at < usual.never_safe_from
+    for row, p in ((usual, 0.3), (careful, 0.1)):
+        odds = row.intercept + row.slope * math.log(row.at_risk_at)
+        assert odds == pytest.approx(math.log(p / (1 - p)))
+    assert careful.calibration_id != usual.calibration_id
+
+
+def test_calibration_says_how_it_does_on_subjects_held_out(folder, make_row):
+    """Of well separated edits the held-out ones are judged right; of a lone collapse nothing is."""
+    scores = (0.1, 0.11, 0.12, 0.13, 40.0, 50.0, 60.0)
+    perplexities = (*[_LOW] * 4, *[_HIGH] * 3)
+    results = with_forecasts(folder, make_row, scores, perplexities)
+    found = one_calibrated(results, Wanted(safe_below=0.4))
+    assert (found.n_subjects, found.held_out_flagged, found.held_out_caught) == (7, 3, 3)
+    assert 0 < found.brier < found.held_out_brier < 0.25
+
+
+def test_a_bound_that_tells_nothing_gives_no_thresholds(folder, make_row):
+    """Where collapses have the smaller bounds there is no P(collapse) to go by."""
+    results = with_forecasts(folder, make_row, (1.0, 2.0, 9.0), (_HIGH, _HIGH, _LOW))
+    with pytest.raises(ResultsError, match=r"tiny: the collapses .* tells nothing about them"):
+        calibrate(results, Wanted())
+
+
 @pytest.mark.parametrize(
     ("perplexities", "sentence"),
     [
@@ -126,17 +160,17 @@ def test_one_kind_of_edit_is_too_little(folder, make_row, perplexities, sentence
         calibrate(results, Wanted())
 
 
-@pytest.mark.parametrize("wrong", [{"recall": 0.0}, {"precision": 1.5}])
+@pytest.mark.parametrize("wrong", [{"recall": 0.0}, {"precision": 1.5}, {"safe_below": 1.0}])
 def test_shares_are_checked(wrong):
     """A share that cannot be reached is a mistake, by name."""
-    with pytest.raises(ResultsError, match=f"--{next(iter(wrong))}"):
+    with pytest.raises(ResultsError, match=f"--{next(iter(wrong)).replace('_', '-')}"):
         Wanted(**wrong)
 
 
 def test_newest_calibration_counts(folder, make_row):
     """Without any the default stands, equal to the science's; then the model's last one."""
     folder.publish()
-    assert thresholds(folder.results, "model-1") == DEFAULT_THRESHOLDS
+    assert thresholds(folder.results, "model-1") == default_thresholds()
     new = make_row(
         "forecast_calibrations",
         calibration_id="b",
@@ -155,7 +189,7 @@ def test_newest_calibration_counts(folder, make_row):
     folder.publish()
     own = Thresholds(3.0, 7.0, "b", 10, 4, is_default=False)
     assert thresholds(folder.results, "model-1") == own
-    assert thresholds(folder.results, "another") == DEFAULT_THRESHOLDS
+    assert thresholds(folder.results, "another") == default_thresholds()
 
 
 def test_thresholds_are_a_model_s_own(folder, make_row):
@@ -170,9 +204,31 @@ def test_thresholds_are_a_model_s_own(folder, make_row):
     folder.publish()
     query = "select model_id, verdict from forecast_verdicts order by all"
     assert ask(folder.results, query).rows() == [
-        ("another", "at risk"),
+        ("another", verdict_of(9.0, None, default_thresholds())),
         ("model-1", "will collapse"),
     ]
+
+
+def test_sql_and_python_have_one_probability(folder, make_row):
+    """P(collapse) and its interval in the database are those of the library; NULL without one."""
+    bounds = (0.0, 0.3, 5.0, 1e6, math.inf, math.nan)
+    rows = [
+        make_row("forecasts", edit_id=str(i), text_change_bound=bound)
+        for i, bound in enumerate(bounds)
+    ]
+    older = make_row("forecasts", edit_id="older", model_id="older", text_change_bound=5.0)
+    folder.write("forecasts", *rows, older)
+    folder.write("forecast_calibrations", make_row("forecast_calibrations", model_id="older"))
+    folder.publish()
+    query = """
+        select probability, probability_low, probability_high
+        from forecast_verdicts order by edit_id
+    """
+    *found, without = ask(folder.results, query).rows()
+    assert without == (None, None, None)
+    curve = default_thresholds().curve
+    for bound, row in zip(bounds, found, strict=True):
+        assert row == pytest.approx(dataclasses.astuple(curve.at(bound)), rel=1e-9), bound
 
 
 def test_sql_and_python_judge_alike():
@@ -199,7 +255,7 @@ def test_skill_is_that_of_all_pairs(folder, make_row):
     (row,) = frame.rows(named=True)
     assert row["auc"] == pytest.approx(plain_auc(scores, collapsed))
     flagged = [c for s, c in zip(scores, collapsed, strict=True) if s >= row["at_risk_at"]]
-    assert row["at_risk_at"] == DEFAULT_THRESHOLDS.at_risk_at
+    assert row["at_risk_at"] == default_thresholds().at_risk_at
     assert row["precision"] == pytest.approx(sum(flagged) / len(flagged))
     assert row["recall"] == pytest.approx(sum(flagged) / sum(collapsed))
     for share in ("precision", "recall"):

@@ -18,6 +18,7 @@ _SQL_TYPES = {
     float: "DOUBLE",
     bool: "BOOLEAN",
     list[int]: "BIGINT[]",
+    list[float]: "DOUBLE[]",
 }
 
 

@@ -19,6 +19,8 @@ _TEMPLATES = ("{}",)
 def results(folder, make_row):
     """Publish two layers of a model: two first-token requests and one inside."""
     folder.write("models", make_row("models", source="model"))
+    limits = make_row("forecast_calibrations", model_id="model-1", at_risk_at=2.5, collapse_at=17.0)
+    folder.write("forecast_calibrations", limits)
     positions = ("first_token", "first_token", "inside")
     for index, position in enumerate(positions):
         where = {"request_id": f"request-{index}", "subject_position": position}

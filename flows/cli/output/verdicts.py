@@ -29,10 +29,11 @@ _SHORT: dict[Verdict, Text] = {
     "not known": Text("not known", style="yellow"),
     "safe": Text("safe", style="green"),
 }
-_NUMBERS = {"change bound", "|a . u|", "rho"}
+_NUMBERS = {"change bound", "P(collapse)", "|a . u|", "rho"}
 _CUT = {"subject", "prompt", "target", "edit"}
 _LAYOUTS = (
-    ("model", "subject", "prompt", "target", "change bound", "|a . u|", "rho"),
+    ("model", "subject", "prompt", "target", "change bound", "P(collapse)", "|a . u|", "rho"),
+    ("model", "edit", "change bound", "P(collapse)", "rho"),
     ("model", "edit", "change bound", "rho"),
     ("model", "edit", "change bound"),
 )
@@ -135,7 +136,8 @@ def _columns(layout: Sequence[str], methods: Sequence[str]) -> list[Column]:
 
 def _cells(one: RequestForecast, methods: Sequence[str], layout: Sequence[str]) -> list[Text]:
     """Return an edit's cells; its numbers are those of the study's worst method."""
-    row = _worst(one, methods).forecast
+    worst = _worst(one, methods)
+    row, chance = worst.forecast, worst.probability
     before, slot, after = one.prompt.partition("{}")
     edit = plain(before) + Text(visible(one.subject) if slot else "", style="bold") + plain(after)
     cells = {
@@ -145,6 +147,7 @@ def _cells(one: RequestForecast, methods: Sequence[str], layout: Sequence[str]) 
         "target": plain(one.target_new),
         "edit": edit,
         "change bound": Text(f"{row.text_change_bound:.3g}"),
+        "P(collapse)": Text("" if chance is None else str(chance)),
         "|a . u|": Text(f"{abs(row.denominator):.3g}"),
         "rho": Text(f"{row.rho:.2g}"),
     }

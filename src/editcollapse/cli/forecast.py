@@ -15,6 +15,7 @@ _COLUMNS = (
     "method",
     "verdict",
     "change bound",
+    "P(collapse)",
     "k0 . u",
     "kbar . u",
     "rho",
@@ -51,13 +52,18 @@ def forecast(
     dtype: options.Dtype = "float32",
     start_token: options.StartToken = "tokenizer",
     chat_template: options.ChatTemplate = False,
+    safe_below: options.SafeBelow = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Say whether one edit would collapse a model, by every method, before it is made."""
     os.environ.setdefault("TQDM_DISABLE", "1")
     from editcollapse.api import Editor, edit_request
     from editcollapse.cli.console import print_json, progress_shown
+    from editcollapse.forecast.defaults import default_thresholds
 
+    limits = default_thresholds()
+    if safe_below is not None:
+        limits = limits.accepting(safe_below)
     request = edit_request(prompt, subject=subject, target=target)
     editor = Editor(
         model,
@@ -65,6 +71,7 @@ def forecast(
         layer=layer,
         tokens=tokens,
         damping=damping,
+        thresholds=limits,
         revision=revision,
         dtype=dtype,
         start_token=start_token,
@@ -108,7 +115,6 @@ def show_forecast(report: "ForecastReport") -> None:
     for each in one.methods:
         row = each.forecast
         numbers = (
-            row.text_change_bound,
             row.bare_key_dot,
             row.prefixed_key_dot,
             row.rho,
@@ -120,6 +126,8 @@ def show_forecast(report: "ForecastReport") -> None:
             [
                 Text(row.method),
                 Text(in_words(each.verdict), style=style),
+                Text(f"{row.text_change_bound:.3g}"),
+                Text("" if each.probability is None else str(each.probability)),
                 *(Text(f"{number:.3g}") for number in numbers),
             ]
         )

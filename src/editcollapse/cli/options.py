@@ -95,6 +95,15 @@ Damping = Annotated[
         metavar="X", help="Added to C's diagonal, in units of its mean.", rich_help_panel=_C
     ),
 ]
+SafeBelow = Annotated[
+    float | None,
+    typer.Option(
+        metavar="P",
+        help="Call no edit safe whose probability of collapse is this or more (default: as "
+        "calibrated; 0.05 where nothing is).",
+        show_default=False,
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 

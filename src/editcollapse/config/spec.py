@@ -291,8 +291,17 @@ class GuardSpec(Spec):
     """With `switch`: the methods to take instead, the first that is safe; where left out c_rome,
     v_relative, p_rome."""
 
+    safe_below: float | None = Field(default=None, gt=0, lt=1)
+    """P(collapse) that no safe edit reaches, in place of both bounds: thresholds follow from it by
+    the model's calibration or the default. What measured collapses forbid is never safe."""
+
     @model_validator(mode="after")
     def _is_consistent(self) -> "GuardSpec":
+        if self.safe_below is not None and self.at_risk_at is not None:
+            raise ValueError(
+                "give `safe_below`, a probability, or both bounds `at_risk_at` and `collapse_at`; "
+                "not all of them"
+            )
         if (self.at_risk_at is None) != (self.collapse_at is None):
             raise ValueError("give both `at_risk_at` and `collapse_at`, or neither")
         if (self.collapse_at or 0) < (self.at_risk_at or 0):

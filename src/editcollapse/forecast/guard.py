@@ -44,8 +44,13 @@ class Guard:
         Args:
             spec: the file's words.
             calibrated: thresholds of the model, for a file that gives none.
+
+        Raises:
+            StudyError: the file gives a risk, and the model's calibration has no P(collapse).
         """
         thresholds = calibrated
+        if spec.safe_below is not None:
+            thresholds = calibrated.accepting(spec.safe_below)
         if spec.at_risk_at is not None and spec.collapse_at is not None:
             thresholds = Thresholds(
                 spec.at_risk_at, spec.collapse_at, STUDY_FILE, 0, 0, is_default=False

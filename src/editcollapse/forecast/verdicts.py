@@ -12,6 +12,8 @@ from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from editcollapse.catalog.methods import method_of
+from editcollapse.errors import StudyError
+from editcollapse.forecast.probability import CollapseCurve, Probability
 from editcollapse.rows.study import ForecastRow, PositionRow
 
 Verdict = Literal["safe", "at risk", "will collapse", "not known"]
@@ -37,15 +39,52 @@ class Thresholds:
     """Measured edits that they were taken from; 0 with the default."""
     n_collapsed: int
     is_default: bool
+    curve: CollapseCurve | None = None
+    """P(collapse); None with a calibration of an earlier version."""
+    never_safe_from: float | None = None
+    """No edit is safe from here on, whatever P(collapse) is: measured edits collapsed near by. None
+    as ``curve``."""
+
+    def accepting(self, safe_below: float) -> "Thresholds":
+        """Return thresholds by which P(collapse) of a safe edit is below a risk that is accepted.
+
+        What measured collapses forbid stays forbidden, however much is accepted.
+
+        Args:
+            safe_below: P(collapse), above 0 and below 1.
+
+        Raises:
+            StudyError: it is no such fraction, or the model's calibration has no P(collapse).
+        """
+        if not 0 < safe_below < 1:
+            raise StudyError(
+                f"safe_below is {safe_below:g}; give a probability above 0 and below 1, such as "
+                "0.05."
+            )
+        if self.curve is None or self.never_safe_from is None:
+            raise StudyError(
+                f"calibration {self.calibration_id} is an earlier version's and has no "
+                "P(collapse), which safe_below is compared with. Calibrate again: editcollapse "
+                "calibrate"
+            )
+        at_risk_at = min(self.never_safe_from, self.curve.bound_at(safe_below))
+        return dataclasses.replace(
+            self, at_risk_at=at_risk_at, collapse_at=max(at_risk_at, self.collapse_at)
+        )
+
+    def probability(self, bound: float) -> Probability | None:
+        """Return P(collapse) at a change bound; None where the curve is not known."""
+        return None if self.curve is None else self.curve.at(bound)
 
     @property
     def basis(self) -> str:
         """Where the thresholds come from, for people."""
         if self.is_default:
             return (
-                f"default thresholds, not calibrated on edits of this model: embedded demo models "
-                f"collapsed from {self.collapse_at:g} on, a small pretrained Llama from 3.4 on "
-                f"(editcollapse calibrate, in a checkout of the project, takes yours)"
+                "default thresholds and P(collapse), not calibrated on edits of this model: from "
+                "edits of other models that the package carries; no edit of theirs collapsed below "
+                f"{self.at_risk_at:.3g}, which does not promise that none of yours will "
+                "(editcollapse calibrate, in a checkout of the project, takes yours)"
             )
         if self.calibration_id == STUDY_FILE:
             return "thresholds of the study file"
@@ -53,10 +92,6 @@ class Thresholds:
             f"thresholds calibrated on {self.n_edits} measured edits of this model, "
             f"{self.n_collapsed} of which collapsed"
         )
-
-
-DEFAULT_THRESHOLDS = Thresholds(2.5, 17.0, "default", 0, 0, is_default=True)
-"""As in ``storage/sql/views/40_forecast_verdicts.sql``."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -69,6 +104,8 @@ class MethodVerdict:
     """A sentence."""
     instead: str | None
     """A method that is safe for the request; None where this one is, or none is."""
+    probability: Probability | None
+    """P(collapse); None where the thresholds have no curve, or nothing is known."""
 
 
 def in_words(verdict: str) -> str:
@@ -154,7 +191,11 @@ def judged(
         why = _why(row, position, thresholds, verdict)
         if verdict not in {"safe", "not known"}:
             why = f"{why} {_advice(other, position)}"
-        found.append(MethodVerdict(row, verdict, why, None if other is None else other.method))
+        instead = None if other is None else other.method
+        probability = (
+            None if verdict == "not known" else thresholds.probability(row.text_change_bound)
+        )
+        found.append(MethodVerdict(row, verdict, why, instead, probability))
     return tuple(found)
 
 
@@ -178,7 +219,7 @@ def _why(row: ForecastRow, position: PositionRow, thresholds: Thresholds, verdic
     if verdict == "safe":
         return (
             f"On text the layer's output changes by {bound} its size at most, whatever v* will be; "
-            f"edits are at risk from {thresholds.at_risk_at:.3g} on."
+            f"edits are at risk from {thresholds.at_risk_at:.3g} on.{_chance(row, thresholds)}"
         )
     key = "k0" if method_of(row.method).divide_with == "bare" else "kbar"
     cause = (
@@ -187,10 +228,17 @@ def _why(row: ForecastRow, position: PositionRow, thresholds: Thresholds, verdic
     )
     if position.is_first_token:
         cause += "; the subject is the prompt's first token, whose key is unlike all others"
-    if thresholds.is_default:
-        return f"{cause}; edits of the demo models collapsed from {thresholds.collapse_at:g} on."
-    many = "some" if verdict == "at risk" else "nearly all"
-    return f"{cause}: {many} measured edits as large collapsed this model."
+    if not thresholds.is_default:
+        many = "some" if verdict == "at risk" else "nearly all"
+        cause += f": {many} measured edits as large collapsed this model"
+    return f"{cause}.{_chance(row, thresholds)}"
+
+
+def _chance(row: ForecastRow, thresholds: Thresholds) -> str:
+    """Return P(collapse) as a sentence, where it is known."""
+    chance = thresholds.probability(row.text_change_bound)
+    whose = "of other models' edits" if thresholds.is_default else "of this model's edits"
+    return "" if chance is None else f" P(collapse) {chance}, {whose}."
 
 
 def _advice(other: ForecastRow | None, position: PositionRow) -> str:
@@ -265,6 +313,13 @@ class EditForecast:
     """A method that is safe for the request; None where this one is, or none is."""
     basis: str
     """What the verdict rests on."""
+    probability: float | None
+    """P(collapse), fraction 0-1; None with a calibration of an earlier version, or where C has too
+    few tokens."""
+    probability_low: float | None
+    """Lower end of its 95 % interval."""
+    probability_high: float | None
+    """Upper end."""
     tokens_per_d_key: float | None
     """Tokens of C for each of its dimensions; None for the identity."""
 
@@ -273,7 +328,7 @@ class EditForecast:
         """Return one method's part of a report of one request."""
         (one,), (basis,) = report.requests, report.basis
         found = next(each for each in one.methods if each.forecast.method == method)
-        row = found.forecast
+        row, chance = found.forecast, found.probability
         return cls(
             method=method,
             verdict=found.verdict,
@@ -287,6 +342,9 @@ class EditForecast:
             why=found.why,
             instead=found.instead,
             basis=basis.basis,
+            probability=None if chance is None else chance.value,
+            probability_low=None if chance is None else chance.low,
+            probability_high=None if chance is None else chance.high,
             tokens_per_d_key=row.tokens_per_d_key,
         )
 

@@ -16,6 +16,7 @@ _DTYPES: dict[Any, pl.DataType] = {
     float: pl.Float64(),
     bool: pl.Boolean(),
     list[int]: pl.List(pl.Int64()),
+    list[float]: pl.List(pl.Float64()),
 }
 
 

@@ -288,6 +288,17 @@ class ForecastCalibrationRow:
     collapse_at: float
     model_id: str | None
     collapse_measure: str | None
+    safe_below: float | None
+    never_safe_from: float | None
+    intercept: float | None
+    slope: float | None
+    intercepts: list[float] | None
+    slopes: list[float] | None
+    brier: float | None
+    n_subjects: int | None
+    held_out_flagged: int | None
+    held_out_caught: int | None
+    held_out_brier: float | None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

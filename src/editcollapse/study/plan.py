@@ -18,8 +18,9 @@ from editcollapse.data.requests import EditRequest, RequestFile, RequestRecord
 from editcollapse.data.texts import TextSet, read_templates, read_texts, texts_file
 from editcollapse.errors import ArtifactError, ModelError, MomentError, StudyError
 from editcollapse.fingerprints import digest, digest_file
+from editcollapse.forecast.defaults import default_thresholds
 from editcollapse.forecast.guard import Guard
-from editcollapse.forecast.verdicts import DEFAULT_THRESHOLDS, Thresholds
+from editcollapse.forecast.verdicts import Thresholds
 from editcollapse.models.files import ModelFiles, digest_model, locate_model
 from editcollapse.study.artifacts import ArtifactRef, ArtifactStore
 from editcollapse.study.jobs import (
@@ -222,7 +223,7 @@ Calibrated = Callable[[str], Thresholds]
 
 def _not_calibrated(_model_id: str) -> Thresholds:
     """Return the thresholds of a model of which nothing is known."""
-    return DEFAULT_THRESHOLDS
+    return default_thresholds()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -330,7 +331,7 @@ def _plan_model(
 def _guarded(plan: ModelPlan, spec: GuardSpec, thresholds_of: Calibrated) -> ModelPlan:
     """Return one model's part of the plan behind the study's guard."""
     own = spec.at_risk_at is not None
-    calibrated = DEFAULT_THRESHOLDS if own else thresholds_of(plan.setup.model_id)
+    calibrated = default_thresholds() if own else thresholds_of(plan.setup.model_id)
     return dataclasses.replace(plan, guard=Guard.of(spec, calibrated))
 
 

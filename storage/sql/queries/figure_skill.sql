@@ -21,6 +21,7 @@ select
     certain_recall,
     certain_recall_low,
     certain_recall_high,
+    brier,
     bound_spearman,
     change_spearman
 from

@@ -15,10 +15,15 @@ with own as (
     order by calibrated_at desc, calibration_id
     limit 1
 )
-select at_risk_at, collapse_at, calibration_id, n_edits, n_collapsed, false as is_default
+select
+    at_risk_at,
+    collapse_at,
+    calibration_id,
+    n_edits,
+    n_collapsed,
+    never_safe_from,
+    intercept,
+    slope,
+    intercepts,
+    slopes
 from own
-union all
-select at_risk_at, collapse_at, calibration_id, n_edits, n_collapsed, is_default
-from forecast_thresholds
-where model_id is null
-order by is_default

@@ -109,6 +109,6 @@ comment on column forecast_calibrations.largest_normal is
 comment on column forecast_calibrations.smallest_collapsed is
     'Smallest text_change_bound of an edit that collapsed. Ratio, no unit.';
 comment on column forecast_calibrations.at_risk_at is
-    'text_change_bound from which on an edit is at risk: the largest with the wanted recall, taken half way (geometric mean) to the next smaller one that was measured. Ratio, no unit.';
+    'text_change_bound from which on an edit is at risk: never_safe_from, or where P(collapse) reaches safe_below if that is smaller. Ratio, no unit.';
 comment on column forecast_calibrations.collapse_at is
     'text_change_bound from which on an edit is likely to collapse: the smallest with the wanted precision, and not below at_risk_at. Ratio, no unit; inf where none has it.';

@@ -13,9 +13,36 @@ create macro forecast_verdict(bound, tokens_per_d_key, at_risk_at, collapse_at) 
         else 'safe'
     end;
 
--- The default stands until there is a calibration of the very model: edits of the embedded demo
--- models collapsed from 17 on, those of a small pretrained Llama from 3.4 on; no edit that was seen
--- to stay below 2.5 collapsed its model (docs/results.md).
+-- How likely is a collapse at a change bound? Logistic in log(bound). curve: a row of forecast_thresholds.
+create macro collapse_probability(bound, curve) as
+    case
+        when bound is null or curve.slope is null then null
+        when isnan(bound::double) or isinf(bound::double) then 1.0::double
+        when bound <= 0 then 0.0::double
+        else 1 / (1 + exp(-(curve.intercept + curve.slope * ln(bound::double))))
+    end;
+
+-- Between which ends does it lie? share: 0.025 and 0.975 are those of the 95 % interval.
+create macro collapse_probability_quantile(bound, curve, share) as
+    case
+        when bound is null or curve.slope is null then null
+        when isnan(bound::double) or isinf(bound::double) then 1.0::double
+        when bound <= 0 then 0.0::double
+        else 1 / (1 + exp(-list_aggregate(
+            list_transform(
+                list_zip(curve.intercepts, curve.slopes),
+                lambda drawn: drawn[1] + drawn[2] * ln(bound::double)
+            ),
+            'quantile_cont',
+            share
+        )))
+    end;
+
+-- By what are models judged that have no calibration? storage.schema writes in what follows from the
+-- measured edits that the package carries.
+create macro default_thresholds() as {$default_thresholds};
+
+-- The default stands until there is a calibration of the very model.
 create view forecast_thresholds as
 with newest as (
     select distinct on (model_id) *
@@ -29,18 +56,30 @@ known_models as (
     select model_id from newest
     union all
     select null
+),
+judged as (
+    select
+        known_models.model_id as known_id,
+        newest.*,
+        newest.calibration_id is null as is_default
+    from known_models
+    left join newest on newest.model_id = known_models.model_id
 )
 select
-    known_models.model_id,
-    coalesce(newest.calibration_id, 'default') as calibration_id,
-    newest.calibrated_at,
-    coalesce(newest.at_risk_at, 2.5) as at_risk_at,
-    coalesce(newest.collapse_at, 17.0) as collapse_at,
-    coalesce(newest.n_edits, 0) as n_edits,
-    coalesce(newest.n_collapsed, 0) as n_collapsed,
-    newest.calibration_id is null as is_default
-from known_models
-left join newest on newest.model_id = known_models.model_id;
+    known_id as model_id,
+    coalesce(calibration_id, 'default') as calibration_id,
+    calibrated_at,
+    if(is_default, main.default_thresholds().at_risk_at, at_risk_at) as at_risk_at,
+    if(is_default, main.default_thresholds().collapse_at, collapse_at) as collapse_at,
+    coalesce(n_edits, 0) as n_edits,
+    coalesce(n_collapsed, 0) as n_collapsed,
+    is_default,
+    if(is_default, main.default_thresholds().never_safe_from, never_safe_from) as never_safe_from,
+    if(is_default, main.default_thresholds().intercept, intercept) as intercept,
+    if(is_default, main.default_thresholds().slope, slope) as slope,
+    if(is_default, main.default_thresholds().intercepts, intercepts) as intercepts,
+    if(is_default, main.default_thresholds().slopes, slopes) as slopes
+from judged;
 
 -- One folder may stand in a study twice, with and without its start token: its source is no name.
 create view model_names as
@@ -92,7 +131,24 @@ select
     ) as verdict,
     thresholds.calibration_id,
     forecasts.n_tokens,
-    forecasts.tokens_per_d_key
+    forecasts.tokens_per_d_key,
+    case
+        when main.forecast_supported(forecasts.tokens_per_d_key)
+            then main.collapse_probability(forecasts.text_change_bound, thresholds)
+    end as probability,
+    -- NULL where probability is.
+    least(
+        probability,
+        probability * 0 + main.collapse_probability_quantile(
+            forecasts.text_change_bound, thresholds, 0.025
+        )
+    ) as probability_low,
+    greatest(
+        probability,
+        probability * 0 + main.collapse_probability_quantile(
+            forecasts.text_change_bound, thresholds, 0.975
+        )
+    ) as probability_high
 from main.forecasts
 inner join main.forecast_thresholds as thresholds on thresholds.model_id = forecasts.model_id
 left join main.models on models.model_id = forecasts.model_id
@@ -106,6 +162,12 @@ comment on macro forecast_supported is
     'Whether a C with so many tokens for each of its dimensions has enough of them for a verdict; NULL, as with the identity, has. Boolean.';
 comment on macro forecast_verdict is
     'will collapse (likely to), at risk, safe, or not known where C has too few tokens, of a bound, the tokens for each dimension of C, and two thresholds; a bound of nan will collapse, NULL gives NULL.';
+comment on macro collapse_probability is
+    'P(collapse) at a change bound: logistic in log(bound), with a row of forecast_thresholds as curve. 1 at inf and nan; NULL where bound or curve is NULL.';
+comment on macro collapse_probability_quantile is
+    'The same, of the bootstrap''s curves: a quantile of P(collapse); 0.025 and 0.975 are the ends of its 95 % interval.';
+comment on macro default_thresholds is
+    'What verdicts on a model without a calibration rest on: thresholds and curve of the measured edits that the package carries.';
 comment on view forecast_thresholds is
     'The thresholds that verdicts use: a model''s newest of forecast_calibrations, or the default where it has none. One row a model, and one for models that are not known yet.';
 comment on column forecast_thresholds.model_id is
@@ -137,6 +199,12 @@ comment on column forecast_verdicts.verdict is
     'will collapse (likely to), at risk, safe, or not known where C has too few tokens. Text.';
 comment on column forecast_verdicts.calibration_id is
     'Whose thresholds the verdict uses: forecast_thresholds.calibration_id.';
+comment on column forecast_verdicts.probability is
+    'P(collapse) by the curve of forecast_thresholds. Fraction 0-1. NULL = the calibration is an earlier version''s, or C has too few tokens.';
+comment on column forecast_verdicts.probability_low is
+    'Lower end of the 95 % interval of probability. Fraction 0-1. NULL as probability.';
+comment on column forecast_verdicts.probability_high is
+    'Upper end of the 95 % interval of probability. Fraction 0-1. NULL as probability.';
 comment on column forecast_verdicts.n_tokens is
     'Tokens of C: forecasts.n_tokens. Count. NULL = the identity, or forecast by an earlier version.';
 comment on column forecast_verdicts.tokens_per_d_key is

@@ -75,7 +75,11 @@ ranked as (
         thresholds.collapse_at,
         main.forecast_verdict(
             text_change_bound, tokens_per_d_key, thresholds.at_risk_at, thresholds.collapse_at
-        ) as verdict
+        ) as verdict,
+        case
+            when main.forecast_supported(tokens_per_d_key)
+                then main.collapse_probability(text_change_bound, thresholds)
+        end as probability
     from spread
     inner join main.forecast_thresholds as thresholds on thresholds.model_id = spread.model_id
 ),
@@ -94,6 +98,7 @@ counted as (
         count(*) filter (where verdict <> 'safe' and is_collapsed) as n_flagged_collapsed,
         count(*) filter (where verdict = 'will collapse') as n_certain,
         count(*) filter (where verdict = 'will collapse' and is_collapsed) as n_certain_collapsed,
+        avg((probability - is_collapsed::integer) ** 2) as brier,
         count(*) filter (where verdict = 'not known') as n_not_known,
         coalesce(sum(place) filter (where is_collapsed), 0) as places
     from ranked
@@ -127,7 +132,8 @@ select
     n_certain_collapsed / nullif(n_collapsed, 0)::double as certain_recall,
     main.wilson_low(n_certain_collapsed, n_collapsed) as certain_recall_low,
     main.wilson_high(n_certain_collapsed, n_collapsed) as certain_recall_high,
-    n_not_known
+    n_not_known,
+    brier
 from counted
 order by study, study_id, model_place, model, main.method_order(method), method;
 
@@ -200,6 +206,8 @@ comment on column forecast_skill.certain_recall_low is
     'Lower end of the 95 % Wilson interval of certain_recall. Fraction 0-1.';
 comment on column forecast_skill.certain_recall_high is
     'Upper end of the 95 % Wilson interval of certain_recall. Fraction 0-1.';
+comment on column forecast_skill.brier is
+    'Mean squared difference of P(collapse), by the curve of forecast_thresholds, and outcome; 0 is perfect. 0-1. NULL = calibrated by an earlier version.';
 comment on column forecast_skill.n_not_known is
     'Edits with the verdict not known: C has too few tokens. Count.';
 comment on column forecast_outcomes.tokens_per_d_key is

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from editcollapse.config.spec import GuardSpec
 from editcollapse.data.requests import EditRequest
+from editcollapse.forecast.defaults import default_thresholds
 from editcollapse.forecast.guard import (
     MAX_TRIED,
     BatchForecast,
@@ -16,7 +17,7 @@ from editcollapse.forecast.guard import (
     decided,
     templates_to_try,
 )
-from editcollapse.forecast.verdicts import DEFAULT_THRESHOLDS, STUDY_FILE
+from editcollapse.forecast.verdicts import STUDY_FILE
 from tests.support.forecast_rows import POSITION, ROW
 
 REQUEST = EditRequest("Lumo", "{} was born in", "Jorvale", "Tarn", ("Lumo's birthplace is",))
@@ -39,7 +40,7 @@ def batch_forecast(*, is_first=True, **bounds):
 
 def decide(policy, method="rome", tried=(), *, is_first=True, settings=OWN, **bounds):
     """Return the decision on one edit; ``tried`` are bounds behind texts, None where unusable."""
-    guard = Guard.of(GuardSpec(policy=policy, **settings), DEFAULT_THRESHOLDS)
+    guard = Guard.of(GuardSpec(policy=policy, **settings), default_thresholds())
     facts = batch_forecast(is_first=is_first, **bounds)
     behind = [PrefixedRequest.behind(f"Text {i}. {{}}", REQUEST) for i in range(len(tried))]
     pairs = [
@@ -90,11 +91,11 @@ def test_what_is_not_known_is_treated_as_at_risk(policy):
     few = dataclasses.replace(forecast("rome", 0.02), n_tokens=260, tokens_per_d_key=260 / 256)
     other = dataclasses.replace(few, method="c_rome")
     facts = BatchForecast([few, other], batch_forecast(rome=1.0).positions)
-    guard = Guard.of(GuardSpec(policy=policy, **OWN), DEFAULT_THRESHOLDS)
+    guard = Guard.of(GuardSpec(policy=policy, **OWN), default_thresholds())
     found = decided(guard, few, REQUEST, facts)
     assert (found.kind, found.verdict, found.made) == ("refused", "not known", None)
     assert "1.0 tokens per dimension" in found.reason
-    late = Guard.of(GuardSpec(policy=policy, acts_at="will collapse", **OWN), DEFAULT_THRESHOLDS)
+    late = Guard.of(GuardSpec(policy=policy, acts_at="will collapse", **OWN), default_thresholds())
     found = decided(late, few, REQUEST, facts)
     assert (found.kind, found.verdict) == ("made", "not known")
     assert "1.0 tokens per dimension" in found.reason
@@ -169,12 +170,12 @@ def test_bare_template_is_no_prefix_and_few_are_tried():
 
 def test_thresholds_are_the_files_or_the_calibrations():
     """A file's own thresholds go before the results folder's, and say whence."""
-    own = Guard.of(GuardSpec(policy="refuse", **OWN), DEFAULT_THRESHOLDS)
+    own = Guard.of(GuardSpec(policy="refuse", **OWN), default_thresholds())
     assert own.thresholds.calibration_id == STUDY_FILE
     assert own.thresholds.basis == "thresholds of the study file"
     assert own.acts_from == 2.0
-    other = Guard.of(GuardSpec(policy="refuse"), DEFAULT_THRESHOLDS)
-    assert other.thresholds is DEFAULT_THRESHOLDS
+    other = Guard.of(GuardSpec(policy="refuse"), default_thresholds())
+    assert other.thresholds is default_thresholds()
     assert own.identity != other.identity
 
 

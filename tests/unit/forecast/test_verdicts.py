@@ -5,8 +5,8 @@ import math
 
 import pytest
 
+from editcollapse.forecast.defaults import default_thresholds
 from editcollapse.forecast.verdicts import (
-    DEFAULT_THRESHOLDS,
     SUPPORTED_TOKENS_PER_D_KEY,
     Thresholds,
     by_request,
@@ -92,10 +92,13 @@ def test_sentence_says_why_and_what_to_do():
 
 def test_defaults_are_marked():
     """Without a calibration each sentence, and the basis, say whose figures these are."""
-    (found,) = judged(rows(rome=50), POSITION, DEFAULT_THRESHOLDS)
-    assert "edits of the demo models collapsed from 17 on" in found.why
+    (found,) = judged(rows(rome=50), POSITION, default_thresholds())
+    assert found.probability == default_thresholds().probability(50)
+    assert f"P(collapse) {found.probability}, of other models' edits." in found.why
     assert "measured edits" not in found.why
-    assert DEFAULT_THRESHOLDS.basis.startswith("default thresholds, not calibrated")
+    assert default_thresholds().basis.startswith(
+        "default thresholds and P(collapse), not calibrated"
+    )
     assert CALIBRATED.basis == (
         "thresholds calibrated on 500 measured edits of this model, 40 of which collapsed"
     )
