@@ -18,7 +18,7 @@ from editcollapse.cli.console import console, print_line, progress_shown
 from editcollapse.cli.mistakes import STOPPED, USER_ERROR, print_mistake, usage_mistake
 from editcollapse.errors import EditCollapseError, nearest_first
 from editcollapse.study.planned import cached_plans
-from flows.cli import anatomy, edit, forecast, init, results, study, sweep
+from flows.cli import anatomy, edit, forecast, init, results, study, sweep, tune
 from flows.cli.options import NAME, PROGRAM, examples
 from flows.cli.output.console import shown
 from flows.observe.compat import stop_temporary_server
@@ -57,7 +57,7 @@ app = typer.Typer(
     ),
 )
 commands = typer.Typer()
-for _commands in (init, study, anatomy, forecast, sweep, edit, results):
+for _commands in (init, study, tune, anatomy, forecast, sweep, edit, results):
     app.add_typer(_commands.commands)
 add_check_model(app)
 app.add_typer(commands)
