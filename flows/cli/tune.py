@@ -37,6 +37,7 @@ _TRIED = (
     "objective from tuning_trials where part = 'tuning' order by rung desc, objective desc limit 20"
 )
 """Trials of all tunings, the best first."""
+_LONGEST_NAME = 80
 
 commands = typer.Typer()
 
@@ -87,6 +88,9 @@ class AskedTuning:
         str | None,
         _of_model("FILE", "perplexity texts (default: 50 texts of neutral English of the package)"),
     ] = None
+    max_texts: Annotated[
+        int, _of_model("N", "of them; they only have to show a collapse", shows=True)
+    ] = 10
     revision: Annotated[str | None, _of_model("REVISION", "branch, tag or commit on the hub")] = (
         None
     )
@@ -101,6 +105,8 @@ class AskedTuning:
         Raises:
             EditCollapseError: what is named cannot be used.
         """
+        from editcollapse.config.spec import EvaluationSpec
+
         shared = {each.name for each in dataclasses.fields(AskedStudy)}
         given = {
             each.name: getattr(self, each.name)
@@ -108,7 +114,10 @@ class AskedTuning:
             if each.name in shared
         }
         study = AskedStudy(dataset=self.facts, method=["rome", "c_rome"], **given).spec()
-        return study.model_copy(update={"name": f"tune-{study.name}"[:80]})
+        with said_with_flags():
+            evaluation = EvaluationSpec(texts=study.evaluation.texts, max_texts=self.max_texts)
+        name = f"tune-{study.name}"[:_LONGEST_NAME]
+        return study.model_copy(update={"name": name, "evaluation": evaluation})
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
