@@ -211,7 +211,12 @@ def _points(title: str) -> AnyChart:
         alt.Chart(named_data())
         .mark_circle(opacity=0.8)
         .encode(
-            x=alt.X("level:O", title=title, axis=alt.Axis(labelAngle=0)),
+            x=alt.X(
+                "level:O",
+                title=title,
+                axis=alt.Axis(labelAngle=0),
+                scale=alt.Scale(type="band", paddingInner=0.6, paddingOuter=0.3),
+            ),
             xOffset=alt.XOffset("trial:N"),
             y=alt.Y("objective:Q", scale=alt.Scale(domain=[0, 1])),
             color=coloured("word", None, TRIALS),
