@@ -11,6 +11,7 @@ from editcollapse.config.study_file import read_study
 from editcollapse.study.tuning import TuningSpec
 from flows.__main__ import USER_ERROR, main
 from storage.ask import ask
+from storage.readers import known_setups
 from tests.support.flow_runs import units_computed
 from tests.support.small_study import write_tuning_study
 
@@ -106,6 +107,14 @@ def test_trials_have_the_ids_of_any_study(tuned, inputs, tmp_path):
     assert both.height == before.height
     change = (both["update_norm_after"] / both["update_norm"] - 1).abs()
     assert change.max() < 1e-4  # batches of another size
+
+
+def test_what_was_tried_is_no_set_up_of_studies(tuned):
+    """One edit after a tuning is made as a study would make it: as trial 0, by its settings."""
+    model_id, settings_id = ask(
+        tuned, "select distinct model_id, settings_id from tuning_trials where trial = 0"
+    ).row(0)
+    assert [each.settings_id for each in known_setups(tuned, model_id)] == [settings_id]
 
 
 def test_second_tuning_computes_nothing(tuned, inputs):
