@@ -283,8 +283,9 @@ def _parts(
                 title="What was tried",
                 sentences=(
                     (
-                        "Trial 0 is what a study takes without a tuning. Successive halving: all "
-                        "trials on a few facts, the better third on twice as many, and so on."
+                        "Trial 0 is what a study takes without a tuning. Successive halving: half of "
+                        "the trials on a few facts, the better third on twice as many; then "
+                        "neighbours of the best, one setting one level up or down."
                     ),
                 ),
                 table=_table(furthest(rows), has_method=False),

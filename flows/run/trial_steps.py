@@ -33,6 +33,8 @@ logger = logging.getLogger(__name__)
 _JOBS = 2
 """Jobs of a batch: its edits and their evaluation."""
 _MINUTE = 60.0
+_WITHOUT_HELD_OUT = 0.8
+"""Share of the time after which no more neighbours are tried: held-out facts take the rest."""
 
 
 class Budget:
@@ -56,7 +58,12 @@ class Budget:
 def n_trial_jobs(tuning: ModelTuning, n_facts: int) -> int:
     """Return the jobs of a model's trials, if it knows so many facts."""
     rungs = tuning.rungs(-(-n_facts // 2))
-    return _JOBS * (sum(rung.n_trials for rung in rungs) + min(2, len(tuning.trials)))
+    return _JOBS * (sum(rung.n_trials for rung in rungs) + 2) + _neighbour_jobs(tuning)
+
+
+def _neighbour_jobs(tuning: ModelTuning) -> int:
+    """Return the jobs of the neighbours at most: on the first rung's facts, then on the rest."""
+    return 2 * _JOBS * tuning.n_neighbours
 
 
 class Halving:
@@ -91,6 +98,7 @@ class Halving:
         self._first = frozenset(row.request_id for row in self._facts if row.is_first_token)
         self._requests = {each.request_id: each for each in tuning.facts_job().requests}
         self._batches: dict[int, list[TrialEdits]] = {}
+        self._last: dict[int, TuningTrialRow] = {}
 
     def run(self) -> None:
         """Make all trials and hand their rows to the database."""
@@ -100,7 +108,7 @@ class Halving:
         n_listed = n_trial_jobs(tuning, tuning.spec.facts)
         n_planned = n_trial_jobs(tuning, 2 * len(to_tune))
         self._run.listed.correct(n_listed, n_planned)
-        work = _work(rungs, len(held_out))
+        work = _work(rungs, tuning.n_neighbours, len(held_out))
         trials = tuning.trials
         best = trials[0]
         for rung, share in zip(rungs, work, strict=True):
@@ -109,9 +117,9 @@ class Halving:
             ranked = best_first(rows)
             best = by_number[ranked[0].trial]
             trials = tuple(by_number[row.trial] for row in promoted(ranked))
+        best = self._among_neighbours(best, rungs, to_tune)
         compared = [best] if best.number == 0 else [tuning.trials[0], best]
-        n_last = min(2, len(tuning.trials))
-        self._run.listed.correct(_JOBS * n_last, _JOBS * len(compared))
+        self._run.listed.correct(_JOBS * 2, _JOBS * len(compared))
         for trial in compared:
             self._batches[trial.number] = [
                 self._edited(trial, held_out, COMPARED, "of held-out facts")
@@ -125,7 +133,6 @@ class Halving:
         n_before = (
             0 if rung.number == 0 else self._tuning.rungs(len(facts))[rung.number - 1].n_facts
         )
-        some = facts[n_before : rung.n_facts]
         rows: list[TuningTrialRow] = []
         for place, trial in enumerate(trials):
             if place and self._budget.is_spent(share):
@@ -136,12 +143,47 @@ class Halving:
                     len(trials),
                 )
                 break
-            label = f"of trial {trial.number}, facts {n_before + 1} to {rung.n_facts}"
-            done = self._edited(trial, some, (METHOD,), label)
-            self._batches.setdefault(trial.number, []).append(done)
-            rows += self._enter(TUNING, rung.number, trial, (METHOD,))
+            rows.append(self._on(trial, facts, n_before, rung))
         self._run.listed.correct(_JOBS * rung.n_trials, _JOBS * len(rows))
         return rows
+
+    def _among_neighbours(self, best: Trial, rungs: Sequence[Rung], facts: Sequence[str]) -> Trial:
+        """Return the best trial after its neighbours have been tried, round by round.
+
+        All of a round are tried on the first rung's facts, the better third on the rest of them.
+        """
+        tuning, first, last = self._tuning, rungs[0], rungs[-1]
+        tried, n_made = list(tuning.trials), 0
+        rows = {best.number: self._last[best.number]}
+        while beside := tuning.neighbours(best, tried):
+            if self._budget.is_spent(_WITHOUT_HELD_OUT):
+                break
+            tried += beside
+            by_number = {each.number: each for each in (best, *beside)}
+            found = [self._on(trial, facts, 0, first) for trial in beside]
+            n_made += len(beside)
+            better = promoted(best_first(found))
+            if last.number > first.number:
+                better = [
+                    self._on(by_number[row.trial], facts, first.n_facts, last) for row in better
+                ]
+                n_made += len(better)
+            rows |= {row.trial: row for row in better}
+            winner = best_first([rows[best.number], *better])[0].trial
+            if winner == best.number:
+                break
+            best = by_number[winner]
+        self._run.listed.correct(_neighbour_jobs(tuning), _JOBS * n_made)
+        return best
+
+    def _on(self, trial: Trial, facts: Sequence[str], n_before: int, rung: Rung) -> TuningTrialRow:
+        """Make a trial on those of a rung's facts that it lacks; return its score on all."""
+        label = f"of trial {trial.number}, facts {n_before + 1} to {rung.n_facts}"
+        done = self._edited(trial, facts[n_before : rung.n_facts], (METHOD,), label)
+        self._batches.setdefault(trial.number, []).append(done)
+        (row,) = self._enter(TUNING, rung.number, trial, (METHOD,))
+        self._last[trial.number] = row
+        return row
 
     def _edited(
         self, trial: Trial, facts: Sequence[str], methods: tuple[str, ...], label: str
@@ -207,12 +249,12 @@ class Halving:
         return rows
 
 
-def _work(rungs: Sequence[Rung], n_held_out: int) -> list[float]:
+def _work(rungs: Sequence[Rung], n_neighbours: int, n_held_out: int) -> list[float]:
     """Return the share of all edits that are made when each rung ends."""
     n_before = 0
     edits: list[int] = []
     for rung in rungs:
         edits.append(rung.n_trials * (rung.n_facts - n_before))
         n_before = rung.n_facts
-    total = sum(edits) + 2 * n_held_out
+    total = sum(edits) + n_neighbours * rungs[0].n_facts + 2 * n_held_out
     return [sum(edits[: place + 1]) / total for place in range(len(edits))]

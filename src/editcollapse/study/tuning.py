@@ -2,9 +2,10 @@
 
 Facts that the model knows are halved by subject. A balanced random design of layers and settings,
 whose trial 0 is what a study would take, runs by successive halving: all trials on a few facts, the
-better third on twice as many, and so on. What is best at the end, and trial 0, are then measured on
-the other half. A trial is ordinary batches of edits and evaluations, with the ids that they have in
-any study: what was computed is not computed again.
+better third on twice as many, and so on. Half of the trials are kept for the neighbours of what is
+best then: one setting one level up or down. What is best at the end, and trial 0, are then measured
+on the other half. A trial is ordinary batches of edits and evaluations, with the ids that they have
+in any study: what was computed is not computed again.
 
 Sources: successive halving, Jamieson and Talwalkar (arXiv 1502.07943); the harmonic mean of
 efficacy, generalization and locality, ROME's score S (arXiv 2202.05262, sec. 3.4).
@@ -148,6 +149,29 @@ class ModelTuning:
     sweep: ModelSweep
     """The model at each layer that is tried."""
     trials: tuple[Trial, ...]
+    """Those that are drawn."""
+
+    @property
+    def n_neighbours(self) -> int:
+        """Trials that are left for neighbours of the best."""
+        return self.spec.trials - len(self.trials)
+
+    def neighbours(self, best: Trial, tried: Sequence[Trial]) -> list[Trial]:
+        """Return trials that differ from one in one setting by one level, and were not tried.
+
+        Args:
+            best: the one.
+            tried: all that were; the numbers go on from there, and not beyond ``n_neighbours``.
+        """
+        known = {(trial.layer, trial.values) for trial in tried}
+        found = [
+            each for each in _one_level_off(best, self.sweep.layer_numbers) if each not in known
+        ]
+        room = len(self.trials) + self.n_neighbours - len(tried)
+        return [
+            Trial(number, layer, values)
+            for number, (layer, values) in enumerate(found[: max(0, room)], start=len(tried))
+        ]
 
     @property
     def name(self) -> str:
@@ -248,7 +272,8 @@ def _model_tuning(plan: StudyPlan, spec: TuningSpec, model: ModelPlan) -> ModelT
     layers = tuple(sorted({own, *layers}))
     alone = dataclasses.replace(plan, models=(model,))
     (sweep,) = plan_sweep(alone, ",".join(map(str, layers))).models
-    trials = tuple(design(model.setup, layers, spec.trials, plan.study.seed))
+    n_drawn = -(-spec.trials // 2)
+    trials = tuple(design(model.setup, layers, n_drawn, plan.study.seed))
     return ModelTuning(plan, spec, model, sweep, trials)
 
 
@@ -293,6 +318,28 @@ def design(setup: ModelSetup, layers: Sequence[int], n_trials: int, seed: int) -
         seen.add((int(layer), values))
         yield Trial(number, int(layer), values)
         number += 1
+
+
+def _one_level_off(trial: Trial, layers: Sequence[int]) -> Iterator[tuple[int, ValueSettings]]:
+    """Yield layer and settings with one of them one level up or down."""
+    for layer in _beside(trial.layer, layers):
+        yield int(layer), trial.values
+    levels: tuple[tuple[str, Sequence[float]], ...] = (
+        ("learning_rate", LEARNING_RATES),
+        ("clamp_factor", CLAMP_FACTORS),
+        ("weight_decay", WEIGHT_DECAYS),
+        ("steps", STEPS),
+    )
+    for name, own in levels:
+        for level in _beside(getattr(trial.values, name), own):
+            yield trial.layer, dataclasses.replace(trial.values, **{name: level})
+
+
+def _beside(level: float, levels: Sequence[float]) -> list[float]:
+    """Return the next level above and the next below."""
+    above = [each for each in levels if each > level]
+    below = [each for each in levels if each < level]
+    return [*sorted(above)[:1], *sorted(below)[-1:]]
 
 
 def _shuffled(levels: Sequence[float], n: int, source: random.Random) -> list[float]:

@@ -68,7 +68,7 @@ create table tuning_trials (
     objective double not null,
     seconds double not null
 );
-comment on table tuning_trials is 'Layers and v* settings that a tuning has tried, each with its scores on some facts, by successive halving; at the end the best trial and trial 0 on held-out facts.';
+comment on table tuning_trials is 'Layers and v* settings that a tuning has tried, each with its scores on some facts, by successive halving and then beside the best; at the end the best trial and trial 0 on held-out facts.';
 comment on column tuning_trials.tuning_id is
     'Digest of the study, the model and what is tried. Key with part, rung, trial and method.';
 comment on column tuning_trials.study is 'Name of the tuning. Text.';
@@ -81,7 +81,7 @@ comment on column tuning_trials.covariance_id is 'Second moment: covariances.cov
 comment on column tuning_trials.part is
     'Facts that are edited: tuning, or held-out, which no trial was chosen by. Text.';
 comment on column tuning_trials.rung is
-    'Round of the halving: later ones have fewer trials and more facts. Held-out: the one after the last. Index from 0.';
+    'Round of the halving: later ones have fewer trials and more facts; neighbours of the best are in the first and the last. Held-out: the one after the last. Index from 0.';
 comment on column tuning_trials.trial is
     'Number of the trial; 0 is the layer and the settings that a study would take. Index from 0.';
 comment on column tuning_trials.method is

@@ -8,10 +8,12 @@ import pytest
 
 from editcollapse.catalog.presets import ValueSettings
 from editcollapse.config.spec import ModelSpec
+from editcollapse.config.study_file import read_study
 from editcollapse.data.requests import EditRequest
 from editcollapse.errors import DatasetError, StudyError
 from editcollapse.rows.tuning import TuningTrialRow
 from editcollapse.study.jobs import ModelSetup
+from editcollapse.study.plan import plan_study
 from editcollapse.study.tuning import (
     CLAMP_FACTORS,
     GREEDY,
@@ -24,6 +26,8 @@ from editcollapse.study.tuning import (
     UNKNOWN,
     WEIGHT_DECAYS,
     AskedFact,
+    Trial,
+    TuningSpec,
     best_first,
     best_trial,
     design,
@@ -31,9 +35,11 @@ from editcollapse.study.tuning import (
     facts_of,
     layers_by_depth,
     parted,
+    plan_tuning,
     preset_block,
     promoted,
 )
+from tests.support.small_study import write_tuning_study
 
 _OWN = ValueSettings(steps=25, weight_decay=1e-3)
 _SETUP = ModelSetup(
@@ -201,3 +207,26 @@ def test_preset_is_what_a_study_file_takes():
     assert found["name"] == 'a "model"'
     assert spec.layer == 7
     assert spec.value.over(ValueSettings()) == _OWN
+
+
+def test_a_neighbour_is_one_level_off_and_new(tmp_path):
+    """Layer and settings move one level at a time, nothing is tried twice, and numbers go on."""
+    study = write_tuning_study(tmp_path)
+    plan = plan_study(read_study(study), tmp_path / "results")
+    (tuning,) = plan_tuning(plan, TuningSpec(trials=8, layers="0-2"))
+    assert (len(tuning.trials), tuning.n_neighbours) == (4, 4)
+    settings = dataclasses.replace(_OWN, learning_rate=0.2, steps=40, clamp_factor=16.0)
+    best = Trial(3, 1, settings)
+    found = tuning.neighbours(best, tuning.trials)
+    assert [trial.number for trial in found] == [4, 5, 6, 7]
+    steps = {(trial.layer, trial.values) for trial in found}
+    assert steps == {
+        (2, settings),
+        (0, settings),
+        (1, dataclasses.replace(settings, learning_rate=0.5)),
+        (1, dataclasses.replace(settings, learning_rate=0.1)),
+    }
+    tried = [*tuning.trials, dataclasses.replace(found[0], number=4)]
+    assert [trial.number for trial in tuning.neighbours(best, tried)] == [5, 6, 7]
+    assert found[0].layer not in {each.layer for each in tuning.neighbours(best, tried)}
+    assert tuning.neighbours(best, [*tried, *found[1:]]) == []
