@@ -283,7 +283,7 @@ def _parts(
                 title="What was tried",
                 sentences=(
                     (
-                        "Trial 0 is what a study takes without a tuning. Successive halving: half of "
+                        "Trial 0 is what a study takes without a tuning. Halving: half of "
                         "the trials on a few facts, the better third on twice as many; then "
                         "neighbours of the best, one setting one level up or down."
                     ),
