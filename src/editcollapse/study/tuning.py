@@ -16,6 +16,7 @@ import json
 import math
 import random
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from pydantic import Field
 
@@ -332,7 +333,8 @@ def _one_level_off(trial: Trial, layers: Sequence[int]) -> Iterator[tuple[int, V
     )
     for name, own in levels:
         for level in _beside(getattr(trial.values, name), own):
-            yield trial.layer, dataclasses.replace(trial.values, **{name: level})
+            changed: dict[str, Any] = {name: level}
+            yield trial.layer, dataclasses.replace(trial.values, **changed)
 
 
 def _beside(level: float, levels: Sequence[float]) -> list[float]:
