@@ -108,6 +108,8 @@ SKILLS = (
     "collapsed, called likely to",
 )
 """Precision and recall of the verdict at risk or worse, then of likely to collapse."""
+TRIALS = ("best", "without a tuning", "tried")
+"""Settings that a tuning has tried."""
 _ROLES = {
     **dict(zip(PLACES, ("first", "several", "inside", "unknown"), strict=True)),
     **dict(zip(OUTCOMES, ("mark", "quiet"), strict=True)),
@@ -116,6 +118,7 @@ _ROLES = {
     **dict(zip(GROUPS, ("mark", "first", "unknown", "risk", "inside"), strict=True)),
     **dict(zip(OBSERVED, ("first", "mark", "unknown"), strict=True)),
     **dict(zip(SKILLS, ("risk", "several", "mark", "inside"), strict=True)),
+    **dict(zip(TRIALS, ("mark", "first", "quiet"), strict=True)),
 }
 """What a word's colour is called in a theme: one colour for a word, wherever it is drawn."""
 METHOD_TITLES = tuple(method.title for method in METHODS.values())

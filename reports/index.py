@@ -62,18 +62,24 @@ def report_path(study_name: str) -> str:
     return f"{REPORTS}/{study_name} (study){_PAGE}" if path.lower() == INDEX else path
 
 
-def list_report(folder: ResultsFolder, study_name: str, headline: str) -> None:
+def tuning_path(name: str) -> str:
+    """Return the path of a tuning's page below the results folder; no study's has a blank."""
+    return f"{REPORTS}/{name} (tuning){_PAGE}"
+
+
+def list_report(folder: ResultsFolder, path: str, study_name: str, headline: str) -> None:
     """List a report that has just been written, before all others.
 
     Args:
         folder: the results folder.
-        study_name: of a study whose report lies there.
+        path: of the report below it.
+        study_name: what it is of.
         headline: what the study found.
 
     Raises:
         ResultsError: the results folder cannot be written.
     """
-    file = PurePosixPath(report_path(study_name)).name
+    file = PurePosixPath(path).name
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
     _write(folder, ListedReport(file, study_name, headline, now))
 

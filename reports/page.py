@@ -393,7 +393,7 @@ def write_report(folder: ResultsFolder, study_id: str, rule: CollapseRule | None
     found = findings(folder.here, study_id, rule)
     path = report_path(found.name)
     put_text(folder, path, report_html(found, study_figures(folder.here, study_id, found.rule)))
-    list_report(folder, found.name, headline(found))
+    list_report(folder, path, found.name, headline(found))
     return path
 
 

@@ -18,6 +18,7 @@ from editcollapse.forecast.verdicts import LayerVerdicts, Thresholds
 from editcollapse.rows.collapse_rule import DEFAULT_RULE, CollapseRule, Measure
 from editcollapse.rows.frames import rows_of, schema_of
 from editcollapse.rows.study import ForecastCalibrationRow, ForecastRow, PositionRow
+from editcollapse.rows.tuning import TuningTrialRow
 from editcollapse.study.anatomy_jobs import RomeOutcome
 from editcollapse.study.jobs import EditJob, KnownSetup, ModelSetup, template_set_id_of
 from editcollapse.study.sweep import ModelSweep
@@ -424,3 +425,40 @@ def anatomy_findings(
         ).pl()
     names = [field.name for field in dataclasses.fields(AnatomyFinding)]
     return tuple(AnatomyFinding(**row) for row in frame.select(names).iter_rows(named=True))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FactCounts:
+    """The facts of a tuning by what they are used for."""
+
+    known_by: str
+    """``greedy`` or ``likelier``: the rule that they count as known by."""
+    n_tuning: int
+    n_held_out: int
+    n_unknown: int
+    n_left_over: int
+    n_asked: int
+
+
+def tuning_trials(results: Path, tuning_id: str) -> list[TuningTrialRow]:
+    """Return the published trials of a tuning, in the order in which they were made.
+
+    Raises:
+        ResultsError: there are no results yet.
+    """
+    frame = _frame(results, "tuning_trials", {"tuning_id": tuning_id})
+    return list(rows_of("tuning_trials", frame))
+
+
+def fact_counts(results: Path, fact_set_id: str) -> FactCounts:
+    """Return how a tuning's facts are parted.
+
+    Raises:
+        ResultsError: there are no results yet, or no such facts in them.
+    """
+    frame = _frame(results, "tuning_facts", {"fact_set_id": fact_set_id})
+    if frame.is_empty():
+        raise ResultsError(
+            "the facts of the tuning are not in the database. Run the same command again."
+        )
+    return FactCounts(**frame.row(0, named=True))

@@ -32,6 +32,8 @@ _OTHERS = (
     "key_points",
     "anatomy_findings",
     "position_profiles",
+    "tuning_facts",
+    "tuning_trials",
     "row_files",
     "schema_version",
 )

@@ -244,11 +244,13 @@ def _limit(flag: str, given: float | None, stated: float | None) -> float | None
 
 _FLAGS = {
     "acts_at": "--acts-at",
+    "budget_minutes": "--budget",
     "chat_template": "--chat-template",
     "covariance": "--covariance",
     "covariance.source": "--covariance",
     "damping": "--damping",
     "dtype": "--dtype",
+    "facts": "--n-facts",
     "layer": "--layer",
     "max_texts": "--max-texts",
     "methods": "--method",
@@ -262,6 +264,7 @@ _FLAGS = {
     "target": "--target",
     "texts": "--texts",
     "tokens": "--tokens",
+    "trials": "--trials",
 }
 """Fields of a study file by the options that they are made from."""
 _FIELD = re.compile(r"`([a-z_0-9.]+)`(?: in the study file)?")

@@ -23,8 +23,8 @@ DOCUMENTS = (
 _NEEDS_RESULTS = {"sql", "tables", "report", "gc", "rebuild"}
 _STORES = {"edit", "sweep"}
 """Commands that store what they did."""
-_RUN_BY_CI = {"run", "pretrain", "fetch-model"}
-"""Commands that take minutes, or a package index: .ci/run runs ``make demo``."""
+_RUN_BY_CI = {"run", "pretrain", "tune", "fetch-model"}
+"""Commands that take minutes, or a package index: .ci/run runs ``make demo``, tests/flows a tuning."""
 _RUN_BY_SOAK = {"deploy", "covariance", "reevaluate", "forecast", "calibrate", "anatomy"}
 """Commands that need a server, or a study that has run: tests/slow runs them, but the
 forecast of one edit is run here."""
@@ -57,6 +57,8 @@ def _elsewhere(words: list[str], folder: Path) -> list[str]:
 
 def _has_inputs(options: dict[str, Any]) -> bool:
     """Return whether what a command of a study names is there."""
+    if "facts" in options:
+        return Path(options["model"]).is_dir() and Path(options["facts"]).is_file()
     if options["study"] is not None:
         return bool(options["study"].is_file())
     return Path(options["model"]).is_dir() and Path(options["dataset"]).is_file()

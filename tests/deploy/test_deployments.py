@@ -45,6 +45,7 @@ NAMES = (
     "reevaluate",
     "collapse-forecast",
     "collapse-anatomy",
+    "tune-settings",
 )
 CONTAINERS = ("docker", "kubernetes")
 _FORM = TypeAdapter(StudyForm)
@@ -78,6 +79,7 @@ def test_deployments_are_those_of_the_documentation():
         "reevaluate": [],
         "collapse-forecast": [],
         "collapse-anatomy": [],
+        "tune-settings": [],
     }
 
 

@@ -7,7 +7,7 @@ import pytest
 from editcollapse.config.spec import EvaluationSpec
 from editcollapse.config.study_file import read_study
 from editcollapse.runtime.environment import OVERALL, listening
-from tests.support.small_study import write_toml
+from tests.support.small_study import write_toml, write_tuning_study
 
 
 @pytest.fixture
@@ -79,3 +79,14 @@ def test_every_flow_does_the_jobs_that_it_lists(study, results, watched, name):
         "reevaluate": (reevaluate, spec, EvaluationSpec(texts=spec.evaluation.texts), where),
     }
     assert_listed(watched(*flows[name]))
+
+
+def test_tuning_does_the_jobs_that_it_lists(watched, tmp_path):
+    """Whatever facts are known and whatever wins, in an empty folder and again."""
+    from editcollapse.study.tuning import TuningSpec
+    from flows.tuning_flow import tune_settings
+
+    spec = read_study(write_tuning_study(tmp_path / "inputs"))
+    asked = (spec, TuningSpec(trials=4, layers="1"), str(tmp_path / "results"))
+    first, again = (assert_listed(watched(tune_settings, *asked)) for _ in range(2))
+    assert first == again

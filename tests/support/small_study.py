@@ -97,6 +97,22 @@ def fact(index: int) -> dict[str, Any]:
     }
 
 
+def write_tuning_study(folder: Path) -> Path:
+    """Write the study with facts of which its random model finds enough likelier than others."""
+    study = write_study(folder, batch_size=16)
+    prompts = ("{} likes the colour", "The name of {} is", "{} plays", "The city of {} is near")
+    facts = []
+    for index in range(96):
+        record = fact(index)
+        rewrite = record["requested_rewrite"]
+        rewrite["prompt"] = prompts[index // len(_SUBJECTS) % len(prompts)]
+        other = index + 1 + index // (len(_SUBJECTS) * len(prompts))
+        rewrite["target_true"] = {"str": _OBJECTS[other % len(_OBJECTS)]}
+        facts.append(record)
+    (folder / "facts.json").write_text(json.dumps(facts))
+    return study
+
+
 def write_toml(path: Path, **changes: Any) -> Path:
     """Write the study file.
 

@@ -14,6 +14,7 @@ from editcollapse.rows.other import (
     KeyPointRow,
     PositionProfileRow,
 )
+from editcollapse.rows.tuning import TuningFactRow, TuningTrialRow
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -431,6 +432,8 @@ ROW_TYPES: dict[str, type] = {
     "key_points": KeyPointRow,
     "anatomy_findings": AnatomyFindingRow,
     "position_profiles": PositionProfileRow,
+    "tuning_facts": TuningFactRow,
+    "tuning_trials": TuningTrialRow,
 }
 """Table name to row type."""
 
@@ -461,5 +464,7 @@ NATURAL_KEYS: dict[str, tuple[str, ...]] = {
     "key_points": ("anatomy_id", "request_id", "kind"),
     "anatomy_findings": ("anatomy_id", "grouping", "observation"),
     "position_profiles": ("model_id", "text_set_digest", "stack", "layer", "position"),
+    "tuning_facts": ("fact_set_id", "request_id"),
+    "tuning_trials": ("tuning_id", "part", "rung", "trial", "method"),
 }
 """Table name to the columns that identify a row."""

@@ -84,7 +84,12 @@ class ModelSetup(BaseModel):
     @property
     def settings_id(self) -> str:
         """Digest of the v* settings."""
-        return digest("value-settings", self.values)
+        return settings_id_of(self.values)
+
+
+def settings_id_of(values: ValueSettings) -> str:
+    """Return the id of v* settings."""
+    return digest("value-settings", values)
 
 
 class TemplatesJob(Job):

@@ -2,7 +2,7 @@
 with used as (
     select distinct model_id, layer, layer_source, covariance_id, template_set_id, settings_id
     from main.edits
-    where model_id = $model_id
+    where model_id = $model_id and layer_source <> 'tuning'  -- that is tried, and no study's
     union
     select distinct model_id, layer, layer_source, covariance_id, template_set_id, settings_id
     from main.forecasts
