@@ -172,7 +172,7 @@ def calibrate(results: Path, wanted: Wanted) -> Calibration:
             try:
                 rows.append((name, _calibration_row(model_id, frame, wanted)))
             except ResultsError as error:
-                left_out.append(f"{name}: {error}")
+                left_out.append(f"{name}: {str(error).rstrip('.')}")
     if not rows:
         found = "; ".join(left_out) or "no edit has a forecast and a measurement"
         raise ResultsError(
@@ -202,6 +202,7 @@ def _calibration_row(model_id: str, frame: pl.DataFrame, wanted: Wanted) -> Fore
     )
     found = calibrated(edits, Targets(wanted.recall, wanted.precision, wanted.safe_below))
     data = frame.select("edit_id", "evaluation_id", "bound", "is_collapsed").rows()
+    curve = found.curve
     data_digest, held_out = digest("calibrated edits", data), found.held_out
     return ForecastCalibrationRow(
         calibration_id=digest(
@@ -226,10 +227,10 @@ def _calibration_row(model_id: str, frame: pl.DataFrame, wanted: Wanted) -> Fore
         model_id=model_id,
         safe_below=wanted.safe_below,
         never_safe_from=found.never_safe_from,
-        intercept=found.curve.intercept,
-        slope=found.curve.slope,
-        intercepts=list(found.curve.intercepts),
-        slopes=list(found.curve.slopes),
+        intercept=None if curve is None else curve.intercept,
+        slope=None if curve is None else curve.slope,
+        intercepts=None if curve is None else list(curve.intercepts),
+        slopes=None if curve is None else list(curve.slopes),
         brier=found.brier,
         n_subjects=frame["subject"].n_unique(),
         held_out_flagged=None if held_out is None else held_out.n_flagged,
@@ -264,7 +265,6 @@ def thresholds(results: Path, model_id: str, rule: CollapseRule | None = None) -
         n_edits,
         n_collapsed,
         is_default=False,
-        # An earlier version's calibration has none.
         curve=(
             None
             if slope is None

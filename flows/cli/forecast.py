@@ -311,8 +311,13 @@ def _of_model(
 
 def _held_out_sentence(row: "ForecastCalibrationRow") -> str:
     """Return how thresholds of other subjects do on each subject, and how good P(collapse) is."""
+    if row.brier is None:
+        return (
+            "not known, as P(collapse): these edits do not collapse more often at larger bounds, "
+            "which tell little of them"
+        )
     if row.held_out_flagged is None or row.held_out_caught is None:
-        return "not known: without one subject the others are too few for P(collapse)"
+        return "not known: without one subject the others have no P(collapse)"
     missed = row.n_collapsed - row.held_out_caught
     return (
         f"each of {row.n_subjects} subjects judged by the others' edits: {missed} of "

@@ -117,7 +117,7 @@ def test_study_is_told_as_json_and_as_tables(studied, study, capsys):
     assert "likely to collapse" in out
     assert "will collapse" not in out
     assert "next: " in out
-    assert "default thresholds, not calibrated" in " ".join(out.split())
+    assert "default thresholds and P(collapse), not calibrated" in " ".join(out.split())
 
 
 def test_calibration_is_stored_and_used(studied, study, tmp_path, capsys):

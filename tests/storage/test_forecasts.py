@@ -138,11 +138,12 @@ def test_calibration_says_how_it_does_on_subjects_held_out(folder, make_row):
     assert 0 < found.brier < found.held_out_brier < 0.25
 
 
-def test_a_bound_that_tells_nothing_gives_no_thresholds(folder, make_row):
-    """Where collapses have the smaller bounds there is no P(collapse) to go by."""
+def test_a_bound_that_tells_nothing_gives_no_probability(folder, make_row):
+    """Where collapses have the smaller bounds, nothing that collapsed is safe, and no P is told."""
     results = with_forecasts(folder, make_row, (1.0, 2.0, 9.0), (_HIGH, _HIGH, _LOW))
-    with pytest.raises(ResultsError, match=r"tiny: the collapses .* tells nothing about them"):
-        calibrate(results, Wanted())
+    found = one_calibrated(results, Wanted())
+    assert (found.at_risk_at, found.collapse_at) == (1.0, math.inf)
+    assert found.slope is found.intercepts is found.brier is found.held_out_flagged is None
 
 
 @pytest.mark.parametrize(

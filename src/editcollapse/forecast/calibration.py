@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 
 from editcollapse.errors import ResultsError
 from editcollapse.forecast.probability import (
+    N_DRAWS,
     CollapseCurve,
     Floats,
+    NoTrendError,
     Outcomes,
     brier_score,
     fitted_curve,
@@ -83,26 +85,27 @@ class Calibrated:
     """What the wanted recall asks for; ``at_risk_at`` is not above it."""
     at_risk_at: float
     collapse_at: float
-    curve: CollapseCurve
-    brier: float
-    """On the edits themselves."""
+    curve: CollapseCurve | None
+    """P(collapse); None where collapses do not become more frequent with the bound."""
+    brier: float | None
+    """On the edits themselves; None as ``curve``."""
     held_out: HeldOut | None
     """Each subject by the thresholds of all others; None where the others of one
-    are too few for P(collapse)."""
+    have no P(collapse)."""
 
 
 def calibrated(edits: Outcomes, targets: Targets) -> Calibrated:
     """Return the calibration of edits with both outcomes among them.
 
     Raises:
-        ResultsError: the bound tells nothing about these edits; see ``fitted_curve``.
+        ResultsError: no edit that collapsed has a finite bound.
     """
     tied = dataclasses.replace(edits, bounds=tied_bounds(edits.bounds))
     if not np.isfinite(tied.bounds[tied.collapsed]).any():
         raise ResultsError("the edits that collapsed have no finite bound")
-    curve = fitted_curve(tied)
+    curve = _curve(tied)
     never_safe_from = _caught_from(tied, targets.recall)
-    at_risk_at = min(never_safe_from, curve.bound_at(targets.safe_below))
+    at_risk_at = _at_risk(never_safe_from, curve, targets)
     return Calibrated(
         auc=_auc(tied),
         largest_normal=float(tied.bounds[~tied.collapsed].max()),
@@ -111,9 +114,22 @@ def calibrated(edits: Outcomes, targets: Targets) -> Calibrated:
         at_risk_at=at_risk_at,
         collapse_at=_likely(tied, at_risk_at, targets.precision),
         curve=curve,
-        brier=brier_score(tied, curve),
+        brier=None if curve is None else brier_score(tied, curve),
         held_out=_held_out(tied, targets),
     )
+
+
+def _curve(edits: Outcomes, n_draws: int = N_DRAWS) -> CollapseCurve | None:
+    try:
+        return fitted_curve(edits, n_draws=n_draws)
+    except NoTrendError:
+        return None
+
+
+def _at_risk(never_safe_from: float, curve: CollapseCurve | None, targets: Targets) -> float:
+    if curve is None:
+        return never_safe_from
+    return min(never_safe_from, curve.bound_at(targets.safe_below))
 
 
 def tied_bounds(bounds: Floats) -> Floats:
@@ -169,11 +185,10 @@ def _held_out(edits: Outcomes, targets: Targets) -> HeldOut | None:
     squares = np.zeros(len(edits.bounds))
     for test in _folds(edits.subjects):
         rest = edits.where(~test)
-        try:
-            curve = fitted_curve(rest, n_draws=0)
-        except ResultsError:
+        curve = _curve(rest, n_draws=0) if rest.has_both else None
+        if curve is None:
             return None
-        limit = min(_caught_from(rest, targets.recall), curve.bound_at(targets.safe_below))
+        limit = _at_risk(_caught_from(rest, targets.recall), curve, targets)
         flagged[test] = edits.bounds[test] >= limit
         squares[test] = brier_score(edits.where(test), curve)
     return HeldOut.of(edits, flagged, float(squares.mean()))

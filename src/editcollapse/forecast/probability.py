@@ -122,6 +122,10 @@ class Outcomes:
         return bool(self.collapsed.any() and not self.collapsed.all())
 
 
+class NoTrendError(ResultsError):
+    """Edits with larger bounds do not collapse more often: there is no P(collapse) to go by."""
+
+
 def fitted_curve(edits: Outcomes, *, n_draws: int = N_DRAWS, seed: int = 0) -> CollapseCurve:
     """Return the curve of measured edits, each model with the same weight.
 
@@ -131,18 +135,19 @@ def fitted_curve(edits: Outcomes, *, n_draws: int = N_DRAWS, seed: int = 0) -> C
         seed: of the bootstrap.
 
     Raises:
-        ResultsError: one of the outcomes is missing, or damage does not grow with the bound.
+        NoTrendError: collapses do not become more frequent with the bound.
+        ResultsError: one of the outcomes is missing.
     """
     if not edits.has_both:
         raise ResultsError(
             f"P(collapse) needs edits that collapsed and edits that did not; of "
-            f"{len(edits.bounds)} {int(edits.collapsed.sum())} collapsed. Measure more edits."
+            f"{len(edits.bounds)} {int(edits.collapsed.sum())} collapsed."
         )
     intercept, slope = _fit(edits)
     if slope <= 0:
-        raise ResultsError(
+        raise NoTrendError(
             f"the collapses of these {len(edits.bounds)} edits do not become more frequent with "
-            "the change bound, so that it tells nothing about them. Measure more edits."
+            "the change bound, so that it tells nothing about them."
         )
     generator = np.random.default_rng(seed)
     draws: list[tuple[float, float]] = []

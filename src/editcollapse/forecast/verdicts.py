@@ -40,7 +40,7 @@ class Thresholds:
     n_collapsed: int
     is_default: bool
     curve: CollapseCurve | None = None
-    """P(collapse); None with a calibration of an earlier version."""
+    """P(collapse); None where a calibration has none."""
     never_safe_from: float | None = None
     """No edit is safe from here on, whatever P(collapse) is: measured edits collapsed near by. None
     as ``curve``."""
@@ -63,9 +63,10 @@ class Thresholds:
             )
         if self.curve is None or self.never_safe_from is None:
             raise StudyError(
-                f"calibration {self.calibration_id} is an earlier version's and has no "
-                "P(collapse), which safe_below is compared with. Calibrate again: editcollapse "
-                "calibrate"
+                f"calibration {self.calibration_id} has no P(collapse), which safe_below is "
+                "compared with: it is an earlier version's, or the edits that it was taken from do "
+                "not collapse more often at larger bounds. Calibrate again, from more edits: "
+                "editcollapse calibrate"
             )
         at_risk_at = min(self.never_safe_from, self.curve.bound_at(safe_below))
         return dataclasses.replace(
@@ -314,8 +315,7 @@ class EditForecast:
     basis: str
     """What the verdict rests on."""
     probability: float | None
-    """P(collapse), fraction 0-1; None with a calibration of an earlier version, or where C has too
-    few tokens."""
+    """P(collapse), fraction 0-1; None where the calibration has none, or C too few tokens."""
     probability_low: float | None
     """Lower end of its 95 % interval."""
     probability_high: float | None

@@ -273,19 +273,19 @@ comment on column forecast_calibrations.safe_below is
 comment on column forecast_calibrations.never_safe_from is
     'text_change_bound from which on no edit is safe, whatever P(collapse) is: the largest with the wanted recall, taken half way (geometric mean) to the next smaller one that was measured. Ratio, no unit. NULL = calibrated by an earlier version.';
 comment on column forecast_calibrations.intercept is
-    'Log odds of a collapse where text_change_bound is 1; logistic in its logarithm, L2 penalty. No unit. NULL = calibrated by an earlier version.';
+    'Log odds of a collapse where text_change_bound is 1; logistic in its logarithm, L2 penalty. No unit. NULL = collapses do not become more frequent with the bound, or calibrated by an earlier version.';
 comment on column forecast_calibrations.slope is
-    'Log odds of a collapse for each factor e of text_change_bound. No unit. NULL = calibrated by an earlier version.';
+    'Log odds of a collapse for each factor e of text_change_bound. No unit. NULL = collapses do not become more frequent with the bound, or calibrated by an earlier version.';
 comment on column forecast_calibrations.intercepts is
-    'intercept of bootstrap samples of subjects, in one order with slopes: the interval of P(collapse). No unit. NULL = calibrated by an earlier version.';
+    'intercept of bootstrap samples of subjects, in one order with slopes: the interval of P(collapse). No unit. NULL = collapses do not become more frequent with the bound, or calibrated by an earlier version.';
 comment on column forecast_calibrations.slopes is
-    'slope of bootstrap samples of subjects, in one order with intercepts. No unit. NULL = calibrated by an earlier version.';
+    'slope of bootstrap samples of subjects, in one order with intercepts. No unit. NULL = collapses do not become more frequent with the bound, or calibrated by an earlier version.';
 comment on column forecast_calibrations.brier is
-    'Mean squared difference of P(collapse) and outcome, on the edits themselves; 0 is perfect. 0-1. NULL = calibrated by an earlier version.';
+    'Mean squared difference of P(collapse) and outcome, on the edits themselves; 0 is perfect. 0-1. NULL = collapses do not become more frequent with the bound, or calibrated by an earlier version.';
 comment on column forecast_calibrations.n_subjects is
     'Subjects of the edits. Count. NULL = calibrated by an earlier version.';
 comment on column forecast_calibrations.held_out_flagged is
-    'Edits at risk or worse by thresholds of other subjects alone. Count. NULL = the others of one subject are too few for P(collapse).';
+    'Edits at risk or worse by thresholds of other subjects alone. Count. NULL = without one subject the others have no P(collapse).';
 comment on column forecast_calibrations.held_out_caught is
     'Of these, edits that collapsed; n_collapsed - held_out_caught are the false safe. Count. NULL as held_out_flagged.';
 comment on column forecast_calibrations.held_out_brier is

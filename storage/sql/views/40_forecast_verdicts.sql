@@ -200,7 +200,7 @@ comment on column forecast_verdicts.verdict is
 comment on column forecast_verdicts.calibration_id is
     'Whose thresholds the verdict uses: forecast_thresholds.calibration_id.';
 comment on column forecast_verdicts.probability is
-    'P(collapse) by the curve of forecast_thresholds. Fraction 0-1. NULL = the calibration is an earlier version''s, or C has too few tokens.';
+    'P(collapse) by the curve of forecast_thresholds. Fraction 0-1. NULL = the calibration has no curve, or C has too few tokens.';
 comment on column forecast_verdicts.probability_low is
     'Lower end of the 95 % interval of probability. Fraction 0-1. NULL as probability.';
 comment on column forecast_verdicts.probability_high is

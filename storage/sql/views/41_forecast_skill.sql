@@ -207,7 +207,7 @@ comment on column forecast_skill.certain_recall_low is
 comment on column forecast_skill.certain_recall_high is
     'Upper end of the 95 % Wilson interval of certain_recall. Fraction 0-1.';
 comment on column forecast_skill.brier is
-    'Mean squared difference of P(collapse), by the curve of forecast_thresholds, and outcome; 0 is perfect. 0-1. NULL = calibrated by an earlier version.';
+    'Mean squared difference of P(collapse), by the curve of forecast_thresholds, and outcome; 0 is perfect. 0-1. NULL = the calibration has no curve.';
 comment on column forecast_skill.n_not_known is
     'Edits with the verdict not known: C has too few tokens. Count.';
 comment on column forecast_outcomes.tokens_per_d_key is

@@ -7,7 +7,13 @@ import pytest
 
 from editcollapse.errors import ResultsError, StudyError
 from editcollapse.forecast.calibration import Targets, calibrated, tied_bounds
-from editcollapse.forecast.probability import CollapseCurve, Outcomes, brier_score, fitted_curve
+from editcollapse.forecast.probability import (
+    CollapseCurve,
+    NoTrendError,
+    Outcomes,
+    brier_score,
+    fitted_curve,
+)
 from editcollapse.forecast.verdicts import Thresholds
 
 CURVE = CollapseCurve(-2.0, 1.5, (-3.0, -2.0, -1.0), (1.0, 1.5, 2.0))
@@ -79,7 +85,7 @@ def test_interval_of_unlike_models_is_wider():
 def test_bounds_that_tell_nothing_are_told():
     """Collapses at smaller bounds, or of one kind only, give no curve."""
     found = edits()
-    with pytest.raises(ResultsError, match="tells nothing"):
+    with pytest.raises(NoTrendError, match="tells nothing"):
         fitted_curve(Outcomes(1 / found.bounds, found.collapsed, found.subjects, found.models))
     with pytest.raises(ResultsError, match="of 400 400 collapsed"):
         fitted_curve(Outcomes(found.bounds, np.ones(400, bool), found.subjects, found.models))
