@@ -1,5 +1,6 @@
 """On a device that is really full work is split, and the results are the same."""
 
+import contextlib
 import logging
 
 import pytest
@@ -16,8 +17,6 @@ from editcollapse.runtime.oom import GroupLimit, oom_split
 from tests.gpu.places import moved
 
 _EDITS = 12
-_BLOCK = 1 << 20
-"""Bytes; a smaller rest stays free."""
 _CAPACITY = 8 << 30
 """Of the emulated device; nothing of it is touched that is not used."""
 _SPARE = {"tiny": 0, "small": 2 << 20}
@@ -34,7 +33,7 @@ def case(accelerator):
     }
     with accelerator(_CAPACITY) as device:
         # A real allocator gives out blocks: work has to take many of them to be split.
-        shape = "tiny" if torch.cuda.get_device_name(device) == "emulated" else "small"
+        shape = "tiny" if _is_emulated(device) else "small"
         yield case_of(shape, moved(models[shape], device, torch.float32), sizes), device
 
 
@@ -48,23 +47,27 @@ def peak_of(work, device):
     return found, torch.cuda.max_memory_allocated(device) - before
 
 
+@contextlib.contextmanager
 def filled(device, room):
-    """Return blocks that leave only some bytes of the device free.
-
-    The largest first: what the driver calls free is not to be had in one block.
-    """
+    """Leave only some bytes of the device free: what is there, and no more, may be taken."""
     release(device)
-    assert free_bytes(device) > room
-    blocks = []
-    size = free_bytes(device) - room
-    while size >= _BLOCK:
-        try:
-            blocks.append(torch.empty(size, dtype=torch.uint8, device=device))
-        except torch.OutOfMemoryError:
-            size //= 2
-        else:
-            size = min(size, free_bytes(device) - room)
-    return blocks
+    if _is_emulated(device):
+        block = torch.empty(free_bytes(device) - room, dtype=torch.uint8, device=device)
+        yield
+        del block
+        return
+    # What the driver calls free is not to be had to the last block: the allocator is held instead.
+    most = torch.cuda.memory_reserved(device) + room
+    whole = torch.cuda.get_device_properties(device).total_memory
+    torch.cuda.set_per_process_memory_fraction(most / whole, device)
+    try:
+        yield
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0, device)
+
+
+def _is_emulated(device):
+    return torch.cuda.get_device_name(device) == "emulated"
 
 
 def some_updates(case):
@@ -85,10 +88,11 @@ def test_perplexity_on_a_full_device(case, caplog):
         return text_nll(case.hooked, case.texts, updates, tokens_per_forward=1 << 15)
 
     whole, peak = peak_of(measure, device)
-    blocks = filled(device, peak // 3 + _SPARE[case.shape])
-    with caplog.at_level(logging.WARNING, logger="editcollapse.runtime.oom"):
+    with (
+        filled(device, peak // 3 + _SPARE[case.shape]),
+        caplog.at_level(logging.WARNING, logger="editcollapse.runtime.oom"),
+    ):
         split = measure()
-    del blocks
     assert any("out of memory" in record.getMessage() for record in caplog.records)
     assert torch.allclose(split, whole, rtol=1e-5)
 
@@ -107,11 +111,12 @@ def test_target_values_on_a_full_device(case, caplog):
         return sum(case.rewrites[b].pass_tokens for b in group)
 
     whole, peak = peak_of(lambda: optimise(range(_EDITS)), device)
-    blocks = filled(device, peak // 3 + _SPARE[case.shape])
     limit = GroupLimit(device, "v* of one edit")
-    with caplog.at_level(logging.WARNING, logger="editcollapse.runtime.oom"):
+    with (
+        filled(device, peak // 3 + _SPARE[case.shape]),
+        caplog.at_level(logging.WARNING, logger="editcollapse.runtime.oom"),
+    ):
         parts = list(oom_split(range(_EDITS), optimise, limit, tokens))
-    del blocks
     assert runs[1] == _EDITS, "the whole batch was tried first"
     assert len(parts) > 1
     assert [b for group, _ in parts for b in group] == list(range(_EDITS))
@@ -122,9 +127,11 @@ def test_one_edit_that_does_not_fit(case):
     """The error says what was asked and what is free; afterwards the device works as before."""
     case, device = case
     _, peak = peak_of(lambda: optimise_values(case.hooked, case.rewrites[:1], case.values), device)
-    blocks = filled(device, peak // 8)
     limit = GroupLimit(device, "v* of one edit")
-    with pytest.raises(DeviceMemoryError, match=r"v\* of one edit .* GiB are free") as caught:
+    with (
+        filled(device, peak // 8),
+        pytest.raises(DeviceMemoryError, match=r"v\* of one edit .* GiB are free") as caught,
+    ):
         list(
             oom_split(
                 [0],
@@ -133,7 +140,6 @@ def test_one_edit_that_does_not_fit(case):
             )
         )
     assert is_out_of_memory(caught.value)
-    del blocks
     release(device)
     found = optimise_values(case.hooked, case.rewrites[:1], case.values)
     assert bool(torch.isfinite(found.delta).all())
