@@ -90,7 +90,8 @@ def left_out() -> str:
                 f"{found.brier:.2g}",
             ]
         )
-    return f"{_table(head, rows)}\nCollapses of a left-out model called safe: {n_missed} of {n_lost}.\n"
+    total = f"Collapses of a left-out model called safe: {n_missed} of {n_lost}."
+    return f"{_table(head, rows)}\n{total}\n"
 
 
 def probabilities() -> str:
