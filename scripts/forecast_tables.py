@@ -61,7 +61,7 @@ def _model_cells(model: MeasuredModel) -> list[str]:
 
 
 def left_out() -> str:
-    """Return a row for each model: how thresholds of all other models do on it."""
+    """Return a row for each model, how thresholds of all other models do on it, and a sum."""
     head = (
         "model left out",
         "at risk from, by the others",
@@ -73,7 +73,10 @@ def left_out() -> str:
         "Brier score",
     )
     rows = []
-    for each in left_out_models(measured_data().models):
+    models = left_out_models(measured_data().models)
+    n_missed = sum(each.verdicts.n_false_safe for each in models)
+    n_lost = sum(each.verdicts.n_collapsed for each in models)
+    for each in models:
         found = each.verdicts
         rows.append(
             [
@@ -87,7 +90,8 @@ def left_out() -> str:
                 f"{found.brier:.2g}",
             ]
         )
-    return _table(head, rows)
+    total = f"Collapses of a left-out model called safe: {n_missed} of {n_lost}."
+    return f"{_table(head, rows)}\n{total}\n"
 
 
 def probabilities() -> str:
