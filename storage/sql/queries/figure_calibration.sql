@@ -6,8 +6,19 @@ with judged as (
             when forecast_supported(outcomes.tokens_per_d_key)
                 then collapse_probability(outcomes.text_change_bound, thresholds)
         end as probability,
-        collapsed(outcomes.perplexity, outcomes.perplexity_before, $threshold, $ratio)
-            as is_collapsed
+        collapsed(
+            perplexity_by(
+                $measure, outcomes.perplexity, outcomes.nll_mean, outcomes.perplexity_median
+            ),
+            perplexity_by(
+                $measure,
+                outcomes.perplexity_before,
+                outcomes.nll_mean_before,
+                outcomes.perplexity_median_before
+            ),
+            $threshold,
+            $ratio
+        ) as is_collapsed
     from forecast_outcomes as outcomes
     inner join forecast_thresholds as thresholds on thresholds.model_id = outcomes.model_id
     where outcomes.study_id = $study_id
