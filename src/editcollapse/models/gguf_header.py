@@ -151,7 +151,7 @@ def _header(name: str, data: mmap.mmap, size: int) -> GgufHeader:
 
 
 class _Cursor:
-    """Reads values one behind the other; past the end ``struct.error`` or ``IndexError``."""
+    """Reads values one behind the other; past the end it raises struct's error or IndexError."""
 
     def __init__(self, data: mmap.mmap, at: int) -> None:
         self.data = data
