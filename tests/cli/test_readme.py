@@ -24,7 +24,7 @@ _NEEDS_RESULTS = {"sql", "tables", "report", "gc", "rebuild"}
 _STORES = {"edit", "sweep"}
 """Commands that store what they did."""
 _RUN_BY_CI = {"run", "pretrain", "tune", "fetch-model"}
-"""Commands that take minutes, or a package index: .ci/run runs ``make demo``, tests/flows a tuning."""
+"""Commands that take minutes, or an index: .ci/run runs ``make demo``, tests/flows a tuning."""
 _RUN_BY_SOAK = {"deploy", "covariance", "reevaluate", "forecast", "calibrate", "anatomy"}
 """Commands that need a server, or a study that has run: tests/slow runs them, but the
 forecast of one edit is run here."""

@@ -6,6 +6,7 @@ believes the file's counts, and does not notice that a file ends early.
 """
 
 import dataclasses
+import importlib.metadata
 import importlib.util
 import mmap
 import struct
@@ -14,6 +15,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from packaging.version import Version
+
 from editcollapse.catalog.architectures import architecture_of
 from editcollapse.errors import ModelError
 
@@ -21,6 +24,8 @@ SUFFIX = ".gguf"
 _MAGIC = b"GGUF"
 _VERSIONS = (2, 3)
 _EXTRA = ("gguf", "accelerate")
+_OLDEST = "5.23"
+"""Release of transformers: 5.17 cuts words otherwise with the tokenizer of a Gemma GGUF."""
 _NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q"}
 _NUMBERS |= {12: "d"}
 _STRING, _ARRAY = 8, 9
@@ -96,6 +101,12 @@ def read_gguf(path: Path) -> GgufHeader:
             f"{path.name} is a GGUF file, and reading one needs the package "
             f"{' and '.join(lacking)}: pip install 'editcollapse[gguf]', or pip install "
             f"{' '.join(lacking)}."
+        )
+    found = importlib.metadata.version("transformers")
+    if Version(found) < Version(_OLDEST):
+        raise ModelError(
+            f"{path.name} is a GGUF file, and transformers {found} reads some tokenizers out of "
+            f"one wrongly: pip install 'transformers>={_OLDEST},<6'."
         )
     seen = path.stat()
     return _read(path, seen.st_size, seen.st_mtime_ns)

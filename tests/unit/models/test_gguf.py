@@ -1,6 +1,7 @@
 """GGUF as an input: the numbers of the same model's safetensors, and a sentence for each defect."""
 
 import contextlib
+import importlib.metadata
 import importlib.util
 import shutil
 import struct
@@ -113,6 +114,12 @@ def test_missing_extra_is_named(twins, name, monkeypatch):
         importlib.util, "find_spec", lambda asked: None if asked == name else found(asked)
     )
     with pytest.raises(ModelError, match=rf"needs the package {name}: pip install"):
+        locate_model(str(twins.gguf))
+
+
+def test_a_release_that_reads_tokenizers_wrongly_is_refused(twins, monkeypatch):
+    monkeypatch.setattr(importlib.metadata, "version", lambda _: "5.17.0")
+    with pytest.raises(ModelError, match=r"transformers 5\.17\.0 reads .* wrongly: pip install"):
         locate_model(str(twins.gguf))
 
 
