@@ -2,10 +2,10 @@
 
 ``python -m scripts.measured_edits FOLDER...``: each folder holds studies that were run and forecast
 (``editcollapse run STUDY.toml``, then ``editcollapse forecast STUDY.toml``). Their models take the
-place of what the file had of them, at the same layer and with the same start token; the others
-stay. Default thresholds, P(collapse) and the tables in docs/results.md follow from the file:
-``python -m scripts.docs`` afterwards. ``measured_models.toml`` gives the models' names, origins and
-licences.
+place of what the file had of them, at the same layer, with the same start token, in a study of the
+same name; the others stay. Default thresholds, P(collapse) and the tables in docs/results.md follow
+from the file: ``python -m scripts.docs`` afterwards. ``measured_models.toml`` gives the models' names,
+origins and licences.
 """
 
 import argparse
@@ -43,7 +43,7 @@ DATA = Path(measured.__file__).parent / measured.FILE
 MODELS = Path(__file__).parent / "measured_models.toml"
 _FIGURES = 5
 """Significant ones."""
-_GROUP = ["source", "start_token", "layer"]
+_GROUP = ["source", "start_token", "layer", "study"]
 
 
 class KnownModel(BaseModel):
@@ -85,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         is_new = any(each is one for one in found)
         sys.stdout.write(
             f"{'new ' if is_new else 'kept'} {each.model}"
-            f"{' with start token' if each.start_token else ''}, layer {each.layer}: "
+            f"{' with start token' if each.start_token else ''}, layer {each.layer}, {each.study}: "
             f"{len(each.edits.method)} edits, {sum(each.collapsed)} collapsed\n"
         )
     return 0
@@ -97,9 +97,9 @@ def read(path: Path) -> MeasuredData:
 
 
 def models_of(folder: Path) -> list[MeasuredModel]:
-    """Return the models of a results folder, at each layer.
+    """Return the models of a results folder, at each layer in each study.
 
-    Of several studies of a model at a layer the one with the most edits counts.
+    Of several runs of a study that was changed the one with the most edits counts.
 
     Raises:
         ResultsError: there are no results, no edit has a forecast and a measurement, or a model is
@@ -130,6 +130,7 @@ def _model(group: pl.DataFrame) -> MeasuredModel:
         model=known.name,
         source=known.origin,
         license=known.license,
+        study=first["study"],
         layer=first["layer"],
         n_layers=first["n_layers"],
         start_token=first["start_token"],
@@ -179,8 +180,8 @@ def merged(kept: Sequence[MeasuredModel], found: Sequence[MeasuredModel]) -> Mea
     return MeasuredData(made, short, models)
 
 
-def _key(model: MeasuredModel) -> tuple[str, bool, int]:
-    return (model.model, model.start_token, model.layer)
+def _key(model: MeasuredModel) -> tuple[str, bool, int, str]:
+    return (model.model, model.start_token, model.layer, model.study)
 
 
 def written(data: MeasuredData) -> str:

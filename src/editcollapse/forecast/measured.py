@@ -19,7 +19,7 @@ FILE = "measured_edits.json"
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class MeasuredEdits:
-    """The edits of one model at one layer, as columns of one length."""
+    """The edits of one model at one layer in one study, as columns of one length."""
 
     method: tuple[str, ...]
     case: tuple[str, ...]
@@ -39,12 +39,14 @@ class MeasuredEdits:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class MeasuredModel:
-    """One model at one layer: what it is, and its edits."""
+    """One model at one layer in one study: what it is, and its edits."""
 
     model: str
     source: str
     """Where the weights come from."""
     license: str
+    study: str
+    """Name of the study: its requests, texts and C."""
     layer: int
     n_layers: int
     start_token: bool

@@ -6,6 +6,7 @@ select
     models.n_layers,
     models.d_key,
     covariances.n_tokens,
+    outcomes.study,
     outcomes.study_id,
     outcomes.perplexity_before as base_ppl,
     outcomes.method,

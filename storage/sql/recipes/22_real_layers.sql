@@ -13,4 +13,4 @@ from edit_outcomes as edits
 inner join models on models.model_id = edits.model_id
 where edits.study in ('real', 'real_layers', 'gemma', 'gemma_layers') and edits.method = 'rome'
 group by all
-order by source desc, start_token nulls first, layer, position_order(subject_position)
+order by source desc, start_token nulls first, layer, min(position_order(edits.subject_position))

@@ -15,7 +15,7 @@ from editcollapse.rows.study import POSITIONS
 from scripts.measured_edits import DATA, merged, written
 
 MODELS = measured_data().models
-NAMES = [f"{m.model}, layer {m.layer}{', start' * m.start_token}" for m in MODELS]
+NAMES = [f"{m.model}, layer {m.layer}{', start' * m.start_token}, {m.study}" for m in MODELS]
 
 
 @pytest.mark.parametrize("model", MODELS, ids=NAMES)
