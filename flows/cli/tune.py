@@ -76,8 +76,9 @@ class AskedTuning:
         str | None,
         _of_model(
             "SOURCE",
-            "where C comes from: a text file or a hub dataset id, identity, or published "
-            "statistics, .npz or .safetensors (default: the hub's Salesforce/wikitext)",
+            "where C comes from: a text file or a hub dataset id, samples (what the model itself "
+            "writes), identity, or published statistics, .npz or .safetensors (default: the hub's "
+            "Salesforce/wikitext)",
         ),
     ] = None
     tokens: Annotated[int, _of_model("N", "of a corpus", shows=True)] = 100_000
@@ -144,7 +145,7 @@ class TuningReport:
         "tune demo/models/llama-induced --facts demo/counterfact.json \\",
         "    --covariance demo/corpus.txt --tokens 50000 --texts demo/texts.jsonl",
         "tune HuggingFaceTB/SmolLM2-135M --facts facts.json --trials 12 --budget 20",
-        "tune my-model --facts facts.json --layers 2-12 --covariance wiki.txt --json",
+        "tune my-model --facts facts.json --layers 2-12 --covariance samples --json",
     ),
 )
 @with_options(AskedTuning, "asked", required=("model", "facts"))
