@@ -22,6 +22,7 @@ from benchmarks.models import SHAPES, words_of, write_model
 from benchmarks.published import Published
 from editcollapse.catalog.presets import ValueSettings, preset_for
 from editcollapse.config.spec import ModelSpec
+from editcollapse.covariance.second_moment import SecondMoment, put_moment
 from editcollapse.errors import StudyError, nearest_first
 from editcollapse.evaluation.perplexity import EncodedTexts, encode_texts
 from editcollapse.models.files import digest_model, locate_model
@@ -124,7 +125,9 @@ def open_case(name: str, asked: Asked, sides: Sides = "both") -> Case:
         inputs=inputs,
         texts=encode_texts(loaded.encoder, inputs.texts[: asked.n_texts]),
         inverse=tensors["inverse"].to(loaded.device),
-        moment=ArtifactStore(results).put_tensors("moments", {"moment": tensors["moment"]}),
+        moment=put_moment(
+            ArtifactStore(results), SecondMoment(tensors["moment"], _moment_tokens(loaded), 0)
+        ),
         results=results,
     )
 

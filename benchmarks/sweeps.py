@@ -10,7 +10,7 @@ from benchmarks import ours
 from benchmarks.cases import Case
 from benchmarks.results import Agreement, Comparison, Results
 from benchmarks.works import Size, distance, in_turn
-from editcollapse.covariance.second_moment import SecondMoment, measure_moments
+from editcollapse.covariance.second_moment import SecondMoment, measure_moments, put_moment
 from editcollapse.runtime.devices import tokens_per_forward
 from editcollapse.study.jobs import EditJob, ForecastJob, Manifest
 from editcollapse.study.sweep import SweepJob
@@ -86,7 +86,7 @@ def _covariance(case: Case, size: Size, found: Results) -> list[SecondMoment]:
 def _at_layer(case: Case, size: Size, layer: int, moment: SecondMoment) -> EditJob:
     """Return the job of our batch at another layer, with its C stored."""
     job = ours.edit_job(case, case.inputs.requests[: size.n_ours], ("rome",))
-    stored = case.store.put_tensors("moments", {"moment": moment.matrix})
+    stored = put_moment(case.store, moment)
     return job.model_copy(
         update={
             "model": job.model.model_copy(update={"layer": layer}),

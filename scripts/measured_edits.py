@@ -4,8 +4,8 @@
 (``editcollapse run STUDY.toml``, then ``editcollapse forecast STUDY.toml``). Their models take the
 place of what the file had of them, at the same layer, with the same start token, in a study of the
 same name; the others stay. Default thresholds, P(collapse) and the tables in docs/results.md follow
-from the file: ``python -m scripts.docs`` afterwards. ``measured_models.toml`` gives the models' names,
-origins and licences.
+from the file: ``python -m scripts.docs`` afterwards. ``measured_models.toml`` gives the models'
+names, origins and licences.
 """
 
 import argparse

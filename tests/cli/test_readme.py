@@ -31,8 +31,11 @@ forecast of one edit is run here."""
 
 _WRITTEN = "mine.toml"
 """The study file that the README's ``init`` writes."""
-_RUN_ELSEWHERE = {"benchmarks", "benchmarks.gpu", "scripts.demo_rows", "scripts.docs"}
-"""Modules that tests/benchmarks and tests/storage/test_docs.py run."""
+_RUN_ELSEWHERE = {
+    *("benchmarks", "benchmarks.gpu", "benchmarks.support"),
+    *("scripts.demo_rows", "scripts.docs", "scripts.measured_edits"),
+}
+"""Modules that tests/benchmarks and tests/storage/test_docs.py run, or nobody but by hand."""
 
 
 def _blocks(name: str, language: str) -> list[str]:

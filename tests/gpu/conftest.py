@@ -30,6 +30,7 @@ class Wanted:
     dtype: str = "float64"
     revision: str | None = None
     start_token: str = "tokenizer"
+    chat_template: bool = False
 
 
 @pytest.fixture(params=[pytest.param("accelerator", marks=pytest.mark.gpu), "emulated"])

@@ -91,9 +91,9 @@ def test_curve_needs_both_outcomes(folder, make_row):
 def test_layers_are_shown_where_there_are_several(folder, make_row):
     """One layer is no comparison; two are, by the verdicts of the newest thresholds."""
     folder.add_study(methods=("rome",), perplexities=(5.0, 5.0))
-    write_forecasts(folder, make_row, (1.0, 6.0))
+    write_forecasts(folder, make_row, (0.01, 6.0))
     assert shown_of(folder).layers.frame.is_empty()
-    write_forecasts(folder, make_row, (100.0, 1.0), layer=2, prefix="other-")
+    write_forecasts(folder, make_row, (1000.0, 0.01), layer=2, prefix="other-")
     rows = shown_of(folder).layers.frame
     assert rows["layer"].to_list() == [1, 2]
     assert rows["n_safe"].to_list() == [1, 1]

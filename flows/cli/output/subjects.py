@@ -10,18 +10,16 @@ from rich.text import Text
 from editcollapse.cli.console import console, plain, print_line, print_text
 from editcollapse.cli.tables import Column, print_table
 from editcollapse.config.spec import ModelSpec, StudySpec
-from editcollapse.data.datasets import read_requests, select
-from editcollapse.data.requests import SLOT, RequestFile
-from editcollapse.data.texts import read_templates
-from editcollapse.models.files import ModelFiles, locate_model
+from editcollapse.data.requests import SLOT
 from editcollapse.rows.study import LAST_TOKEN_DIFFERS
-from editcollapse.study.locks import cached_manifest
-from editcollapse.study.missing_inputs import MissingInput
-from editcollapse.study.plan import StudyPlan
 from editcollapse.visible import visible
 
 if TYPE_CHECKING:
+    from editcollapse.data.requests import RequestFile
+    from editcollapse.models.files import ModelFiles
     from editcollapse.models.position_audit import SubjectCounts
+    from editcollapse.study.missing_inputs import MissingInput
+    from editcollapse.study.plan import StudyPlan
 
 DRAWN_CONTEXT = f"Therefore. {SLOT}"
 """Stands for context templates that are yet to be drawn: each ends like it."""
@@ -38,12 +36,14 @@ class ModelSubjects:
     """None where the tokenizer is not here."""
 
 
-def subjects_of(plan: StudyPlan) -> tuple[ModelSubjects, ...]:
+def subjects_of(plan: "StudyPlan") -> tuple[ModelSubjects, ...]:
     """Count the positions of a planned study's subjects; tokenizers are loaded, no weights.
 
     Raises:
         ModelError: a tokenizer cannot be loaded, or does not fit the model's settings.
     """
+    from editcollapse.study.locks import cached_manifest
+
     known: dict[tuple[str, tuple[str, ...]], SubjectCounts] = {}
     found = []
     for model in plan.models:
@@ -56,7 +56,9 @@ def subjects_of(plan: StudyPlan) -> tuple[ModelSubjects, ...]:
     return tuple(found)
 
 
-def subjects_known(study: StudySpec, missing: Sequence[MissingInput]) -> tuple[ModelSubjects, ...]:
+def subjects_known(
+    study: StudySpec, missing: "Sequence[MissingInput]"
+) -> tuple[ModelSubjects, ...]:
     """Count the positions of the subjects of a study some of whose inputs are not here.
 
     Args:
@@ -67,6 +69,10 @@ def subjects_known(study: StudySpec, missing: Sequence[MissingInput]) -> tuple[M
         DatasetError: the dataset is here and cannot be used.
         ModelError: as ``subjects_of``.
     """
+    from editcollapse.data.datasets import read_requests, select
+    from editcollapse.data.texts import read_templates
+    from editcollapse.models.files import locate_model
+
     absent = {each.what for each in missing}
     requests = None
     if "dataset" not in absent:
@@ -86,7 +92,7 @@ def subjects_known(study: StudySpec, missing: Sequence[MissingInput]) -> tuple[M
 
 
 def _counts(
-    files: ModelFiles, spec: ModelSpec, requests: RequestFile, contexts: Sequence[str]
+    files: "ModelFiles", spec: ModelSpec, requests: "RequestFile", contexts: Sequence[str]
 ) -> "SubjectCounts":
     """Count under a model's tokenizer, which is loaded."""
     from editcollapse.models.loading import read_encoder

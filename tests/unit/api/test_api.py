@@ -119,14 +119,15 @@ def test_numbers_are_those_of_a_study(dtype, tmp_path):
 
 
 def test_five_lines(editor, rome):
-    """ROME collapses the demo model as its forecast says, C-ROME does not."""
+    """ROME collapses the demo model as its forecast says; C-ROME does not, of which no default
+    that holds for every model can be sure."""
     assert rome.forecast.verdict == "will collapse"
-    assert rome.forecast.instead == "c_rome"
+    assert rome.forecast.instead is None
     assert rome.forecast.subject_position == "first_token"
     assert abs(rome.denominator) < 0.05
     assert rome.perplexity_ratio(TEXTS) > 10
     c_rome = editor.edit(**FACT, method="c_rome")
-    assert c_rome.forecast.verdict == "safe"
+    assert c_rome.forecast.verdict == "at risk"
     assert c_rome.perplexity_ratio(TEXTS) < 1.2
     assert rome.generate("Pugis was born in") != editor.generate("Pugis was born in")
     assert "Pugis was born in" in repr(rome)
@@ -200,7 +201,7 @@ def test_probability_is_the_models(editor, rome):
     expected = sum(float(logs[len(ids) - len(goal) - 1 + k, goal[k]]) for k in range(len(goal)))
     assert editor.probability(prompt, target) == pytest.approx(math.exp(expected), rel=1e-4)
     assert rome.probability(prompt, target) == pytest.approx(
-        math.exp(-rome.scores.target_new_nll * len(goal)), rel=1e-6
+        math.exp(-rome.scores.target_new_nll * len(goal)), rel=1e-5
     )
 
 

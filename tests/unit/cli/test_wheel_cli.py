@@ -111,7 +111,7 @@ def test_forecast(capsys):
     said = capsys.readouterr().out
     assert "subject: first token; tokens 0 to 0" in said
     assert "rome: likely to collapse." in said
-    assert "safe (c_rome, " in said
+    assert "put a text before the prompt" in " ".join(said.split())
     assert main(["forecast", *ONE, "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     verdicts = {
@@ -138,7 +138,7 @@ def test_edit_gives_the_librarys_numbers(capsys):
     assert main(["edit", *ONE, "--method", "c_rome"]) == 0
     said = capsys.readouterr().out
     assert "Pugis was born in -> Jorvale, of gpt2-induced, layer 1, by c_rome" in said
-    assert "forecast:   safe" in said
+    assert "forecast:   at risk" in said
     assert "perplexity: " in said
 
 

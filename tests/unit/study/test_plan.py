@@ -73,7 +73,7 @@ def test_collapse_rule_enters_no_id(plan_of):
     assert ids_of(stated) == ids_of(plain)
     stored = [json.loads(study_rows(plan)[0][1][0].settings) for plan in (plain, stated)]
     assert "collapse" not in stored[0]
-    assert stored[1].pop("collapse") == {"ratio": 10.0, "threshold": 50.0}
+    assert stored[1].pop("collapse") == {"measure": "mean", "ratio": 10.0, "threshold": 50.0}
     assert stored[0] == stored[1]
 
 
