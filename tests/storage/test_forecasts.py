@@ -111,7 +111,7 @@ def test_edits_of_one_bound_are_not_parted_by_rounding_noise(folder, make_row):
     assert found.never_safe_from == pytest.approx(math.sqrt(10.0), rel=1e-12)
     assert found.collapse_at == noise[0]  # 3 of 5 from there on
     assert found.auc == pytest.approx((2 * (2 + 2 / 2) + 4) / 12)
-    assert (found.largest_normal, found.smallest_collapsed) == (noise[2], noise[1])
+    assert (found.largest_normal, found.smallest_collapsed) == (noise[0], noise[0])
     strict = one_calibrated(results, Wanted(recall=1.0, precision=0.7))
     assert strict.collapse_at == 9.0
 

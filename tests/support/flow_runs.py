@@ -63,15 +63,13 @@ def run_in_process(study: Path, results: Path) -> Run:
 
 
 def _corpus_units(plan: StudyPlan, model: ModelPlan) -> int:
-    """Return the task runs before a merge: corpus, probe keys and shards, as far as it is known."""
+    """Return the task runs before a merge, at least: corpus, probe keys and a shard."""
     needs_none = (
         not model.moment.covariance.is_measured or cached_manifest(model.moment) is not None
     )
     if needs_none:
         return 0
-    stops = model.moment.covariance.stop_change is not None
-    moments = CovariancePlan.of(plan, model)
-    return 2 + moments.n_sample_jobs + (1 if stops else moments.n_shards_at_most)
+    return 3 + CovariancePlan.of(plan, model).n_sample_jobs
 
 
 def sub_flow_runs(client: Any, flow_run_id: object) -> list[Any]:
