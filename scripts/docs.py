@@ -114,7 +114,8 @@ _WIDTH = 230
 _SCALE = 1.3
 _FIRST = ("smollm2", "demo")
 """Studies of ``make demo``, the real model's first."""
-_PICTURED = {"denominators": ("real", *_FIRST), "denominators_demo": ("demo",)}
+_REAL = ("real",)
+_PICTURED = {"denominators": (*_REAL, *_FIRST), "denominators_demo": ("demo",)}
 """Of each picture, the studies of which it shows the first that there are rows of."""
 
 
@@ -146,9 +147,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for theme in THEMES
         }
         texts = {
-            README: page_with(
-                README.read_text(encoding="utf-8"), "demo-table", incidence_table(results)
-            ),
+            README: _readme(README.read_text(encoding="utf-8"), results),
             STUDIES: studies_page(),
             SCHEMA: schema_page(),
             COOKBOOK: page_with(COOKBOOK.read_text(encoding="utf-8"), "recipes", cookbook(results)),
@@ -364,15 +363,34 @@ def _figure(results: Path, studies: Sequence[str]) -> Figure:
     return denominator_figure(study_figures(results, find_study(results, study)))
 
 
-def incidence_table(results: Path) -> str:
-    """Return the README's table: what ``make demo`` prints, a line a model and method."""
-    found = ask(results, "from collapse_by_position")
-    lines = ["| model | method | first token | first, several tokens | inside | worst ratio |"]
-    lines.append("|---|---|---|---|---|---|")
-    for study in _FIRST:
+def _readme(text: str, results: Path) -> str:
+    """Return the README with its tables: a study of real LLMs, and what ``make demo`` prints."""
+    text = page_with(text, "real-table", incidence_table(results, _REAL))
+    return page_with(text, "demo-table", incidence_table(results, _FIRST))
+
+
+_INCIDENCE = """
+select collapse.*, edits.doubled
+from collapse_by_position as collapse
+inner join (
+    select study, model, method, count(*) filter (where perplexity_ratio > 2) as doubled
+    from edit_outcomes
+    group by all
+) as edits using (study, model, method)
+order by study, model_order(study_id, model), model, method_order(method)
+"""
+
+
+def incidence_table(results: Path, studies: Sequence[str]) -> str:
+    """Return a table of studies, a line a model and method."""
+    found = ask(results, _INCIDENCE)
+    lines = ["| model | method | first token | first, several | inside | above 2x | worst ratio |"]
+    lines.append("|---|---|---|---|---|---|---|")
+    for study in studies:
         for row in found.filter(pl.col("study") == study).iter_rows(named=True):
             counts = (_emphasised(row[name]) for name in ("first_token", "several", "inside"))
-            cells = (row["model"], f"`{row['method']}`", *counts, _cell(row["worst"]))
+            doubled, worst = str(row["doubled"]), _cell(row["worst"])
+            cells = (row["model"], f"`{row['method']}`", *counts, doubled, worst)
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 

@@ -83,7 +83,10 @@ def test_check_tells_stale_pages(tmp_path, monkeypatch, capsys):
     """--check passes as checked in; it returns 1 and says what to do until a page is written."""
     assert main(["--check"]) == 0
     old = {
-        "README": "before\n<!-- demo-table -->\nold\n<!-- /demo-table -->\nafter\n",
+        "README": (
+            "before\n<!-- real-table -->\n<!-- /real-table -->\n"
+            "<!-- demo-table -->\nold\n<!-- /demo-table -->\nafter\n"
+        ),
         "COOKBOOK": "before\n<!-- recipes -->\nold\n<!-- /recipes -->\nafter\n",
         "SCHEMA": "",
     }

@@ -119,8 +119,7 @@ def test_numbers_are_those_of_a_study(dtype, tmp_path):
 
 
 def test_five_lines(editor, rome):
-    """ROME collapses the demo model as its forecast says; C-ROME does not, of which no default
-    that holds for every model can be sure."""
+    """ROME collapses the demo model as forecast; that C-ROME does not, no default can know."""
     assert rome.forecast.verdict == "will collapse"
     assert rome.forecast.instead is None
     assert rome.forecast.subject_position == "first_token"
