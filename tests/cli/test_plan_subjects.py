@@ -44,7 +44,7 @@ def test_plan_counts_what_the_tables_have(study, first_run, tmp_path, capsys):
         counts = model["counts"]
         assert {name: counts[name] for name in stored} == stored
         assert (counts["unusable"], counts["last_token_differs"]) == ([], 0)
-        assert "subjects by model first token" in text, text
+        assert "tiny 3 1 4 0 0" in text, text
     assert not (tmp_path / "empty").exists()
     differs = ask(first_run.results, "select distinct last_token_differs from positions")
     assert differs.rows() == [(False,)]

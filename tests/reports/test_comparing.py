@@ -7,6 +7,7 @@ from reports.page import report_html, report_markdown
 from reports.sections import report_sections
 from scripts.demo_rows import ROWS, unpack
 from storage.ask import ask, find_study, findings
+from tests.reports.whole_study import of_the_demo
 
 
 @pytest.fixture(scope="module")
@@ -69,9 +70,9 @@ def test_pages_have_the_part(demo, results, section):
 def test_one_method_on_one_model_has_no_part(results, tmp_path, monkeypatch):
     """A study of a single side has nothing to compare, and the report says nothing of it."""
     for path in ROWS.glob("*.parquet"):
-        frame = pl.read_parquet(path)
+        frame = of_the_demo(path)
         if path.stem == "edits":
-            model = frame["model_id"][0]
+            model = of_the_demo(ROWS / "study_models.parquet")["model_id"][0]
             frame = frame.filter(pl.col("method") == "rome", pl.col("model_id") == model)
         frame.write_parquet(tmp_path / path.name)
     monkeypatch.setattr("scripts.demo_rows.ROWS", tmp_path)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-import shutil
 import tempfile
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from scripts.demo_rows import ROWS, unpack
@@ -28,12 +28,20 @@ _BEYOND_EDITS = {
 }
 
 
+def of_the_demo(path: Path) -> pl.DataFrame:
+    """Return checked-in rows; of tables that name studies, those of the demo study."""
+    studies = pl.read_parquet(ROWS / "studies.parquet")
+    demo = studies.filter(pl.col("name") == "demo")["study_id"].to_list()
+    frame = pl.read_parquet(path)
+    return frame.filter(pl.col("study_id").is_in(demo)) if "study_id" in frame.columns else frame
+
+
 def unpack_edits(results: Path) -> None:
     """Make a results folder of the demo study's edits and measurements, and nothing beyond."""
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         for path in ROWS.glob("*.parquet"):
             if path.stem not in _BEYOND_EDITS:
-                shutil.copy(path, folder)
+                of_the_demo(path).write_parquet(Path(folder) / path.name)
         patch.setattr("scripts.demo_rows.ROWS", Path(folder))
         unpack(results)
 
