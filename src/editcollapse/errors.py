@@ -51,3 +51,9 @@ def nearest_first(asked: str, known: Iterable[str]) -> str:
     names = sorted(known)
     near = get_close_matches(asked, names, n=len(names), cutoff=0.6)
     return ", ".join([*near, *(name for name in names if name not in near)])
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of what a library's error says; its type where it says nothing."""
+    said = str(error).strip()
+    return said.splitlines()[0] if said else repr(error)

@@ -11,7 +11,7 @@ import json
 import re
 from typing import Any
 
-from editcollapse.errors import ModelError
+from editcollapse.errors import ModelError, first_line
 
 _PROMPT, _ANSWER = "editcollapseprompt", "editcollapseanswer"
 _DAY = dt.date(2024, 7, 26)
@@ -94,8 +94,7 @@ def _rendered(
             date_string=_DAY.strftime("%d %b %Y"),
         )
     except Exception as error:  # jinja's, and whatever a template's program runs into
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         raise ModelError(
-            f"the chat template of {source} cannot be used: {reason}. {_WITHOUT}"
+            f"the chat template of {source} cannot be used: {first_line(error)}. {_WITHOUT}"
         ) from error
     return str(text)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import activations
 
 from editcollapse.catalog.architectures import Architecture, InputNorm, TextPart, Widths, widths_of
-from editcollapse.errors import ModelError
+from editcollapse.errors import ModelError, first_line
 from editcollapse.models.files import (
     ModelDigests,
     ModelFiles,
@@ -334,8 +334,7 @@ def _encoder(tokenizer: Any, spec: "ModelSpec", positions: Any, source: str) -> 
 
 def _not_loaded(what: str, error: Exception) -> ModelError:
     """Return the error on what transformers could not load, with the first line of its reason."""
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-    return ModelError(f"{what} cannot be loaded: {reason}")
+    return ModelError(f"{what} cannot be loaded: {first_line(error)}")
 
 
 def _name_of(source: str) -> str:

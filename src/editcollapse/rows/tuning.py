@@ -23,7 +23,27 @@ class TuningFactRow:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class TuningTrialRow:
+class TrialScores:
+    """What the edits of a trial by one method scored."""
+
+    n_facts: int
+    n_first_token: int
+    efficacy: float | None
+    efficacy_prefix_mean: float | None
+    first_token_efficacy: float | None
+    first_token_efficacy_prefix_mean: float | None
+    generalization: float | None
+    locality: float | None
+    clamp_share: float
+    worst_ratio: float
+    n_damaged: int
+    n_collapsed: int
+    objective: float
+    seconds: float
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TuningTrialRow(TrialScores):
     """One layer with one set of v* settings, on some facts, by one method."""
 
     tuning_id: str
@@ -45,17 +65,3 @@ class TuningTrialRow:
     kl_factor: float
     clamp_factor: float
     stop_loss: float
-    n_facts: int
-    n_first_token: int
-    efficacy: float | None
-    efficacy_prefix_mean: float | None
-    first_token_efficacy: float | None
-    first_token_efficacy_prefix_mean: float | None
-    generalization: float | None
-    locality: float | None
-    clamp_share: float
-    worst_ratio: float
-    n_damaged: int
-    n_collapsed: int
-    objective: float
-    seconds: float

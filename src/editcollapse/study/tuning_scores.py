@@ -17,6 +17,7 @@ from editcollapse.errors import ArtifactError
 from editcollapse.rows.collapse_rule import DAMAGE_RATIO, CollapseRule
 from editcollapse.rows.frames import rows_of
 from editcollapse.rows.study import EditRow, MeasurementRow
+from editcollapse.rows.tuning import TrialScores
 from editcollapse.study.artifacts import ArtifactStore
 from editcollapse.study.jobs import Manifest
 
@@ -48,33 +49,13 @@ class TrialEdits:
         )
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Scores:
-    """What the edits of a trial by one method scored; fields as in table ``tuning_trials``."""
-
-    n_facts: int
-    n_first_token: int
-    efficacy: float | None
-    efficacy_prefix_mean: float | None
-    first_token_efficacy: float | None
-    first_token_efficacy_prefix_mean: float | None
-    generalization: float | None
-    locality: float | None
-    clamp_share: float
-    worst_ratio: float
-    n_damaged: int
-    n_collapsed: int
-    objective: float
-    seconds: float
-
-
 def scores_of(
     batches: Sequence[TrialEdits],
     method: str,
     first_token: frozenset[str],
     unedited_perplexity: float,
     rule: CollapseRule,
-) -> Scores:
+) -> TrialScores:
     """Return the scores of a trial's edits by one method.
 
     Args:
@@ -106,7 +87,7 @@ def scores_of(
     ratios = [row.perplexity / unedited_perplexity for row in both]
     n_damaged = sum(not ratio <= DAMAGE_RATIO for ratio in ratios)  # nan is damage
     score = objective((efficacy, behind, generalization, locality))
-    return Scores(
+    return TrialScores(
         n_facts=len(pairs),
         n_first_token=len(first),
         efficacy=efficacy,
