@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.documents import Marks
-from benchmarks.gpu.figures import lines, read_json
+from benchmarks.gpu.figures import lines, merged, read_json
 from benchmarks.gpu.parts import PARTS
 from benchmarks.gpu.runner import run_parts
 from editcollapse.errors import EditCollapseError, StudyError
@@ -31,6 +31,7 @@ _EXAMPLES = """examples:
   python -m benchmarks.gpu --rehearse
   python -m benchmarks.gpu --from build/gpu.json --markdown docs/results.md
 """
+_FROM = "files of earlier runs on one machine, no run; the last one's figure counts"
 _USER_ERROR = 2
 
 
@@ -42,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given.markdown is not None:
             MARKS.check(given.markdown)
         if given.read is not None:
-            found = read_json(given.read)
+            found = merged([read_json(path) for path in given.read])
         else:
             found = run_parts(
                 [part for part in PARTS if not given.only or part.name in given.only],
@@ -94,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--json", type=Path, default=_JSON, metavar="PATH", help=f"default: {_JSON}")
     add("--device", default="auto", help="a torch device (default: the accelerator)")
     add("--rehearse", action="store_true", help="tiny shapes on the CPU: does every part stand?")
-    add("--from", dest="read", type=Path, metavar="PATH", help="an earlier run's file, not a run")
+    add("--from", dest="read", nargs="+", type=Path, metavar="PATH", help=_FROM)
     add("--markdown", type=Path, metavar="PATH", help="write the table between its marks")
     return parser
 

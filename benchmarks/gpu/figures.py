@@ -173,6 +173,27 @@ def read_json(path: Path) -> Whole:
         ) from error
 
 
+def merged(found: Sequence[Whole]) -> Whole:
+    """Return runs on one device as one: of what several measured, the last figure.
+
+    Raises:
+        ResultsError: they are of several devices or versions, whose figures cannot be compared.
+    """
+    if len({(each.device, each.versions) for each in found}) > 1:
+        machines = "; ".join(f"{each.device}, {each.versions}" for each in found)
+        raise ResultsError(
+            f"--from: files of several machines ({machines}) make no one table. Name files of one."
+        )
+    figures = {(f.what, f.model, f.dtype): f for each in found for f in each.figures}
+    parts = {part.part: part for each in found for part in each.parts}
+    return dataclasses.replace(
+        found[0],
+        command="` and `".join(each.command for each in found),
+        figures=tuple(figures.values()),
+        parts=tuple(parts.values()),
+    )
+
+
 class FigureFile:
     """Figures line by line in a file, so that a process that is killed leaves what it found.
 

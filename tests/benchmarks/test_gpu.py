@@ -283,6 +283,22 @@ def test_document_is_written_from_an_earlier_run(tmp_path, capsys):
     assert main(["--from", str(path)]) == 0
 
 
+def test_runs_on_one_machine_are_one_table(tmp_path, capsys):
+    """A part run again replaces its figures and its end; another machine's are refused."""
+    first, again, other = (tmp_path / name for name in ("1.json", "2.json", "3.json"))
+    write_json(WHOLE, first)
+    figure = dataclasses.replace(WHOLE.figures[0], value=77.0)
+    ends = tuple(dataclasses.replace(part, outcome="done", reason="") for part in WHOLE.parts)
+    write_json(dataclasses.replace(WHOLE, figures=(figure,), parts=ends), again)
+    assert main(["--from", str(first), str(again)]) == 0
+    said = capsys.readouterr().out
+    assert "| 77 |" in said
+    assert said.count(f"| {figure.what} | {figure.unit} |") == 1
+    write_json(dataclasses.replace(WHOLE, device="another"), other)
+    assert main(["--from", str(first), str(other)]) == 2
+    assert "several machines" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("text", [None, "{}", "no json", '{"figures": 1, "parts": []}'])
 def test_file_without_figures_is_explained(tmp_path, text, capsys):
     """A missing file and one with something else are one sentence."""

@@ -25,16 +25,19 @@ _SPARE = {"tiny": 0, "small": 2 << 20}
 
 @pytest.fixture
 def case(accelerator):
-    """Return a small random model on the device, with edits and texts, and the device."""
+    """Return a small random model on the device, with edits and texts, and the device.
+
+    In float64: Adam's first step is the sign of a gradient, which rounding turns where it is small.
+    """
     sizes = Sizes(n_edits=_EDITS, n_texts=12, n_tokens=512, steps=2)
     models = {
-        shape: random_model(SHAPES[shape], dtype=torch.float32, device="cpu")
+        shape: random_model(SHAPES[shape], dtype=torch.float64, device="cpu")
         for shape in ("tiny", "small")
     }
     with accelerator(_CAPACITY) as device:
         # A real allocator gives out blocks: work has to take many of them to be split.
         shape = "tiny" if _is_emulated(device) else "small"
-        yield case_of(shape, moved(models[shape], device, torch.float32), sizes), device
+        yield case_of(shape, moved(models[shape], device, torch.float64), sizes), device
 
 
 def peak_of(work, device):
@@ -94,7 +97,7 @@ def test_perplexity_on_a_full_device(case, caplog):
     ):
         split = measure()
     assert any("out of memory" in record.getMessage() for record in caplog.records)
-    assert torch.allclose(split, whole, rtol=1e-5)
+    assert torch.allclose(split, whole, rtol=1e-9)
 
 
 def test_target_values_on_a_full_device(case, caplog):
@@ -120,7 +123,7 @@ def test_target_values_on_a_full_device(case, caplog):
     assert runs[1] == _EDITS, "the whole batch was tried first"
     assert len(parts) > 1
     assert [b for group, _ in parts for b in group] == list(range(_EDITS))
-    assert torch.allclose(torch.cat([part for _, part in parts]), whole, rtol=1e-4, atol=1e-4)
+    assert torch.allclose(torch.cat([part for _, part in parts]), whole, rtol=1e-9, atol=1e-9)
 
 
 def test_one_edit_that_does_not_fit(case):
