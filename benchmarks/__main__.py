@@ -17,8 +17,10 @@ _EXAMPLES = """examples:
   python -m benchmarks --models demo                    the demo model in full
   python -m benchmarks --only edits --models gpt2-small --edits 8 --repeats 3
   python -m benchmarks --only overhead --models gpt2-small --edits 8 --steps 2
+  python -m benchmarks --models models/smollm2-135m-instruct --edits 8 --repeats 1
   python -m benchmarks --markdown docs/results.md --json benchmarks.json --profile
 """
+_MODELS = f"or paths of pretrained models; default: {' '.join(DEFAULT_MODELS)}"
 _USER_ERROR = 2
 
 
@@ -69,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--quick", action="store_true", help="the demo model, few edits, one repeat")
     add("--only", nargs="+", choices=list(WORKS), metavar="WORK", help="these works only")
-    add("--models", nargs="+", metavar="MODEL", help=f"default: {' '.join(DEFAULT_MODELS)}")
+    add("--models", nargs="+", metavar="MODEL", help=_MODELS)
     add("--repeats", type=_positive, help="of each side (default: 5)")
     add("--edits", type=_positive, help="edits in our batch (default: 64 for demo, 16 else)")
     add("--steps", type=_positive, help="passes of v* at most (default: the published number)")

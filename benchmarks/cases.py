@@ -13,11 +13,11 @@ from typing import Literal
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM
 
 from benchmarks import reference_measures
 from benchmarks.choices import DEMO_MODEL, Asked
-from benchmarks.inputs import DEMO, Inputs, demo_inputs, random_inputs
+from benchmarks.inputs import DEMO, Inputs, demo_inputs, random_inputs, real_inputs
 from benchmarks.models import SHAPES, words_of, write_model
 from benchmarks.published import Published
 from editcollapse.catalog.presets import ValueSettings, preset_for
@@ -26,7 +26,7 @@ from editcollapse.covariance.second_moment import SecondMoment, put_moment
 from editcollapse.errors import StudyError, nearest_first
 from editcollapse.evaluation.perplexity import EncodedTexts, encode_texts
 from editcollapse.models.files import digest_model, locate_model
-from editcollapse.models.loading import LoadedModel
+from editcollapse.models.loading import LoadedModel, whole_model
 from editcollapse.models.tokenization import Encoder
 from editcollapse.rome.templates import generate_templates
 from editcollapse.runtime.devices import best_device
@@ -40,6 +40,8 @@ MODELS = (DEMO_MODEL, *SHAPES)
 _DEMO_FOLDER = DEMO / "models" / "gpt2-induced"
 _TEMPLATE_LENGTHS = ((5, 10), (10, 10))
 _TOKENS_PER_KEY = 4
+_LONGEST = 1024
+"""Tokens of a document: a pretrained model may take a hundred thousand."""
 _LEAST_TOKENS = 16_384
 """C is measured on four tokens for each of its K rows, and on so many at least: of full rank."""
 
@@ -78,17 +80,20 @@ class Case:
 
 
 def check_models(names: Sequence[str]) -> None:
-    """Raise StudyError where one of some models is not known."""
+    """Raise StudyError where one of some models is neither known nor a folder or file."""
     for name in names:
-        if name not in MODELS:
-            raise StudyError(f"--models {name}: known are {nearest_first(name, MODELS)}.")
+        if name not in MODELS and not Path(name).exists():
+            raise StudyError(
+                f"--models {name}: known are {nearest_first(name, MODELS)}, and the path of a "
+                "pretrained model."
+            )
 
 
 def open_case(name: str, asked: Asked, sides: Sides = "both") -> Case:
     """Return a model ready to be measured.
 
     Args:
-        name: one of ``MODELS``.
+        name: one of ``MODELS``, or the path of a pretrained model.
         asked: what the run was asked for.
         sides: with ``both`` the model is loaded twice, so that the reference runs on transformers'
             model as it is; with one side alone, once.
@@ -134,12 +139,12 @@ def open_case(name: str, asked: Asked, sides: Sides = "both") -> Case:
 
 def _job(name: str, asked: Asked) -> ModelSetup:
     """Return the model as our units name it; writes a random model once."""
-    folder = _DEMO_FOLDER
-    if name != DEMO_MODEL:
+    folder = _DEMO_FOLDER if name == DEMO_MODEL else Path(name)
+    if name in SHAPES:
         folder = asked.folder("models", name)
         if not folder.is_dir():
             write_model(SHAPES[name], folder, asked.tokenizer)
-    spec = ModelSpec(name=name, source=str(folder))
+    spec = ModelSpec(name=Path(name).name, source=str(folder))
     files = locate_model(spec.source)
     preset = preset_for(None, files.architecture.family, files.widths)
     values = preset.values
@@ -158,13 +163,12 @@ def _plain(setup: ModelSetup) -> LoadedModel:
     """Return the model as transformers loads it, without any change of ours."""
     files = locate_model(setup.spec.source)
     device = best_device(settings().device)
-    model = AutoModelForCausalLM.from_pretrained(
-        files.folder, dtype=torch.float32, local_files_only=True
+    model, tokenizer = whole_model(
+        AutoModelForCausalLM, files, files.text_part, dtype=torch.float32
     )
-    tokenizer = AutoTokenizer.from_pretrained(files.folder, local_files_only=True)
     n_positions = int(model.config.max_position_embeddings)
     return LoadedModel(
-        model=model.eval().requires_grad_(requires_grad=False).to(device),
+        model=model.to(device),
         encoder=Encoder(tokenizer, setup.spec.start_token, n_positions, files.source),
         architecture=files.architecture,
         widths=files.widths,
@@ -182,14 +186,15 @@ def _inputs(name: str, loaded: LoadedModel, asked: Asked, folder: Path) -> Input
             kept.write_text(json.dumps(drawn.templates), encoding="utf-8")
         templates = json.loads(kept.read_text(encoding="utf-8"))
         return demo_inputs(templates, asked.n_more_texts, asked.n_requests)
-    return random_inputs(
+    inputs = random_inputs(
         words_of(loaded.encoder.tokenizer),
         n_requests=asked.n_requests,
         n_texts=asked.n_texts,
         n_more_texts=asked.n_more_texts,
         n_corpus_tokens=max(asked.n_corpus_tokens, _moment_tokens(loaded)),
-        longest=loaded.encoder.max_length,
+        longest=min(loaded.encoder.max_length, _LONGEST),
     )
+    return inputs if name in SHAPES else real_inputs(inputs, asked.n_more_texts, asked.n_requests)
 
 
 def _moment(loaded: LoadedModel, published: Published, inputs: Inputs) -> Tensor:

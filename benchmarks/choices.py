@@ -39,6 +39,6 @@ class Asked:
     """Passes of the v* optimisation; None for the published number."""
 
     def folder(self, kind: str, model: str) -> Path:
-        """Return the workspace's folder for one model with one tokenizer."""
+        """Return the workspace's folder for one model, a name or a path, with one tokenizer."""
         other = "" if self.tokenizer is None else f"-{self.tokenizer.name}"
-        return self.workspace / kind / f"{model}{other}"
+        return self.workspace / kind / f"{Path(model).name}{other}"

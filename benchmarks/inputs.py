@@ -1,4 +1,4 @@
-"""Inputs of both sides: the demo's data, or random words in the lengths of real data.
+"""Inputs of both sides: the demo's data, the facts, or random words in the lengths of real data.
 
 Random weights know no language, so only lengths matter: they are drawn from the counts below, with
 a seed. One word is one token of the random models' tokenizer.
@@ -106,6 +106,27 @@ def demo_inputs(templates: Sequence[str], n_texts: int, n_requests: int) -> Inpu
         documents=tuple(part for part in corpus.split("\n\n") if part.strip()),
         long_documents=(),
         source="the demo's requests, texts and corpus",
+    )
+
+
+def real_inputs(drawn: Inputs, n_texts: int, n_requests: int) -> Inputs:
+    """Return the project's facts and neutral texts, which a pretrained model can read.
+
+    Args:
+        drawn: gives the templates and the corpus, of which only lengths matter.
+        n_texts: how many; more than the package has start again from its first.
+        n_requests: likewise, of facts with other targets.
+    """
+    from editcollapse.data.datasets import read_requests
+    from editcollapse.data.texts import NEUTRAL_TEXTS, read_texts
+
+    texts = read_texts(NEUTRAL_TEXTS).texts
+    known = [record.request for record in read_requests(DEMO / "facts.json").records]
+    return dataclasses.replace(
+        drawn,
+        requests=tuple(retargeted(known, n_requests)),
+        texts=tuple(texts[index % len(texts)] for index in range(n_texts)),
+        source="the project's facts and neutral texts, templates and corpus of random words",
     )
 
 

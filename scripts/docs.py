@@ -45,6 +45,7 @@ PICTURES = DOCS / "pictures"
 MADE_OF = PICTURES / "denominators.digest"
 """Digest of what the pictures were drawn from: fonts differ by machine, so that pictures themselves
 are not compared."""
+QUERIES = Path(__file__).parent / "sql"
 RECIPES = SQL / "recipes"
 """Each file is a question, what to know about it, and its SQL."""
 
@@ -114,8 +115,7 @@ _WIDTH = 230
 _SCALE = 1.3
 _FIRST = ("smollm2", "demo")
 """Studies of ``make demo``, the real model's first."""
-_REAL = ("real",)
-_PICTURED = {"denominators": (*_REAL, *_FIRST), "denominators_demo": ("demo",)}
+_PICTURED = {"denominators": ("real_layers", "real", *_FIRST), "denominators_demo": ("demo",)}
 """Of each picture, the studies of which it shows the first that there are rows of."""
 
 
@@ -364,26 +364,14 @@ def _figure(results: Path, studies: Sequence[str]) -> Figure:
 
 
 def _readme(text: str, results: Path) -> str:
-    """Return the README with its tables: a study of real LLMs, and what ``make demo`` prints."""
-    text = page_with(text, "real-table", incidence_table(results, _REAL))
+    """Return the README with its tables: studies of real LLMs, and what ``make demo`` prints."""
+    text = page_with(text, "real-table", real_table(results))
     return page_with(text, "demo-table", incidence_table(results, _FIRST))
-
-
-_INCIDENCE = """
-select collapse.*, edits.doubled
-from collapse_by_position as collapse
-inner join (
-    select study, model, method, count(*) filter (where perplexity_ratio > 2) as doubled
-    from edit_outcomes
-    group by all
-) as edits using (study, model, method)
-order by study, model_order(study_id, model), model, method_order(method)
-"""
 
 
 def incidence_table(results: Path, studies: Sequence[str]) -> str:
     """Return a table of studies, a line a model and method."""
-    found = ask(results, _INCIDENCE)
+    found = ask(results, (QUERIES / "incidence.sql").read_text(encoding="utf-8"))
     lines = ["| model | method | first token | first, several | inside | above 2x | worst ratio |"]
     lines.append("|---|---|---|---|---|---|---|")
     for study in studies:
@@ -392,6 +380,19 @@ def incidence_table(results: Path, studies: Sequence[str]) -> str:
             doubled, worst = str(row["doubled"]), _cell(row["worst"])
             cells = (row["model"], f"`{row['method']}`", *counts, doubled, worst)
             lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def real_table(results: Path) -> str:
+    """Return the table of real LLMs, a line a model and layer."""
+    found = ask(results, (QUERIES / "real_models.sql").read_text(encoding="utf-8"))
+    columns = ["model", "layer", "ROME, first token", "first, several", "inside", "above 2x"]
+    columns += ["worst ratio", "C-ROME, all", "worst ratio"]
+    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+    for row in found.iter_rows(named=True):
+        counts = (_emphasised(row[name]) for name in ("first_token", "several", "inside"))
+        own = (row["model"], str(row["layer"]), *counts, str(row["doubled"]), _cell(row["worst"]))
+        lines.append(f"| {' | '.join((*own, row['c_rome'], _cell(row['c_rome_worst'])))} |")
     return "\n".join(lines) + "\n"
 
 
