@@ -93,6 +93,21 @@ def test_linear_flops_are_those_of_gpt2(tmp_path):
     assert works.linear_flops(case) == 2 * (2 * 12 - 4) * 64**2
 
 
+def test_pretrained_model_is_measured_on_the_facts(tmp_path):
+    """A path is a model: of a folder or a GGUF file, on prompts that it can read."""
+    from benchmarks import cases
+    from benchmarks.choices import Asked
+    from benchmarks.models import SHAPES, write_model
+
+    folder = write_model(SHAPES["tiny"], tmp_path / "of" / "mine")
+    case = cases.open_case(str(folder), Asked(tmp_path, None, 200, 60, 60, 100, None), "reference")
+    subjects = {request.subject for request in case.inputs.requests}
+    assert {"Paris", "Apple"} <= subjects
+    assert len(case.inputs.requests) == 200
+    assert len(case.inputs.texts) == 60
+    assert (tmp_path / "prepared" / "mine" / "moment.safetensors").is_file()
+
+
 def test_markdown_goes_between_markers_and_json_holds_everything(found, tmp_path):
     """The rest of the document stays; a document without markers is refused."""
     path = tmp_path / "page.md"
