@@ -25,6 +25,8 @@ _STORES = {"edit", "sweep"}
 """Commands that store what they did."""
 _RUN_BY_CI = {"run", "pretrain", "tune", "fetch-model"}
 """Commands that take minutes, or an index: .ci/run runs ``make demo``, tests/flows a tuning."""
+_LONG = {"editcollapse sweep studies/demo.toml"}
+"""Of the whole demo study: tests/flows sweeps a small one."""
 _RUN_BY_SOAK = {"deploy", "covariance", "reevaluate", "forecast", "calibrate", "anatomy"}
 """Commands that need a server, or a study that has run: tests/slow runs them, but the
 forecast of one edit is run here."""
@@ -110,7 +112,7 @@ def test_command_works(
     if name in _RUN_BY_SOAK and not options.get("prompt"):
         assert "study" not in options or _has_inputs(options)
         return
-    if name in _RUN_BY_CI:
+    if name in _RUN_BY_CI or command in _LONG:
         assert name in {"pretrain", "fetch-model"} or _has_inputs(options)
         return
     results = first_run.results

@@ -23,7 +23,7 @@ from tests.support.cases import (
     some_moment,
     some_values,
 )
-from tests.support.tiny import VARIANTS
+from tests.support.tiny import VARIANTS, unlike_families
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -63,7 +63,7 @@ def test_perplexity_and_efficacy_equal_reference(tiny_model, variant):
                 assert scores.efficacy_one_prefix == accuracies[plans[b].prefix_index]
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@unlike_families
 def test_unedited_answers_equal_reference(tiny_model, variant):
     """Without an update, negative log-likelihoods are those of the model itself."""
     loaded = tiny_model(variant)
@@ -83,7 +83,7 @@ def test_unedited_answers_equal_reference(tiny_model, variant):
                 assert answer.argmax == tuple(int(scores[p].argmax()) for p in places)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@unlike_families
 def test_moment_equals_reference(tiny_model, variant):
     """The second moment over a small corpus is K^T K / n of single full forwards."""
     loaded = tiny_model(variant)

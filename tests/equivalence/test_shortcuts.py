@@ -29,7 +29,7 @@ from tests.support.cases import (
     settings,
     some_moment,
 )
-from tests.support.tiny import VARIANTS, write_model
+from tests.support.tiny import VARIANTS, unlike_families, write_model
 
 _OWN_ATTENTION = {"gptj", "gpt_neo", "bloom", "falcon", "stablelm"}
 """Families whose attention transformers does not route through its interface."""
@@ -51,7 +51,7 @@ def test_bare_template_alone(tiny_model, variant, layer, monkeypatch):
         plain.check(loaded, settings(steps=3), moment, TIGHT, layer=layer)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@unlike_families
 def test_one_edit_alone(tiny_model, variant):
     """A batch of one, whose rows share all that is left of its subject, equals the reference."""
     loaded = tiny_model(variant)
@@ -83,7 +83,7 @@ def test_attention_is_put_back(tiny_model):
 
 
 @pytest.mark.parametrize("tokens_per_forward", [1, 40, 4096])
-@pytest.mark.parametrize("variant", VARIANTS)
+@unlike_families
 def test_keys_alone_are_the_keys_of_an_edit(tiny_model, variant, tokens_per_forward):
     """Keys, bare values and denominators without optimisation are those of a full edit."""
     loaded = tiny_model(variant)

@@ -40,15 +40,20 @@ def assert_listed(reports):
 @pytest.mark.parametrize(
     "changes",
     [
-        {},
-        {"covariance.kind": "identity", "covariance.source": None},
-        {"covariance.kind": "samples", "covariance.source": None, "covariance.n_tokens": 300},
-        {"covariance.stop_change": 2.5, "covariance.shard_tokens": 30},
         {"evaluation.continuations": 2},
+        {"covariance.kind": "samples", "covariance.source": None, "covariance.n_tokens": 300},
         {"guard.policy": "refuse", "guard.at_risk_at": 5.0, "guard.collapse_at": 1e9},
-        {"guard.policy": "prefix", "guard.at_risk_at": 5.0, "guard.collapse_at": 1e9},
+        *(
+            pytest.param(changes, marks=pytest.mark.slow)
+            for changes in (
+                {},
+                {"covariance.kind": "identity", "covariance.source": None},
+                {"covariance.stop_change": 2.5, "covariance.shard_tokens": 30},
+                {"guard.policy": "prefix", "guard.at_risk_at": 5.0, "guard.collapse_at": 1e9},
+            )
+        ),
     ],
-    ids=["plain", "identity", "samples", "stop rule", "continuations", "refusing", "prefixing"],
+    ids=["continuations", "samples", "refusing", "plain", "identity", "stop rule", "prefixing"],
 )
 def test_study_does_the_jobs_that_it_lists(study, watched, tmp_path, changes):
     """In an empty folder, and again when all is cached: the same total."""

@@ -10,6 +10,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 import transformers
 from transformers import AutoModelForCausalLM
@@ -182,6 +183,20 @@ VARIANTS: dict[str, Variant] = {
         _named(ffn_dim=D_KEY, word_embed_proj_dim=D_MODEL),
     ),
 }
+
+UNLIKE = (
+    *("gpt2", "gptj", "gpt_neo", "gpt_neox_parallel", "llama", "qwen2", "gemma2", "gemma3_text"),
+    *("granite", "cohere2", "falcon_sequential", "bloom", "opt"),
+)
+"""Families unlike each other: biases or none, gates, parallel blocks, norms behind the MLP,
+windows, caps, multipliers, ALiBi, positions learned with an offset, a tokenizer of bytes."""
+
+unlike_families = pytest.mark.parametrize(
+    "variant",
+    [name if name in UNLIKE else pytest.param(name, marks=pytest.mark.slow) for name in VARIANTS],
+)
+"""A test of ``variant``: by default of ``UNLIKE``, in ``make soak`` of all. What is tested of every
+family by default: its row, its edits and its answers against the reference."""
 
 
 def write_model(name: str, folder: Path, seed: int = 0) -> Path:

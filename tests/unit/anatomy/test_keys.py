@@ -1,7 +1,6 @@
 """Vectors of the root-cause study against one whole forward for each prompt: every family."""
 
 import numpy as np
-import pytest
 import torch
 
 from editcollapse.anatomy.keys import drawn_template, read_key_kinds
@@ -9,7 +8,7 @@ from editcollapse.covariance.second_moment import MomentSolver
 from editcollapse.forward.hooked_layer import HookedLayer
 from editcollapse.forward.rewrites import build_rewrites
 from tests.support.cases import LAYER, REQUESTS, TEMPLATES, TIGHT, Float64Throughout, some_moment
-from tests.support.tiny import VARIANTS
+from tests.support.tiny import VARIANTS, unlike_families
 
 
 def whole_forward(loaded, ids, place):
@@ -35,7 +34,7 @@ def read(loaded, templates=TEMPLATES, seed=0):
     return moment, rewrites, keys
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@unlike_families
 def test_vectors_are_those_of_whole_forwards(tiny_model, variant):
     """k0, kbar, C^-1 kbar, the key behind a prefix and the first token's are the plain ones."""
     loaded = tiny_model(variant)

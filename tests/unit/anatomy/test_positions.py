@@ -22,7 +22,7 @@ from editcollapse.anatomy.positions import (
 from editcollapse.compat import attention_implementation
 from editcollapse.errors import ModelError, UnknownFamilyError
 from tests.support.cases import TIGHT, Float64Throughout
-from tests.support.tiny import VARIANTS
+from tests.support.tiny import unlike_families
 from tests.support.toy_tokenizers import word_tokenizer
 
 _ROWS = [[1, 2, 3, 4, 5, 6, 7, 8, 9], [3, 4, 5], [5, 1], [2, 7, 1, 8]]
@@ -87,7 +87,7 @@ def check(numbers, found, rows):
             assert np.isnan(numbers.key_norm[n, layer, len(row) :]).all()
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@unlike_families
 def test_numbers_are_those_of_plain_forwards(tiny_model, variant, monkeypatch):
     """In groups and padded, norms, keys and attention are those of each text run alone."""
     monkeypatch.setattr(positions, "_TEXTS_AT_ONCE", 3)

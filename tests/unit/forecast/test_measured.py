@@ -76,9 +76,15 @@ def test_default_respects_collapses_and_the_risk():
     assert limits.is_default
 
 
-def test_left_out_models_are_judged_by_the_others():
+@pytest.fixture(scope="module")
+def left_out():
+    """Return how each model is judged by all others."""
+    return left_out_models(MODELS)
+
+
+def test_left_out_models_are_judged_by_the_others(left_out):
     """Each model once, all its layers together; the thresholds are not its own."""
-    found = left_out_models(MODELS)
+    found = left_out
     assert sorted(each.model for each in found) == sorted({m.model for m in MODELS})
     assert sum(each.verdicts.n_edits for each in found) == sum(len(m.collapsed) for m in MODELS)
     for each in found:
@@ -89,7 +95,7 @@ def test_left_out_models_are_judged_by_the_others():
         assert each.verdicts.n_false_safe == missed
 
 
-def test_no_collapse_of_a_left_out_model_is_called_safe():
+def test_no_collapse_of_a_left_out_model_is_called_safe(left_out):
     """What the other models tell is cautious enough for each."""
-    found = {each.model: each.verdicts.n_false_safe for each in left_out_models(MODELS)}
+    found = {each.model: each.verdicts.n_false_safe for each in left_out}
     assert not any(found.values()), found

@@ -9,7 +9,7 @@ from editcollapse.forward.hooked_layer import BlockInput, HookedLayer, overwrite
 from editcollapse.rome.edited_model import EditedRows, RankOneInput
 from editcollapse.rome.updates import RankOneUpdates
 from tests.support.cases import LAYER, TIGHT, Float64Throughout, distance, drawing
-from tests.support.tiny import VARIANTS
+from tests.support.tiny import unlike_families
 
 
 def residual_of(loaded, draw, rows=3, tokens=5):
@@ -20,7 +20,7 @@ def residual_of(loaded, draw, rows=3, tokens=5):
     return residual
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@unlike_families
 def test_moved_inputs_equal_the_modules(tiny_model, variant):
     """Every norm and linear map, for every update on every row, and for rows with owners."""
     loaded = tiny_model(variant)

@@ -8,7 +8,7 @@ from editcollapse.forward.hooked_layer import HookedLayer
 from editcollapse.forward.module_views import watch_projection
 from editcollapse.models.tokenization import pad_right
 from tests.support.cases import LAYER, TEXTS, TIGHT, Float64Throughout, distance
-from tests.support.tiny import N_LAYERS, VARIANTS
+from tests.support.tiny import N_LAYERS, unlike_families
 
 
 def rows_of(loaded):
@@ -16,7 +16,7 @@ def rows_of(loaded):
     return [loaded.encoder.sequence(text) for text in TEXTS]
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@unlike_families
 def test_two_halves_are_the_whole(tiny_model, variant):
     """Reading at a layer and continuing from it gives the full forward's logits, at every layer."""
     loaded = tiny_model(variant)
@@ -32,7 +32,7 @@ def test_two_halves_are_the_whole(tiny_model, variant):
             assert distance(found, expected) < TIGHT
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@unlike_families
 def test_right_padding_changes_nothing(tiny_model, variant):
     """Rows of mixed length padded together give each row's own logits, without any mask."""
     loaded = tiny_model(variant)
@@ -46,7 +46,7 @@ def test_right_padding_changes_nothing(tiny_model, variant):
             assert distance(together[n, : len(row)], alone) < TIGHT
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@unlike_families
 def test_value_is_the_weight_applied_to_the_key(tiny_model, variant):
     """The value is W k + b with W in the declared orientation; also where W is square."""
     loaded = tiny_model(variant)
@@ -58,7 +58,7 @@ def test_value_is_the_weight_applied_to_the_key(tiny_model, variant):
         assert distance(states.value, states.key @ loaded.weight(LAYER)) > 0.1
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@unlike_families
 def test_change_of_value_equals_hook_on_the_projection(tiny_model, variant):
     """A change added to the value at the seam is one added by a hook in the full model."""
     loaded = tiny_model(variant)

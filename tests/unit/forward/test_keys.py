@@ -8,7 +8,7 @@ import torch
 from editcollapse.errors import ModelError
 from editcollapse.forward.keys import KeyReader
 from tests.support.cases import TEXTS, TIGHT, Float64Throughout, distance
-from tests.support.tiny import N_LAYERS, VARIANTS
+from tests.support.tiny import N_LAYERS, unlike_families
 
 
 def full_forward_keys(loaded, layer, ids):
@@ -30,7 +30,7 @@ def ids_of(loaded, index):
     return torch.tensor([loaded.encoder.sequence(TEXTS[index])])
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@unlike_families
 def test_keys_are_those_of_a_full_forward(tiny_model, variant):
     """Asked in any order, keys are what the down projections take in a full forward."""
     loaded = tiny_model(variant)

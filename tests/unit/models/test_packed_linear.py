@@ -17,7 +17,7 @@ from editcollapse.models.packed_linear import (
     pack_products_,
     plain_products,
 )
-from tests.support.tiny import VARIANTS
+from tests.support.tiny import unlike_families
 
 pytestmark = pytest.mark.skipif(
     not has_packed_products(), reason="no packed products in this torch"
@@ -151,7 +151,7 @@ def test_own_modules_come_back():
     )
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@unlike_families
 def test_loaded_model_computes_with_packed_products(tiny_folder, variant):
     """Every family's model gives the logits that its own modules give."""
     source = str(tiny_folder(variant))

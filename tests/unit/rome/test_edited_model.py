@@ -7,7 +7,7 @@ from editcollapse.forward.hooked_layer import HookedLayer
 from editcollapse.models.tokenization import pad_right
 from editcollapse.rome.edited_model import EditedRows, written_into_weights
 from tests.support.cases import LAYER, TEXTS, TIGHT, Float64Throughout, distance, some_updates
-from tests.support.tiny import VARIANTS
+from tests.support.tiny import unlike_families
 
 
 def rows_of(loaded):
@@ -15,7 +15,7 @@ def rows_of(loaded):
     return pad_right([loaded.encoder.sequence(text) for text in TEXTS], loaded.device)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@unlike_families
 def test_update_by_row_equals_written_weights(tiny_model, variant):
     """A row under its own update has the logits of the model with that update in its weights."""
     loaded = tiny_model(variant)
@@ -33,7 +33,7 @@ def test_update_by_row_equals_written_weights(tiny_model, variant):
             assert distance(unedited[mine], expected) > 1e-3
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@unlike_families
 def test_every_update_on_every_row_equals_one_at_a_time(tiny_model, variant):
     """Row e·N + n of the joint states is row n under update e."""
     loaded = tiny_model(variant)
@@ -47,7 +47,7 @@ def test_every_update_on_every_row_equals_one_at_a_time(tiny_model, variant):
             assert distance(joint[index], rows.under_own(updates, owner)) < TIGHT
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@unlike_families
 def test_weights_are_bit_equal_afterwards(tiny_model, variant):
     """Reading, editing by row and writing into the weights leave every parameter bit for bit."""
     loaded = tiny_model(variant)

@@ -178,6 +178,7 @@ def test_small_types_follow_float64(tiny_model, dtype):
     assert distance(small.delta, exact.delta) < tolerance * 5
 
 
+@pytest.mark.slow
 def test_equal_runs_on_two_threads_give_the_same_bytes():
     """v* is a function of its inputs and the number of threads, not of which thread is first.
 

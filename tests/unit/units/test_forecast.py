@@ -36,7 +36,7 @@ from tests.support.cases import (
     some_moment,
 )
 from tests.support.study_files import write_study
-from tests.support.tiny import VARIANTS
+from tests.support.tiny import unlike_families
 from tests.support.units import measured_moment
 
 _ROUNDING = 1 + 1e-12
@@ -64,7 +64,7 @@ def order_of(values, requests=REQUESTS):
 
 
 @pytest.mark.parametrize("clamp", [0.05, 4.0])
-@pytest.mark.parametrize("variant", VARIANTS)
+@unlike_families
 def test_forecast_is_what_the_edit_reports(tiny_model, variant, clamp):
     """Denominators, rho, dots, norms and ROME's bound are the edit's; no update exceeds its own.
 

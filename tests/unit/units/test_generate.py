@@ -23,7 +23,7 @@ from tests.support.cases import (
     distance,
     some_updates,
 )
-from tests.support.tiny import MAX_LENGTH, VARIANTS
+from tests.support.tiny import MAX_LENGTH, VARIANTS, unlike_families
 from tests.support.toy_tokenizers import metaspace_tokenizer
 
 N_NEW = 12
@@ -85,7 +85,7 @@ def added(continuer, ids, update=None):
     return found
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@unlike_families
 def test_tokens_and_logits_are_those_of_plain_loops(tiny_model, variant, monkeypatch):
     """Rows of mixed length, each with its own update or none, cached and at once.
 

@@ -24,7 +24,7 @@ from editcollapse.units.prepare import prepare_templates
 from editcollapse.units.sweep import read_layer_keys, sweep_batch
 from tests.support.cases import REQUESTS, TEMPLATES, TIGHT, Float64Throughout, settings, some_moment
 from tests.support.study_files import write_study
-from tests.support.tiny import N_LAYERS, VARIANTS
+from tests.support.tiny import N_LAYERS, unlike_families
 from tests.support.units import measured_moment
 from tests.unit.units.test_forecast import order_of
 
@@ -49,7 +49,7 @@ def assert_equal_rows(ours, expected):
 
 
 @pytest.mark.parametrize("budget", [40, 4096])
-@pytest.mark.parametrize("variant", VARIANTS)
+@unlike_families
 def test_sweep_is_the_forecast_of_each_layer(tiny_model, variant, budget):
     """Ids and numbers of all methods at every layer are those of the layer alone.
 
