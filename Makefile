@@ -13,7 +13,7 @@ COVERED := $(addprefix src/editcollapse/,catalog config data rows) storage
 COVERED_BY := tests/unit/config tests/unit/data tests/unit/rows tests/storage
 VENV := .venv
 BIN := $(VENV)/bin
-PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+PIP = $(BIN)/python -m pip install --no-compile --quiet --disable-pip-version-check -c constraints.txt
 LOCAL = http://127.0.0.1:$(PORT)
 REPORTS_PORT = $(shell expr $(PORT) + 1)
 # What the processes of Procfile are started with; Prefect's settings are in pyproject.toml.

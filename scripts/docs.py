@@ -9,7 +9,6 @@ these and from the measured edits that the package carries.
 import argparse
 import dataclasses
 import json
-import math
 import re
 import sys
 import tempfile
@@ -28,8 +27,9 @@ from editcollapse.fingerprints import digest
 from editcollapse.runtime.settings import settings_table
 from reports.edit_charts import denominator_figure
 from reports.figures import ROWS, THEMES, Figure, Theme, drawable, figure_config, specification
-from scripts import forecast_tables
+from scripts import forecast_tables, incidence_tables
 from scripts.demo_rows import unpack
+from scripts.markdown import cell
 from scripts.schema_picture import picture
 from storage.ask import ask, describe, find_study, study_figures
 from storage.schema import SQL, make_schema
@@ -45,7 +45,6 @@ PICTURES = DOCS / "pictures"
 MADE_OF = PICTURES / "denominators.digest"
 """Digest of what the pictures were drawn from: fonts differ by machine, so that pictures themselves
 are not compared."""
-QUERIES = Path(__file__).parent / "sql"
 RECIPES = SQL / "recipes"
 """Each file is a question, what to know about it, and its SQL."""
 
@@ -277,6 +276,7 @@ def results_page(text: str, results: Path) -> str:
         "default thresholds": forecast_tables.thresholds(),
         "demo skill": forecast_tables.demo_skill(results),
         "demo calibrations": forecast_tables.demo_calibrations(results),
+        "real methods": incidence_tables.real_methods(results),
     }
     for name, table in tables.items():
         text = page_with(text, name, table)
@@ -304,21 +304,8 @@ def _recipe_lines(number: int, recipe: Recipe, answer: pl.DataFrame) -> Iterator
     yield f"| {' | '.join(answer.columns)} |"
     yield f"|{'|'.join('---:' if kind.is_numeric() else '---' for kind in answer.dtypes)}|"
     for row in answer.iter_rows():
-        yield f"| {' | '.join(map(_cell, row))} |"
+        yield f"| {' | '.join(map(cell, row))} |"
     yield ""
-
-
-def _cell(value: Any) -> str:
-    """Return a value in at most four significant figures, as text that does not end its cell.
-
-    Line breaks become blanks: a row of the table is a line.
-    """
-    if value is None:
-        return "NULL"
-    if isinstance(value, float):
-        # Sums differ in their last bits from run to run; half-way cases must not show that.
-        return f"{float(f'{value:.10g}'):.4g}" if math.isfinite(value) else str(value)
-    return " ".join(str(value).split()).replace("|", "\\|")
 
 
 def drawing(figure: Figure, theme: Theme) -> str:
@@ -365,42 +352,8 @@ def _figure(results: Path, studies: Sequence[str]) -> Figure:
 
 def _readme(text: str, results: Path) -> str:
     """Return the README with its tables: studies of real LLMs, and what ``make demo`` prints."""
-    text = page_with(text, "real-table", real_table(results))
-    return page_with(text, "demo-table", incidence_table(results, _FIRST))
-
-
-def incidence_table(results: Path, studies: Sequence[str]) -> str:
-    """Return a table of studies, a line a model and method."""
-    found = ask(results, (QUERIES / "incidence.sql").read_text(encoding="utf-8"))
-    lines = ["| model | method | first token | first, several | inside | above 2x | worst ratio |"]
-    lines.append("|---|---|---|---|---|---|---|")
-    for study in studies:
-        for row in found.filter(pl.col("study") == study).iter_rows(named=True):
-            counts = (_emphasised(row[name]) for name in ("first_token", "several", "inside"))
-            doubled, worst = str(row["doubled"]), _cell(row["worst"])
-            cells = (row["model"], f"`{row['method']}`", *counts, doubled, worst)
-            lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
-
-
-def real_table(results: Path) -> str:
-    """Return the table of real LLMs, a line a model and layer."""
-    found = ask(results, (QUERIES / "real_models.sql").read_text(encoding="utf-8"))
-    columns = ["model", "layer", "ROME, first token", "first, several", "inside", "above 2x"]
-    columns += ["worst ratio", "C-ROME, all", "worst ratio"]
-    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
-    for row in found.iter_rows(named=True):
-        counts = (_emphasised(row[name]) for name in ("first_token", "several", "inside"))
-        own = (row["model"], str(row["layer"]), *counts, str(row["doubled"]), _cell(row["worst"]))
-        lines.append(f"| {' | '.join((*own, row['c_rome'], _cell(row['c_rome_worst'])))} |")
-    return "\n".join(lines) + "\n"
-
-
-def _emphasised(count: str | None) -> str:
-    """Return a count of collapses, such as 51 of 55, bold where there are some."""
-    if count is None:
-        return "-"
-    return count if count.startswith("0 ") else f"**{count}**"
+    text = page_with(text, "real-table", incidence_tables.real_models(results))
+    return page_with(text, "demo-table", incidence_tables.studies(results, _FIRST))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Tables of docs/results.md on the forecast: from the package's edits and the demo's rows."""
 
-from collections.abc import Iterable, Sequence
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from scipy.stats import binomtest
 from editcollapse.forecast.defaults import default_thresholds, left_out_models
 from editcollapse.forecast.measured import MeasuredModel, measured_data
 from editcollapse.forecast.verdicts import verdict_of
+from scripts.markdown import table
 from storage.ask import ask
 
 _SKILL = "from forecast_skill where study = 'demo' and method = 'rome'"
@@ -36,7 +37,7 @@ def measured_models() -> str:
         "not known",
         "safe and collapsed",
     )
-    return _table(head, map(_model_cells, measured_data().models))
+    return table(head, map(_model_cells, measured_data().models))
 
 
 def _model_cells(model: MeasuredModel) -> list[str]:
@@ -62,6 +63,7 @@ def _model_cells(model: MeasuredModel) -> list[str]:
     ]
 
 
+@functools.cache
 def left_out() -> str:
     """Return a row for each model, how thresholds of all other models do on it, and a sum."""
     head = (
@@ -93,7 +95,7 @@ def left_out() -> str:
             ]
         )
     total = f"Collapses of a left-out model called safe: {n_missed} of {n_lost}."
-    return f"{_table(head, rows)}\n{total}\n"
+    return f"{table(head, rows)}\n{total}\n"
 
 
 def probabilities() -> str:
@@ -101,7 +103,7 @@ def probabilities() -> str:
     bounds = (0.1, 0.2, 0.35, 0.7, 1.5, 3.0, 6.0, 12.0, 25.0, 50.0, 100.0)
     curve = default_thresholds().curve
     assert curve is not None
-    return _table(
+    return table(
         ("change bound", "P(collapse)"), ([f"{each:g}", str(curve.at(each))] for each in bounds)
     )
 
@@ -140,7 +142,7 @@ def demo_skill(results: Path) -> str:
         ]
         for row in ask(results, _SKILL).iter_rows(named=True)
     ]
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def demo_calibrations(results: Path) -> str:
@@ -167,13 +169,7 @@ def demo_calibrations(results: Path) -> str:
                 _number(row["held_out_brier"]),
             ]
         )
-    return _table(head, rows)
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [f"| {' | '.join(head)} |", f"|{'|'.join('---' for _ in head)}|"]
-    lines += [f"| {' | '.join(row)} |" for row in rows]
-    return "\n".join(lines) + "\n"
+    return table(head, rows)
 
 
 def _share(k: int, n: int) -> str:

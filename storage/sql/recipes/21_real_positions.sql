@@ -1,5 +1,5 @@
 -- Where, and why? ROME's edits of real LLMs by the place of the subject, beside what they divide by.
--- In SmolLM2 rho is near 0 where the subject's last token is the prompt's first; in Gemma 3 270M, at this layer, it is not.
+-- In SmolLM2 rho is near 0 where the subject's last token is the prompt's first; in Gemma 3 270M it is not.
 select
     model,
     subject_position,
