@@ -68,6 +68,7 @@ def test_a_stated_rule_changes_counts_and_no_id(ruled_run, first_run, ratio):
     assert f"{ratio:.10g} times" in artifact(ruled_run.flow_run_id, "findings-small").data
 
 
+@pytest.mark.slow
 def test_a_rule_that_changes_writes_the_page_again(ruled_run, ruled, study, run_study):
     """There and back: the page is always by the rule of the study that ran last."""
     results, place = ruled_run.results, results_at(ruled_run.results)

@@ -55,6 +55,7 @@ def test_damaged_artifacts_are_computed_again(study, run_study, results, first_r
     assert run_study(study, results).computed() == 0
 
 
+@pytest.mark.slow
 def test_damaged_manifests_are_computed_again(study, run_study, results, first_run):
     """A manifest that is deleted, cut, empty or garbage costs its own unit and no other."""
     found = sorted((results / MANIFESTS).glob("edits-*"))
@@ -66,6 +67,7 @@ def test_damaged_manifests_are_computed_again(study, run_study, results, first_r
     assert_equal_tables(results, first_run.results)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [_delete, _scribble])
 def test_lost_snapshot_is_published_again(study, run_study, results, first_run, damage):
     """Without a readable results.duckdb only the report runs."""

@@ -60,6 +60,7 @@ def test_drafts_go_alone(old):
     assert before - _files(results) == drafts
 
 
+@pytest.mark.slow
 def test_kind_goes_by_age_and_the_study_is_the_same(old, study, run_study, first_run, capsys):
     """Sums of a C that is made go; the study computes no edit again and has equal tables."""
     results, _ = old

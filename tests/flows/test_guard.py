@@ -120,6 +120,7 @@ def test_second_run_computes_nothing(refused, prefixed, guarded, limit):
         assert set(units_computed(results).values()) == {1}
 
 
+@pytest.mark.slow
 def test_interrupted_study_goes_on(refused, guarded, tmp_path):
     """Where a batch of edits was not finished, it alone is made; the decisions are the same."""
     study_id, results, _ = refused

@@ -63,6 +63,7 @@ def test_hostile_texts_end_in_the_table_as_they_are(inputs, run_study, tmp_path,
     assert "[red]markup[/red]" in out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["..", "-rf"])
 def test_name_is_part_of_no_path(inputs, run_study, tmp_path, name):
     """Names that mean something to a file system are names here: no file is called by them."""

@@ -36,6 +36,7 @@ def test_study_elsewhere_has_the_same_ids(elsewhere, run_study, first_run, tmp_p
         assert ask(Path("here"), query).equals(ask(first_run.results, query)), query
 
 
+@pytest.mark.slow
 def test_results_folder_can_be_moved(study, run_study, first_run, tmp_path):
     """In a results folder that was moved, with nothing left at the old place, all is cached."""
     old, new = tmp_path / "old", tmp_path / "new" / "place"

@@ -26,7 +26,7 @@ from tests.support.flow_runs import (
 )
 from tests.support.small_study import N_BATCHES
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.server, pytest.mark.slow]
 _WAIT_S = 120.0
 
 MOMENTS: dict[str, Callable[[dict[str, int]], bool]] = {

@@ -170,6 +170,7 @@ def test_page_opens_with_headline_and_facts(page):
     assert f"editcollapse {__version__}, torch {version('torch')}" in page.text
 
 
+@pytest.mark.slow
 def test_lost_or_cut_report_is_written_again(study, run_study, results):
     """Without a whole report only the report's task runs; it is the same page again."""
     file = results / "reports/small.html"

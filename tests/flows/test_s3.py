@@ -162,6 +162,7 @@ def test_damaged_object_is_computed_again(bucket, one, study, first_run):
     bucket.run("h", "sql", "from collapse_incidence", *at)
 
 
+@pytest.mark.slow
 def test_bucket_that_is_not_there_is_explained(bucket, study):
     """No such bucket, or no results in it: a sentence, no traceback."""
     for arguments in (("sql", "from edits"), ("run", study)):

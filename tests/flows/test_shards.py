@@ -95,6 +95,7 @@ def test_convergence_is_published(first_run):
     assert needed is None or needed in rows["n_tokens"]
 
 
+@pytest.mark.slow
 def test_stop_rule_stops(inputs, run_study, tmp_path):
     """Settled before the budget: the other shards never run, and the row has the tokens used."""
     changes = {"covariance.stop_change": 2.5, "covariance.shard_tokens": 30, "dataset.limit": 2}

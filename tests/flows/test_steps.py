@@ -86,6 +86,7 @@ def test_every_flow_does_the_jobs_that_it_lists(study, results, watched, name):
     assert_listed(watched(*flows[name]))
 
 
+@pytest.mark.slow
 def test_tuning_does_the_jobs_that_it_lists(watched, tmp_path):
     """Whatever facts are known and whatever wins, in an empty folder and again."""
     from editcollapse.study.tuning import TuningSpec

@@ -78,6 +78,7 @@ def test_facts_are_parted_by_subject_and_counted(tuned):
     assert counts == {"tuning": 14, "held-out": 14}
 
 
+@pytest.mark.slow
 def test_trials_have_the_ids_of_any_study(tuned, inputs, tmp_path):
     """A study with the winner's settings has the edits that the tuning has made, by id."""
     from flows.study import collapse_study
@@ -128,6 +129,7 @@ def test_second_tuning_computes_nothing(tuned, inputs):
     assert units_computed(tuned) == before
 
 
+@pytest.mark.slow
 def test_killed_tuning_goes_on(tuned, inputs, tmp_path, monkeypatch):
     """After a stop in the middle only what is missing is computed, and the scores are the same."""
     from flows.run import trial_steps

@@ -141,6 +141,7 @@ def test_snapshot_behind_the_row_files_is_not_current(folder, make_row):
     assert snapshot_is_current(results_folder)
 
 
+@pytest.mark.slow
 def test_step_by_step_is_the_same_as_all_at_once(sources, make_row):
     """Built file by file, or anew from all of them: equal tables, the last row in each."""
     sources.add_study(perplexities=(5.0, math.inf, 7.0))
@@ -294,6 +295,7 @@ def _publish(results):
     publish(results_at(results))
 
 
+@pytest.mark.slow
 def test_processes_that_publish_at_once_lose_no_row(folder, make_row):
     """Each of several processes writes and publishes; in the end every row is there."""
     context = multiprocessing.get_context("spawn")
@@ -310,6 +312,7 @@ def test_processes_that_publish_at_once_lose_no_row(folder, make_row):
     assert sorted(p.name for p in folder.results.glob("results*")) == [SNAPSHOT.name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("delay_s", [0.0, 0.05, 0.2])
 def test_killed_build_leaves_what_was_published(sources, make_row, delay_s):
     """After kill -9 in a build readers have the old rows, and the next build has all."""

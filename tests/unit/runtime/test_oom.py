@@ -206,6 +206,7 @@ LIMITED = textwrap.dedent("""
 """)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="address space is limited on Linux only")
 def test_edits_under_a_real_limit(tmp_path, monkeypatch):
     """With too little address space for the batch, the edits are those without the limit."""
