@@ -46,6 +46,7 @@ def figures(case, tmp_path):
     return measured
 
 
+@pytest.mark.slow  # make gpu's rehearsal does it
 def test_all_ways_agree(case, figures):
     """But for CUDA graphs, for which this is not the place; the model's blocks are as before."""
     found = figures(WAYS)

@@ -31,6 +31,7 @@ def found(tmp_path_factory):
     return run(order, "python -m benchmarks")
 
 
+@pytest.mark.slow  # make bench BENCH=--quick does it
 def test_every_work_was_done_by_both_sides(found):
     """Two repeats each, in the order asked for, with a positive rate."""
     assert [each.unit for each in found.comparisons] == [
@@ -58,6 +59,7 @@ def test_every_work_was_done_by_both_sides(found):
     assert sum(each.share for each in found.operators) <= 1
 
 
+@pytest.mark.slow  # make bench BENCH=--quick does it
 def test_both_sides_agree(found):
     """Updates, perplexities and C of a float32 model."""
     assert report.disagreements(found) == []
@@ -66,6 +68,7 @@ def test_both_sides_agree(found):
     assert next(each.n_compared for each in found.agreements if "four" in each.quantity) == 8
 
 
+@pytest.mark.slow  # make bench BENCH=--quick does it
 def test_disagreement_is_told(found):
     """Also where a result is no number at all."""
     far = [Agreement("tiny", "covariance", largest, 1) for largest in (2e-3, float("nan"))]
@@ -108,6 +111,7 @@ def test_pretrained_model_is_measured_on_the_facts(tmp_path):
     assert (tmp_path / "prepared" / "mine" / "moment.safetensors").is_file()
 
 
+@pytest.mark.slow  # make bench BENCH=--quick does it
 def test_markdown_goes_between_markers_and_json_holds_everything(found, tmp_path):
     """The rest of the document stays; a document without markers is refused."""
     path = tmp_path / "page.md"

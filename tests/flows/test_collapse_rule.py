@@ -101,6 +101,7 @@ def test_run_counts_by_the_study_s_rule_or_the_options(ruled_run, ruled, ratio, 
     assert study_rule(results, ruled_run.study_id) == CollapseRule(2e6, ratio)
 
 
+@pytest.mark.slow
 def test_report_is_by_the_study_s_rule_or_the_options(ruled_run, ratio):
     """The command reads the rule from the published study; an option changes it."""
     results, place = ruled_run.results, results_at(ruled_run.results)

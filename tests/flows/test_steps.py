@@ -40,12 +40,12 @@ def assert_listed(reports):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"evaluation.continuations": 2},
         {"covariance.kind": "samples", "covariance.source": None, "covariance.n_tokens": 300},
-        {"guard.policy": "refuse", "guard.at_risk_at": 5.0, "guard.collapse_at": 1e9},
         *(
             pytest.param(changes, marks=pytest.mark.slow)
             for changes in (
+                {"evaluation.continuations": 2},
+                {"guard.policy": "refuse", "guard.at_risk_at": 5.0, "guard.collapse_at": 1e9},
                 {},
                 {"covariance.kind": "identity", "covariance.source": None},
                 {"covariance.stop_change": 2.5, "covariance.shard_tokens": 30},
@@ -53,7 +53,7 @@ def assert_listed(reports):
             )
         ),
     ],
-    ids=["continuations", "samples", "refusing", "plain", "identity", "stop rule", "prefixing"],
+    ids=["samples", "continuations", "refusing", "plain", "identity", "stop rule", "prefixing"],
 )
 def test_study_does_the_jobs_that_it_lists(study, watched, tmp_path, changes):
     """In an empty folder, and again when all is cached: the same total."""

@@ -66,7 +66,7 @@ def _rows(store, manifests, table):
     return [row for frame in frames for row in frame.iter_rows(named=True)]
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=pytest.mark.slow)])
 def test_numbers_are_those_of_a_study(dtype, tmp_path):
     """One fact of a study and of an editor: equal v*, updates, scores, perplexities, bit by bit."""
     study = StudySpec(

@@ -16,6 +16,7 @@ def _words_and_numbers(texts: list[str]) -> tuple[list[str], list[float]]:
     return [_NUMBER.sub("#", text) for text in texts], numbers
 
 
+@pytest.mark.slow
 def test_tutorial_gives_what_it_shows():
     """All cells run; outputs are those checked in (tests.unit.api.tutorial), the picture new."""
     shown = printed(nbformat.read(NOTEBOOK, as_version=4))
