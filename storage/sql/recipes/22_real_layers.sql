@@ -7,6 +7,7 @@ select
     edits.subject_position,
     count(*) as n,
     round(median(edits.rho), 3) as rho,
+    count(*) filter (where edits.collapsed) as collapsed,
     count(*) filter (where edits.perplexity_ratio > 2) as doubled,
     round(max(edits.perplexity_ratio), 1) as worst
 from edit_outcomes as edits
