@@ -64,7 +64,7 @@ check: setup ## lint, types, who imports whom, generated docs
 	$(BIN)/codespell
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
-	$(BIN)/python -m scripts.docs --check
+	OMP_NUM_THREADS=1 $(BIN)/python -m scripts.docs --check
 
 bench: setup ## measure against the published procedure, prints tables
 	$(BIN)/python -m benchmarks $(BENCH)

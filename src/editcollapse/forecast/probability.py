@@ -150,9 +150,10 @@ def fitted_curve(edits: Outcomes, *, n_draws: int = N_DRAWS, seed: int = 0) -> C
             "the change bound, so that it tells nothing about them."
         )
     generator = np.random.default_rng(seed)
+    groups = _groups(edits)
     draws: list[tuple[float, float]] = []
     for _ in range(n_draws):
-        sample = _drawn(edits, generator)
+        sample = _drawn(edits, groups, generator)
         if sample.has_both:
             draws.append(_fit(sample))
     n_models = len(np.unique(edits.models))
@@ -216,20 +217,30 @@ def _logs(bounds: Floats) -> Floats:
     return cast(Floats, np.log(np.clip(whole, usable.min(), usable.max())))
 
 
-def _drawn(edits: Outcomes, generator: np.random.Generator) -> Outcomes:
+def _groups(edits: Outcomes) -> list[list[NDArray[np.int64]]]:
+    """Return the edits' places, of each model those of each subject."""
+    found = []
+    for model in np.unique(edits.models):
+        ours = np.flatnonzero(edits.models == model)
+        order = ours[np.argsort(edits.subjects[ours], kind="stable")]
+        _, starts = np.unique(edits.subjects[order], return_index=True)
+        found.append(np.split(order, starts[1:]))
+    return found
+
+
+def _drawn(
+    edits: Outcomes, groups: list[list[NDArray[np.int64]]], generator: np.random.Generator
+) -> Outcomes:
     """Return a bootstrap sample: models with replacement, of each its subjects likewise.
 
     Of a single model its subjects alone are drawn. A model that is drawn twice counts twice.
     """
-    models = np.unique(edits.models)
-    chosen = generator.choice(models, len(models)) if len(models) > 1 else models
+    n_models = len(groups)
+    chosen = generator.choice(n_models, n_models) if n_models > 1 else range(1)
     places, names = [], []
     for name, model in enumerate(chosen):
-        ours = np.flatnonzero(edits.models == model)
-        order = ours[np.argsort(edits.subjects[ours], kind="stable")]
-        _, starts = np.unique(edits.subjects[order], return_index=True)
-        groups = np.split(order, starts[1:])
-        picked = [groups[k] for k in generator.integers(len(groups), size=len(groups))]
+        ours = groups[model]
+        picked = [ours[k] for k in generator.integers(len(ours), size=len(ours))]
         places += picked
         names += [name] * sum(map(len, picked))
     sample = edits.where(np.concatenate(places))
