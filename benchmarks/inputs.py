@@ -92,17 +92,11 @@ def demo_inputs(templates: Sequence[str], n_texts: int, n_requests: int) -> Inpu
         n_texts: how many; more than the file has start again from its first.
         n_requests: likewise, of requests with other targets.
     """
-    from editcollapse.data.datasets import read_requests
-    from editcollapse.data.texts import read_texts
-
-    texts = read_texts(DEMO / "texts.jsonl").texts
     corpus = (DEMO / "corpus.txt").read_text(encoding="utf-8")
-    records = read_requests(DEMO / "counterfact.json").records
-    known = [record.request for record in records]
     return Inputs(
         templates=tuple(templates),
-        requests=tuple(retargeted(known, n_requests)),
-        texts=tuple(texts[index % len(texts)] for index in range(n_texts)),
+        requests=_requests_of(DEMO / "counterfact.json", n_requests),
+        texts=_texts_of(DEMO / "texts.jsonl", n_texts),
         documents=tuple(part for part in corpus.split("\n\n") if part.strip()),
         long_documents=(),
         source="the demo's requests, texts and corpus",
@@ -117,17 +111,30 @@ def real_inputs(drawn: Inputs, n_texts: int, n_requests: int) -> Inputs:
         n_texts: how many; more than the package has start again from its first.
         n_requests: likewise, of facts with other targets.
     """
-    from editcollapse.data.datasets import read_requests
-    from editcollapse.data.texts import NEUTRAL_TEXTS, read_texts
+    from editcollapse.data.texts import NEUTRAL_TEXTS
 
-    texts = read_texts(NEUTRAL_TEXTS).texts
-    known = [record.request for record in read_requests(DEMO / "facts.json").records]
     return dataclasses.replace(
         drawn,
-        requests=tuple(retargeted(known, n_requests)),
-        texts=tuple(texts[index % len(texts)] for index in range(n_texts)),
+        requests=_requests_of(DEMO / "facts.json", n_requests),
+        texts=_texts_of(NEUTRAL_TEXTS, n_texts),
         source="the project's facts and neutral texts, templates and corpus of random words",
     )
+
+
+def _requests_of(path: Path, n_requests: int) -> tuple[EditRequest, ...]:
+    """Return so many of a file's requests, with other targets from its last on."""
+    from editcollapse.data.datasets import read_requests
+
+    known = [record.request for record in read_requests(path).records]
+    return tuple(retargeted(known, n_requests))
+
+
+def _texts_of(path: Path, n_texts: int) -> tuple[str, ...]:
+    """Return so many of a file's texts, from its first again where it has fewer."""
+    from editcollapse.data.texts import read_texts
+
+    texts = read_texts(path).texts
+    return tuple(texts[index % len(texts)] for index in range(n_texts))
 
 
 def retargeted(known: Sequence[EditRequest], n_requests: int) -> list[EditRequest]:

@@ -1,6 +1,5 @@
 """Tables of docs/results.md on the forecast: from the package's edits and the demo's rows."""
 
-import functools
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +62,6 @@ def _model_cells(model: MeasuredModel) -> list[str]:
     ]
 
 
-@functools.cache
 def left_out() -> str:
     """Return a row for each model, how thresholds of all other models do on it, and a sum."""
     head = (

@@ -9,34 +9,43 @@ import polars as pl
 from scripts.markdown import cell, table
 from storage.ask import ask
 
-QUERIES = Path(__file__).parent / "sql"
+INCIDENCE = Path(__file__).parent / "sql" / "incidence.sql"
+_REAL = ("real", "real_layers", "gemma", "gemma_layers")
+"""Studies of real LLMs."""
 _COLLAPSES = ("first token", "first, several", "inside", "above 2x", "worst ratio")
 
 
 def studies(results: Path, names: Sequence[str]) -> str:
     """Return a table of studies, a line a model and method."""
-    found = _asked(results, "incidence")
+    found = _incidence(results)
 
     def rows() -> Iterator[tuple[str, ...]]:
         for study in names:
             for row in found.filter(pl.col("study") == study).iter_rows(named=True):
-                yield row["model"], f"`{row['method']}`", *_collapses(row)
+                yield row["model"], f"`{row['method']}`", *_collapses(row, row["worst"])
 
     return table(("model", "method", *_COLLAPSES), rows())
 
 
 def real_models(results: Path) -> str:
     """Return the table of real LLMs by ROME and C-ROME, a line a model and layer."""
+    found = _of_real(results)
+    keys = ["study_id", "model"]
+    remedy = found.filter(method="c_rome").select(*keys, "n", "n_collapsed", "largest")
+    both = found.filter(method="rome").join(
+        remedy, on=keys, suffix="_c_rome", maintain_order="left"
+    )
     first, *others = _COLLAPSES
     head = ("model", "layer", f"ROME, {first}", *others, "C-ROME, all", others[-1])
     return table(
         head,
         (
             (
-                *(row["model"], str(row["layer"]), *_collapses(row)),
-                *(row["c_rome"], cell(row["c_rome_worst"])),
+                *(row["model"], str(row["layer"]), *_collapses(row, row["largest"])),
+                f"{row['n_collapsed_c_rome']} of {row['n_c_rome']}",
+                cell(row["largest_c_rome"]),
             )
-            for row in _asked(results, "real_models").iter_rows(named=True)
+            for row in both.iter_rows(named=True)
         ),
     )
 
@@ -48,24 +57,41 @@ def real_methods(results: Path) -> str:
         head,
         (
             (
-                *(row["model"], str(row["layer"]), f"`{row['method']}`", *_collapses(row)),
+                *(row["model"], str(row["layer"]), f"`{row['method']}`"),
+                *_collapses(row, row["worst"]),
                 f"{row['bare']:.2f}, {row['prefixed']:.2f}",
                 f"{row['others_bare']:.2f}, {row['others_prefixed']:.2f}",
             )
-            for row in _asked(results, "real_methods").iter_rows(named=True)
+            for row in _of_real(results).iter_rows(named=True)
         ),
     )
 
 
-def _asked(results: Path, name: str) -> pl.DataFrame:
-    """Return what one of our own queries gives."""
-    return ask(results, (QUERIES / f"{name}.sql").read_text(encoding="utf-8"))
+def _incidence(results: Path) -> pl.DataFrame:
+    """Return a row for each study, model and method, in their order."""
+    return ask(results, INCIDENCE.read_text(encoding="utf-8"))
 
 
-def _collapses(row: dict[str, Any]) -> tuple[str, ...]:
+def _of_real(results: Path) -> pl.DataFrame:
+    """Return the rows of real LLMs, by model, start token and layer."""
+    return (
+        _incidence(results)
+        .filter(pl.col("study").is_in(_REAL))
+        .sort(
+            pl.col("source").str.to_lowercase(),
+            "start_token",
+            "layer",
+            descending=[True, False, False],
+            nulls_last=False,
+            maintain_order=True,
+        )
+    )
+
+
+def _collapses(row: dict[str, Any], worst: float) -> tuple[str, ...]:
     """Return the cells of ``_COLLAPSES``."""
     counts = (_emphasised(row[name]) for name in ("first_token", "several", "inside"))
-    return (*counts, str(row["doubled"]), cell(row["worst"]))
+    return (*counts, str(row["doubled"]), cell(worst))
 
 
 def _emphasised(count: str | None) -> str:

@@ -114,7 +114,7 @@ def shape_figures(tmp_path_factory):
     return file.read()
 
 
-@pytest.mark.slow
+@pytest.mark.slow  # make gpu's rehearsal runs it
 def test_both_sides_are_measured_and_agree(shape_figures):
     """Rates, ratios and hours belong together; float32 results of the two sides are close."""
     for dtype in ("float32", "bfloat16"):

@@ -8,7 +8,7 @@ import json
 import pytest
 import torch
 
-from benchmarks import report, scaling, works
+from benchmarks import machine, report, scaling, works
 from benchmarks.__main__ import main
 from benchmarks.results import Agreement, Results, Spread
 from benchmarks.schedule import Order, run
@@ -68,11 +68,11 @@ def test_both_sides_agree(found):
     assert next(each.n_compared for each in found.agreements if "four" in each.quantity) == 8
 
 
-@pytest.mark.slow  # make bench BENCH=--quick does it
-def test_disagreement_is_told(found):
+def test_disagreement_is_told():
     """Also where a result is no number at all."""
     far = [Agreement("tiny", "covariance", largest, 1) for largest in (2e-3, float("nan"))]
-    apart = report.disagreements(dataclasses.replace(found, agreements=far))
+    nothing = Results(machine.describe(torch.device("cpu")), "python -m benchmarks")
+    apart = report.disagreements(dataclasses.replace(nothing, agreements=far))
     assert apart[0] == "tiny: covariance differ by 2.0e-03, 1e-03 is allowed"
     assert len(apart) == 2
 
@@ -111,7 +111,7 @@ def test_pretrained_model_is_measured_on_the_facts(tmp_path):
     assert (tmp_path / "prepared" / "mine" / "moment.safetensors").is_file()
 
 
-@pytest.mark.slow  # make bench BENCH=--quick does it
+@pytest.mark.slow  # of all works' tables
 def test_markdown_goes_between_markers_and_json_holds_everything(found, tmp_path):
     """The rest of the document stays; a document without markers is refused."""
     path = tmp_path / "page.md"

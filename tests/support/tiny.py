@@ -7,6 +7,7 @@ differ (K is not D) but for two square models, where a transposed weight would g
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -191,10 +192,13 @@ UNLIKE = (
 """Families unlike each other: biases or none, gates, parallel blocks, norms behind the MLP,
 windows, caps, multipliers, ALiBi, positions learned with an offset, a tokenizer of bytes."""
 
-unlike_families = pytest.mark.parametrize(
-    "variant",
-    [name if name in UNLIKE else pytest.param(name, marks=pytest.mark.slow) for name in VARIANTS],
-)
+
+def by_default(names: Iterable[str], some: Collection[str]) -> list[Any]:
+    """Return a test's models: some of them by default, the others in ``make soak``."""
+    return [name if name in some else pytest.param(name, marks=pytest.mark.slow) for name in names]
+
+
+unlike_families = pytest.mark.parametrize("variant", by_default(VARIANTS, UNLIKE))
 """A test of ``variant``: by default of ``UNLIKE``, in ``make soak`` of all. What is tested of every
 family by default: its row, its edits and its answers against the reference."""
 

@@ -15,17 +15,19 @@ from editcollapse.runtime.memory import (
 )
 from tests.support import wide_models
 from tests.support.live_bytes import live_bytes
+from tests.support.tiny import by_default
 
 WORKS = ("values", "answers", "evaluation", "moment")
 GIB = 1 << 30
 GPT2_SMALL = ModelSize("gpt2", Widths(12, 768, 3072, 50257), 4, "float32")
 UNLIKE = ("gpt2", "llama", "gemma2", "falcon_sequential")
-SLOW = (
+FAMILIES = (
+    *UNLIKE,
     *("gptj", "gpt_neo", "gpt_neox_parallel", "gpt_neox_sequential", "qwen3", "gemma3_text"),
     *("phi", "phi3", "olmo2", "granite", "stablelm_parallel", "glm4", "cohere", "falcon"),
     *("bloom", "opt"),
 )
-"""With ``UNLIKE`` one of each estimate: others are as one of these."""
+"""One of each estimate: others are as one of these."""
 LAYER, DOCUMENT = 1, 256
 
 
@@ -57,9 +59,7 @@ def test_published_models_take_what_the_estimate_says(name, dtype, n_layers, n_e
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize(
-    "name", [*UNLIKE, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
-)
+@pytest.mark.parametrize("name", by_default(FAMILIES, UNLIKE))
 def test_every_family_takes_what_the_estimate_says(name, dtype, monkeypatch):
     """Never above it by more than a fifth, never below half of it."""
     wide_models.heads_as_on_accelerators(monkeypatch)
