@@ -14,6 +14,14 @@ from editcollapse.rows.other import (
     KeyPointRow,
     PositionProfileRow,
 )
+from editcollapse.rows.sequences import (
+    SequenceCheckpointRow,
+    SequenceLayerRow,
+    SequenceRow,
+    SequenceScoreRow,
+    SequenceStepRow,
+    StudySequenceRow,
+)
 from editcollapse.rows.tuning import TuningFactRow, TuningTrialRow
 
 
@@ -213,28 +221,28 @@ class EditRow:
     covariance_id: str
     template_set_id: str
     settings_id: str
-    numerator_norm: float
-    denominator: float
-    rho: float
-    bare_key_norm: float
-    prefixed_key_norm: float
-    key_cosine: float
-    bare_key_dot: float
-    prefixed_key_dot: float
-    delta_norm: float
-    bare_value_norm: float
+    numerator_norm: float | None
+    denominator: float | None
+    rho: float | None
+    bare_key_norm: float | None
+    prefixed_key_norm: float | None
+    key_cosine: float | None
+    bare_key_dot: float | None
+    prefixed_key_dot: float | None
+    delta_norm: float | None
+    bare_value_norm: float | None
     update_norm: float
     relative_update_norm: float
-    update_norm_bound: float
+    update_norm_bound: float | None
     n_steps: int
     loss: float
     loss_nll: float
-    loss_kl: float
-    loss_weight_decay: float
+    loss_kl: float | None
+    loss_weight_decay: float | None
     target_probability: float
-    clamp_hit: bool
-    update_digest: str
-    update_row: int
+    clamp_hit: bool | None
+    update_digest: str | None
+    update_row: int | None
     text_change: float | None
 
 
@@ -434,6 +442,12 @@ ROW_TYPES: dict[str, type] = {
     "position_profiles": PositionProfileRow,
     "tuning_facts": TuningFactRow,
     "tuning_trials": TuningTrialRow,
+    "sequences": SequenceRow,
+    "study_sequences": StudySequenceRow,
+    "sequence_steps": SequenceStepRow,
+    "sequence_layers": SequenceLayerRow,
+    "sequence_checkpoints": SequenceCheckpointRow,
+    "sequence_scores": SequenceScoreRow,
 }
 """Table name to row type."""
 
@@ -466,5 +480,11 @@ NATURAL_KEYS: dict[str, tuple[str, ...]] = {
     "position_profiles": ("model_id", "text_set_digest", "stack", "layer", "position"),
     "tuning_facts": ("fact_set_id", "request_id"),
     "tuning_trials": ("tuning_id", "part", "rung", "trial", "method"),
+    "sequences": ("sequence_id",),
+    "study_sequences": ("study_id", "sequence_id"),
+    "sequence_steps": ("sequence_id", "step"),
+    "sequence_layers": ("sequence_id", "step", "layer"),
+    "sequence_checkpoints": ("sequence_id", "step"),
+    "sequence_scores": ("sequence_id", "step", "moment", "request_id"),
 }
 """Table name to the columns that identify a row."""
