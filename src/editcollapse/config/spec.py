@@ -3,10 +3,13 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
+from editcollapse.catalog.methods import METHODS
 from editcollapse.catalog.presets import ValueSettings
+from editcollapse.config.base import Count, Spec
 from editcollapse.config.field_paths import FieldPath
+from editcollapse.config.sequence import EditorName, EditorSpec, SequenceSpec
 from editcollapse.rows.collapse_rule import DEFAULT_RULE, CollapseRule, Measure
 
 _LARGEST_EXACT = 2**53
@@ -25,18 +28,11 @@ def digits(value: Any) -> Any:
 MethodName = Literal["rome", "c_rome", "r_rome", "p_rome", "v_relative"]
 DtypeName = Literal["float32", "bfloat16", "float16", "float64"]
 StartTokenName = Literal["tokenizer", "never", "always"]
-Count = Annotated[int, Field(ge=1)]
 Identifier = Annotated[str, BeforeValidator(digits)]
 """A name that may be written as an integer."""
 Policy = Literal["refuse", "switch", "prefix"]
 ActsAt = Literal["at risk", "will collapse"]
 _Bound = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-
-
-class Spec(BaseModel):
-    """Base of every spec: immutable, and a name that does not exist is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class ValueSpec(Spec):
@@ -376,8 +372,9 @@ class StudySpec(Spec):
     """A caveat that is printed wherever the study's numbers are."""
     seed: int = Field(default=0, ge=0)
     """Seeds the context templates and the choice of test prefixes."""
-    methods: tuple[MethodName, ...] = ("rome", "c_rome")
-    """Methods to compare; one v* serves them all."""
+    methods: tuple[EditorName, ...] = ("rome", "c_rome")
+    """Methods to compare on single edits; one v* serves all rank-one ones. With a table `sequence`
+    it may be empty."""
     models: tuple[ModelSpec, ...]
     """Models to edit."""
     dataset: DatasetSpec
@@ -397,12 +394,47 @@ class StudySpec(Spec):
     """When an edit counts as a collapse."""
     guard: GuardSpec | None = None
     """What to do with edits that the forecast warns of; where left out, they are made."""
+    editors: tuple[EditorSpec, ...] = ()
+    """Settings of editors beyond rank one, in place of the published ones or ours."""
+    sequence: SequenceSpec | None = None
+    """Sequences of edits, one on the other; where left out, there are none."""
     runner: RunnerSpec = RunnerSpec()
     """Where the tasks run."""
 
+    @property
+    def rank_one_methods(self) -> tuple[str, ...]:
+        """Those of the methods that one v* serves."""
+        return tuple(name for name in self.methods if name in METHODS)
+
+    @property
+    def single_editors(self) -> tuple[str, ...]:
+        """Those of the methods that are editors beyond rank one."""
+        return tuple(name for name in self.methods if name not in METHODS)
+
+    @model_validator(mode="after")
+    def _has_editors(self) -> "StudySpec":
+        names = [model.name for model in self.models]
+        named = [(each.name, each.model) for each in self.editors]
+        if len(set(named)) != len(named):
+            raise ValueError(f"`editors` has an editor twice for one model: {named}")
+        for each in self.editors:
+            if each.name in METHODS:
+                raise ValueError(
+                    f"`editors` cannot set {each.name!r}: a rank-one method takes `[value]` and "
+                    "the model's `layer`"
+                )
+            if each.model is not None and each.model not in names:
+                raise ValueError(f"`editors` names model {each.model!r}; there are {names}")
+        if self.guard is not None and self.single_editors:
+            raise ValueError(
+                f"a `guard` forecasts rank-one methods, and `methods` has {self.single_editors}; "
+                "leave one of both out"
+            )
+        return self
+
     @model_validator(mode="after")
     def _is_consistent(self) -> "StudySpec":
-        if not self.methods or len(set(self.methods)) != len(self.methods):
+        if len(set(self.methods)) != len(self.methods) or not (self.methods or self.sequence):
             raise ValueError(f"methods must be distinct and at least one, got {self.methods}")
         names = [model.name for model in self.models]
         if not names:

@@ -7,6 +7,7 @@ from typing import Any, get_args
 
 from pydantic import ValidationError
 
+from editcollapse.catalog.editors import EDITORS
 from editcollapse.catalog.methods import METHODS
 from editcollapse.config.spec import Spec, StudySpec
 from editcollapse.errors import StudyError, nearest_first
@@ -14,6 +15,7 @@ from editcollapse.errors import StudyError, nearest_first
 _SHOWN_MISTAKES = 5
 _HUB_PARTS = 2
 _METHODS_AT = {"methods", "switch_to"}
+_EDITORS_AT = {"methods", "editors"}
 _FILE_SUFFIXES = (".txt", ".json", ".jsonl", ".ndjson", ".parquet", ".gguf")
 _SECTIONS_WITH_PATHS = ("dataset", "templates", "covariance", "evaluation")
 _PATH_OR_HUB_ID = "source"
@@ -107,6 +109,9 @@ def _clauses(error: ValidationError) -> Iterator[str]:
             allowed = _spec_at(finding["loc"][:-1]).model_fields
             asked = str(finding["loc"][-1])
             yield f"unknown field `{where}`; allowed: {nearest_first(asked, allowed)}"
+        elif finding["type"] == "literal_error" and _EDITORS_AT & set(finding["loc"]):
+            asked = str(finding["input"])
+            yield f"no method {asked!r}; known: {nearest_first(asked, (*METHODS, *EDITORS))}"
         elif finding["type"] == "literal_error" and _METHODS_AT & set(finding["loc"]):
             asked = str(finding["input"])
             yield f"no method {asked!r}; known: {nearest_first(asked, METHODS)}"

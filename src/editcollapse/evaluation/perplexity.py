@@ -17,8 +17,7 @@ from editcollapse.errors import DatasetError
 from editcollapse.forward.hooked_layer import HookedLayer
 from editcollapse.models.loading import LoadedModel, widened
 from editcollapse.models.tokenization import Encoder, pad_right
-from editcollapse.rome.edited_model import EditedRows
-from editcollapse.rome.updates import RankOneUpdates
+from editcollapse.rome.edited_model import EditedRows, Updates
 from editcollapse.runtime.memory import LOGITS
 from editcollapse.runtime.oom import GroupLimit, oom_split
 
@@ -140,7 +139,7 @@ def encode_texts(encoder: Encoder, texts: Sequence[str]) -> EncodedTexts:
 def text_nll(
     hooked: HookedLayer,
     texts: EncodedTexts,
-    updates: RankOneUpdates,
+    updates: Updates,
     tokens_per_forward: int = 4096,
     on_group: Callable[[int, int], None] | None = None,
 ) -> Tensor:
@@ -181,7 +180,7 @@ def text_nll(
 def _rows_nll(
     hooked: HookedLayer,
     rows: Sequence[tuple[int, ...]],
-    updates: RankOneUpdates,
+    updates: Updates,
     tokens_per_forward: int,
     limit: GroupLimit,
 ) -> Tensor:

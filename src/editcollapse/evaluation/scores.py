@@ -13,8 +13,7 @@ from editcollapse.evaluation.probes import ProbeKind, ProbePlan, Question, Side
 from editcollapse.forward.hooked_layer import HookedLayer
 from editcollapse.models.loading import widened
 from editcollapse.models.tokenization import pad_right
-from editcollapse.rome.edited_model import EditedRows
-from editcollapse.rome.updates import RankOneUpdates
+from editcollapse.rome.edited_model import EditedRows, Updates
 from editcollapse.rows.study import ProbeScores
 from editcollapse.runtime.oom import GroupLimit, oom_split
 
@@ -39,7 +38,7 @@ class Answer:
 def answer_probes(
     hooked: HookedLayer,
     plans: Sequence[ProbePlan],
-    variants: Sequence[RankOneUpdates | None],
+    variants: Sequence[Updates | None],
     tokens_per_forward: int = 4096,
     on_rows: Callable[[int, int], None] | None = None,
 ) -> list[list[list[Answer]]]:

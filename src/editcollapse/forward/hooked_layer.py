@@ -18,7 +18,7 @@ that input by something simple, so most of those products need no second computa
 import dataclasses
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -204,20 +204,27 @@ class PrefixCache:
     """Keys and values of the tokens on the left by block, or an empty cache to be filled."""
 
 
+Site = Literal["value", "block output"]
+"""Where a change is added: to the output of the down projection, as ROME does, or to the residual
+stream after the block, as MEMIT does."""
+
+
 class HookedLayer:
     """One layer of one model, hooked: read its key, value and residual, run on from there.
 
     Args:
         loaded: the model; its weights stay as they are.
         layer: zero-based block.
+        site: what ``add_to_value`` adds to, and ``target`` reads.
 
     Raises:
         ModelError: the model has no such layer.
     """
 
-    def __init__(self, loaded: LoadedModel, layer: int) -> None:
+    def __init__(self, loaded: LoadedModel, layer: int, site: Site = "value") -> None:
         self.loaded = loaded
         self.layer = layer
+        self.site = site
         self.projection = loaded.down_projection(layer)
         self._as_tuple = self._returns_tuples()
 
@@ -332,6 +339,8 @@ class HookedLayer:
             change: what is added to the value, (N, T, D), float32 or better.
         """
         name = self.loaded.architecture.post_mlp_norm
+        if self.site == "block output":
+            return residual + change.to(residual.dtype)
         if name is None:
             return residual + self.in_stream(change).to(residual.dtype)
         assert value is not None
@@ -353,7 +362,11 @@ class HookedLayer:
     @property
     def reads_value(self) -> bool:
         """Whether ``add_to_value`` needs the unedited value."""
-        return self.loaded.architecture.post_mlp_norm is not None
+        return self.site == "value" and self.loaded.architecture.post_mlp_norm is not None
+
+    def target(self, states: "LayerStates") -> Tensor:
+        """Return what a target value replaces: the value, or the block's output; (N, T, D)."""
+        return states.value if self.site == "value" else states.residual
 
     @property
     def n_above(self) -> int:

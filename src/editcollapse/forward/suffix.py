@@ -33,7 +33,7 @@ class RowStates:
     key: Tensor
     """At each row's subject, (N, K)."""
     value: Tensor
-    """Likewise, (N, D)."""
+    """Likewise, (N, D); the block's output where that is the hooked layer's site."""
 
 
 class RowContexts:
@@ -88,7 +88,7 @@ class RowContexts:
             positions[flat] = some.positions[is_suffix]
             _fill(whole, "residual", n_suffix, flat, states.residual[is_suffix])
             _fill(whole, "key", len(tails), index, states.key[subject])
-            _fill(whole, "value", len(tails), index, states.value[subject])
+            _fill(whole, "value", len(tails), index, self.hooked.target(states)[subject])
             self._keep_own(some, index, states.residual)
         return RowStates(positions, whole["residual"], whole["key"], whole["value"])
 

@@ -5,7 +5,7 @@
 is known products and that one direction.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,8 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from editcollapse.forward.hooked_layer import BlockInput, HookedLayer, LayerStates
+from editcollapse.forward.weight_changes import LayerChange, WeightChanges, added
 from editcollapse.models.loading import LoadedModel, widened
 from editcollapse.rome.updates import RankOneUpdates
+
+Updates = RankOneUpdates | WeightChanges
+"""Independent edits of a batch: of one layer by rank one, or of any layers by any rank."""
 
 
 class RankOneInput:
@@ -140,13 +144,18 @@ class EditedRows:
         return self._hooked.continue_from(self._residual)
 
     @torch.no_grad()
-    def under_each(self, updates: RankOneUpdates) -> Tensor:
+    def under_each(self, updates: Updates) -> Tensor:
         """Return the states after the final norm of every row under every update, (E·N, T, D).
 
         Args:
-            updates: E updates; row e·N + n of the result is row n under update e.
+            updates: E updates, of no layer below the hooked one; row e·N + n of the result is row n
+                under update e.
         """
         start, hooked, n_edits = self._residual, self._hooked, len(updates)
+        if isinstance(updates, WeightChanges):
+            n_rows = len(start)
+            owner = torch.arange(n_edits, device=start.device).repeat_interleave(n_rows)
+            return self._with_changes(updates, owner, n_edits)
         dots = updates.right.to(self._key) @ self._key.flatten(0, 1).T
         dots = dots.view(n_edits, *start.shape[:2])  # (E, N, T)
         left = updates.left.to(dots)
@@ -162,19 +171,40 @@ class EditedRows:
         return self._run(residual, moved, left, None)
 
     @torch.no_grad()
-    def under_own(self, updates: RankOneUpdates, owner: Tensor) -> Tensor:
+    def under_own(self, updates: Updates, owner: Tensor) -> Tensor:
         """Return the states after the final norm where each row has its own update, (N, T, D).
 
         Args:
-            updates: E updates.
+            updates: E updates, of no layer below the hooked one.
             owner: int64 (N,): each row's update.
         """
+        if isinstance(updates, WeightChanges):
+            return self._with_changes(updates, owner, None)
         dots = torch.einsum("ntk,nk->nt", self._key, updates.right.to(self._key)[owner])
         left = updates.left.to(dots)
         change = dots[..., None] * left[owner, None]
         residual = self._hooked.add_to_value(self._residual, self._value, change)
         del change  # not kept while the blocks run
         return self._run(residual, self._hooked.in_stream(dots), left, owner)
+
+    def _with_changes(self, updates: WeightChanges, owner: Tensor, n_edits: int | None) -> Tensor:
+        """Return the states under changes of any layers: rows under each of some, or their own."""
+        hooked, residual, value = self._hooked, self._residual, self._value
+        above: Sequence[LayerChange] = updates.layers
+        if updates.lowest == hooked.layer:
+            above = updates.layers[1:]
+            if n_edits is None:
+                change = updates.layers[0].of_own(self._key, owner)
+            else:
+                change = updates.layers[0].of_each(self._key).flatten(0, 1)
+                residual = residual.repeat(n_edits, 1, 1)
+                value = None if value is None else value.repeat(n_edits, 1, 1)
+            residual = hooked.add_to_value(residual, value, change)
+            del change  # not kept while the blocks run
+        elif n_edits is not None:
+            residual = residual.repeat(n_edits, 1, 1)
+        with added(hooked.loaded, above, owner):
+            return hooked.continue_from(residual)
 
     def _run(self, residual: Tensor, dots: Tensor, left: Tensor, owner: Tensor | None) -> Tensor:
         """Run the blocks above on edited residuals, most of the first one's entry known."""

@@ -104,6 +104,7 @@ class Objective:
         rewrites: B edits.
         settings: of the optimisation.
         value_norm: of each edit's bare value, (B,).
+        watched: find out in each pass which targets are ``predicted``.
     """
 
     def __init__(
@@ -112,6 +113,8 @@ class Objective:
         rewrites: Sequence[Rewrite],
         settings: ValueSettings,
         value_norm: Tensor,
+        *,
+        watched: bool = False,
     ) -> None:
         self.suffix = suffix
         self.settings = settings
@@ -121,6 +124,10 @@ class Objective:
         self._kl_before: Tensor | None = None
         self._running = torch.ones(len(rewrites), dtype=torch.bool)
         self._read = _Read.of(suffix.segments, self._targets)
+        self._watched = watched
+        self.predicted = torch.zeros(len(rewrites), dtype=torch.int64, device=value_norm.device)
+        """int64 (B,): 1 where in the last pass each token of the target was the likeliest one
+        behind every context but the bare one; edits that have left the batch have 0."""
 
     def loss(self, delta: Tensor, active: Tensor) -> tuple[LossTerms, Tensor]:
         """Return the terms, and the differentiable total (B,); those of stopped edits mean nothing.
@@ -147,6 +154,8 @@ class Objective:
         states = self.suffix.states(delta)
         # One product with the head serves both parts: its weights are read from memory once.
         logits = widened(self.suffix.hooked.loaded.logits(states))
+        if self._watched:
+            self._watch(logits[: len(read.labels)])
         before = None if self._kl_before is None else self._kl_before[read.kl_edits]
         token_nll, kl, now = token_losses(logits, read.labels, before)
         if self._kl_before is None:
@@ -161,6 +170,17 @@ class Objective:
         shares = prompt_nll.detach().neg().exp()
         probability = zeros.index_add(0, read.owner, shares) / self._n_prompts
         return torch.stack([nll, kl, decay, probability]).detach(), nll + kl + decay
+
+    @torch.no_grad()
+    def _watch(self, logits: Tensor) -> None:
+        """Keep which targets are predicted by the logits of the labels, (M, V)."""
+        read = self._read
+        label_edits = read.owner[read.row]
+        counts = read.is_prefixed[read.row]
+        missed = (counts & (logits.argmax(dim=1) != read.labels)).to(torch.int64)
+        n_missed = torch.zeros_like(self.predicted).index_add(0, label_edits, missed)
+        n_asked = torch.zeros_like(self.predicted).index_add(0, label_edits, counts.to(missed))
+        self.predicted = ((n_missed == 0) & (n_asked > 0)).to(torch.int64)
 
     def _let_go(self, active: Tensor) -> None:
         """Drop the rows of stopped edits, once they are a share that is worth it."""
@@ -185,6 +205,8 @@ class _Read:
     """float64 (M,): one over the number of the target's tokens."""
     owner: Tensor
     """int64 (R,): each row's edit."""
+    is_prefixed: Tensor
+    """bool (R,): whether each row's context is another than the bare one."""
     kl_edits: Tensor
     """int64 (A,)."""
 
@@ -194,22 +216,26 @@ class _Read:
         row: list[int] = []
         weight: list[float] = []
         owner: list[int] = []
+        is_prefixed: list[bool] = []
         kl_edits: list[int] = []
         for segment in segments:
             edits = segment.edits.tolist()
             if segment.is_kl:
                 kl_edits += edits
                 continue
-            for edit in edits * len(segment.slots):
-                labels += targets[edit]
-                row += [len(owner)] * segment.n_reads
-                weight += [1.0 / segment.n_reads] * segment.n_reads
-                owner.append(edit)
+            for slot in segment.slots:
+                for edit in edits:
+                    labels += targets[edit]
+                    row += [len(owner)] * segment.n_reads
+                    weight += [1.0 / segment.n_reads] * segment.n_reads
+                    owner.append(edit)
+                    is_prefixed.append(slot > 0)
         device = segments[0].edits.device
         return cls(
             labels=torch.tensor(labels, device=device),
             row=torch.tensor(row, device=device),
             weight=torch.tensor(weight, dtype=torch.float64, device=device),
             owner=torch.tensor(owner, device=device),
+            is_prefixed=torch.tensor(is_prefixed, device=device),
             kl_edits=torch.tensor(kl_edits, device=device),
         )

@@ -55,14 +55,19 @@ def optimise_values(
     rewrites: Sequence[Rewrite],
     settings: ValueSettings,
     on_step: Callable[[int, int], None] | None = None,
+    predicted_passes: int | None = None,
 ) -> TargetValues:
     """Return keys, values and the optimised delta of a batch of independent edits.
 
     Args:
-        hooked: the edited layer.
+        hooked: the edited layer; with the block's output as its site, values are block outputs, and
+            delta is MEMIT's (arXiv 2210.07229, sec. 4.2).
         rewrites: B edits with the same context templates.
         settings: of the optimisation.
         on_step: called after each pass with passes done and the most there can be.
+        predicted_passes: an edit stops also after so many passes, in all, in which each token of
+            its target was the likeliest one behind every context but the bare one (ENCORE, arXiv
+            2502.01636: MPES).
 
     Returns:
         B edits in the order given.
@@ -70,7 +75,8 @@ def optimise_values(
     n_prompts = len(rewrites[0].prompts)
     suffix, subject = split_rewrites(hooked, rewrites)
     keys, values = (widened(each[:, :n_prompts]) for each in (subject.key, subject.value))
-    problem = Objective(suffix, rewrites, settings, values[:, 0].norm(dim=1))
+    watched = predicted_passes is not None
+    problem = Objective(suffix, rewrites, settings, values[:, 0].norm(dim=1), watched=watched)
     # Adam is elementwise: one parameter of B rows is B optimisations. A row that has stopped is
     # kept in ``final`` and moves on unread.
     delta = torch.zeros_like(values[:, 0], requires_grad=True)
@@ -79,10 +85,14 @@ def optimise_values(
     n_edits = len(rewrites)
     final = _Final.of(n_edits, delta)
     active = torch.arange(n_edits)
+    n_predicted = torch.zeros(n_edits, dtype=torch.int64)
     for step in range(settings.steps):
         adam.zero_grad(set_to_none=True)
         terms, total = problem.loss(delta, active)
         going = ~(terms.total[active] < settings.stop_loss)
+        if predicted_passes is not None:
+            n_predicted += problem.predicted.cpu()
+            going &= n_predicted[active] < predicted_passes
         stops = active if step == settings.steps - 1 else active[~going]
         final.keep_loss(terms, active)
         final.delta[stops] = delta.detach()[stops]

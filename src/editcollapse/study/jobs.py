@@ -45,6 +45,9 @@ class Job(BaseModel):
     asked_by: Asker | None = None
     """For its provenance; not part of any key. Other studies that need the job find it computed."""
 
+    needs_states: bool = False
+    """Whether a cached manifest counts only with its ``states``; not part of any key."""
+
     @property
     def key(self) -> str:
         """Cache key of the job."""
@@ -246,6 +249,9 @@ class Manifest(BaseModel):
     a checkpoint."""
     unusable: tuple[tuple[str, str], ...] = ()
     """Request id and reason of what this model could not take."""
+    states: tuple[ArtifactRef, ...] = ()
+    """Where a sequence's weights stand: the whole sum of updates or nothing, then factors. No part
+    of ``refs``: a chunk is done without them, and the next one needs them."""
 
     @property
     def refs(self) -> tuple[ArtifactRef, ...]:

@@ -46,7 +46,7 @@ def cached_or_computed(job: Job, compute: Callable[[], Manifest]) -> Manifest:
         except OSError as error:
             raise unwritable(store.results.name, error) from error
         cached = _read(store, job)
-        damaged = [] if cached is None else _damaged(store, cached)
+        damaged = [] if cached is None else _damaged(store, job, cached)
         if cached is not None and not damaged:
             return cached
         if damaged:
@@ -60,7 +60,7 @@ def cached_manifest(job: Job) -> Manifest | None:
     """Return a job's cached manifest if its files are whole, else None; computes nothing."""
     store = ArtifactStore(job.results)
     manifest = _read(store, job)
-    return manifest if manifest is not None and not _damaged(store, manifest) else None
+    return manifest if manifest is not None and not _damaged(store, job, manifest) else None
 
 
 def store_manifest(job: Job, manifest: Manifest) -> None:
@@ -90,9 +90,10 @@ def _read(store: ArtifactStore, job: Job) -> Manifest | None:
     return manifest if manifest.unit_id == job.key else None
 
 
-def _damaged(store: ArtifactStore, manifest: Manifest) -> list[str]:
-    """Return the files of a manifest that are not whole."""
-    return [ref.path for ref in manifest.refs if not store.is_whole(ref)]
+def _damaged(store: ArtifactStore, job: Job, manifest: Manifest) -> list[str]:
+    """Return the files of a manifest that are not whole, of those that the job needs."""
+    refs = (*manifest.refs, *(manifest.states if job.needs_states else ()))
+    return [ref.path for ref in refs if not store.is_whole(ref)]
 
 
 def _store(store: ArtifactStore, job: Job, manifest: Manifest) -> Manifest:

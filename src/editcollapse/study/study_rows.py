@@ -111,6 +111,10 @@ def _settings(plan: StudyPlan) -> Any:
             del model["chat_template"]
     if settings["guard"] is None:  # as the studies of before it was there
         del settings["guard"]
+    if not settings["editors"]:
+        del settings["editors"]
+    if settings["sequence"] is None:
+        del settings["sequence"]
     if settings["dataset"]["fields"] is None:
         del settings["dataset"]["fields"]
     if plan.study.collapse.rule == DEFAULT_RULE:

@@ -104,6 +104,7 @@ def optimise_in_groups(
     rewrites: Sequence[Rewrite],
     settings: ValueSettings,
     on_step: Progress = None,
+    predicted_passes: int | None = None,
 ) -> TargetValues:
     """Optimise v* of B edits in groups of like width that fit in memory.
 
@@ -112,6 +113,7 @@ def optimise_in_groups(
         rewrites: B edits with the same context templates.
         settings: of the optimisation.
         on_step: called with passes of v* done and the most there can be, all groups together.
+        predicted_passes: as for ``optimise_values``.
 
     Returns:
         B edits in the order given.
@@ -132,7 +134,9 @@ def optimise_in_groups(
 
     def run(group: Sequence[int]) -> TargetValues:
         some = [rewrites[b] for b in group]
-        return optimise_values(hooked, some, settings, lambda step, _: report(n_before + step))
+        return optimise_values(
+            hooked, some, settings, lambda step, _: report(n_before + step), predicted_passes
+        )
 
     def tokens(group: Sequence[int]) -> int:
         return sum(rewrites[b].pass_tokens for b in group)

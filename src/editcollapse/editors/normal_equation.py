@@ -1,0 +1,123 @@
+"""The normal equation of the joint editors at one layer: A X = B, all in float64 on the CPU.
+
+Source: ``catalog.editors`` gives A and B; MEMIT (arXiv 2210.07229) eq. 14, EMMET (arXiv 2403.14236)
+eq. 9, AlphaEdit (arXiv 2410.02355) eq. 14, ENCORE (arXiv 2502.01636).
+"""
+
+import torch
+from torch import Tensor
+
+from editcollapse.catalog.editor_presets import IDENTITY_SHARE, KEPT_SHARE, JointSettings
+from editcollapse.catalog.editors import JointEditor
+from editcollapse.errors import MomentError
+
+
+class NormalEquation:
+    """What one layer's updates of one editor are solved with, made from C once.
+
+    Args:
+        moment: C, (K, K) float64, damped as edits solve with it.
+        editor: its row.
+        settings: on this model; what they leave open is worked out from C.
+
+    Raises:
+        MomentError: A has no Cholesky factor, or P keeps no direction.
+    """
+
+    def __init__(self, moment: Tensor, editor: JointEditor, settings: JointSettings) -> None:
+        self._editor = editor
+        self._constraint_ridge = settings.constraint_ridge
+        self._basis: Tensor | None = None
+        weight = settings.second_moment_weight
+        if editor.projected:
+            self._basis = _kept_directions(moment, settings.nullspace_threshold)
+            kept = float(((moment @ self._basis) * self._basis).sum())  # tr(P C)
+            self.ridge = kept if settings.ridge is None else settings.ridge
+            """L2."""
+            self._base = self.ridge * torch.eye(self._basis.shape[1], dtype=torch.float64)
+            self._factor = self._base.sqrt()
+            return
+        self.ridge = settings.identity_weight or 0.0
+        if settings.identity_weight is None:
+            self.ridge = IDENTITY_SHARE * weight * float(moment.diagonal().mean())
+        self._base = weight * moment
+        self._base.diagonal().add_(self.ridge)
+        self._factor = _cholesky(self._base, weight)
+
+    @property
+    def kept_dimensions(self) -> int | None:
+        """Directions that P keeps; None without P."""
+        return None if self._basis is None else self._basis.shape[1]
+
+    def gram(self, keys: Tensor) -> Tensor:
+        """Return K Kᵀ as ``solve`` takes S: in the directions that P keeps, where there is P.
+
+        Args:
+            keys: (n, K) float64.
+        """
+        seen = keys if self._basis is None else keys @ self._basis
+        return seen.T @ seen
+
+    def solve(self, keys: Tensor, past: Tensor | None = None) -> Tensor:
+        """Return Xᵀ of one joint edit, (n, K): dW = R Xᵀ.
+
+        Args:
+            keys: of its n facts, (n, K) float64.
+            past: S, as ``gram`` gives it; None for zero, and for editors that do not look at it.
+        """
+        seen = keys if self._basis is None else keys @ self._basis
+        if self._editor.equality:
+            solved = torch.cholesky_solve(seen.T, self._factor)  # C'⁻¹ K
+            inner = seen @ solved
+            if len(keys) > 1:
+                inner.diagonal().add_(self._constraint_ridge)
+            return torch.linalg.solve(inner, solved.T)
+        if past is None or self._editor.past == "none":
+            # (M + K Kᵀ)⁻¹ K = M⁻¹ K (I + Kᵀ M⁻¹ K)⁻¹, with M's factor at hand.
+            solved = torch.cholesky_solve(seen.T, self._factor)
+            inner = seen @ solved
+            inner.diagonal().add_(1.0)
+            found = torch.linalg.solve(inner, solved.T)
+        else:
+            whole = self._base + past + seen.T @ seen
+            found = torch.cholesky_solve(seen.T, torch.linalg.cholesky(whole)).T
+        return found if self._basis is None else found @ self._basis.T
+
+    def solve_each(self, keys: Tensor) -> Tensor:
+        """Return Xᵀ of B edits of one fact each, without a past, (B, K); as ``solve`` of each.
+
+        Args:
+            keys: (B, K) float64.
+        """
+        seen = keys if self._basis is None else keys @ self._basis
+        solved = torch.cholesky_solve(seen.T, self._factor).T
+        inner = (seen * solved).sum(dim=1, keepdim=True)
+        found = solved / (inner if self._editor.equality else 1.0 + inner)
+        return found if self._basis is None else found @ self._basis.T
+
+
+def _cholesky(matrix: Tensor, weight: float) -> Tensor:
+    factor, info = torch.linalg.cholesky_ex(matrix)
+    if int(info) != 0 or not bool(torch.isfinite(factor).all()):
+        raise MomentError(
+            f"lambda C with lambda = {weight:g} ({len(matrix)} x {len(matrix)}) is singular. Raise "
+            "`covariance.n_tokens` (some keys never fired), set `covariance.damping`, for example "
+            "0.001, or give the editor a `second_moment_weight` above 0."
+        )
+    return factor
+
+
+def _kept_directions(moment: Tensor, threshold: float | None) -> Tensor:
+    """Return the eigenvectors of C's smallest eigenvalues, (K, M): P = U Uᵀ."""
+    values, vectors = torch.linalg.eigh(moment)
+    if threshold is None:
+        return vectors[:, : max(1, int(KEPT_SHARE * len(values)))].contiguous()
+    kept = values.abs() < threshold
+    if not bool(kept.any()):
+        raise MomentError(
+            f"no eigenvalue of C is below `nullspace_threshold` {threshold:g} (the smallest is "
+            f"{float(values.min()):.3g}): nothing could be written. The threshold depends on the "
+            "scale of the keys; raise it, or leave it out to keep "
+            f"{KEPT_SHARE:.0%} of the directions."
+        )
+    return vectors[:, kept].contiguous()

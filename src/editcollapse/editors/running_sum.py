@@ -1,0 +1,153 @@
+"""The sum of all updates of a sequence, layer by layer, and the weights that it is written into.
+
+The sum is float64 and the edited matrix is always ``W + sum``, rounded once: what a resumed
+sequence writes is what an uninterrupted one wrote. Norms and the change of text are kept up as
+updates come in: ``tr((D + d) C (D + d)ᵀ) = tr(D C Dᵀ) + 2 tr(d C Dᵀ) + tr(d C dᵀ)`` for an update d
+of rank n costs K² n + D K n, whatever the sum D is.
+"""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from editcollapse.catalog.editors import Restraint
+from editcollapse.editors.restraints import restrained
+from editcollapse.models.loading import LoadedModel
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class LayerScale:
+    """What one layer's sum of updates is compared with, made of the unedited matrix once."""
+
+    weight: Tensor
+    """W, (D, K) float64 on the CPU."""
+    moment: Tensor
+    """C without damping, (K, K) float64; the identity where there is none."""
+    norm: float
+    """‖W‖."""
+    spectral_norm: float
+    """W's largest singular value."""
+    spread: float
+    """sqrt(tr(W C Wᵀ))."""
+
+    @classmethod
+    def of(cls, weight: Tensor, moment: Tensor) -> "LayerScale":
+        """Return the scales of a layer."""
+        wide = weight.detach().cpu().double().contiguous()
+        spread = float(((wide @ moment) * wide).sum().clamp(min=0.0).sqrt())
+        spectral = float(torch.linalg.matrix_norm(wide, ord=2))
+        return cls(wide, moment, float(wide.norm()), spectral, spread)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Factors:
+    """An update dW = left right."""
+
+    left: Tensor
+    """(D, n) float64."""
+    right: Tensor
+    """(n, K) float64."""
+
+
+class LayerSum:
+    """The sum of one layer's updates.
+
+    Args:
+        scale: of the layer.
+        total: sum so far, (D, K) float64; None for zero.
+    """
+
+    def __init__(self, scale: LayerScale, total: Tensor | None = None) -> None:
+        self.scale = scale
+        self.total = torch.zeros_like(scale.weight) if total is None else total.clone()
+        self._squared = self._whole_spread()
+
+    def add(self, update: "Factors | Tensor") -> float:
+        """Add an update, as factors or whole; return its Frobenius norm."""
+        if isinstance(update, Tensor):
+            self.total += update
+            self._squared = self._whole_spread()
+            return float(update.norm())
+        seen = self.scale.moment @ update.right.T  # (K, n)
+        cross = (update.left * (self.total @ seen)).sum()
+        own = ((update.left @ (update.right @ seen)) * update.left).sum()
+        self._squared = self._squared + 2 * cross + own
+        self.total.addmm_(update.left, update.right)
+        inner = (update.left.T @ update.left) * (update.right @ update.right.T)
+        return float(inner.sum().clamp(min=0.0).sqrt())
+
+    @property
+    def norm(self) -> float:
+        """‖W_t - W‖, Frobenius."""
+        return float(self.total.norm())
+
+    @property
+    def text_change(self) -> float:
+        """sqrt(tr(D C Dᵀ) / tr(W C Wᵀ)), D the sum: how much the layer's output changes on text."""
+        return float(self._squared.clamp(min=0.0).sqrt()) / self.scale.spread
+
+    @property
+    def spectral_norm(self) -> float:
+        """The sum's largest singular value; nan where it is not finite."""
+        if not bool(torch.isfinite(self.total).all()):
+            return float("nan")
+        return float(torch.linalg.matrix_norm(self.total, ord=2))
+
+    def _whole_spread(self) -> Tensor:
+        return ((self.total @ self.scale.moment) * self.total).sum()
+
+
+@contextlib.contextmanager
+def writing(loaded: LoadedModel, layers: Sequence[int]) -> Iterator["WrittenWeights"]:
+    """Let a sequence write into some layers; the unedited weights are put back at the end.
+
+    The weights are put back bit by bit, whatever happens in the block.
+    """
+    written = WrittenWeights(loaded, layers)
+    try:
+        yield written
+    finally:
+        written.put_back()
+
+
+class WrittenWeights:
+    """The weights of some layers while a sequence edits them.
+
+    Args:
+        loaded: the model.
+        layers: that are edited.
+    """
+
+    def __init__(self, loaded: LoadedModel, layers: Sequence[int]) -> None:
+        self._weights = {layer: loaded.weight(layer) for layer in layers}
+        self._saved = {layer: each.detach().clone() for layer, each in self._weights.items()}
+
+    @torch.no_grad()
+    def write(self, layer: int, edited: Tensor) -> None:
+        """Set a layer's W, (D, K) float64, rounded to the type of the weights."""
+        self._weights[layer].copy_(edited.to(self._weights[layer].dtype))
+
+    @torch.no_grad()
+    def put_back(self) -> None:
+        """Put the unedited weights back."""
+        for layer, weight in self._weights.items():
+            weight.copy_(self._saved[layer])
+
+
+def edited_weight(total: LayerSum, restraint: Restraint = "none") -> Tensor:
+    """Return W plus the sum of updates, restrained where an editor asks for it, (D, K) float64."""
+    weight = total.scale.weight
+    if restraint == "none":
+        return weight + total.total
+    return weight + restrained(total.total, total.scale.spectral_norm, restraint)
+
+
+def write_all(
+    written: WrittenWeights, sums: Mapping[int, LayerSum], restraint: Restraint = "none"
+) -> None:
+    """Write every layer's edited matrix."""
+    for layer, total in sums.items():
+        written.write(layer, edited_weight(total, restraint))

@@ -1,0 +1,242 @@
+"""Jobs of editors beyond rank one: single edits by them, and sequences in chunks of steps.
+
+A chunk's key is its predecessor's key, its requests and its sequence: a sequence that was killed
+goes on where it stopped, and a longer one begins with the chunks of the shorter one.
+"""
+
+import dataclasses
+
+from pydantic import BaseModel, ConfigDict
+
+from editcollapse.catalog.editor_presets import EditorSettings, GradientSettings, JointSettings
+from editcollapse.catalog.editors import EDITORS, GradientEditor, JointEditor, editor_title
+from editcollapse.catalog.methods import METHODS, Method
+from editcollapse.data.requests import EditRequest
+from editcollapse.fingerprints import digest, unit_key
+from editcollapse.study.artifacts import ArtifactRef
+from editcollapse.study.jobs import Job, ModelSetup
+
+
+class EditorSetup(BaseModel):
+    """An editor as a study uses it on a model."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    joint: JointSettings | None = None
+    gradient: GradientSettings | None = None
+    """Of these, the one of its family; a rank-one method has the model's own settings."""
+
+    @property
+    def row(self) -> Method | JointEditor | GradientEditor:
+        """Its row in the catalog."""
+        return METHODS[self.name] if self.name in METHODS else EDITORS[self.name]
+
+    @property
+    def title(self) -> str:
+        """As its paper writes it."""
+        return editor_title(self.name)
+
+    @property
+    def settings(self) -> EditorSettings | None:
+        """Its own settings; None for a rank-one method."""
+        return self.joint or self.gradient
+
+    def layers(self, model: ModelSetup) -> tuple[int, ...]:
+        """Return the layers that it edits, in ascending order."""
+        return (model.layer,) if self.settings is None else self.settings.layers
+
+    def source(self, model: ModelSetup) -> str:
+        """Return where its settings stand."""
+        return model.layer_source if self.settings is None else self.settings.source
+
+    def settings_id(self, model: ModelSetup) -> str:
+        """Return the digest of its settings on a model."""
+        if self.settings is None:
+            return model.settings_id
+        return digest("editor-settings", self.name, self.settings)
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether its updates are of full rank: factors would not be smaller."""
+        return isinstance(self.row, GradientEditor) or (
+            isinstance(self.row, JointEditor) and self.row.masked
+        )
+
+
+class LayerMoment(BaseModel):
+    """C of one layer, as a job refers to it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    layer: int
+    covariance_id: str
+    moment: ArtifactRef | None
+    """None for the identity."""
+
+
+class EditorInputs(BaseModel):
+    """What every job of an editor on a model needs."""
+
+    model_config = ConfigDict(frozen=True)
+
+    model: ModelSetup
+    editor: EditorSetup
+    method_templates: tuple[str, ...]
+    """Context templates of rank-one methods: the study's."""
+    method_template_set_id: str
+    templates: tuple[str, ...]
+    """Context templates of joint editors, and of the probes: the bare one and five texts."""
+    template_set_id: str
+    moments: tuple[LayerMoment, ...]
+    """Of its layers."""
+    damping: float
+    lengths_key: str = ""
+    """Key of the job of NAS's mean length; empty for others."""
+    mean_length: float | None = None
+    """What that job found; its key stands for it."""
+
+    @property
+    def identity(self) -> str:
+        """Digest of all that decides an edit, but the requests."""
+        return digest(
+            "editor",
+            self.model.model_id,
+            self.editor.name,
+            self.editor.settings_id(self.model),
+            self.editor.layers(self.model),
+            self.method_template_set_id if self.editor.name in METHODS else "",
+            self.template_set_id,
+            [(each.layer, each.covariance_id) for each in self.moments],
+            self.lengths_key,
+        )
+
+
+class LengthsJob(Job):
+    """Find the mean length of a target value on the unedited model, for NAS."""
+
+    inputs: EditorInputs
+    requests: tuple[EditRequest, ...]
+
+    @property
+    def key(self) -> str:
+        """Cache key of the job."""
+        ids = [request.request_id for request in self.requests]
+        return unit_key("lengths", self.inputs.identity, ids)
+
+
+class EditorBatchJob(Job):
+    """Edit a batch of requests by one editor, each the unedited model, and measure each edit."""
+
+    inputs: EditorInputs
+    requests: tuple[EditRequest, ...]
+    probe_templates: tuple[str, ...]
+    """The study's context templates, which rank-one methods are measured behind."""
+    texts: ArtifactRef
+    evaluation_id: str
+    seed: int
+    batch_index: int
+    """Place in the study; not part of the key."""
+    batch_label: str
+    """For people: ``3 of 12``; not part of the key."""
+
+    @property
+    def key(self) -> str:
+        """Cache key of the job."""
+        return unit_key(
+            "editor-batch",
+            self.inputs.identity,
+            self.inputs.method_template_set_id,
+            self.texts.digest,
+            self.evaluation_id,
+            self.seed,
+            [request.request_id for request in self.requests],
+        )
+
+    @property
+    def label(self) -> str:
+        """For people: model, editor and place in the study."""
+        return (
+            f"{self.inputs.model.spec.name}, {self.inputs.editor.title}, batch {self.batch_label}"
+        )
+
+    def edit_id(self, request_id: str) -> str:
+        """Return the id of one edit: the same wherever and with whatever others it is computed."""
+        return digest("editor-edit", self.inputs.identity, request_id)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SequenceGuard:
+    """What is done with a step that would change text by more than a bound."""
+
+    policy: str
+    """``stop``, ``skip`` or ``roll back``."""
+    bound: float
+    """Of the text change."""
+
+
+class SequenceChunkJob(Job):
+    """Make some steps of a sequence, and measure the model after the last of them."""
+
+    inputs: EditorInputs
+    sequence_id: str
+    predecessor: str
+    """Key of the chunk before; empty for the first."""
+    first_step: int
+    """From 1."""
+    steps: tuple[tuple[EditRequest, ...], ...]
+    n_before: int
+    """Edits asked for before this chunk."""
+    is_checkpoint: bool
+    """Whether the model is measured after the last step."""
+    sample: tuple[tuple[int, EditRequest], ...]
+    """Step and request of the edits whose final success is measured there."""
+    states: tuple[ArtifactRef, ...]
+    """Where the weights stand before; not part of the key, as the predecessor's stands for it."""
+    rank: int
+    """Of the sum of updates before, at most; likewise."""
+    safe_states: tuple[ArtifactRef, ...]
+    """At the last checkpoint where the model was alive; likewise."""
+    safe_rank: int
+    texts: ArtifactRef
+    evaluation_id: str
+    seed: int
+    guard: SequenceGuard | None
+    order_label: str
+    """For people: ``order 2``; not part of the key."""
+
+    @property
+    def key(self) -> str:
+        """Cache key of the job."""
+        return unit_key(
+            "sequence-chunk",
+            self.sequence_id,
+            self.predecessor,
+            self.first_step,
+            [[request.request_id for request in step] for step in self.steps],
+            self.is_checkpoint,
+            [request.request_id for _, request in self.sample],
+        )
+
+    @property
+    def last_step(self) -> int:
+        """Number of the last step."""
+        return self.first_step + len(self.steps) - 1
+
+    @property
+    def n_edits(self) -> int:
+        """Edits asked for up to the last step."""
+        return self.n_before + sum(len(step) for step in self.steps)
+
+    @property
+    def label(self) -> str:
+        """For people: model, editor, order and edits."""
+        name = self.inputs.model.spec.name
+        return (
+            f"{name}, {self.inputs.editor.title}, {self.order_label}, edits "
+            f"{self.n_before + 1} to {self.n_edits}"
+        )
+
+
+STOPPED = "stopped"
+"""Value of a chunk's manifest where its guard has ended the sequence."""
