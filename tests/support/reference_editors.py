@@ -15,6 +15,8 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
+import math
+import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,13 +24,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from editcollapse.catalog.editors import JointEditor
+from editcollapse.catalog.editors import GradientEditor, JointEditor
+from editcollapse.catalog.methods import Method
 from editcollapse.forward.rewrites import Rewrite
 from editcollapse.models.loading import LoadedModel
 from editcollapse.models.tokenization import SubjectSequence
+from tests.support import reference
 
 _DIVISION = 1e-8
 """RECT's guard against a division by zero."""
+_BASES = {"log": math.e, "log2": 2.0, "log1_5": 1.5, "log1_2": 1.2}
 
 
 @dataclass(frozen=True)
@@ -328,3 +333,188 @@ def joint_edit(
 def _keys(loaded: LoadedModel, rewrites: Sequence[Rewrite], layer: int) -> Tensor:
     """Return the keys (K, n) of all facts on the model as it is."""
     return torch.stack([mean_keys(loaded, rewrite, layer) for rewrite in rewrites], dim=1)
+
+
+# --- PRUNE ---------------------------------------------------------------------------------------
+
+
+def restrained(sigma: Tensor, limit: float, how: str) -> Tensor:
+    """Return singular values with those from ``limit`` on mapped: (s + limit) / 2, or by a log."""
+    if how == "linear":
+        moved = (sigma + limit) / 2
+    else:
+        base = math.log(_BASES[how])
+        moved = sigma.log() / base - math.log(limit) / base + limit
+    return torch.where(sigma >= limit, moved, sigma)
+
+
+def pruned(delta_sum: Tensor, w0: Tensor, how: str) -> Tensor:
+    """Return D' (D, K) of the sum D of all updates and the unedited W0; W0 + D' is measured."""
+    if how == "none":
+        return delta_sum
+    U, sigma, Vh = torch.linalg.svd(delta_sum, full_matrices=False)
+    rank = int(torch.linalg.matrix_rank(delta_sum))
+    limit = float(torch.linalg.svdvals(w0).max())
+    moved = restrained(sigma, limit, how)
+    return U[:, :rank] @ torch.diag(moved[:rank]) @ Vh[:rank]
+
+
+# --- 2.3: fine-tuning ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """One step of a gradient editor."""
+
+    change: Tensor  # (D, K)
+    losses: tuple[float, ...]  # mean over the facts of each epoch, before each batch's step
+
+
+def fact_loss(loaded: LoadedModel, rewrite: Rewrite, objective: str) -> Tensor:
+    """Return a fact's loss on the bare prompt: the mean over its target tokens."""
+    ids, target = list(rewrite.prompts[0].ids), list(rewrite.target)
+    if objective == "last prompt token":
+        row = log_probs(loaded, ids)[-1]
+        return -sum(row[token] for token in target) / len(target)
+    rows = log_probs(loaded, [*ids, *target[:-1]])[len(ids) - 1 :]
+    return -sum(rows[j, token] for j, token in enumerate(target)) / len(target)
+
+
+def fine_tune(
+    loaded: LoadedModel,
+    rewrites: Sequence[Rewrite],
+    layer: int,
+    settings: Settings,
+    row: GradientEditor,
+    unedited: Tensor | None = None,
+) -> Tuned:
+    """Tune one layer's W on n facts; ``unedited``: W0 (D, K) of the bound, else W as it is.
+
+    One Adam and one ``random.Random(seed)`` a call; each epoch shuffles the facts from their own
+    order. A batch whose loss is below the limit takes no step, and its loss counts in the mean.
+    """
+    weight = loaded.down_projection(layer).weight
+    start = matrix(loaded, layer).clone()
+    bound = start if unedited is None else unedited
+    weight.requires_grad_(True)
+    adam = torch.optim.Adam([weight], lr=settings.learning_rate)
+    drawing = random.Random(settings.seed)
+    losses: list[float] = []
+    for _ in range(settings.epochs):
+        order = list(range(len(rewrites)))
+        if row.shuffled:
+            drawing.shuffle(order)
+        total = 0.0
+        for first in range(0, len(order), settings.batch_size):
+            batch = order[first : first + settings.batch_size]
+            loss = sum(fact_loss(loaded, rewrites[b], row.objective) for b in batch) / len(batch)
+            total += loss.item() * len(batch)
+            if loss.item() < settings.tuned_loss:
+                continue
+            adam.zero_grad()
+            loss.backward()
+            adam.step()
+            if row.bounded:
+                W, eps = matrix(loaded, layer), settings.norm_bound
+                W.copy_(torch.clamp(W, min=bound - eps, max=bound + eps))
+        losses.append(total / len(order))
+        if losses[-1] < settings.tuned_loss:
+            break
+    weight.requires_grad_(False)
+    weight.grad = None
+    return Tuned(matrix(loaded, layer) - start, tuple(losses))
+
+
+# --- 2.4: sequences ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class EditedSequence:
+    """A model after all steps of an editor; dictionaries by layer."""
+
+    edited: LoadedModel  # a copy; with W0 + D' where the editor restrains the sum
+    weights: tuple[Mapping[int, Tensor], ...]  # (D, K): after each step, unrestrained
+    past: Mapping[int, Tensor]  # (K, K): S
+    steps: tuple[Any, ...]  # of each: JointStep, Tuned, or a list of reference.Edit
+
+
+def sequence(
+    loaded: LoadedModel,
+    steps: Sequence[Sequence[Rewrite]],
+    editor: JointEditor | GradientEditor | Method,
+    settings: Settings,
+    moments: Mapping[int, Tensor],
+    templates: Sequence[str] = (),
+) -> EditedSequence:
+    """Edit a copy of the model step by step, each on the weights that the last one left.
+
+    PRUNE restrains the sum of all updates once, after the last step; later steps of a longer
+    sequence go on from the unrestrained weights.
+
+    Args:
+        loaded: the unedited model.
+        steps: the facts of each.
+        editor: a row of the catalog, a rank-one method's among them: it edits fact by fact.
+        settings: gradient editors and rank-one methods take the first of its layers.
+        moments: C (K, K) by layer.
+        templates: context templates, for rank-one methods, whose reference reads texts.
+    """
+    model = copied(loaded)
+    past: Mapping[int, Tensor] = {layer: torch.zeros_like(C) for layer, C in moments.items()}
+    weights, done = [], []
+    for rewrites in steps:
+        step: Any
+        if isinstance(editor, JointEditor):
+            step = joint_edit(model, rewrites, editor, settings, moments, past)
+            past = step.past
+        elif isinstance(editor, GradientEditor):
+            layer = settings.layers[0]
+            W0 = matrix(loaded, layer)
+            step = fine_tune(model, rewrites, layer, settings, editor, W0)
+        else:
+            step = [
+                rank_one_edit(model, rewrite, editor, settings, moments, templates)
+                for rewrite in rewrites
+            ]
+        done.append(step)
+        weights.append({layer: matrix(model, layer).clone() for layer in settings.layers})
+    if isinstance(editor, JointEditor) and editor.restraint != "none":
+        for layer in settings.layers:
+            W, W0 = matrix(model, layer), matrix(loaded, layer)
+            W.copy_(W0 + pruned(W - W0, W0, editor.restraint))
+    return EditedSequence(model, tuple(weights), past, tuple(done))
+
+
+def rank_one_edit(
+    loaded: LoadedModel,
+    rewrite: Rewrite,
+    method: Method,
+    settings: Settings,
+    moments: Mapping[int, Tensor],
+    templates: Sequence[str],
+) -> reference.Edit:
+    """Write one fact into the model by ``tests.support.reference``."""
+    layer, start = settings.layers[0], loaded.encoder.start_ids
+    edit = reference.edit(
+        reference.Setup(
+            loaded.model,
+            loaded.encoder.tokenizer,
+            loaded.down_projection(layer),
+            start[0] if start else None,
+        ),
+        templates,
+        rewrite.request.prompt,
+        rewrite.request.subject,
+        rewrite.request.target_new,
+        moments[layer],
+        reference.Settings(
+            settings.steps,
+            settings.learning_rate,
+            settings.weight_decay,
+            settings.kl_factor,
+            settings.clamp_factor,
+            settings.stop_loss,
+        ),
+    )
+    matrix(loaded, layer).add_(edit.matrices["c_rome" if method.name == "r_rome" else method.name])
+    return edit
