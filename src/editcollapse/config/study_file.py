@@ -9,7 +9,8 @@ from pydantic import ValidationError
 
 from editcollapse.catalog.editors import EDITORS
 from editcollapse.catalog.methods import METHODS
-from editcollapse.config.spec import Spec, StudySpec
+from editcollapse.config.base import Spec
+from editcollapse.config.spec import StudySpec
 from editcollapse.errors import StudyError, nearest_first
 
 _SHOWN_MISTAKES = 5

@@ -80,7 +80,9 @@ def goal_values(
 
 def value_lengths(hooked: HookedLayer, rewrites: Sequence[Rewrite], delta: Tensor) -> Tensor:
     """Return ‖v0 + delta‖ of facts on the model as it is, (B,) float64: NAS's lengths."""
-    return (_values_in_stream(hooked, rewrites) + delta.detach().cpu().double()).norm(dim=1)
+    moved = _values_in_stream(hooked, rewrites) + delta.detach().cpu().double()
+    lengths: Tensor = moved.norm(dim=1)
+    return lengths
 
 
 def mean_length_of(lengths: Tensor, quantile: float) -> float:

@@ -55,8 +55,9 @@ class NormalEquation:
         Args:
             keys: (n, K) float64.
         """
-        seen = keys if self._basis is None else keys @ self._basis
-        return seen.T @ seen
+        seen = self._seen(keys)
+        gram: Tensor = seen.T @ seen
+        return gram
 
     def solve(self, keys: Tensor, past: Tensor | None = None) -> Tensor:
         """Return Xᵀ of one joint edit, (n, K): dW = R Xᵀ.
@@ -65,13 +66,15 @@ class NormalEquation:
             keys: of its n facts, (n, K) float64.
             past: S, as ``gram`` gives it; None for zero, and for editors that do not look at it.
         """
-        seen = keys if self._basis is None else keys @ self._basis
+        seen = self._seen(keys)
+        found: Tensor
         if self._editor.equality:
             solved = torch.cholesky_solve(seen.T, self._factor)  # C'⁻¹ K
             inner = seen @ solved
             if len(keys) > 1:
                 inner.diagonal().add_(self._constraint_ridge)
-            return torch.linalg.solve(inner, solved.T)
+            found = torch.linalg.solve(inner, solved.T)
+            return found
         if past is None or self._editor.past == "none":
             # (M + K Kᵀ)⁻¹ K = M⁻¹ K (I + Kᵀ M⁻¹ K)⁻¹, with M's factor at hand.
             solved = torch.cholesky_solve(seen.T, self._factor)
@@ -81,7 +84,7 @@ class NormalEquation:
         else:
             whole = self._base + past + seen.T @ seen
             found = torch.cholesky_solve(seen.T, torch.linalg.cholesky(whole)).T
-        return found if self._basis is None else found @ self._basis.T
+        return self._whole(found)
 
     def solve_each(self, keys: Tensor) -> Tensor:
         """Return Xᵀ of B edits of one fact each, without a past, (B, K); as ``solve`` of each.
@@ -89,14 +92,22 @@ class NormalEquation:
         Args:
             keys: (B, K) float64.
         """
-        seen = keys if self._basis is None else keys @ self._basis
-        solved = torch.cholesky_solve(seen.T, self._factor).T
+        seen = self._seen(keys)
+        solved: Tensor = torch.cholesky_solve(seen.T, self._factor).T
         inner = (seen * solved).sum(dim=1, keepdim=True)
-        found = solved / (inner if self._editor.equality else 1.0 + inner)
-        return found if self._basis is None else found @ self._basis.T
+        return self._whole(solved / (inner if self._editor.equality else 1.0 + inner))
+
+    def _seen(self, keys: Tensor) -> Tensor:
+        """Return keys, (n, K), in the directions that P keeps, (n, M); as they are without P."""
+        return keys if self._basis is None else keys @ self._basis
+
+    def _whole(self, rows: Tensor) -> Tensor:
+        """Return rows in the directions that P keeps, (n, M), as (n, K)."""
+        return rows if self._basis is None else rows @ self._basis.T
 
 
 def _cholesky(matrix: Tensor, weight: float) -> Tensor:
+    factor: Tensor
     factor, info = torch.linalg.cholesky_ex(matrix)
     if int(info) != 0 or not bool(torch.isfinite(factor).all()):
         raise MomentError(
@@ -111,7 +122,8 @@ def _kept_directions(moment: Tensor, threshold: float | None) -> Tensor:
     """Return the eigenvectors of C's smallest eigenvalues, (K, M): P = U Uᵀ."""
     values, vectors = torch.linalg.eigh(moment)
     if threshold is None:
-        return vectors[:, : max(1, int(KEPT_SHARE * len(values)))].contiguous()
+        some: Tensor = vectors[:, : max(1, int(KEPT_SHARE * len(values)))].contiguous()
+        return some
     kept = values.abs() < threshold
     if not bool(kept.any()):
         raise MomentError(
@@ -120,4 +132,5 @@ def _kept_directions(moment: Tensor, threshold: float | None) -> Tensor:
             "scale of the keys; raise it, or leave it out to keep "
             f"{KEPT_SHARE:.0%} of the directions."
         )
-    return vectors[:, kept].contiguous()
+    chosen: Tensor = vectors[:, kept]
+    return chosen

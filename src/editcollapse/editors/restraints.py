@@ -68,4 +68,5 @@ def restrained(total: Tensor, largest: float, restraint: Restraint) -> Tensor:
     above = excess != 0
     if not bool(above.any()):
         return total
-    return total + (left[:, above] * excess[above]) @ right[above]
+    drawn: Tensor = total + (left[:, above] * excess[above]) @ right[above]
+    return drawn

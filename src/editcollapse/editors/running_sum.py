@@ -36,7 +36,7 @@ class LayerScale:
     @classmethod
     def of(cls, weight: Tensor, moment: Tensor) -> "LayerScale":
         """Return the scales of a layer."""
-        wide = weight.detach().cpu().double().contiguous()
+        wide = weight.detach().to("cpu", torch.float64, copy=True).contiguous()
         spread = float(((wide @ moment) * wide).sum().clamp(min=0.0).sqrt())
         spectral = float(torch.linalg.matrix_norm(wide, ord=2))
         return cls(wide, moment, float(wide.norm()), spectral, spread)

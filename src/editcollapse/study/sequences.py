@@ -1,9 +1,12 @@
 """The editors and sequences of a study as jobs: orders, chunks of steps, checkpoints."""
 
 import dataclasses
+import json
+import random
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 
+from editcollapse import NUMERICS
 from editcollapse.catalog.editor_presets import (
     EditorSettings,
     GradientSettings,
@@ -15,14 +18,26 @@ from editcollapse.catalog.methods import METHODS
 from editcollapse.config.sequence import EditorSpec, SequenceSpec
 from editcollapse.data.requests import EditRequest
 from editcollapse.errors import StudyError
-from editcollapse.study.jobs import Manifest, ModelSetup, TemplatesJob, template_set_id_of
+from editcollapse.fingerprints import canonical, digest
+from editcollapse.rows.sequences import SequenceRow, StudySequenceRow
+from editcollapse.study.artifacts import ArtifactRef
+from editcollapse.study.jobs import (
+    CovarianceJob,
+    Manifest,
+    ModelSetup,
+    TemplatesJob,
+    template_set_id_of,
+)
 from editcollapse.study.plan import N_PROBES, CovariancePlan, ModelPlan, StudyPlan
 from editcollapse.study.sequence_jobs import (
+    STOPPED,
     EditorBatchJob,
     EditorInputs,
     EditorSetup,
     LayerMoment,
     LengthsJob,
+    SequenceChunkJob,
+    SequenceGuard,
 )
 
 EDITOR_LAYER = "editor's layer"
@@ -152,18 +167,16 @@ class ModelEditors:
                 batch_label=f"{index + 1} of {plan.n_batches}",
             )
 
-    def sequences(self, inputs: EditorInputs) -> Iterator["Sequence_"]:
+    def sequences(self, inputs: EditorInputs) -> Iterator["ModelSequence"]:
         """Yield an editor's sequences: each number of edits a step, in each order."""
         spec = self.plan.study.sequence
         if spec is None or inputs.editor.name not in spec.editors:
             return
-        requests = tuple(record.request for record in self.plan.requests.records)
         for n_facts in spec.edits_per_step:
             for order in range(spec.orders):
-                seed = self.plan.study.seed + order
-                yield Sequence_(self.plan, spec, inputs, seed, order, n_facts, requests)
+                yield ModelSequence(self.plan, spec, inputs, order, n_facts)
 
-    def _moment(self, layer: int) -> "CovarianceJobLike":
+    def _moment(self, layer: int) -> CovarianceJob:
         own = self.model.setup
         if layer == own.layer:
             return self.model.moment
@@ -184,7 +197,7 @@ class ModelEditors:
             settings = overridden(settings, spec)
         given = any(spec.layers is not None for spec in specs)
         if files.architecture.post_mlp_norm is not None and isinstance(settings, JointSettings):
-            settings = _one_layer(settings, given, model)
+            settings = _one_layer(settings, model, given=given)
         n_layers = files.widths.n_layers
         wrong = [layer for layer in settings.layers if layer >= n_layers]
         if wrong:
@@ -224,7 +237,7 @@ def overridden(settings: EditorSettings, spec: EditorSpec) -> EditorSettings:
     return dataclasses.replace(settings, **update, source=_OVERRIDES + settings.source)
 
 
-def _one_layer(settings: JointSettings, given: bool, model: ModelSetup) -> JointSettings:
+def _one_layer(settings: JointSettings, model: ModelSetup, *, given: bool) -> JointSettings:
     """Return settings for a family with a norm behind the MLP, which take one layer."""
     if len(settings.layers) == 1:
         return settings
@@ -237,16 +250,178 @@ def _one_layer(settings: JointSettings, given: bool, model: ModelSetup) -> Joint
     return dataclasses.replace(settings, layers=settings.layers[-1:])
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Chunk:
+    """Steps of a sequence that are one task."""
+
+    first_step: int
+    """From 1."""
+    last_step: int
+    is_checkpoint: bool
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a sequence stands after a chunk."""
+
+    predecessor: str = ""
+    """Key of that chunk."""
+    states: tuple[ArtifactRef, ...] = ()
+    rank: int = 0
+    safe_states: tuple[ArtifactRef, ...] = ()
+    """At the last checkpoint where the model was alive."""
+    safe_rank: int = 0
+    is_stopped: bool = False
+    """Whether a guard has ended the sequence."""
+
+    def after(self, done: Manifest, *, is_safe: bool) -> "Standing":
+        """Return where it stands after one more chunk.
+
+        Args:
+            done: what the chunk's job returned.
+            is_safe: whether it was measured and the model is alive.
+        """
+        rank = int(done.values[0])
+        return Standing(
+            predecessor=done.unit_id,
+            states=done.states,
+            rank=rank,
+            safe_states=done.states if is_safe else self.safe_states,
+            safe_rank=rank if is_safe else self.safe_rank,
+            is_stopped=STOPPED in done.values[1:],
+        )
+
+
 @dataclasses.dataclass(frozen=True)
-class Sequence_:  # noqa: N801
+class ModelSequence:
     """One model, one editor, one order of the requests."""
 
     plan: StudyPlan
     spec: SequenceSpec
     inputs: EditorInputs
-    order_seed: int
     order: int
     """From 0."""
     edits_per_step: int
-    requests: tuple[EditRequest, ...]
-    """In the dataset's order."""
+
+    @property
+    def order_seed(self) -> int:
+        """Seed of the order."""
+        return self.plan.study.seed + self.order
+
+    @property
+    def label(self) -> str:
+        """For people."""
+        many = f", {self.edits_per_step} edits a step" if self.edits_per_step > 1 else ""
+        return f"{self.inputs.editor.title}, order {self.order + 1}{many}"
+
+    @cached_property
+    def requests(self) -> tuple[EditRequest, ...]:
+        """All requests of the dataset in this order."""
+        requests = [record.request for record in self.plan.requests.records]
+        random.Random(f"order {self.order_seed}").shuffle(requests)
+        return tuple(requests)
+
+    @property
+    def n_edits(self) -> int:
+        """Edits of the sequence, if nothing ends it."""
+        asked = self.spec.n_edits or len(self.requests)
+        return min(asked, len(self.requests))
+
+    @property
+    def n_steps(self) -> int:
+        """Steps of the sequence."""
+        return -(-self.n_edits // self.edits_per_step)
+
+    @cached_property
+    def sequence_id(self) -> str:
+        """Digest of all that decides it, but its length: a longer one begins like a shorter."""
+        return digest(
+            "sequence",
+            NUMERICS,
+            self.inputs.identity,
+            self.plan.evaluation_id,
+            self.order_seed,
+            self.edits_per_step,
+            [request.request_id for request in self.requests],
+            self.spec.checkpoints,
+            self.spec.chunk_steps,
+            self.spec.final_sample,
+            self.spec.guard,
+        )
+
+    @property
+    def chunks(self) -> tuple[Chunk, ...]:
+        """The sequence in tasks: none is longer than asked for, and each checkpoint ends one."""
+        per_step, last = self.edits_per_step, self.n_steps
+        measured = {-(-n // per_step) for n in self.spec.checkpoints if n <= self.n_edits} | {last}
+        ends = sorted({*measured, *range(self.spec.chunk_steps, last, self.spec.chunk_steps)})
+        starts = [1, *(end + 1 for end in ends[:-1])]
+        return tuple(
+            Chunk(start, end, end in measured) for start, end in zip(starts, ends, strict=True)
+        )
+
+    def chunk_job(self, chunk: Chunk, standing: Standing) -> SequenceChunkJob:
+        """Return the job of a chunk, given where the sequence stands before it."""
+        guard, texts = self.spec.guard, self.plan.texts_ref
+        return SequenceChunkJob(
+            results=self.plan.results,
+            inputs=self.inputs,
+            sequence_id=self.sequence_id,
+            predecessor=standing.predecessor,
+            first_step=chunk.first_step,
+            steps=tuple(self._facts(step) for step in range(chunk.first_step, chunk.last_step + 1)),
+            n_before=(chunk.first_step - 1) * self.edits_per_step,
+            is_checkpoint=chunk.is_checkpoint,
+            sample=self._sample(chunk.last_step) if chunk.is_checkpoint else (),
+            states=standing.states,
+            rank=standing.rank,
+            safe_states=standing.safe_states,
+            safe_rank=standing.safe_rank,
+            texts=texts,
+            evaluation_id=self.plan.evaluation_id,
+            seed=self.plan.study.seed,
+            guard=None if guard is None else SequenceGuard(guard.policy, guard.text_change),
+            order_label=f"order {self.order + 1}",
+        )
+
+    def rows(self) -> tuple[SequenceRow, StudySequenceRow]:
+        """Return the sequence, and its place in the study, as rows."""
+        setup, model, guard = self.inputs.editor, self.inputs.model, self.spec.guard
+        settings = model.values if setup.settings is None else setup.settings
+        sequence = SequenceRow(
+            sequence_id=self.sequence_id,
+            model_id=model.model_id,
+            editor=setup.name,
+            layers=list(setup.layers(model)),
+            settings_id=setup.settings_id(model),
+            settings=json.dumps(canonical(settings), sort_keys=True),
+            source=setup.source(model),
+            order_seed=self.order_seed,
+            edits_per_step=self.edits_per_step,
+            n_edits=self.n_edits,
+            evaluation_id=self.plan.evaluation_id,
+            template_set_id=self.inputs.template_set_id,
+            guard_policy=None if guard is None else guard.policy,
+            guard_bound=None if guard is None else guard.text_change,
+        )
+        member = StudySequenceRow(self.plan.study_id, self.sequence_id, model.spec.name, setup.name)
+        return sequence, member
+
+    def _facts(self, step: int) -> tuple[EditRequest, ...]:
+        """Return the facts of a step, counted from 1."""
+        first = (step - 1) * self.edits_per_step
+        return self.requests[first : min(first + self.edits_per_step, self.n_edits)]
+
+    def _sample(self, last_step: int) -> tuple[tuple[int, EditRequest], ...]:
+        """Return step and request of the edits whose success is measured again after a step."""
+        n_edits = min(last_step * self.edits_per_step, self.n_edits)
+        chosen = sorted(range(n_edits), key=self._draws.__getitem__)[: self.spec.final_sample]
+        return tuple(
+            (place // self.edits_per_step + 1, self.requests[place]) for place in sorted(chosen)
+        )
+
+    @cached_property
+    def _draws(self) -> tuple[float, ...]:
+        """A number drawn for each place: those with the smallest are the sample."""
+        drawn = random.Random(f"sample {self.order_seed}")
+        return tuple(drawn.random() for _ in self.requests)

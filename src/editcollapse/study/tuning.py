@@ -21,7 +21,7 @@ from typing import Any
 from pydantic import Field
 
 from editcollapse.catalog.presets import ValueSettings
-from editcollapse.config.spec import Count, Spec
+from editcollapse.config.base import Count, Spec
 from editcollapse.data.requests import EditRequest
 from editcollapse.errors import DatasetError, StudyError
 from editcollapse.fingerprints import digest, unit_key

@@ -96,7 +96,7 @@ def scores_of(
         first_token_efficacy_prefix_mean=behind,
         generalization=generalization,
         locality=locality,
-        clamp_share=fmean(edit.clamp_hit for edit, _ in pairs),
+        clamp_share=fmean(bool(edit.clamp_hit) for edit, _ in pairs),
         worst_ratio=max(ratios, key=lambda ratio: (math.isnan(ratio), ratio)),
         n_damaged=n_damaged,
         n_collapsed=sum(bool(rule.collapsed(row.perplexity, unedited_perplexity)) for row in both),

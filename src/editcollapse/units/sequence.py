@@ -265,13 +265,13 @@ class _Chunk:
         past = {layer: _Past() for layer in totals}
         for ref in refs:
             tensors = self._store.tensors(ref)
-            for layer in past:
+            for layer, keys in past.items():
                 if f"total.{layer}" in tensors:
                     totals[layer] = tensors[f"total.{layer}"]
-                    past[layer].forget()
+                    keys.forget()
                 if f"left.{layer}" in tensors:
                     totals[layer].addmm_(tensors[f"left.{layer}"], tensors[f"right.{layer}"])
-                past[layer].read(layer, tensors)
+                keys.read(layer, tensors)
         for layer, each in past.items():
             equation = self._on_model.equations.get(layer)
             if equation is not None:
