@@ -37,7 +37,7 @@ comment on column sequences.evaluation_id is
 comment on column sequences.template_set_id is
     'Set of context templates: templates.template_set_id.';
 comment on column sequences.guard_policy is
-    'What the guard does where a step would pass its bound: stop, skip (the step) or roll back (to the last checkpoint before it). Text. NULL = no guard.';
+    'What the guard does where a step passes its bound: stop (the sequence), skip (the step) or roll back. Text. NULL = no guard.';
 comment on column sequences.guard_bound is
     'sequence_steps.text_change from which on the guard acts. Ratio, no unit. NULL = no guard.';
 
