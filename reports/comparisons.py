@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from editcollapse.catalog.methods import method_title
+from editcollapse.catalog.editors import editor_title
 from reports.text import Section, Table, count, number, percent
 from storage.ask import StudyFigures, StudyFindings
 
@@ -60,8 +60,8 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
 def _sides(row: dict[str, Any]) -> tuple[str, str]:
     """Return both sides in words."""
     if row["differs"] == "method":
-        return f"{method_title(row['method_a'])} on {row['model_a']}", method_title(row["method_b"])
-    return f"{row['model_a']} under {method_title(row['method_a'])}", row["model_b"]
+        return f"{editor_title(row['method_a'])} on {row['model_a']}", editor_title(row["method_b"])
+    return f"{row['model_a']} under {editor_title(row['method_a'])}", row["model_b"]
 
 
 def _sentence(row: dict[str, Any]) -> Iterator[str]:
@@ -170,7 +170,7 @@ def _guard_sentence(row: dict[str, Any]) -> str:
     elif row["n_collapsed"]:
         outcome = f"{count(row['n_collapsed'])} of those that were made collapse the model"
     return (
-        f"Of {count(row['n_asked'])} {method_title(row['method'])} edits of {row['model']}, "
+        f"Of {count(row['n_asked'])} {editor_title(row['method'])} edits of {row['model']}, "
         f"{', '.join(done)}; {outcome}."
     )
 
@@ -181,7 +181,7 @@ def _guard_cells(row: dict[str, Any]) -> tuple[str, ...]:
     figures = (count(row[name]) for name in names)
     return (
         row["model"],
-        method_title(row["method"]),
+        editor_title(row["method"]),
         _origin(row["calibration_id"]),
         number(_acts_from(row)),
         *figures,
@@ -211,7 +211,7 @@ def published(shown: StudyFigures) -> Iterator[Section]:
                     f"{row['work']}, {row['place']}",
                     row["model"],
                     row["metric"],
-                    method_title(row["method"] or ""),
+                    editor_title(row["method"] or ""),
                     row["covariance"] or "",
                     _with_unit(row["published_value"], row["unit"]),
                     count(row["n_edits"]),

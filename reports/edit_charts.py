@@ -328,7 +328,9 @@ def perplexity_figure(shown: StudyFigures) -> Figure:
 
 def denominator_figure(shown: StudyFigures) -> Figure:
     """Return |denominator| against the ratio of perplexities, coloured by subject position."""
-    edits = places_named(_outcomes_named(titled(shown.edits.frame)))
+    everything = shown.edits.frame
+    has_one = everything.filter(pl.col("abs_denominator").is_not_null())
+    edits = places_named(_outcomes_named(titled(has_one)))
     across = reach_of(edits["abs_denominator"])
     limits = pl.Series(
         [_ratio_at(part, shown.rule) for _, part in by_model(edits)], dtype=pl.Float64
@@ -342,7 +344,8 @@ def denominator_figure(shown: StudyFigures) -> Figure:
         caption=(
             "|denominator| of the update against the factor by which perplexity grows, one point "
             "an edit, coloured by position of the subject, shaped by method; both logarithmic. "
-            f"Above the dashed line an edit counts as collapse. {_drawn(edits)}"
+            f"Above the dashed line an edit counts as collapse. {_drawn(everything)}"
+            f"{_without_one(everything)}"
             f"{_odd(edits, 'perplexity_ratio')}{_odd(edits, 'abs_denominator')}"
         ),
         description=(
@@ -415,6 +418,12 @@ def _drawn(edits: pl.DataFrame) -> str:
         f"{count(n_collapsed)} of the {count(edits['n_collapsed'][0])} that collapse, and of the "
         "others in proportion."
     )
+
+
+def _without_one(edits: pl.DataFrame) -> str:
+    """Return how many of the edits drawn elsewhere divide by nothing: only rank-one methods do."""
+    n_edits = edits["abs_denominator"].null_count()
+    return f" {count(n_edits)} of them have no denominator and no point here." if n_edits else ""
 
 
 _SIGNS = (" (triangle)", " (cross)")

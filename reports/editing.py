@@ -6,7 +6,7 @@ from typing import Any
 import altair as alt
 import polars as pl
 
-from editcollapse.catalog.methods import method_title
+from editcollapse.catalog.editors import editor_title
 from editcollapse.rows.study import POSITIONS
 from reports.figures import (
     PLACES,
@@ -81,7 +81,7 @@ def editing(found: StudyFindings) -> Iterator[Section]:
             rows=tuple(
                 (
                     row["model"],
-                    method_title(row["method"]),
+                    editor_title(row["method"]),
                     _place(row),
                     count(row["n_edits"]),
                     *(_share(row[column]) for column, _ in columns),
@@ -113,7 +113,7 @@ def _apart(row: dict[str, Any]) -> float:
 def _told(row: dict[str, Any]) -> str:
     """Return how such edits differ on the bare prompt and behind a prefix."""
     return (
-        f"{method_title(row['method'])} on {row['model']}, subject {_place(row)}: "
+        f"{editor_title(row['method'])} on {row['model']}, subject {_place(row)}: "
         f"{percent(row['collapse_share'])} collapse; efficacy is {percent(row['efficacy'])} on the "
         f"bare prompt and {percent(row['efficacy_prefixed'])} behind the context templates."
     )

@@ -14,7 +14,8 @@ from typing import Any
 import altair as alt
 import polars as pl
 
-from editcollapse.catalog.methods import METHODS, method_title
+from editcollapse.catalog.editors import editor_title
+from editcollapse.catalog.methods import METHODS
 from editcollapse.rows.study import POSITIONS
 from editcollapse.visible import visible
 
@@ -319,7 +320,7 @@ def _known(titles: Sequence[str]) -> list[str]:
 
 def titled(rows: pl.DataFrame) -> pl.DataFrame:
     """Return rows with their methods as papers write them."""
-    return rows.with_columns(pl.col("method").map_elements(method_title, return_dtype=pl.String))
+    return rows.with_columns(pl.col("method").map_elements(editor_title, return_dtype=pl.String))
 
 
 def charted(*layers: alt.Chart, height: int) -> AnyChart:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from editcollapse.catalog.methods import method_title
+from editcollapse.catalog.editors import editor_title
 from editcollapse.rows.collapse_rule import DEFAULT_RULE, Measure, otherwise
 from reports.text import count, listed
 from storage.ask import StudyFindings
@@ -61,7 +61,7 @@ def _guarded(row: dict[str, Any]) -> str:
     """Return what a guard did with the edits of one model that one method was asked for."""
     done = [words.format(count(row[name])) for name, words in _DECISIONS if row[name]]
     return (
-        f"Of {count(row['n_asked'])} {method_title(row['method'])} edits of {row['model']} the "
+        f"Of {count(row['n_asked'])} {editor_title(row['method'])} edits of {row['model']} the "
         f"guard {listed(done)}."
     )
 
@@ -70,7 +70,7 @@ def _collapsed(rows: list[dict[str, Any]], methods: list[str], measure: Measure)
     """Return where the worst method collapses most, and how often each other method does."""
     worst = max(rows, key=lambda row: (row["wilson_low"], row["n_collapsed"]))
     named = _PLACED.get(worst["subject_position"], "edits of {}").format(worst["model"])
-    first = f"{method_title(worst['method'])} collapsed {_of(worst)} {named}"
+    first = f"{editor_title(worst['method'])} collapsed {_of(worst)} {named}"
     first += otherwise(worst, measure)
     whole = _whole(rows, worst["method"])
     if whole["n_edits"] > worst["n_edits"]:
@@ -78,7 +78,7 @@ def _collapsed(rows: list[dict[str, Any]], methods: list[str], measure: Measure)
     alike: dict[str, list[str]] = {}
     for name in methods:
         if name != worst["method"]:
-            alike.setdefault(_of(_whole(rows, name)), []).append(method_title(name))
+            alike.setdefault(_of(_whole(rows, name)), []).append(editor_title(name))
     others = [f"{listed(names)} {share}" for share, names in alike.items()]
     return f"{'; '.join([first, *others])}."
 
@@ -101,6 +101,6 @@ def _spared(rows: list[dict[str, Any]], methods: list[str]) -> str:
     models = list(dict.fromkeys(row["model"] for row in rows))
     named = f"any of the {count(len(models))} models" if len(models) > _FEW else " or ".join(models)
     return (
-        f"None of {count(n_edits)} {listed([method_title(name) for name in methods])} edits "
+        f"None of {count(n_edits)} {listed([editor_title(name) for name in methods])} edits "
         f"collapsed {named}."
     )

@@ -20,7 +20,7 @@ import vl_convert
 from markupsafe import Markup
 
 from editcollapse import __version__
-from editcollapse.catalog.methods import method_title
+from editcollapse.catalog.editors import editor_title
 from editcollapse.fingerprints import digest
 from editcollapse.rows.collapse_rule import CollapseRule
 from editcollapse.runtime.environment import git_commit
@@ -130,7 +130,8 @@ def _parts(found: StudyFindings, shown: StudyFigures) -> Iterator[IllustratedSec
         if section.name == "denominators":
             if is_measured:
                 yield IllustratedSection(_perplexities(shown), (perplexity_figure(shown),))
-            yield IllustratedSection(section, (denominator_figure(shown),) if is_measured else ())
+            divided = section.table.rows and is_measured
+            yield IllustratedSection(section, (denominator_figure(shown),) if divided else ())
         elif section.name == "models":
             yield from _answers(shown)
             yield IllustratedSection(section)
@@ -170,7 +171,7 @@ def _perplexities(shown: StudyFigures) -> Section:
             rows=tuple(
                 (
                     row["model"],
-                    method_title(row["method"]),
+                    editor_title(row["method"]),
                     count(row["n_edits"]),
                     *(number(row[name]) for name in ("perplexity_before", "median")),
                     number(row["largest_finite"]),
@@ -215,7 +216,7 @@ def _skill(shown: StudyFigures) -> Section:
             rows=tuple(
                 (
                     row["model"],
-                    method_title(row["method"]),
+                    editor_title(row["method"]),
                     count(row["n_edits"]),
                     count(row["n_collapsed"]),
                     number(row["auc"]),
@@ -252,7 +253,7 @@ def _layers(shown: StudyFigures) -> Section:
             rows=tuple(
                 (
                     row["model"],
-                    method_title(row["method"]),
+                    editor_title(row["method"]),
                     str(row["layer"]),
                     *(count(row[f"n_{name}"]) for name in ("forecasts", "safe")),
                     *(

@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from editcollapse.catalog.methods import method_title
+from editcollapse.catalog.editors import editor_title
 from editcollapse.rows.collapse_rule import DAMAGE_RATIO, Measure, otherwise
 from editcollapse.rows.study import LAST_TOKEN_DIFFERS, POSITIONS
 from reports.comparisons import comparison, guarded
@@ -48,7 +48,7 @@ def incidence_table(found: StudyFindings) -> Table:
     return Table(
         columns=("model", "method", *_SHARES),
         rows=tuple(
-            (row["model"], method_title(row["method"]), *_share_cells(row, found.rule.measure))
+            (row["model"], editor_title(row["method"]), *_share_cells(row, found.rule.measure))
             for row in found.incidence.frame.iter_rows(named=True)
         ),
         numeric=frozenset(_SHARES),
@@ -77,7 +77,7 @@ def _incidence(found: StudyFindings) -> Section:
         sql=found.incidence.sql,
         intervals=tuple(
             Interval(
-                f"{row['model']}, {method_title(row['method'])}",
+                f"{row['model']}, {editor_title(row['method'])}",
                 row["share"],
                 row["wilson_low"],
                 row["wilson_high"],
@@ -97,7 +97,7 @@ def _positions(found: StudyFindings) -> Section:
             rows=tuple(
                 (
                     row["model"],
-                    method_title(row["method"]),
+                    editor_title(row["method"]),
                     POSITIONS.get(row["subject_position"], row["subject_position"] or ""),
                     *_share_cells(row, found.rule.measure),
                 )
@@ -120,7 +120,7 @@ def _denominators(found: StudyFindings) -> Section:
             rows=tuple(
                 (
                     row["model"],
-                    method_title(row["method"]),
+                    editor_title(row["method"]),
                     row["outcome"],
                     count(row["n_edits"]),
                     *(number(row[name]) for name in ("minimum", "median", "maximum")),
@@ -145,7 +145,7 @@ def _worst(found: StudyFindings) -> Section:
             rows=tuple(
                 (
                     row["model"],
-                    method_title(row["method"]),
+                    editor_title(row["method"]),
                     row["prompt"].replace("{}", row["subject"]),
                     row["target_new"],
                     number(row["perplexity_before"]),
@@ -215,7 +215,7 @@ def _setting_rows(found: StudyFindings) -> Iterator[tuple[str, str]]:
     if found.description:
         yield "description", found.description
     yield "study id", found.study_id
-    yield "methods", ", ".join(map(method_title, found.methods))
+    yield "methods", ", ".join(map(editor_title, found.methods))
     yield "dataset", f"{found.dataset} ({found.schema}), {count(found.n_requests)} requests edited"
     yield "perplexity texts", f"{found.text_set}, {count(found.n_texts)} texts"
     yield "context templates", found.templates
@@ -255,7 +255,7 @@ def incidence(found: StudyFindings) -> Iterator[str]:
     for row in sorted(rows, key=lambda row: -row["share"]):
         if row["n_collapsed"]:
             yield (
-                f"{method_title(row['method'])} on {row['model']}: {count(row['n_collapsed'])} of "
+                f"{editor_title(row['method'])} on {row['model']}: {count(row['n_collapsed'])} of "
                 f"{count(row['n_edits'])} edits{otherwise(row, found.rule.measure)} collapse the "
                 f"model ({_share(row)}); the worst {_worsens(row['max_perplexity_ratio'])}."
             )
@@ -284,7 +284,7 @@ def _share(row: dict[str, Any]) -> str:
 def _methods_by_model(rows: list[dict[str, Any]]) -> Iterator[str]:
     """Yield each model of some rows with its methods."""
     for model in dict.fromkeys(row["model"] for row in rows):
-        named = [method_title(row["method"]) for row in rows if row["model"] == model]
+        named = [editor_title(row["method"]) for row in rows if row["model"] == model]
         yield f"{listed(named)} on {model}"
 
 
@@ -294,11 +294,11 @@ def _apart(model: str, rows: list[dict[str, Any]]) -> Iterator[str]:
         return
     worst = max(rows, key=lambda row: row["share"])
     below = [
-        method_title(row["method"]) for row in rows if row["wilson_high"] < worst["wilson_low"]
+        editor_title(row["method"]) for row in rows if row["wilson_high"] < worst["wilson_low"]
     ]
     if below:
         yield (
-            f"On {model} the interval of {method_title(worst['method'])} lies wholly above "
+            f"On {model} the interval of {editor_title(worst['method'])} lies wholly above "
             f"{'that' if len(below) == 1 else 'those'} of {listed(below)}."
         )
     else:
@@ -319,13 +319,15 @@ def denominators(found: StudyFindings) -> Iterator[str]:
     rows = list(found.denominators.frame.iter_rows(named=True))
     medians = {(row["model"], row["method"], row["outcome"]): row["median"] for row in rows}
     if not any(row["outcome"] == "collapsed" for row in rows):
-        yield "No edit collapses its model."
+        some_do = bool((found.incidence.frame["n_collapsed"] > 0).any())
+        by = " by a method with a denominator" if some_do else ""
+        yield f"No edit{by} collapses its model."
     for row in rows:
         if row["outcome"] != "collapsed":
             continue
         other = medians.get((row["model"], row["method"], "normal"))
         sentence = (
-            f"{method_title(row['method'])} on {row['model']}: the median |denominator| of the "
+            f"{editor_title(row['method'])} on {row['model']}: the median |denominator| of the "
             f"{count(row['n_edits'])} edits that collapse is {number(row['median'])}"
         )
         if other is None:
@@ -345,7 +347,7 @@ def worst(found: StudyFindings) -> Iterator[str]:
         return
     row = found.worst.frame.row(0, named=True)
     yield (
-        f"The most damaging edit is {method_title(row['method'])} on {row['model']}: it takes "
+        f"The most damaging edit is {editor_title(row['method'])} on {row['model']}: it takes "
         f"perplexity from {number(row['perplexity_before'])} to {number(row['perplexity'])}. "
         f"Listed are edits that raise it more than {number(DAMAGE_RATIO)}-fold, ten at most. It is "
         "the mean over texts, which can hang on one of them; the ratio by exp(mean NLL) cannot."
@@ -379,14 +381,18 @@ def worst_cards(found: StudyFindings) -> tuple[Card, ...]:
             prompt=row["prompt"].replace("{}", row["subject"]),
             target=row["target_new"],
             facts=(
-                Fact("edit", f"{method_title(row['method'])} on {row['model']}"),
+                Fact("edit", f"{editor_title(row['method'])} on {row['model']}"),
                 Fact(
                     "perplexity",
                     f"{number(row['perplexity_before'])} before, {number(row['perplexity'])} after",
                 ),
                 Fact("ratio", number(row["perplexity_ratio"])),
                 Fact("ratio by exp(mean NLL)", number(row["nll_ratio"])),
-                Fact("|denominator|", number(row["abs_denominator"])),
+                *(
+                    [Fact("|denominator|", number(row["abs_denominator"]))]
+                    if row["abs_denominator"] is not None
+                    else []
+                ),
             ),
             collapsed=row["is_collapsed"],
             before=row["text_before"],

@@ -6,6 +6,7 @@ from string import Template
 
 import duckdb
 
+from editcollapse.catalog.editors import EDITORS
 from editcollapse.catalog.methods import METHODS
 from editcollapse.fingerprints import digest
 from editcollapse.forecast.defaults import default_thresholds
@@ -34,6 +35,12 @@ _OTHERS = (
     "position_profiles",
     "tuning_facts",
     "tuning_trials",
+    "sequences",
+    "study_sequences",
+    "sequence_steps",
+    "sequence_layers",
+    "sequence_checkpoints",
+    "sequence_scores",
     "row_files",
     "schema_version",
 )
@@ -85,7 +92,7 @@ def _texts(rule: CollapseRule) -> list[str]:
             *(f"'{name}': {list(values)!r}::double[]" for name, values in drawn.items()),
         ]
     )
-    written["methods"] = ", ".join(map(literal, METHODS))
+    written["methods"] = ", ".join(map(literal, (*METHODS, *EDITORS)))
     written["positions"] = ", ".join(map(literal, POSITIONS))
     files = [*sorted(TABLES.glob("*.sql")), *sorted(VIEWS.glob("*.sql"))]
     texts = ((file.name, file.read_text(encoding="utf-8")) for file in files)

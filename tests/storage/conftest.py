@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from editcollapse.catalog.editors import EDITORS
 from editcollapse.fingerprints import digest_file
 from editcollapse.rows.collapse_rule import DEFAULT_RULE
 from editcollapse.rows.frames import frame_of
@@ -34,10 +35,34 @@ _IDS = {
     "collapse_threshold": DEFAULT_RULE.threshold,
     "collapse_ratio": DEFAULT_RULE.ratio,
 }
+_RANK_ONE = {
+    "numerator_norm": 0.5,
+    "denominator": 0.5,
+    "rho": 0.5,
+    "bare_key_norm": 0.5,
+    "prefixed_key_norm": 0.5,
+    "key_cosine": 0.5,
+    "bare_key_dot": 0.5,
+    "prefixed_key_dot": 0.5,
+    "delta_norm": 0.5,
+    "bare_value_norm": 0.5,
+    "update_norm_bound": 0.5,
+    "loss_kl": 0.5,
+    "loss_weight_decay": 0.5,
+    "clamp_hit": False,
+    "update_digest": "x",
+    "update_row": 1,
+}
+"""What an edit has whose method is no other editor."""
 
 
 def make_row(table, **values):
-    """Return a row of a table; ids and the rule go together, optional fields are None."""
+    """Return a row of a table; ids and the rule go together, optional fields are None.
+
+    An edit by a rank-one method has what such an edit has.
+    """
+    if table == "edits" and values.get("method") not in EDITORS:
+        values = _RANK_ONE | values
     hints = typing.get_type_hints(ROW_TYPES[table])
     filled = {}
     for field in dataclasses.fields(ROW_TYPES[table]):

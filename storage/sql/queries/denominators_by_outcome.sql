@@ -1,4 +1,5 @@
--- How small are the denominators of the edits that collapse, and those of the others?
+-- How small are the denominators of the edits that collapse, and those of the others? Only rank-one
+-- methods divide by anything.
 select
     model,
     method,
@@ -16,6 +17,6 @@ select
     max(abs(denominator)) as maximum,
     median(relative_update_norm) as median_relative_update_norm
 from edit_outcomes
-where study_id = $study_id and perplexity is not null
+where study_id = $study_id and perplexity is not null and denominator is not null
 group by all
 order by min(model_place), model, min(method_order(method)), method, outcome

@@ -2,7 +2,9 @@
 with used as (
     select distinct model_id, layer, layer_source, covariance_id, template_set_id, settings_id
     from main.edits
-    where model_id = $model_id and layer_source <> 'tuning'  -- that is tried, and no study's
+    where model_id = $model_id
+        and layer_source <> 'tuning'  -- that is tried, and no study's
+        and denominator is not null  -- of rank-one methods, which a forecast can be made of
     union
     select distinct model_id, layer, layer_source, covariance_id, template_set_id, settings_id
     from main.forecasts

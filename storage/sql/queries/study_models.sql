@@ -10,6 +10,11 @@ with used as (
         edits.settings_id
     from study_edits
     inner join edits using (edit_id)
+    -- Other editors have settings of their own; a model has its rank-one methods' where there are such.
+    qualify edits.denominator is not null
+        or not bool_or(edits.denominator is not null) over (
+            partition by study_edits.study_id, edits.model_id, edits.layer
+        )
 )
 select
     study_models.name as model,

@@ -299,31 +299,31 @@ create table edits (
     method varchar not null,
     layer bigint not null,
     layer_source varchar not null,
-    numerator_norm double not null,
-    denominator double not null,
-    rho double not null,
-    bare_key_norm double not null,
-    prefixed_key_norm double not null,
-    key_cosine double not null,
-    bare_key_dot double not null,
-    prefixed_key_dot double not null,
-    delta_norm double not null,
-    bare_value_norm double not null,
+    numerator_norm double,
+    denominator double,
+    rho double,
+    bare_key_norm double,
+    prefixed_key_norm double,
+    key_cosine double,
+    bare_key_dot double,
+    prefixed_key_dot double,
+    delta_norm double,
+    bare_value_norm double,
     update_norm double not null,
     relative_update_norm double not null,
-    update_norm_bound double not null,
+    update_norm_bound double,
     n_steps bigint not null,
     loss double not null,
     loss_nll double not null,
-    loss_kl double not null,
-    loss_weight_decay double not null,
+    loss_kl double,
+    loss_weight_decay double,
     target_probability double not null,
-    clamp_hit boolean not null,
-    update_digest varchar not null,
-    update_row bigint not null,
+    clamp_hit boolean,
+    update_digest varchar,
+    update_row bigint,
     text_change double
 );
-comment on table edits is 'Single edits W'' = W + r uT / (a . u) of one model by one method, with their diagnostics; u = C^-1 b / ||C^-1 b||.';
+comment on table edits is 'Single edits of one model by one method, with their diagnostics. A rank-one method writes W'' = W + r uT / (a . u), u = C^-1 b / ||C^-1 b||; joint and gradient editors have no such factors.';
 comment on column edits.edit_id is 'Digest of the model, request, method and all settings. Key.';
 comment on column edits.model_id is 'Model: models.model_id.';
 comment on column edits.request_id is 'Edit request: requests.request_id, a digest of its content.';
@@ -332,44 +332,53 @@ comment on column edits.template_set_id is 'Set of context templates: templates.
 comment on column edits.settings_id is
     'Settings of the v* optimisation: value_settings.settings_id.';
 comment on column edits.method is
-    'rome, c_rome, r_rome, p_rome or v_relative: which key is b and a, and what r is. Text.';
-comment on column edits.layer is 'Edited block. Index from 0.';
+    'rome, c_rome, r_rome, p_rome or v_relative: which key is b and a, and what r is; of edits that are made, not foreseen, another editor too: memit, memit_seq, emmet, alphaedit, rect, prune, encore, nas, ft, ft_l, ft_m or locft_bf. Text.';
+comment on column edits.layer is
+    'Edited block; of a joint editor, which edits several, the last. Index from 0.';
 comment on column edits.layer_source is 'Who chose the layer: the study file or a preset. Text.';
-comment on column edits.numerator_norm is '||r||: norm of what is written. Norm, no unit.';
+comment on column edits.numerator_norm is
+    '||r||: norm of what is written. Norm, no unit. NULL = not a rank-one method.';
 comment on column edits.denominator is
-    'a . u, signed, with ||u|| = 1: what the update divides by. No unit.';
+    'a . u, signed, with ||u|| = 1: what the update divides by. No unit. NULL = not a rank-one method.';
 comment on column edits.rho is
-    '(k0 . u) / (kbar . u), signed, by the method''s own u: one for all methods but p_rome, which solves with k0 and is compared with none of them by it; near 0 or negative forecasts ROME''s collapse. Ratio, no unit.';
-comment on column edits.bare_key_norm is '||k0||: norm of the bare prompt''s key. Norm, no unit.';
+    '(k0 . u) / (kbar . u), signed, by the method''s own u: one for all methods but p_rome, which solves with k0 and is compared with none of them by it; near 0 or negative forecasts ROME''s collapse. Ratio, no unit. NULL = not a rank-one method.';
+comment on column edits.bare_key_norm is
+    '||k0||: norm of the bare prompt''s key. Norm, no unit. NULL = not a rank-one method.';
 comment on column edits.prefixed_key_norm is
-    '||kbar||: norm of the mean key over the context templates. Norm, no unit.';
-comment on column edits.key_cosine is 'Cosine of the angle between k0 and kbar. -1 to 1.';
-comment on column edits.bare_key_dot is 'k0 . u, signed, by the method''s own u as rho: ROME''s denominator. No unit.';
-comment on column edits.prefixed_key_dot is 'kbar . u, signed, by the method''s own u as rho: C-ROME''s denominator. No unit.';
+    '||kbar||: norm of the mean key over the context templates. Norm, no unit. NULL = not a rank-one method.';
+comment on column edits.key_cosine is
+    'Cosine of the angle between k0 and kbar. -1 to 1. NULL = not a rank-one method.';
+comment on column edits.bare_key_dot is
+    'k0 . u, signed, by the method''s own u as rho: ROME''s denominator. No unit. NULL = not a rank-one method.';
+comment on column edits.prefixed_key_dot is
+    'kbar . u, signed, by the method''s own u as rho: C-ROME''s denominator. No unit. NULL = not a rank-one method.';
 comment on column edits.delta_norm is
-    '||delta||: norm of the optimised change of the value. Norm, no unit.';
+    '||delta||: norm of the optimised change of the value. Norm, no unit. NULL = not a rank-one method.';
 comment on column edits.bare_value_norm is
-    '||v0||: norm of the unedited value at the bare prompt. Norm, no unit.';
+    '||v0||: norm of the unedited value at the bare prompt. Norm, no unit. NULL = not a rank-one method.';
 comment on column edits.update_norm is
-    'Frobenius norm of the rank-one update, ||r|| / |a . u|. Norm, no unit.';
-comment on column edits.relative_update_norm is 'update_norm / ||W||, Frobenius. Ratio, no unit.';
+    'Frobenius norm of the update, ||r|| / |a . u| of a rank-one method; over all edited layers together where there are several. Norm, no unit.';
+comment on column edits.relative_update_norm is
+    'update_norm / ||W||, Frobenius; both over all edited layers together where there are several. Ratio, no unit.';
 comment on column edits.update_norm_bound is
-    'clamp_factor * ||v0|| / |k0 . u|: upper bound of ROME''s update_norm, known before any optimisation. Norm, no unit.';
+    'clamp_factor * ||v0|| / |k0 . u|: upper bound of ROME''s update_norm, known before any optimisation. Norm, no unit. NULL = not a rank-one method.';
 comment on column edits.n_steps is
     'Steps of Adam that the v* optimisation took. It ran one forward pass more: the last only finds that the loss is low enough or that no pass is left (value_settings.steps counts passes). Count.';
 comment on column edits.loss is 'Final loss, the sum of the three terms. Nats.';
 comment on column edits.loss_nll is
     'Final loss term: mean NLL of target_new over the context templates. Nats a token.';
 comment on column edits.loss_kl is
-    'Final loss term: kl_factor * KL divergence on the essence prompt. Nats.';
+    'Final loss term: kl_factor * KL divergence on the essence prompt. Nats. NULL = not a rank-one method.';
 comment on column edits.loss_weight_decay is
-    'Final loss term: weight_decay * ||delta|| / ||v0||^2. No unit.';
+    'Final loss term: weight_decay * ||delta|| / ||v0||^2. No unit. NULL = not a rank-one method.';
 comment on column edits.target_probability is
     'exp(-NLL) of target_new with the final delta, mean over the context templates. Fraction 0-1.';
-comment on column edits.clamp_hit is 'Whether ||delta|| reached clamp_factor * ||v0||. Boolean.';
+comment on column edits.clamp_hit is
+    'Whether ||delta|| reached clamp_factor * ||v0||. Boolean. NULL = not a rank-one method.';
 comment on column edits.update_digest is
-    'Digest of the tensor file that holds the update''s two factors. Hex digits.';
-comment on column edits.update_row is 'Row of the edit in that file. Index from 0.';
+    'Digest of the tensor file that holds the update''s two factors. Hex digits. NULL = not a rank-one method: its update is not kept.';
+comment on column edits.update_row is
+    'Row of the edit in that file. Index from 0. NULL = not a rank-one method: its update is not kept.';
 comment on column edits.text_change is
     'sqrt(tr(dW C dWT) / tr(W C WT)) with C undamped: change of the layer''s W k by the edit, root mean square over the keys of C, in units of W k''s own; known as soon as v* is. Ratio, no unit; inf where the denominator is 0. NULL = made by an earlier version.';
 

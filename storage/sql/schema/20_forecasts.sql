@@ -36,7 +36,7 @@ comment on column forecasts.template_set_id is
 comment on column forecasts.settings_id is
     'Settings of the v* optimisation: value_settings.settings_id.';
 comment on column forecasts.method is
-    'rome, c_rome, r_rome, p_rome or v_relative: which key is b and a, and what r is. Text.';
+    'rome, c_rome, r_rome, p_rome or v_relative: which key is b and a, and what r is; of edits that are made, not foreseen, another editor too: memit, memit_seq, emmet, alphaedit, rect, prune, encore, nas, ft, ft_l, ft_m or locft_bf. Text.';
 comment on column forecasts.layer is 'Edited block. Index from 0.';
 comment on column forecasts.layer_source is
     'Who chose the layer: the study file or a preset. Text.';

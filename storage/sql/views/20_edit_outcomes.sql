@@ -179,7 +179,8 @@ comment on column edit_outcomes.dataset is 'Name of the file of edit requests. T
 comment on column edit_outcomes.dataset_id is
     'The study''s dataset: datasets.dataset_id; also of a request that its guard put a text before.';
 comment on column edit_outcomes.edit_id is 'Edit: edits.edit_id.';
-comment on column edit_outcomes.layer is 'Edited block. Index from 0.';
+comment on column edit_outcomes.layer is
+    'Edited block; of a joint editor, which edits several, the last. Index from 0.';
 comment on column edit_outcomes.covariance is
     'Kind of the second moment: corpus, identity or statistics. Text.';
 comment on column edit_outcomes.covariance_id is 'Second moment: covariances.covariance_id.';
@@ -191,6 +192,22 @@ comment on column edit_outcomes.record_index is
     'Place of the request in its file, the first where it stands there twice. Index from 0.';
 comment on column edit_outcomes.case_id is
     'The dataset''s own name of the record. Text. NULL = it gives none.';
+comment on column edit_outcomes.denominator is
+    'a . u, signed, with ||u|| = 1: what the update divides by. No unit. NULL = not a rank-one method.';
+comment on column edit_outcomes.rho is
+    '(k0 . u) / (kbar . u), signed, by the method''s own u: one for all methods but p_rome, which solves with k0 and is compared with none of them by it; near 0 or negative forecasts ROME''s collapse. Ratio, no unit. NULL = not a rank-one method.';
+comment on column edit_outcomes.bare_key_norm is
+    '||k0||: norm of the bare prompt''s key. Norm, no unit. NULL = not a rank-one method.';
+comment on column edit_outcomes.prefixed_key_norm is
+    '||kbar||: norm of the mean key over the context templates. Norm, no unit. NULL = not a rank-one method.';
+comment on column edit_outcomes.key_cosine is
+    'Cosine of the angle between k0 and kbar. -1 to 1. NULL = not a rank-one method.';
+comment on column edit_outcomes.bare_key_dot is
+    'k0 . u, signed, by the method''s own u as rho: ROME''s denominator. No unit. NULL = not a rank-one method.';
+comment on column edit_outcomes.prefixed_key_dot is
+    'kbar . u, signed, by the method''s own u as rho: C-ROME''s denominator. No unit. NULL = not a rank-one method.';
+comment on column edit_outcomes.bare_value_norm is
+    '||v0||: norm of the unedited value at the bare prompt. Norm, no unit. NULL = not a rank-one method.';
 comment on column edit_outcomes.evaluation_id is 'Evaluation: evaluations.evaluation_id.';
 comment on column edit_outcomes.perplexity_before is
     'Perplexity of the unedited model on the same texts. No unit.';

@@ -55,6 +55,8 @@ select
     quantile_cont(measured.amount, 0.75) as upper_quartile,
     max(measured.amount) as maximum
 from judged
+-- Only rank-one methods divide by anything.
+where measured.amount is not null
 group by
     study, study_id, model, model_place, method, subject_position, outcome, measured.quantity
 order by
@@ -67,14 +69,14 @@ select * from main.denominators();
 comment on macro table denominators is
     'Spread of the denominators, numerators and update norms, with the rule of collapse as argument; kinds as collapse_incidence has it.';
 comment on view denominators is
-    'Spread of the denominators, numerators and update norms of collapsed and of normal edits, one row a quantity; default rule of collapse.';
+    'Spread of the denominators, numerators and update norms of collapsed and of normal edits, one row a quantity that the method has; default rule of collapse.';
 comment on column denominators.study is 'Name of the study. Text.';
 comment on column denominators.study_id is 'Study: studies.study_id.';
 comment on column denominators.model is 'Name of the model in the study. Text.';
 comment on column denominators.outcome is 'collapsed, normal or not measured. Text.';
 comment on column denominators.quantity is
     'abs_denominator (|a . u|), numerator_norm, rho, update_norm, relative_update_norm or update_norm_bound; table edits has their meaning, and says why p_rome''s rho is another. Text.';
-comment on column denominators.n is 'Edits. Count.';
+comment on column denominators.n is 'Edits that have the quantity. Count.';
 comment on column denominators.minimum is 'Smallest value. Unit of the quantity.';
 comment on column denominators.lower_quartile is 'First quartile, interpolated. Unit of the quantity.';
 comment on column denominators.median is 'Median, interpolated. Unit of the quantity.';

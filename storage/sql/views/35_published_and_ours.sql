@@ -27,6 +27,8 @@ ours as (
         median(measured.amount) as median,
         max(measured.amount) as maximum
     from measured
+    -- Only rank-one methods have all of them.
+    where measured.amount is not null
     group by model, method, covariance, measured.metric
 )
 select

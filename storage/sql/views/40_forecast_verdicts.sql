@@ -195,6 +195,12 @@ comment on column forecast_verdicts.layer is 'Edited block. Index from 0.';
 comment on column forecast_verdicts.edit_id is 'Edit: edits.edit_id.';
 comment on column forecast_verdicts.case_id is
     'The dataset''s own name of the record. Text. NULL = it gives none.';
+comment on column forecast_verdicts.denominator is
+    'a . u, signed, with ||u|| = 1: what the update divides by. No unit.';
+comment on column forecast_verdicts.rho is
+    '(k0 . u) / (kbar . u), signed, by the method''s own u: one for all methods but p_rome, which solves with k0 and is compared with none of them by it; near 0 or negative forecasts ROME''s collapse. Ratio, no unit.';
+comment on column forecast_verdicts.bare_key_dot is
+    'k0 . u, signed, by the method''s own u as rho: ROME''s denominator. No unit.';
 comment on column forecast_verdicts.verdict is
     'will collapse (likely to), at risk, safe, or not known where C has too few tokens. Text.';
 comment on column forecast_verdicts.calibration_id is
