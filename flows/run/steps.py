@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 from editcollapse.runtime.environment import OVERALL, Report, tell
 from editcollapse.study.plan import CovariancePlan, ModelPlan, StudyPlan, checkpoints
+from editcollapse.study.sequences import ModelEditors
 
 Count = Callable[[StudyPlan, ModelPlan], int]
 
@@ -41,17 +42,40 @@ def moment_jobs(layers: Sequence[CovariancePlan]) -> int:
     return n_shared + n_layers * (n_shards + len(checkpoints(n_shards)) + 1)
 
 
+def _rank_one_batches(plan: StudyPlan, _model: ModelPlan) -> int:
+    """Return the batches that rank-one methods edit."""
+    return plan.n_batches if plan.study.rank_one_methods else 0
+
+
+def _texts(plan: StudyPlan, _model: ModelPlan) -> int:
+    return int(plan.study.evaluation.continuations > 0 and bool(plan.study.rank_one_methods))
+
+
+def _editor_moments(plan: StudyPlan, model: ModelPlan) -> int:
+    return moment_jobs(ModelEditors(plan, model).covariance_plans())
+
+
+def _sequences(plan: StudyPlan, model: ModelPlan) -> int:
+    editors = ModelEditors(plan, model)
+    return editors.n_jobs - editors.n_single_jobs
+
+
 TEMPLATES = Step(lambda _plan, _model: 1)
 COVARIANCE = Step(lambda plan, model: moment_jobs([CovariancePlan.of(plan, model)]))
 UNEDITED = Step(lambda _plan, _model: 1)
 FORECAST = Step(lambda plan, _model: plan.n_batches)
 GUARD = Step(lambda plan, model: 0 if model.guard is None else plan.n_batches)
-EDIT = Step(lambda plan, _model: plan.n_batches, per_batch=1)
-EVALUATE = Step(lambda plan, _model: plan.n_batches, per_batch=1)
-TEXTS = Step(lambda plan, _model: int(plan.study.evaluation.continuations > 0))
+EDIT = Step(_rank_one_batches, per_batch=1)
+EVALUATE = Step(_rank_one_batches, per_batch=1)
+TEXTS = Step(_texts)
+EDITOR_COVARIANCE = Step(_editor_moments)
+EDITORS = Step(lambda plan, model: ModelEditors(plan, model).n_single_jobs)
+SEQUENCES = Step(_sequences)
 
 PREPARE = (TEMPLATES, COVARIANCE)
-STUDY = (*PREPARE, UNEDITED, GUARD, EDIT, EVALUATE, TEXTS)
+EDITED = (TEMPLATES, EDITOR_COVARIANCE, UNEDITED)
+STUDY = (*EDITED, GUARD, EDIT, EVALUATE, TEXTS, EDITORS, SEQUENCES)
+ONLY_SEQUENCES = (*EDITED, SEQUENCES)
 
 
 class JobList:

@@ -23,12 +23,14 @@ from editcollapse.study.artifacts import ArtifactRef, ArtifactStore
 from editcollapse.study.generation_jobs import MostDamaging
 from editcollapse.study.jobs import EditJob, Job, Manifest, RecordJob, ReportJob
 from editcollapse.study.plan import CovariancePlan, ModelPlan, StudyPlan
+from editcollapse.study.sequences import ModelEditors
 from editcollapse.study.study_rows import StudyKind, first_run, study_rows
 from flows.observe.run_page import Part, report_link, show_findings, shown_progress
-from flows.run.covariance_steps import RunsJobs, measured_moment
+from flows.run.covariance_steps import RunsJobs, measured_moment, measured_moments
 from flows.run.guard_steps import guarded_jobs
 from flows.run.outcome import CACHED, JobTally, completed, tell_of_collapses
 from flows.run.row_buffer import RowsToRecord
+from flows.run.sequence_steps import EditorRun
 from flows.run.steps import STUDY, TEXTS, JobList, Step
 from flows.run.submit import Runner, started, tag_study, task_runner_of
 from reports.headline import headline
@@ -95,6 +97,8 @@ class StudyRun:
 
     kind: ClassVar[StudyKind] = "study"
     """What the study is recorded as."""
+    edits_singly: ClassVar[bool] = True
+    """Whether single edits are made, beside sequences."""
 
     def __init__(
         self,
@@ -142,9 +146,25 @@ class StudyRun:
         As many batches are edited, and as many measured, at the same time as the runner has
         workers; their rows are entered in the order of the dataset.
         """
-        templates, moment = self.prepare(model)
+        editors = ModelEditors(self.plan, model)
+        templates = self.compute(context_templates, model.templates)
+        moments = measured_moments(self, editors.covariance_plans(), templates)
         unedited = self.compute(unedited_model, self.plan.unedited_job(model))
-        self.rows.add(unedited.rows)
+        prepared = (templates, *moments, unedited)
+        self.rows.add([ref for each in prepared for ref in each.rows])
+        if self.edits_singly and self.plan.study.rank_one_methods:
+            moment = moments[editors.layers.index(model.setup.layer)]
+            self._edit_by_rank_one(model, templates, moment, unedited)
+        if editors.names:
+            more = EditorRun(self, model, templates, moments, unedited)
+            if self.edits_singly:
+                more.edit_singly()
+            more.edit_sequences()
+
+    def _edit_by_rank_one(
+        self, model: ModelPlan, templates: Manifest, moment: Manifest, unedited: Manifest
+    ) -> None:
+        """Edit and measure by rank-one methods, batch by batch."""
         at_once = self.plan.study.runner.workers
         worst = MostDamaging(self.store, self.plan.study.evaluation.continuations, unedited)
         editing: deque[_Edits] = deque()
@@ -184,7 +204,7 @@ class StudyRun:
             for request in job.requests
             if request.request_id not in unusable
         ]
-        rejected = self.rejections(model, job, unusable)
+        rejected = self.rejections(model, job.batch_index, unusable)
         self.rows.add(
             [
                 *edits.rows,
@@ -247,7 +267,7 @@ class StudyRun:
 
     def add_forecast(self, model: ModelPlan, batch: EditJob, done: Manifest) -> None:
         """Hand a forecast's rows, and the requests that the model cannot take, to the database."""
-        rejected = self.rejections(model, batch, dict(done.unusable))
+        rejected = self.rejections(model, batch.batch_index, dict(done.unusable))
         self.rows.add([*done.rows, self.store.put_rows("rejections", rejected)])
 
     def report(self) -> None:
@@ -265,12 +285,12 @@ class StudyRun:
         self.listed.finish_one()
 
     def rejections(
-        self, model: ModelPlan, job: EditJob, unusable: dict[str, str]
+        self, model: ModelPlan, batch_index: int, unusable: dict[str, str]
     ) -> list[RejectionRow]:
         """Return the rows of a batch's requests that a model cannot take, by id with the reason."""
         return [
             self._rejection(model, record, unusable[record.request.request_id])
-            for record in self.plan.records_of(job.batch_index)
+            for record in self.plan.records_of(batch_index)
             if record.request.request_id in unusable
         ]
 

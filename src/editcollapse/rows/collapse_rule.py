@@ -7,7 +7,7 @@ The same rule as the database's macros ``collapsed`` and ``perplexity_by``
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Protocol, get_args
 
 from editcollapse.errors import StudyError
 
@@ -25,6 +25,22 @@ MEASURES: dict[str, str] = {
     "median": "median over texts",
 }
 """Each measure in words."""
+
+
+class Measured(Protocol):
+    """Protocol of a row with the figures of a text set."""
+
+    @property
+    def perplexity(self) -> float:
+        """Arithmetic mean over texts."""
+
+    @property
+    def perplexity_median(self) -> float:
+        """Median over texts."""
+
+    @property
+    def nll_mean(self) -> float:
+        """Mean over texts of the mean token NLL, nats."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -74,6 +90,17 @@ class CollapseRule:
         if perplexity > threshold and (before is None or before <= threshold):
             return True
         return self.ratio is not None and before is not None and perplexity > self.ratio * before
+
+    def perplexity_of(self, measured: Measured) -> float:
+        """Return the figure that the rule looks at of what was measured on a text set."""
+        if self.measure == "mean":
+            return measured.perplexity
+        if self.measure == "median":
+            return measured.perplexity_median
+        try:
+            return math.exp(measured.nll_mean)
+        except OverflowError:
+            return math.inf
 
     def sentence(self) -> str:
         """The rule in words, for reports: what counts as a collapse."""

@@ -205,7 +205,7 @@ class StudyPlan:
             yield EditJob(
                 results=self.results,
                 model=plan.setup,
-                methods=self.study.methods,
+                methods=self.study.rank_one_methods,
                 templates=templates.values,
                 template_set_id=template_set_id_of(plan.setup.model_id, templates.values),
                 covariance_id=plan.moment.covariance_id,

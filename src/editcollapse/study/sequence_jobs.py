@@ -11,8 +11,10 @@ from pydantic import BaseModel, ConfigDict
 from editcollapse.catalog.editor_presets import EditorSettings, GradientSettings, JointSettings
 from editcollapse.catalog.editors import EDITORS, GradientEditor, JointEditor, editor_title
 from editcollapse.catalog.methods import METHODS, Method
+from editcollapse.catalog.presets import ValueSettings
 from editcollapse.data.requests import EditRequest
 from editcollapse.fingerprints import digest, unit_key
+from editcollapse.rows.study import ValueSettingsRow
 from editcollapse.study.artifacts import ArtifactRef
 from editcollapse.study.jobs import Job, ModelSetup
 
@@ -109,6 +111,20 @@ class EditorInputs(BaseModel):
             self.template_set_id,
             [(each.layer, each.covariance_id) for each in self.moments],
             self.lengths_key,
+        )
+
+    def settings_row(self) -> ValueSettingsRow:
+        """Return the settings as a row; what fine-tuning does not have is 0."""
+        setup = self.editor
+        if setup.gradient is not None:
+            own = setup.gradient
+            values = ValueSettings(own.epochs, own.learning_rate, 0.0, 0.0, 0.0, own.stop_loss)
+        else:
+            values = self.model.values if setup.joint is None else setup.joint.values
+        return ValueSettingsRow(
+            settings_id=setup.settings_id(self.model),
+            source=setup.source(self.model),
+            **dataclasses.asdict(values),
         )
 
 

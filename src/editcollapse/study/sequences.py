@@ -76,6 +76,29 @@ class ModelEditors:
             layers.update(setup.layers(self.model.setup))
         return tuple(sorted(layers))
 
+    @property
+    def n_jobs(self) -> int:
+        """Jobs of the editors and sequences, if nothing ends one early; C is not among them."""
+        if not self.names:
+            return 0
+        n_lengths = sum(_needs_length(setup) for setup in self.setups)
+        return 1 + n_lengths + self.n_single_jobs + self.n_chunks
+
+    @property
+    def n_single_jobs(self) -> int:
+        """Batches of single edits of all editors beyond rank one."""
+        return self.plan.n_batches * len(self.plan.study.single_editors)
+
+    @property
+    def n_chunks(self) -> int:
+        """Chunks of all sequences."""
+        spec = self.plan.study.sequence
+        if spec is None:
+            return 0
+        n_requests = len(self.plan.requests.records)
+        n_chunks = sum(len(chunks_of(spec, n_requests, each)) for each in spec.edits_per_step)
+        return len(spec.editors) * spec.orders * n_chunks
+
     def covariance_plans(self) -> tuple[CovariancePlan, ...]:
         """Return each layer's covariance plan; all share one pass over the corpus.
 
@@ -140,10 +163,9 @@ class ModelEditors:
 
     def lengths_job(self, inputs: EditorInputs) -> LengthsJob | None:
         """Return the job of the mean length that an editor needs; None for most."""
-        row, settings = inputs.editor.row, inputs.editor.joint
-        if not isinstance(row, JointEditor) or row.target != "length of the mean":
+        settings = inputs.editor.joint
+        if settings is None or not _needs_length(inputs.editor):
             return None
-        assert settings is not None
         records = self.plan.requests.records[: settings.norm_records]
         return LengthsJob(
             results=self.plan.results,
@@ -214,6 +236,11 @@ class ModelEditors:
         return EditorSetup(name=name, joint=settings)
 
 
+def _needs_length(setup: EditorSetup) -> bool:
+    """Return whether an editor needs the mean length of a target value: NAS."""
+    return isinstance(setup.row, JointEditor) and setup.row.target == "length of the mean"
+
+
 def overridden(settings: EditorSettings, spec: EditorSpec) -> EditorSettings:
     """Return an editor's settings with those of a study file in their place.
 
@@ -258,6 +285,29 @@ class Chunk:
     """From 1."""
     last_step: int
     is_checkpoint: bool
+
+
+def n_edits_of(spec: SequenceSpec, n_requests: int) -> int:
+    """Return the edits of a sequence, if nothing ends it."""
+    return min(spec.n_edits or n_requests, n_requests)
+
+
+def chunks_of(spec: SequenceSpec, n_requests: int, edits_per_step: int) -> tuple[Chunk, ...]:
+    """Return a sequence in tasks: none is longer than asked for, and each checkpoint ends one.
+
+    Args:
+        spec: the table of the study.
+        n_requests: of the dataset.
+        edits_per_step: facts that are edited at once.
+    """
+    n_edits = n_edits_of(spec, n_requests)
+    last = -(-n_edits // edits_per_step)
+    measured = {-(-n // edits_per_step) for n in spec.checkpoints if n <= n_edits} | {last}
+    ends = sorted({*measured, *range(spec.chunk_steps, last, spec.chunk_steps)})
+    starts = [1, *(end + 1 for end in ends[:-1])]
+    return tuple(
+        Chunk(start, end, end in measured) for start, end in zip(starts, ends, strict=True)
+    )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -324,13 +374,7 @@ class ModelSequence:
     @property
     def n_edits(self) -> int:
         """Edits of the sequence, if nothing ends it."""
-        asked = self.spec.n_edits or len(self.requests)
-        return min(asked, len(self.requests))
-
-    @property
-    def n_steps(self) -> int:
-        """Steps of the sequence."""
-        return -(-self.n_edits // self.edits_per_step)
+        return n_edits_of(self.spec, len(self.requests))
 
     @cached_property
     def sequence_id(self) -> str:
@@ -351,14 +395,8 @@ class ModelSequence:
 
     @property
     def chunks(self) -> tuple[Chunk, ...]:
-        """The sequence in tasks: none is longer than asked for, and each checkpoint ends one."""
-        per_step, last = self.edits_per_step, self.n_steps
-        measured = {-(-n // per_step) for n in self.spec.checkpoints if n <= self.n_edits} | {last}
-        ends = sorted({*measured, *range(self.spec.chunk_steps, last, self.spec.chunk_steps)})
-        starts = [1, *(end + 1 for end in ends[:-1])]
-        return tuple(
-            Chunk(start, end, end in measured) for start, end in zip(starts, ends, strict=True)
-        )
+        """The sequence in tasks."""
+        return chunks_of(self.spec, len(self.requests), self.edits_per_step)
 
     def chunk_job(self, chunk: Chunk, standing: Standing) -> SequenceChunkJob:
         """Return the job of a chunk, given where the sequence stands before it."""

@@ -1,0 +1,161 @@
+"""Single edits and sequences of editors beyond rank one, as jobs of a study's run."""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from editcollapse.rows.frames import rows_of
+from editcollapse.rows.study import StudyEditRow
+from editcollapse.study.jobs import Manifest
+from editcollapse.study.locks import cached_manifest
+from editcollapse.study.plan import ModelPlan
+from editcollapse.study.sequence_jobs import EditorBatchJob, EditorInputs
+from editcollapse.study.sequences import ModelEditors, ModelSequence, Standing
+from tasks.preparing import context_templates
+from tasks.sequences import edit_chunk, edit_singly, value_lengths
+
+if TYPE_CHECKING:
+    from flows.run.study_run import StudyRun
+
+
+class EditorRun:
+    """Single edits and sequences of one model.
+
+    Args:
+        run: the pass through the study's plan; it has listed ``ModelEditors.n_jobs``.
+        model: the model.
+        templates: what the job of the study's templates returned.
+        moments: what the jobs of ``ModelEditors.covariance_plans`` returned.
+        unedited: what the job of the unedited model returned.
+    """
+
+    def __init__(
+        self,
+        run: "StudyRun",
+        model: ModelPlan,
+        templates: Manifest,
+        moments: Sequence[Manifest],
+        unedited: Manifest,
+    ) -> None:
+        self._run, self._model = run, model
+        self._editors = ModelEditors(run.plan, model)
+        own = run.compute(context_templates, self._editors.templates_job)
+        run.rows.add(own.rows)
+        self._inputs = tuple(
+            self._with_length(self._editors.inputs(setup, templates, own, moments))
+            for setup in self._editors.setups
+        )
+        (ref,) = (ref for ref in unedited.rows if ref.table == "base_perplexities")
+        (self._unedited,) = rows_of("base_perplexities", run.store.frame(ref))
+        """The unedited model's row."""
+
+    def edit_singly(self) -> None:
+        """Make and measure the single edits of every editor, batch by batch."""
+        run = self._run
+        waiting: deque[tuple[EditorBatchJob, Callable[[], Manifest]]] = deque()
+        for inputs in self._inputs:
+            if inputs.editor.name not in run.plan.study.single_editors:
+                continue
+            run.rows.add([run.store.put_rows("value_settings", [inputs.settings_row()])])
+            for job in self._editors.batch_jobs(inputs):
+                waiting.append((job, run.start(edit_singly, job)))
+                if len(waiting) > run.plan.study.runner.workers:
+                    self._enter(*waiting.popleft())
+        for job, wait in waiting:
+            self._enter(job, wait)
+
+    def edit_sequences(self) -> None:
+        """Make every sequence of the model, chunk by chunk, as many at once as there are
+        workers."""
+        run = self._run
+        sequences = [each for own in self._inputs for each in self._editors.sequences(own)]
+        pairs = [each.rows() for each in sequences]
+        run.rows.add(
+            [
+                run.store.put_rows("sequences", [sequence for sequence, _ in pairs]),
+                run.store.put_rows("study_sequences", [member for _, member in pairs]),
+            ]
+        )
+        waiting = deque(sequences)
+        running: deque[Iterator[None]] = deque()
+        while waiting or running:
+            while waiting and len(running) < run.plan.study.runner.workers:
+                running.append(self._chunks(waiting.popleft()))
+            one = running.popleft()
+            for _ in one:  # one chunk further: started, so that the others' may run beside it
+                running.append(one)
+                break
+
+    def _with_length(self, inputs: EditorInputs) -> EditorInputs:
+        """Return an editor's inputs with the mean length that NAS needs."""
+        job = self._editors.lengths_job(inputs)
+        if job is None:
+            return inputs
+        done = self._run.compute(value_lengths, job)
+        self._run.rows.add(done.rows)
+        found = {"lengths_key": job.key, "mean_length": float(done.values[0])}
+        return inputs.model_copy(update=found)
+
+    def _enter(self, job: EditorBatchJob, wait: Callable[[], Manifest]) -> None:
+        """Wait for a batch of single edits; hand its rows to the database."""
+        run, done = self._run, wait()
+        unusable = dict(done.unusable)
+        members = [
+            StudyEditRow(run.plan.study_id, job.edit_id(request.request_id))
+            for request in job.requests
+            if request.request_id not in unusable
+        ]
+        rejected = run.rejections(self._model, job.batch_index, unusable)
+        run.rows.add(
+            [
+                *done.rows,
+                run.store.put_rows("study_edits", members),
+                run.store.put_rows("rejections", rejected),
+            ]
+        )
+
+    def _chunks(self, sequence: ModelSequence) -> Iterator[None]:
+        """Make a sequence chunk by chunk; yields when a chunk has been started."""
+        run, standing = self._run, Standing()
+        n_whole = self._resumable(sequence)
+        n_made = 0
+        for place, chunk in enumerate(sequence.chunks):
+            # What lies behind is read from its manifests; from there on states are needed.
+            job = sequence.chunk_job(chunk, standing)
+            job = job.model_copy(update={"needs_states": place >= n_whole})
+            wait = run.start(edit_chunk, job)
+            yield
+            done = wait()
+            n_made += 1
+            run.rows.add(done.rows)
+            is_alive = chunk.is_checkpoint and not self._has_collapsed(done)
+            standing = standing.after(done, is_safe=is_alive)
+            ended = chunk.is_checkpoint and not is_alive and sequence.spec.ends_at_collapse
+            if standing.is_stopped or ended:
+                break
+        run.listed.correct(len(sequence.chunks), n_made)
+
+    def _resumable(self, sequence: ModelSequence) -> int:
+        """Return how many chunks at the start need no state: all that are there, if none is left.
+
+        A chunk that is there needs its state only where the next one is not.
+        """
+        standing, whole = Standing(), 0
+        for place, chunk in enumerate(sequence.chunks):
+            job = sequence.chunk_job(chunk, standing)
+            done = cached_manifest(job)
+            if done is None:
+                return whole
+            standing = standing.after(done, is_safe=False)
+            if cached_manifest(job.model_copy(update={"needs_states": True})) is not None:
+                whole = place + 1
+        return len(sequence.chunks)
+
+    def _has_collapsed(self, done: Manifest) -> bool:
+        """Return whether a measured chunk's model has collapsed by the study's rule."""
+        (ref,) = (ref for ref in done.rows if ref.table == "sequence_checkpoints")
+        rule, base = self._run.rule, self._unedited
+        return any(
+            bool(rule.collapsed(rule.perplexity_of(row), rule.perplexity_of(base)))
+            for row in rows_of("sequence_checkpoints", self._run.store.frame(ref))
+        )

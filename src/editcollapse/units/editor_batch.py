@@ -1,0 +1,316 @@
+"""The job of single edits by an editor beyond rank one: each edit of a batch by itself, measured.
+
+Joint edits of one fact are changes of rank one in each layer and run side by side, every row with
+its own; fine-tuned changes are of full rank and run one by one. The weights stay as they are.
+"""
+
+import dataclasses
+import logging
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from editcollapse.catalog.editors import GradientEditor, JointEditor
+from editcollapse.editors.fine_tuning import fine_tune
+from editcollapse.editors.joint import independent_edits
+from editcollapse.editors.running_sum import LayerScale
+from editcollapse.evaluation.perplexity import encode_texts, perplexities, text_nll
+from editcollapse.evaluation.probes import plan_probes
+from editcollapse.evaluation.scores import answer_probes, score_probes
+from editcollapse.forward.hooked_layer import HookedLayer
+from editcollapse.forward.rewrites import Rewrite, build_rewrites
+from editcollapse.forward.weight_changes import LayerChange, WeightChanges
+from editcollapse.models.loading import LoadedModel
+from editcollapse.rows.study import BaseMeasurementRow, EditRow, MeasurementRow
+from editcollapse.runtime.devices import tokens_per_forward
+from editcollapse.runtime.precision import float32_products
+from editcollapse.study.artifacts import ArtifactStore
+from editcollapse.study.jobs import Manifest
+from editcollapse.study.sequence_jobs import EditorBatchJob, EditorSetup
+from editcollapse.units.edit import position_row
+from editcollapse.units.editors import EditorOnModel, editor_on_model, find_goals
+from editcollapse.units.prepare import Progress, load
+
+logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Optimised:
+    """What an optimisation says of itself; None for what an editor does not have."""
+
+    n_steps: int
+    loss: float
+    nll: float
+    kl: float | None
+    weight_decay: float | None
+    target_probability: float
+    delta_norm: float | None
+    value_norm: float | None
+    clamp_hit: bool | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class _Edits:
+    """B edits of the unedited model."""
+
+    changes: WeightChanges
+    optimised: tuple[_Optimised, ...]
+
+
+@float32_products()
+def edit_and_measure(job: EditorBatchJob, on_step: Progress = None) -> Manifest:
+    """Return rows of a batch's edits and measurements, and the edits' factors where they have any.
+
+    Requests that this model cannot take are named in ``Manifest.unusable`` and leave no row.
+
+    Args:
+        job: the batch.
+        on_step: called with optimisation steps done and the most there can be.
+
+    Raises:
+        MomentError: a matrix has no Cholesky factor.
+        ArtifactError: a file of C is missing or has changed.
+        DatasetError: no text of the set can be scored.
+        DeviceMemoryError: one edit alone does not fit on the device.
+    """
+    inputs = job.inputs
+    clock = job.clock("editor batch", inputs.model, job.seed)
+    store = ArtifactStore(job.results)
+    loaded = load(inputs.model)
+    on_model = editor_on_model(store, loaded, inputs)
+    rewrites, unusable = build_rewrites(loaded.encoder, inputs.templates, job.requests)
+    for found in unusable:
+        logger.warning("%s: %s", inputs.model.spec.name, found.reason)
+    edits: list[EditRow] = []
+    measured: list[MeasurementRow] = []
+    base: list[BaseMeasurementRow] = []
+    tensors: dict[str, Tensor] = {}
+    # Changes of full rank are worked out, measured and let go one by one.
+    groups = [rewrites] if not inputs.editor.is_dense else [[each] for each in rewrites]
+    n_done = 0
+
+    def report(done: int, total: int) -> None:
+        if on_step is not None:
+            on_step(n_done * total + done, max(1, len(groups)) * total)
+
+    for group in groups:
+        if not group:
+            continue
+        made = _made(loaded, group, inputs.editor, on_model, inputs.mean_length, report)
+        tensors |= _factors(made.changes)
+        edits += _edit_rows(job, group, made, on_model)
+        more, unedited = _measured(job, store, loaded, group, made.changes)
+        measured += more
+        base += unedited
+        n_done += 1
+    ref = store.put_tensors("updates", tensors) if tensors else None
+    if ref is not None:
+        edits = [
+            dataclasses.replace(row, update_digest=ref.digest, update_row=index)
+            for index, row in enumerate(edits)
+        ]
+    summary = (
+        f"{len(edits)} single edits of {inputs.model.spec.name} by {inputs.editor.title}, batch "
+        f"{job.batch_label}"
+    )
+    provenance = clock.row(summary, len(edits), str(loaded.device))
+    positions = [position_row(inputs.model.model_id, rewrite) for rewrite in rewrites]
+    return Manifest(
+        unit_id=job.key,
+        summary=summary,
+        rows=(
+            store.put_rows("edits", edits),
+            store.put_rows("positions", positions),
+            store.put_rows("measurements", measured),
+            store.put_rows("base_measurements", base),
+            store.put_rows("provenance", [provenance]),
+        ),
+        tensors=ref,
+        unusable=tuple((found.request.request_id, found.reason) for found in unusable),
+    )
+
+
+def _made(
+    loaded: LoadedModel,
+    rewrites: Sequence[Rewrite],
+    setup: EditorSetup,
+    on_model: EditorOnModel,
+    mean_length: float | None,
+    on_step: Progress,
+) -> _Edits:
+    """Return the edits of some facts, each by itself."""
+    editor = setup.row
+    if isinstance(editor, JointEditor):
+        settings = setup.joint
+        assert settings is not None
+        found = find_goals(loaded, rewrites, editor, settings, mean_length, on_step)
+        changes = independent_edits(
+            loaded, rewrites, found.goals, editor, settings, on_model.equations
+        )
+        values = found.found
+        optimised = tuple(
+            _Optimised(
+                n_steps=int(values.n_steps[b]),
+                loss=float(values.loss.total[b]),
+                nll=float(values.loss.nll[b]),
+                kl=float(values.loss.kl[b]),
+                weight_decay=float(values.loss.weight_decay[b]),
+                target_probability=float(values.loss.target_probability[b]),
+                delta_norm=float(values.delta[b].double().norm()),
+                value_norm=float(values.bare_value[b].double().norm()),
+                clamp_hit=bool(values.clamp_hit[b]),
+            )
+            for b in range(len(rewrites))
+        )
+        return _Edits(changes, optimised)
+    assert isinstance(editor, GradientEditor)
+    assert setup.gradient is not None
+    tuned = [
+        fine_tune(loaded, [each], editor, setup.gradient, on_step=on_step) for each in rewrites
+    ]
+    (layer,) = setup.gradient.layers
+    change = LayerChange(layer, torch.stack([each.change for each in tuned]), None)
+    return _Edits(
+        WeightChanges((change,)),
+        tuple(
+            _Optimised(
+                n_steps=each.n_steps,
+                loss=each.loss,
+                nll=each.loss,
+                kl=None,
+                weight_decay=None,
+                target_probability=math.exp(-each.loss),
+                delta_norm=None,
+                value_norm=None,
+                clamp_hit=None,
+            )
+            for each in tuned
+        ),
+    )
+
+
+def _factors(changes: WeightChanges) -> dict[str, Tensor]:
+    """Return the factors of changes of low rank by name; nothing of others."""
+    found: dict[str, Tensor] = {}
+    for change in changes.layers:
+        if change.right is not None:
+            found[f"left.{change.layer}"] = change.left
+            found[f"right.{change.layer}"] = change.right
+    return found
+
+
+def _edit_rows(
+    job: EditorBatchJob, rewrites: Sequence[Rewrite], made: _Edits, on_model: EditorOnModel
+) -> list[EditRow]:
+    """Return one row an edit; the norms are over all its layers together."""
+    model, setup = job.inputs.model, job.inputs.editor
+    last = job.inputs.moments[-1]
+    norms = torch.stack([_norms(each) for each in made.changes.layers]).norm(dim=0)
+    whole = math.hypot(*(scale.norm for scale in on_model.scales.values()))
+    changes = torch.stack(
+        [text_changes(each, on_model.scales[each.layer]) for each in made.changes.layers]
+    )
+    largest = changes.max(dim=0).values  # nan where one is
+    return [
+        EditRow(
+            edit_id=job.edit_id(rewrite.request.request_id),
+            model_id=model.model_id,
+            request_id=rewrite.request.request_id,
+            method=setup.name,
+            layer=last.layer,
+            layer_source=setup.source(model),
+            covariance_id=last.covariance_id,
+            template_set_id=job.inputs.template_set_id,
+            settings_id=setup.settings_id(model),
+            numerator_norm=None,
+            denominator=None,
+            rho=None,
+            bare_key_norm=None,
+            prefixed_key_norm=None,
+            key_cosine=None,
+            bare_key_dot=None,
+            prefixed_key_dot=None,
+            delta_norm=found.delta_norm,
+            bare_value_norm=found.value_norm,
+            update_norm=float(norms[b]),
+            relative_update_norm=float(norms[b]) / whole,
+            update_norm_bound=None,
+            n_steps=found.n_steps,
+            loss=found.loss,
+            loss_nll=found.nll,
+            loss_kl=found.kl,
+            loss_weight_decay=found.weight_decay,
+            target_probability=found.target_probability,
+            clamp_hit=found.clamp_hit,
+            update_digest=None,
+            update_row=None,
+            text_change=float(largest[b]),
+        )
+        for b, (rewrite, found) in enumerate(zip(rewrites, made.optimised, strict=True))
+    ]
+
+
+def _norms(change: LayerChange) -> Tensor:
+    """Return the Frobenius norm of each change, (E,) float64."""
+    if change.right is None:
+        return change.left.flatten(1).norm(dim=1)
+    inner = (change.left.mT @ change.left) * (change.right @ change.right.mT)
+    return inner.sum(dim=(1, 2)).clamp(min=0.0).sqrt()
+
+
+def text_changes(change: LayerChange, scale: LayerScale) -> Tensor:
+    """Return sqrt(tr(dW C dWᵀ) / tr(W C Wᵀ)) of each change, (E,) float64, C undamped."""
+    if change.right is None:
+        squared = ((change.left @ scale.moment) * change.left).sum(dim=(1, 2))
+    else:
+        inner = change.right @ scale.moment @ change.right.mT
+        squared = ((change.left.mT @ change.left) * inner).sum(dim=(1, 2))
+    return squared.clamp(min=0.0).sqrt() / scale.spread
+
+
+def _measured(
+    job: EditorBatchJob,
+    store: ArtifactStore,
+    loaded: LoadedModel,
+    rewrites: Sequence[Rewrite],
+    changes: WeightChanges,
+) -> tuple[list[MeasurementRow], list[BaseMeasurementRow]]:
+    """Return what some edited models answer and write, and the unedited model's answers."""
+    hooked = HookedLayer(loaded, changes.lowest)
+    size = loaded.size(hooked.layer)
+    budget = tokens_per_forward(loaded.device, size, "evaluation")
+    texts = encode_texts(loaded.encoder, store.json(job.texts))
+    plans = [
+        plan_probes(loaded.encoder, job.probe_templates, rewrite.request, job.seed)
+        for rewrite in rewrites
+    ]
+    before, after = answer_probes(
+        hooked, plans, [None, changes], tokens_per_forward(loaded.device, size, "answers")
+    )
+    found = perplexities(text_nll(hooked, texts, changes, budget))
+    measured, base = [], []
+    for plan, own, edited, perplexity in zip(plans, before, after, found, strict=True):
+        measured.append(
+            MeasurementRow(
+                **dataclasses.asdict(score_probes(plan, edited, own)),
+                edit_id=job.edit_id(plan.request_id),
+                evaluation_id=job.evaluation_id,
+                perplexity=perplexity.mean,
+                perplexity_median=perplexity.median,
+                perplexity_max=perplexity.max,
+                nll_mean=perplexity.nll_mean,
+                n_texts=len(texts.rows),
+            )
+        )
+        base.append(
+            BaseMeasurementRow(
+                **dataclasses.asdict(score_probes(plan, own, own)),
+                model_id=job.inputs.model.model_id,
+                request_id=plan.request_id,
+                evaluation_id=job.evaluation_id,
+                template_set_id=job.inputs.method_template_set_id,
+            )
+        )
+    return measured, base
