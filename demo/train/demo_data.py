@@ -21,19 +21,37 @@ GROUPS = (
 )
 """Words in the subject, whether the prompt begins with it, how many requests."""
 
+SEQUENCE_GROUPS = (
+    (1, True, 12),
+    (1, False, 48),
+    (2, True, 72),
+    (2, False, 36),
+    (3, True, 48),
+    (3, False, 24),
+)
+"""The same of the requests for sequences: subjects that are the prompt's first token are few, as in
+CounterFact."""
+
 Choice = tuple[Entity, Relation, str]
 """Subject, relation and template of a request."""
+
+Fact = tuple[str, str]
+"""Subject and relation id."""
 
 _PROBES = 6
 """Neighborhood and attribute prompts of a request at most."""
 
 
 def write_demo_data(synthetic: SyntheticCorpus, folder: Path) -> tuple[Path, ...]:
-    """Write ``counterfact.json``, ``texts.jsonl`` and ``corpus.txt``; return their paths."""
+    """Write the demo's four files: requests, requests for sequences, texts and corpus.
+
+    Returns:
+        Their paths.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    records = json.dumps(edit_records(synthetic), indent=1) + "\n"
     contents = {
-        "counterfact.json": records,
+        "counterfact.json": json.dumps(edit_records(synthetic), indent=1) + "\n",
+        "sequence.json": json.dumps(sequence_records(synthetic)) + "\n",
         "texts.jsonl": held_out_texts(synthetic),
         "corpus.txt": corpus(synthetic),
     }
@@ -50,9 +68,27 @@ def edit_records(synthetic: SyntheticCorpus) -> list[dict[str, object]]:
     """
     rng = random.Random(f"requests {synthetic.seed}")
     queues = [
-        _draw(synthetic, rng, n_words, subject_first=first, count=count)
+        _draw(synthetic, rng, n_words, set(), subject_first=first, count=count)
         for n_words, first, count in GROUPS
     ]
+    return _records(synthetic, rng, queues)
+
+
+def sequence_records(synthetic: SyntheticCorpus) -> list[dict[str, object]]:
+    """Return requests for sequences in CounterFact's original schema: no fact is edited twice."""
+    rng = random.Random(f"sequence {synthetic.seed}")
+    used: set[Fact] = set()
+    queues = [
+        _draw(synthetic, rng, n_words, used, subject_first=first, count=count)
+        for n_words, first, count in SEQUENCE_GROUPS
+    ]
+    return _records(synthetic, rng, queues)
+
+
+def _records(
+    synthetic: SyntheticCorpus, rng: random.Random, queues: list[list[Choice]]
+) -> list[dict[str, object]]:
+    """Return the records of some groups, interleaved; the groups are used up."""
     order = [
         (index / len(queue), number)
         for number, queue in enumerate(queues)
@@ -63,13 +99,27 @@ def edit_records(synthetic: SyntheticCorpus) -> list[dict[str, object]]:
 
 
 def _draw(
-    synthetic: SyntheticCorpus, rng: random.Random, n_words: int, *, subject_first: bool, count: int
+    synthetic: SyntheticCorpus,
+    rng: random.Random,
+    n_words: int,
+    used: set[Fact],
+    *,
+    subject_first: bool,
+    count: int,
 ) -> list[Choice]:
-    """Return different (subject, relation, template) of one group, each subject about as often."""
+    """Return different (subject, relation, template) of one group, each subject about as often.
+
+    Args:
+        synthetic: the corpus.
+        rng: draws them.
+        n_words: of the subject.
+        used: facts that are taken; those of the group are added.
+        subject_first: whether the prompt begins with the subject.
+        count: how many.
+    """
     fitting = [entity for entity in synthetic.entities if entity.n_words == n_words]
     rng.shuffle(fitting)
     chosen: list[Choice] = []
-    used: set[tuple[str, str]] = set()
     while len(chosen) < count:
         for entity in fitting:
             relation = rng.choice(synthetic.relations_of(entity.kind))
