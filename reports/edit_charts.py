@@ -282,7 +282,7 @@ _SPREAD = 3
 """Lines' heights that the points of a method are spread over."""
 _FINITE, _INFINITE, _UNDEFINED = _KINDS = ("finite", "infinite", "undefined")
 _SIZE = 28
-_MARGIN = 1.2
+MARGIN = 1.2
 """How far beyond the rule of collapse an axis goes, at least."""
 _GOLDEN = 0.6180339887498949
 _SHAPES = ("circle", "triangle-right", "cross")
@@ -295,7 +295,7 @@ def perplexity_figure(shown: StudyFigures) -> Figure:
         [_collapses_at(part, shown.rule) for _, part in by_model(edits)], dtype=pl.Float64
     )
     low, high = reach_of(
-        pl.concat([edits["perplexity"], edits["perplexity_before"], _MARGIN * limits.drop_nulls()])
+        pl.concat([edits["perplexity"], edits["perplexity_before"], MARGIN * limits.drop_nulls()])
     )
     ends = (low, 10 * high if _is_odd(edits["perplexity"]) else high)
     rows = _brought_in(edits, "perplexity", ends)
@@ -319,7 +319,7 @@ def perplexity_figure(shown: StudyFigures) -> Figure:
                 "lines",
                 (
                     Entry("unedited model", "soft", "line"),
-                    Entry("rule of collapse", "mark", "line", _DASH),
+                    Entry("rule of collapse", "mark", "line", DASH),
                 ),
             ),
         ),
@@ -333,9 +333,9 @@ def denominator_figure(shown: StudyFigures) -> Figure:
     edits = places_named(_outcomes_named(titled(has_one)))
     across = reach_of(edits["abs_denominator"])
     limits = pl.Series(
-        [_ratio_at(part, shown.rule) for _, part in by_model(edits)], dtype=pl.Float64
+        [ratio_at(part, shown.rule) for _, part in by_model(edits)], dtype=pl.Float64
     )
-    low, high = reach_of(pl.concat([edits["perplexity_ratio"], _MARGIN * limits.drop_nulls()]))
+    low, high = reach_of(pl.concat([edits["perplexity_ratio"], MARGIN * limits.drop_nulls()]))
     up = (low, 10 * high if _is_odd(edits["perplexity_ratio"]) else high)
     rows = _brought_in(_brought_in(edits, "perplexity_ratio", up), "abs_denominator", across)
     places = present(rows, "place", PLACES)
@@ -360,7 +360,7 @@ def denominator_figure(shown: StudyFigures) -> Figure:
         legends=(
             colour_legend("subject", places),
             shape_legend(edits["method"].unique().to_list()),
-            Legend("line", (Entry("rule of collapse", "mark", "line", _DASH),)),
+            Legend("line", (Entry("rule of collapse", "mark", "line", DASH),)),
         ),
     )
 
@@ -460,13 +460,19 @@ def _collapses_at(part: pl.DataFrame, rule: CollapseRule) -> float | None:
     return float(min(bounds)) if bounds else None
 
 
-def _ratio_at(part: pl.DataFrame, rule: CollapseRule) -> float | None:
-    """Return the ratio of perplexities above which an edit of a model collapses it, likewise."""
+def ratio_at(part: pl.DataFrame, rule: CollapseRule) -> float | None:
+    """Return the ratio of perplexities above which a model counts as collapsed; None: none is.
+
+    Args:
+        part: rows of one model, with ``perplexity_before``.
+        rule: of the collapse.
+    """
     limit = _collapses_at(part, rule)
     return None if limit is None else limit / float(part["perplexity_before"][0])
 
 
-_DASH = "5 4"
+DASH = "5 4"
+"""Of the line of the rule of collapse: lengths drawn and left out."""
 
 
 def _line(channel: str, at: float) -> alt.Chart:
@@ -477,12 +483,12 @@ def _line(channel: str, at: float) -> alt.Chart:
     return line
 
 
-def _rule_line(channel: str, at: float, title: str | None, words: Sequence[str]) -> alt.Chart:
-    """Return the line of the rule of collapse.
+def rule_line(channel: str, at: float, title: str | None, words: Sequence[str]) -> alt.Chart:
+    """Return the line of the rule of collapse across a chart.
 
     Its colour has the title and the words of the points' legend: layers have one legend together.
     """
-    dash = [int(length) for length in _DASH.split()]
+    dash = [int(length) for length in DASH.split()]
     line: alt.Chart = (
         _line(channel, at)
         .mark_rule(strokeWidth=1.5, strokeDash=dash)
@@ -510,7 +516,7 @@ def _strips(
     lines = [_line("x", known)] if math.isfinite(known) else []
     limit = _collapses_at(part, rule)
     if limit is not None:
-        lines.append(_rule_line("x", limit, None, outcomes))
+        lines.append(rule_line("x", limit, None, outcomes))
     height = ROW * _SPREAD * part["method"].n_unique()
     return charted(*lines, points, height=height)
 
@@ -533,8 +539,8 @@ def _scatter(
             tooltip=_said("abs_denominator", "perplexity_ratio"),
         )
     )
-    at = _ratio_at(part, rule)
-    lines = [] if at is None else [_rule_line("y", at, "subject", places)]
+    at = ratio_at(part, rule)
+    lines = [] if at is None else [rule_line("y", at, "subject", places)]
     return charted(*lines, points, height=SQUARE)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import altair as alt
 import polars as pl
 
-from editcollapse.catalog.editors import editor_title
+from editcollapse.catalog.editors import EDITORS, editor_title
 from editcollapse.catalog.methods import METHODS
 from editcollapse.rows.study import POSITIONS
 from editcollapse.visible import visible
@@ -86,6 +86,10 @@ ROLES = tuple(
 )
 """What the colours of a theme are for."""
 
+METHOD_TITLES = tuple(method.title for method in METHODS.values())
+_METHOD_SHAPES = ("circle", "square", "diamond", "triangle-up", "triangle-down")
+_METHOD_DASHES = ([1, 0], [7, 3], [2, 2], [9, 3, 2, 3], [4, 4])
+
 UNKNOWN_PLACE = "not known"
 PLACES = (*POSITIONS.values(), UNKNOWN_PLACE)
 """Places of the subject in the order of the legend."""
@@ -111,6 +115,26 @@ SKILLS = (
 """Precision and recall of the verdict at risk or worse, then of likely to collapse."""
 TRIALS = ("best", "without a tuning", "tried")
 """Settings that a tuning has tried."""
+MOMENTS = ("right after the edit", "at the end")
+"""When an edit of a sequence is asked for."""
+_EDITOR_LINES = {
+    **dict(zip(METHODS, (("calm", dash) for dash in _METHOD_DASHES), strict=True)),
+    "memit": ("first", [1, 0]),
+    "memit_seq": ("first", [7, 3]),
+    "emmet": ("first", [2, 2]),
+    "alphaedit": ("several", [1, 0]),
+    "nas": ("several", [7, 3]),
+    "rect": ("unknown", [1, 0]),
+    "prune": ("unknown", [7, 3]),
+    "encore": ("unknown", [2, 2]),
+    "ft": ("risk", [1, 0]),
+    "ft_l": ("risk", [7, 3]),
+    "ft_m": ("risk", [2, 2]),
+    "locft_bf": ("risk", [9, 3, 2, 3]),
+}
+"""Role of the colour, and dashes, of each editor's line. Families share a colour: rank one; MEMIT
+and its sequential form; projections onto a null space; restraints; fine-tuning."""
+_EDITORS_BY_TITLE = {editor_title(name): name for name in (*METHODS, *EDITORS)}
 _ROLES = {
     **dict(zip(PLACES, ("first", "several", "inside", "unknown"), strict=True)),
     **dict(zip(OUTCOMES, ("mark", "quiet"), strict=True)),
@@ -120,11 +144,10 @@ _ROLES = {
     **dict(zip(OBSERVED, ("first", "mark", "unknown"), strict=True)),
     **dict(zip(SKILLS, ("risk", "several", "mark", "inside"), strict=True)),
     **dict(zip(TRIALS, ("mark", "first", "quiet"), strict=True)),
+    **dict(zip(MOMENTS, ("calm", "risk"), strict=True)),
+    **{title: _EDITOR_LINES[name][0] for title, name in _EDITORS_BY_TITLE.items()},
 }
 """What a word's colour is called in a theme: one colour for a word, wherever it is drawn."""
-METHOD_TITLES = tuple(method.title for method in METHODS.values())
-_METHOD_SHAPES = ("circle", "square", "diamond", "triangle-up", "triangle-down")
-_METHOD_DASHES = ([1, 0], [7, 3], [2, 2], [9, 3, 2, 3], [4, 4])
 
 
 def figure_config(theme: Theme) -> dict[str, object]:
@@ -310,6 +333,47 @@ def dash_legend(titles: Sequence[str]) -> Legend:
         tuple(
             Entry(each, "calm", "line", " ".join(map(str, dashes[each]))) for each in _known(titles)
         ),
+    )
+
+
+def editor_dashed(titles: Sequence[str]) -> alt.StrokeDash:
+    """Return the dashes of editors, whose titles are in column ``word``: one for an editor."""
+    dashes = {title: _EDITOR_LINES[name][1] for title, name in _EDITORS_BY_TITLE.items()}
+    return alt.StrokeDash(
+        "word:N",
+        title="editor",
+        # Words and legend are those of the colours: the two are drawn as one.
+        scale=alt.Scale(domain=list(_ROLES), range=[dashes.get(word, [1, 0]) for word in _ROLES]),
+        legend=alt.Legend(values=list(titles), labelLimit=320),
+    )
+
+
+def filled() -> alt.Fill:
+    """Return the fill of bands whose lines have a legend: the word is in column ``word``."""
+    return alt.Fill("word:N", scale=alt.Scale(domain=list(_ROLES)), legend=None)
+
+
+def editor_legend(titles: Sequence[str]) -> Legend:
+    """Return the legend of editors by colour and dashes; those that the catalog has."""
+    lines = [(title, _EDITOR_LINES[_EDITORS_BY_TITLE[title]]) for title in titles]
+    return Legend(
+        "editor",
+        tuple(
+            Entry(title, role, "line", " ".join(map(str, dash))) for title, (role, dash) in lines
+        ),
+    )
+
+
+def editors_in(rows: pl.DataFrame) -> list[str]:
+    """Return the titles of the editors of some rows, in the catalog's order."""
+    return present(rows, "word", _EDITORS_BY_TITLE)
+
+
+def editors_titled(rows: pl.DataFrame) -> pl.DataFrame:
+    """Return rows with ``editor`` as papers write it, and ``word``, the title of its ``method``."""
+    return rows.with_columns(
+        pl.col("editor").map_elements(editor_title, return_dtype=pl.String),
+        pl.col("method").map_elements(editor_title, return_dtype=pl.String).alias("word"),
     )
 
 

@@ -5,8 +5,10 @@ from typing import Any
 
 from editcollapse.catalog.editors import editor_title
 from editcollapse.rows.collapse_rule import DEFAULT_RULE, Measure, otherwise
+from reports.sequences import sequence_headline
 from reports.text import count, listed
 from storage.ask import StudyFindings
+from storage.readers import editor_sequences_in
 
 _PLACED = {
     "first_token": "first-token edits of {}",
@@ -40,8 +42,14 @@ def headline(found: StudyFindings) -> str:
 def _sentences(found: StudyFindings) -> Iterator[str]:
     rows = list(found.positions.frame.iter_rows(named=True))
     yield from map(_guarded, found.guard.frame.iter_rows(named=True))
+    sequences = editor_sequences_in(found.sequences.frame)
+    if sequences:
+        yield sequence_headline(sequences)
     if not rows:
-        yield "No edit is measured yet." if found.n_edits else "No edit was made."
+        if found.n_edits or not sequences:
+            yield "No edit is measured yet." if found.n_edits else "No edit was made."
+        elif found.rule != DEFAULT_RULE:
+            yield _rule(found)
         return
     methods = [
         *(name for name in found.methods if any(row["method"] == name for row in rows)),
@@ -53,8 +61,13 @@ def _sentences(found: StudyFindings) -> Iterator[str]:
     if found.n_measured < found.n_edits:
         yield f"So far {count(found.n_measured)} of {count(found.n_edits)} edits are measured."
     if found.rule != DEFAULT_RULE:
-        said = found.rule.sentence()
-        yield f"{said[0].upper()}{said[1:]}."
+        yield _rule(found)
+
+
+def _rule(found: StudyFindings) -> str:
+    """Return the rule of collapse as a sentence."""
+    said = found.rule.sentence()
+    return f"{said[0].upper()}{said[1:]}."
 
 
 def _guarded(row: dict[str, Any]) -> str:

@@ -41,6 +41,13 @@ from reports.index import list_report, report_path
 from reports.key_charts import finding_figures, key_figures, layer_figures, profile_figures
 from reports.runs import facts, short_commit
 from reports.sections import Card, report_sections, worst_cards
+from reports.sequence_charts import (
+    drift_figure,
+    sequence_perplexity_figure,
+    success_figure,
+    survival_figure,
+)
+from reports.sequences import SEQUENCE_PARTS
 from reports.templates import template
 from reports.text import (
     Section,
@@ -141,10 +148,19 @@ def _parts(found: StudyFindings, shown: StudyFigures) -> Iterator[IllustratedSec
             yield IllustratedSection(section, (editing_figure(found),))
         elif section.name == "positions" and is_measured:
             yield IllustratedSection(section, (position_figure(found),))
+        elif section.name in SEQUENCE_PARTS:
+            yield IllustratedSection(section, _of_sequences(section.name, found, shown))
         elif section.name == "worst":
             yield IllustratedSection(section, cards=worst_cards(found))
         else:
             yield IllustratedSection(section)
+
+
+def _of_sequences(part: str, found: StudyFindings, shown: StudyFigures) -> tuple[Figure, ...]:
+    """Return the figures of a part on sequences of edits."""
+    if part == "sequences":
+        return survival_figure(shown), sequence_perplexity_figure(shown)
+    return (success_figure(found) if part == "lasting" else drift_figure(shown),)
 
 
 def _answers(shown: StudyFigures) -> Iterator[IllustratedSection]:
@@ -371,7 +387,7 @@ def _line(cells: "Iterator[str] | tuple[str, ...] | map[str]") -> str:
     return f"| {' | '.join(cells)} |"
 
 
-_KEPT = frozenset({"incidence", "editing"})
+_KEPT = frozenset({"incidence", "editing", "sequences"})
 """Parts that are open on a small screen too."""
 _TEMPLATE = "page.html.j2"
 _END = "</html>"

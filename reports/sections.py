@@ -15,6 +15,7 @@ from editcollapse.rows.study import LAST_TOKEN_DIFFERS, POSITIONS
 from reports.comparisons import comparison, guarded
 from reports.editing import editing
 from reports.runs import Fact
+from reports.sequences import sequences
 from reports.text import (
     Interval,
     Section,
@@ -31,16 +32,24 @@ from storage.ask import StudyFindings
 def report_sections(found: StudyFindings) -> tuple[Section, ...]:
     """Return a study's report, part by part."""
     return (
-        _incidence(found),
-        *editing(found),
-        _positions(found),
-        *comparison(found),
-        *guarded(found),
-        _denominators(found),
-        _worst(found),
+        *_edits(found),
+        *sequences(found),
         _models(found),
         _settings(found),
     )
+
+
+def _edits(found: StudyFindings) -> Iterator[Section]:
+    """Yield the parts on single edits; a study of sequences alone has none."""
+    if not found.n_edits and not found.sequences.frame.is_empty():
+        return
+    yield _incidence(found)
+    yield from editing(found)
+    yield _positions(found)
+    yield from comparison(found)
+    yield from guarded(found)
+    yield _denominators(found)
+    yield _worst(found)
 
 
 def incidence_table(found: StudyFindings) -> Table:
@@ -216,7 +225,8 @@ def _setting_rows(found: StudyFindings) -> Iterator[tuple[str, str]]:
         yield "description", found.description
     yield "study id", found.study_id
     yield "methods", ", ".join(map(editor_title, found.methods))
-    yield "dataset", f"{found.dataset} ({found.schema}), {count(found.n_requests)} requests edited"
+    edited = f", {count(found.n_requests)} requests edited" if found.n_edits else ""
+    yield "dataset", f"{found.dataset} ({found.schema}){edited}"
     yield "perplexity texts", f"{found.text_set}, {count(found.n_texts)} texts"
     yield "context templates", found.templates
     yield "seed", str(found.seed)

@@ -205,6 +205,12 @@ class StudyFindings:
     """Query ``guard_in_study``; empty where the study has no guard."""
     editing: Answer
     """Query ``editing_by_position``: what edits do to their fact, beside collapses."""
+    sequences: Answer
+    """Query ``sequences_in_study``; empty where the study has no sequences, as the next two."""
+    sequence_success: Answer
+    """Query ``sequence_success_in_study``: what later edits undo."""
+    sequence_forecast: Answer
+    """Query ``sequence_forecast_in_study``: whether the change on text tells the collapse."""
     runs: Answer
     """Query ``study_runs``: a row, or none where provenance names no such study."""
 
@@ -317,6 +323,9 @@ def findings(results: Path, study_id: str, rule: CollapseRule | None = None) -> 
             comparison=answer_for(connection, "compare_in_study", study_id, rule),
             guard=answer_for(connection, "guard_in_study", study_id, rule),
             editing=answer_for(connection, "editing_by_position", study_id, rule),
+            sequences=answer_for(connection, "sequences_in_study", study_id, rule),
+            sequence_success=answer_for(connection, "sequence_success_in_study", study_id, rule),
+            sequence_forecast=answer_for(connection, "sequence_forecast_in_study", study_id, rule),
             runs=answer_for(connection, "study_runs", study_id, rule),
         )
 
@@ -429,6 +438,12 @@ class StudyFigures:
     """Query ``figure_profiles``: norms and attention by position and layer."""
     published: Answer
     """Query ``published_in_study``."""
+    survival: Answer
+    """Query ``figure_survival``: sequences that leave the model alive."""
+    sequence_perplexity: Answer
+    """Query ``figure_sequence_perplexity``: ratios of perplexities over the edits of sequences."""
+    drift: Answer
+    """Query ``figure_drift``: how far the weights move over the edits of sequences."""
 
 
 def study_figures(results: Path, study_id: str, rule: CollapseRule | None = None) -> StudyFigures:
@@ -456,4 +471,9 @@ def study_figures(results: Path, study_id: str, rule: CollapseRule | None = None
             anatomy=answer_for(connection, "figure_anatomy", study_id, rule),
             profiles=answer_for(connection, "figure_profiles", study_id, rule),
             published=answer_for(connection, "published_in_study", study_id, rule),
+            survival=answer_for(connection, "figure_survival", study_id, rule),
+            sequence_perplexity=answer_for(
+                connection, "figure_sequence_perplexity", study_id, rule
+            ),
+            drift=answer_for(connection, "figure_drift", study_id, rule),
         )

@@ -22,7 +22,7 @@ from editcollapse.rows.tuning import TuningTrialRow
 from editcollapse.study.anatomy_jobs import RomeOutcome
 from editcollapse.study.jobs import EditJob, KnownSetup, ModelSetup, template_set_id_of
 from editcollapse.study.sweep import ModelSweep
-from storage.ask import query_text
+from storage.ask import query_text, study_rule
 from storage.database import open_snapshot
 
 
@@ -425,6 +425,65 @@ def anatomy_findings(
         ).pl()
     names = [field.name for field in dataclasses.fields(AnatomyFinding)]
     return tuple(AnatomyFinding(**row) for row in frame.select(names).iter_rows(named=True))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class EditorSequences:
+    """The sequences of one editor on one model of a study, over the orders of the requests."""
+
+    model: str
+    """Its name in the study."""
+    editor: str
+    """Its name in the study."""
+    method: str
+    """Its name in the catalog."""
+    n_edits: int
+    """Edits that are asked for in a sequence."""
+    n_collapsed: int
+    n_orders: int
+    """Sequences, one an order."""
+    median: int | None
+    """Edits until half of them have collapsed, by Kaplan and Meier; None: not reached, as all that
+    may be None below it."""
+    median_low: int | None
+    median_high: int | None
+    earliest: int | None
+    latest: int | None
+    alive: float
+    """Share that leaves the model alive at the end, and the 95 % interval of it."""
+    lower: float
+    upper: float
+    followed_to: int
+    """Edits at the last checkpoint of any of them."""
+    final_efficacy: float | None
+    """Mean over the edits of each at its last checkpoint, then over the orders."""
+    text_change: float | None
+    """Median over the orders at the last step."""
+    n_guarded: int
+    """Sequences in which a guard has skipped, stopped or rolled back a step."""
+
+
+def editor_sequences(
+    results: Path, study_id: str, rule: CollapseRule | None = None
+) -> tuple[EditorSequences, ...]:
+    """Return how a study's sequences end, as last published; empty where it has none.
+
+    Args:
+        results: the results folder.
+        study_id: an id of table ``studies``.
+        rule: when a model counts as collapsed; None: as the study states it.
+
+    Raises:
+        ResultsError: there are no results yet, or they do not hold this study.
+    """
+    rule = rule or study_rule(results, study_id)
+    asked = {"study_id": study_id} | dataclasses.asdict(rule)
+    return editor_sequences_in(_frame(results, "sequences_in_study", asked))
+
+
+def editor_sequences_in(frame: pl.DataFrame) -> tuple[EditorSequences, ...]:
+    """Return the rows of query ``sequences_in_study``, by model and editor in their order."""
+    return tuple(EditorSequences(**row) for row in frame.iter_rows(named=True))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -77,6 +77,9 @@ def found():
         comparison=_EMPTY,
         guard=_EMPTY,
         editing=_EMPTY,
+        sequences=_EMPTY,
+        sequence_success=_EMPTY,
+        sequence_forecast=_EMPTY,
         runs=_EMPTY,
     )
 

@@ -7,6 +7,7 @@ import pytest
 
 from editcollapse.catalog.editors import EDITORS
 from editcollapse.catalog.methods import METHODS
+from scripts.docs import read_recipes
 from storage.ask import ask, describe_tables
 from storage.schema import make_schema
 from tests.storage.conftest import make_row as row_of
@@ -351,6 +352,28 @@ def test_ends_of_intervals(alive, variance, n, expected):
     assert (
         found == pytest.approx(expected, abs=5e-4) if expected[0] is not None else found == expected
     )
+
+
+@pytest.mark.parametrize("recipe", [each for each in read_recipes() if "equence" in each.question])
+def test_recipes_have_answers_where_there_are_sequences(many, recipe):
+    """Each recipe on sequences gives rows of the study."""
+    found = ask(many.results, recipe.sql)
+    assert found.height
+    assert set(found["study"]) == {"many"}
+
+
+def test_recipe_gives_the_share_alive_after_so_many_edits(many):
+    """A value holds until the next checkpoint; beyond the last there is none, but zero stays."""
+    (recipe,) = (each for each in read_recipes() if "left its model alive" in each.question)
+    found = ask(many.results, recipe.sql).select("editor", "n_edits", "alive").rows()
+    assert found == [
+        ("rome", 10, 0.667),
+        ("rome", 50, 0.0),
+        ("rome", 200, 0.0),
+        ("memit", 10, 1.0),
+        ("alphaedit", 10, 1.0),
+        ("ft", 10, 1.0),
+    ]
 
 
 def test_editors_are_read_in_their_order(folder):

@@ -1,0 +1,65 @@
+-- How many edits does each editor of a study bear, one after the other, and how do its sequences end?
+with members as (
+    select study_sequences.*, sequences.n_edits
+    from study_sequences
+    inner join sequences using (sequence_id)
+    where study_id = $study_id
+),
+ends as (
+    select
+        sequence_id,
+        arg_max(text_change, step) as text_change,
+        bool_or(decision <> 'applied') as is_guarded
+    from sequence_steps
+    where sequence_id in (select sequence_id from members)
+    group by sequence_id
+),
+scored as (
+    -- Each sequence's own last checkpoint: those that end early count as well.
+    select sequence_id, avg(efficacy) as efficacy
+    from (
+        from sequence_scores
+        where moment = 'final' and sequence_id in (select sequence_id from members)
+        qualify step = max(step) over (partition by sequence_id)
+    )
+    group by sequence_id
+),
+summed as (
+    select
+        members.model,
+        members.editor,
+        max(members.n_edits) as n_edits,
+        avg(scored.efficacy) as final_efficacy,
+        median(ends.text_change) as text_change,
+        count(*) filter (where ends.is_guarded) as n_guarded
+    from members
+    left join ends using (sequence_id)
+    left join scored using (sequence_id)
+    group by members.model, members.editor
+)
+select
+    steps.model,
+    steps.editor,
+    steps.method,
+    summed.n_edits,
+    steps.n_collapsed,
+    steps.n_orders,
+    steps.median,
+    steps.median_low,
+    steps.median_high,
+    steps.earliest,
+    steps.latest,
+    steps.alive,
+    steps.lower,
+    steps.upper,
+    steps.followed_to,
+    summed.final_efficacy,
+    summed.text_change,
+    summed.n_guarded
+from collapse_step_by_editor(
+    threshold := $threshold, ratio := $ratio, measure := $measure
+) as steps
+inner join summed on summed.model = steps.model and summed.editor = steps.editor
+where steps.study_id = $study_id
+order by
+    model_order($study_id, steps.model), steps.model, method_order(steps.method), steps.editor
