@@ -51,7 +51,7 @@ def print_incidence(frame: "pl.DataFrame", rule: "CollapseRule") -> None:
     lines = _lines(frame)
     positions = [each for each in POSITIONS if any(each in line.by_position for line in lines)]
     screen = console()
-    print_text(f"collapse incidence ({_limits(rule)})")
+    print_text(f"collapse incidence ({limits(rule)})")
     print_line("edits that collapse the model, of those measured, by place of the subject")
     names = ["model", "method", *(POSITIONS[each] for each in positions), _WORST]
     columns = [Column(name, is_number=name not in {"model", "method"}) for name in names]
@@ -75,7 +75,7 @@ def _lines(frame: "pl.DataFrame") -> list[_Line]:
     return [_Line(model, method, rows) for (model, method), rows in found.items()]
 
 
-def _limits(rule: "CollapseRule") -> str:
+def limits(rule: "CollapseRule") -> str:
     """Return the rule in a few words."""
     above = []
     if rule.threshold is not None:
