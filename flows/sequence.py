@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from prefect import State, flow
 
+from editcollapse.config.sequence import SequenceSpec
 from editcollapse.config.spec import CollapseSpec
 from editcollapse.config.study_file import with_absolute_paths
 from editcollapse.errors import StudyError
@@ -34,13 +35,16 @@ class SequenceRun(StudyRun):
     result_serializer="json",
 )
 def edit_sequence(
-    study: StudyForm, results: str = "results", rule: CollapseSpec | None = None
+    study: StudyForm,
+    sequence: SequenceSpec | None = None,
+    results: str = "results",
+    rule: CollapseSpec | None = None,
 ) -> State[str]:
     """Make the sequences of a study and return its id, with a sentence of what was found.
 
     Args:
-        study: models, requests and a table `sequence`; paths are absolute, or relative to the
-            working directory.
+        study: models and requests; paths are absolute, or relative to the working directory.
+        sequence: editors, lengths and orders; left out, those of the study's table `sequence`.
         results: folder, or URL that fsspec knows, that everything is written to.
         rule: when a model counts as collapsed, in the report; left out, as the study states it.
 
@@ -50,11 +54,13 @@ def edit_sequence(
     Raises:
         EditCollapseError: an input is missing or unusable, or the study has no sequences.
     """
-    plan = plan_study(with_absolute_paths(study, Path.cwd()), results)
-    if plan.study.sequence is None:
+    if sequence is not None:
+        study = study.model_copy(update={"sequence": sequence})
+    if study.sequence is None:
         raise StudyError(
-            f"study {plan.study.name!r} has no table [sequence]. Add one, such as "
+            f"study {study.name!r} has no table [sequence]. Add one, such as "
             '[sequence] with editors = ["rome", "memit"], or run it as a collapse study.'
         )
+    plan = plan_study(with_absolute_paths(study, Path.cwd()), results)
     own = rule.rule if rule else None
     return edit_and_report(SequenceRun(plan, ONLY_SEQUENCES, rule=own), "sequences")

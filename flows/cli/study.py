@@ -27,6 +27,7 @@ from flows.cli.options import (
 from flows.cli.output.console import shown
 from flows.cli.output.incidence import print_incidence
 from flows.cli.output.next_step import after_plan, after_run, print_next
+from flows.cli.output.sequences import print_sequences
 from flows.cli.output.subjects import print_subjects
 
 if TYPE_CHECKING:
@@ -34,7 +35,9 @@ if TYPE_CHECKING:
 
     from editcollapse.config.spec import StudySpec
     from editcollapse.rows.collapse_rule import CollapseRule
+    from editcollapse.study.results_folder import ResultsFolder
     from flows.cli.output.outlook import StudyOutlook, StudySurvey
+    from storage.readers import EditorSequences
 
 _NAMED = re.compile(r"( {2,}[a-z*, ]{1,18}? {2,})(\S.*)")
 """A plan's line of which the first column is a name."""
@@ -52,6 +55,8 @@ class StudyReport:
     rule: "CollapseRule"
     incidence: list[dict[str, Any]]
     """Rows of ``collapse_incidence`` by that rule."""
+    sequences: "tuple[EditorSequences, ...]"
+    """How the sequences of each model and editor end, by that rule."""
     results: str
     report: str | None
     """None where none was written."""
@@ -99,13 +104,16 @@ def run(
         return STOPPED
     from reports.index import report_path
     from storage.ask import incidence
+    from storage.readers import editor_sequences
 
     frame = incidence(folder.here, study_id, rule)
     page = f"{folder.name}/{report_path(spec.name)}"
     if as_json:
-        _print_report(spec, study_id, rule, frame, folder.name, page)
+        _print_report(spec, study_id, rule, frame, folder, page)
     else:
-        print_incidence(frame, rule)
+        if spec.methods:
+            print_incidence(frame, rule)
+        print_sequences(editor_sequences(folder.here, study_id, rule), rule)
         _print_epilogue(spec, folder.name, page)
         print_next(after_run(asked.words(), spec, folder, study_id, rule, frame), results)
     return 0
@@ -122,12 +130,15 @@ def _print_report(
     study_id: str,
     rule: "CollapseRule",
     frame: "pl.DataFrame",
-    results: str,
+    folder: "ResultsFolder",
     page: str | None,
 ) -> None:
     """Print what a run has found as JSON."""
-    rows = frame.to_dicts()
-    print_json(StudyReport(study.name, study_id, study.note, rule, rows, results, page))
+    from storage.readers import editor_sequences
+
+    sequences = editor_sequences(folder.here, study_id, rule)
+    found = (study.name, study_id, study.note, rule, frame.to_dicts(), sequences)
+    print_json(StudyReport(*found, folder.name, page))
 
 
 def _print_epilogue(study: "StudySpec", results: str, page: str) -> None:
@@ -263,7 +274,7 @@ def reevaluate(
 
     frame = incidence(folder.here, study_id, rule)
     if as_json:
-        _print_report(spec, study_id, rule, frame, folder.name, None)
+        _print_report(spec, study_id, rule, frame, folder, None)
     else:
         print_incidence(frame, rule)
         print_line(f"recorded as study_id {study_id}")

@@ -65,8 +65,7 @@ class EditorRun:
             self._enter(job, wait)
 
     def edit_sequences(self) -> None:
-        """Make every sequence of the model, chunk by chunk, as many at once as there are
-        workers."""
+        """Make the model's sequences, chunk by chunk, as many at once as there are workers."""
         run = self._run
         sequences = [each for own in self._inputs for each in self._editors.sequences(own)]
         pairs = [each.rows() for each in sequences]
@@ -93,8 +92,7 @@ class EditorRun:
             return inputs
         done = self._run.compute(value_lengths, job)
         self._run.rows.add(done.rows)
-        found = {"lengths_key": job.key, "mean_length": float(done.values[0])}
-        return inputs.model_copy(update=found)
+        return inputs.with_length(job, done)
 
     def _enter(self, job: EditorBatchJob, wait: Callable[[], Manifest]) -> None:
         """Wait for a batch of single edits; hand its rows to the database."""
@@ -140,16 +138,12 @@ class EditorRun:
 
         A chunk that is there needs its state only where the next one is not.
         """
-        standing, whole = Standing(), 0
-        for place, chunk in enumerate(sequence.chunks):
-            job = sequence.chunk_job(chunk, standing)
-            done = cached_manifest(job)
-            if done is None:
-                return whole
-            standing = standing.after(done, is_safe=False)
+        n_cached = whole = 0
+        for job, _ in sequence.cached_chunks():
+            n_cached += 1
             if cached_manifest(job.model_copy(update={"needs_states": True})) is not None:
-                whole = place + 1
-        return len(sequence.chunks)
+                whole = n_cached
+        return n_cached if n_cached == len(sequence.chunks) else whole
 
     def _has_collapsed(self, done: Manifest) -> bool:
         """Return whether a measured chunk's model has collapsed by the study's rule."""

@@ -46,6 +46,7 @@ NAMES = (
     "collapse-forecast",
     "collapse-anatomy",
     "tune-settings",
+    "edit-sequence",
 )
 CONTAINERS = ("docker", "kubernetes")
 _FORM = TypeAdapter(StudyForm)
@@ -80,6 +81,7 @@ def test_deployments_are_those_of_the_documentation():
         "collapse-forecast": [],
         "collapse-anatomy": [],
         "tune-settings": [],
+        "edit-sequence": [],
     }
 
 

@@ -23,6 +23,7 @@ from editcollapse.study.jobs import EditJob
 from editcollapse.study.locks import cached_manifest
 from editcollapse.study.missing_inputs import ExpectedModel, MissingInput, expected_models
 from editcollapse.study.plan import CovariancePlan, ModelPlan, StudyPlan
+from editcollapse.study.sequences import ModelEditors, n_edits_of
 from flows.cli.output.subjects import ModelSubjects, subjects_known, subjects_of
 from flows.cli.output.time_outlook import (
     KnownTimes,
@@ -129,6 +130,9 @@ class StudyOutlook:
     methods: tuple[str, ...]
     n_requests: int
     n_edits: int
+    """Single edits."""
+    sequences: str | None
+    """What sequences the study asks for, in words; None for none."""
     text_set: str
     n_texts: int
     """Perplexity texts."""
@@ -166,6 +170,7 @@ def study_outlook(plan: StudyPlan) -> StudyOutlook:
         methods=plan.study.methods,
         n_requests=len(plan.requests.records),
         n_edits=plan.n_edits,
+        sequences=_sequences_in_words(plan),
         text_set=plan.texts.name,
         n_texts=len(plan.chosen_texts),
         rejected_records=tuple(
@@ -176,6 +181,21 @@ def study_outlook(plan: StudyPlan) -> StudyOutlook:
         ),
         models=tuple(_model_outlook(plan, model) for model in plan.models),
         subjects=subjects_of(plan),
+    )
+
+
+def _sequences_in_words(plan: StudyPlan) -> str | None:
+    """Return what sequences a study asks for."""
+    spec = plan.study.sequence
+    if spec is None:
+        return None
+    n_edits = n_edits_of(spec, len(plan.requests.records))
+    steps = ", ".join(map(str, spec.edits_per_step))
+    n_sequences = len(plan.models) * len(spec.editors) * len(spec.edits_per_step) * spec.orders
+    return (
+        f"{len(plan.models)} models x {len(spec.editors)} editors x {spec.orders} orders = "
+        f"{n_sequences} sequences of {n_edits} edits, {steps} a step"
+        + (", each until it collapses" if spec.ends_at_collapse else "")
     )
 
 
@@ -200,7 +220,9 @@ def study_survey(study: StudySpec, missing: tuple[MissingInput, ...]) -> StudySu
 def _model_outlook(plan: StudyPlan, model: ModelPlan) -> ModelOutlook:
     """The cached jobs of a model, and an estimate of its memory."""
     templates, moment = cached_manifest(model.templates), cached_manifest(model.moment)
-    counts = _BatchCounts(n_batches=plan.n_batches)
+    counts = _BatchCounts(n_batches=plan.n_batches if plan.study.rank_one_methods else 0)
+    editors = ModelEditors(plan, model)
+    moments = [cached_manifest(each.moment) is not None for each in editors.covariance_plans()]
     unedited = cached_manifest(plan.unedited_job(model))
     worst = None
     if unedited is not None:
@@ -214,13 +236,14 @@ def _model_outlook(plan: StudyPlan, model: ModelPlan) -> ModelOutlook:
     times = known_times(plan, model)
     counted = (
         JobCount("context templates", 1, int(templates is not None)),
-        *_shard_counts(CovariancePlan.of(plan, model), is_merged=moment is not None),
-        JobCount("covariance", 1, int(moment is not None)),
+        *_shard_counts(editors.covariance_plans()[0], is_merged=all(moments)),
+        JobCount("covariance", len(moments), sum(moments)),
         JobCount("unedited model", 1, int(unedited is not None)),
         *forecasts,
         JobCount("edit batches", counts.n_batches, counts.n_edited),
         JobCount("evaluation batches", counts.n_batches, counts.n_evaluated),
         *_continuation_counts(plan, model, worst, is_measured=counts.is_measured),
+        *_editor_counts(editors),
     )
     units = tuple(
         dataclasses.replace(count, seconds=_seconds(plan, times, count)) for count in counted
@@ -271,7 +294,7 @@ def _seconds(plan: StudyPlan, times: KnownTimes, count: JobCount) -> float | Non
     """Return what is left of some units takes, estimated; None where no such job has run here."""
     spec = plan.study.covariance
     n_requests = len(plan.requests.records) / plan.n_batches
-    n_edits = n_requests * len(plan.study.methods)
+    n_edits = n_requests * len(plan.study.rank_one_methods)
     kind, n_items = {
         "context templates": ("templates", None),
         "own samples": ("samples", min(ROWS_AT_ONCE, spec.n_rows) * spec.row_tokens),
@@ -282,6 +305,8 @@ def _seconds(plan: StudyPlan, times: KnownTimes, count: JobCount) -> float | Non
         "edit batches": ("edits", n_edits),
         "evaluation batches": ("evaluation", n_edits),
         "texts of the worst": ("continuations", plan.study.evaluation.continuations),
+        "editor batches": ("editor batch", n_requests),
+        "sequence chunks": ("sequence", None),
     }[count.kind]
     if n_items is None:
         return times.of_jobs(kind, count.n_left)
@@ -368,6 +393,22 @@ def _continuation_counts(
     return (JobCount("texts of the worst", n_units, n_cached),) if n_units else ()
 
 
+def _editor_counts(editors: ModelEditors) -> Iterator[JobCount]:
+    """Yield the counts of editors beyond rank one and of sequences, where there are any."""
+    known = editors.known_inputs()
+    if editors.n_single_jobs:
+        asked = editors.plan.study.single_editors
+        jobs = [
+            job for each in known if each.editor.name in asked for job in editors.batch_jobs(each)
+        ]
+        n_cached = sum(cached_manifest(job) is not None for job in jobs)
+        yield JobCount("editor batches", editors.n_single_jobs, n_cached)
+    if editors.n_chunks:
+        sequences = [one for each in known for one in editors.sequences(each)]
+        n_cached = sum(1 for one in sequences for _ in one.cached_chunks())
+        yield JobCount("sequence chunks", editors.n_chunks, n_cached)
+
+
 def _forwards(
     size: ModelSize, works: tuple[Work, ...], device: str, free: int | None
 ) -> tuple[ForwardOutlook, ...]:
@@ -387,6 +428,8 @@ def outlook_lines(outlook: StudyOutlook) -> Iterator[str]:
         f"{len(outlook.methods)} methods x {outlook.n_requests} requests = "
         f"{outlook.n_edits} edits"
     )
+    if outlook.sequences is not None:
+        yield f"and {outlook.sequences}"
     yield f"perplexity on {outlook.n_texts} texts of {outlook.text_set}"
     for rejected in (*outlook.rejected_records, *outlook.rejected_texts):
         yield f"rejected: {rejected}"

@@ -194,14 +194,14 @@ class StudyPlan:
     def edit_jobs(
         self, plan: ModelPlan, templates: Manifest, moment: Manifest
     ) -> Iterator[EditJob]:
-        """Yield one job a batch of one model, in the dataset's order.
+        """Yield one job a batch of one model, in the dataset's order, for its rank-one methods.
 
         Args:
             plan: the model.
             templates: what its templates unit returned.
             moment: what its covariance unit returned.
         """
-        for index in range(self.n_batches):
+        for index in range(self.n_batches if self.study.rank_one_methods else 0):
             yield EditJob(
                 results=self.results,
                 model=plan.setup,

@@ -16,7 +16,7 @@ from editcollapse.data.requests import EditRequest
 from editcollapse.fingerprints import digest, unit_key
 from editcollapse.rows.study import ValueSettingsRow
 from editcollapse.study.artifacts import ArtifactRef
-from editcollapse.study.jobs import Job, ModelSetup
+from editcollapse.study.jobs import Job, Manifest, ModelSetup
 
 
 class EditorSetup(BaseModel):
@@ -126,6 +126,16 @@ class EditorInputs(BaseModel):
             source=setup.source(self.model),
             **dataclasses.asdict(values),
         )
+
+    def with_length(self, job: "LengthsJob", done: Manifest) -> "EditorInputs":
+        """Return the inputs with the mean length that NAS needs.
+
+        Args:
+            job: that found it.
+            done: what the job returned.
+        """
+        found = {"lengths_key": job.key, "mean_length": float(done.values[0])}
+        return self.model_copy(update=found)
 
 
 class LengthsJob(Job):

@@ -28,6 +28,7 @@ from editcollapse.study.jobs import (
     TemplatesJob,
     template_set_id_of,
 )
+from editcollapse.study.locks import cached_manifest
 from editcollapse.study.plan import N_PROBES, CovariancePlan, ModelPlan, StudyPlan
 from editcollapse.study.sequence_jobs import (
     STOPPED,
@@ -128,6 +129,26 @@ class ModelEditors:
         return self.model.templates.model_copy(
             update={"kind": "five_words", "lengths": ((10, 5),), "given": None}
         )
+
+    def known_inputs(self) -> tuple[EditorInputs, ...]:
+        """Return the inputs of each editor of which all is cached that they are made of."""
+        templates = cached_manifest(self.model.templates)
+        own = cached_manifest(self.templates_job)
+        found = [cached_manifest(each.moment) for each in self.covariance_plans()]
+        moments = [each for each in found if each is not None]
+        if templates is None or own is None or len(moments) < len(found):
+            return ()
+        known = []
+        for setup in self.setups:
+            inputs = self.inputs(setup, templates, own, moments)
+            job = self.lengths_job(inputs)
+            if job is None:
+                known.append(inputs)
+                continue
+            done = cached_manifest(job)
+            if done is not None:
+                known.append(inputs.with_length(job, done))
+        return tuple(known)
 
     def inputs(
         self, setup: EditorSetup, templates: Manifest, own: Manifest, moments: Sequence[Manifest]
@@ -397,6 +418,17 @@ class ModelSequence:
     def chunks(self) -> tuple[Chunk, ...]:
         """The sequence in tasks."""
         return chunks_of(self.spec, len(self.requests), self.edits_per_step)
+
+    def cached_chunks(self) -> Iterator[tuple[SequenceChunkJob, Manifest]]:
+        """Yield the chunks that are there, from the first on, with their manifests."""
+        standing = Standing()
+        for chunk in self.chunks:
+            job = self.chunk_job(chunk, standing)
+            done = cached_manifest(job)
+            if done is None:
+                return
+            yield job, done
+            standing = standing.after(done, is_safe=False)
 
     def chunk_job(self, chunk: Chunk, standing: Standing) -> SequenceChunkJob:
         """Return the job of a chunk, given where the sequence stands before it."""

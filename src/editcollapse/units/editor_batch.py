@@ -255,7 +255,8 @@ def _edit_rows(
 def _norms(change: LayerChange) -> Tensor:
     """Return the Frobenius norm of each change, (E,) float64."""
     if change.right is None:
-        return change.left.flatten(1).norm(dim=1)
+        norms: Tensor = change.left.flatten(1).norm(dim=1)
+        return norms
     inner = (change.left.mT @ change.left) * (change.right @ change.right.mT)
     return inner.sum(dim=(1, 2)).clamp(min=0.0).sqrt()
 
