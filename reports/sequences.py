@@ -145,48 +145,34 @@ def _guarded(rows: Sequence[EditorSequences]) -> Iterator[str]:
 
 
 def _success(found: StudyFindings) -> Section:
-    figures = (
-        "edits",
-        "orders",
-        *(f"{name}, {moment}" for name in QUANTITIES for moment in ("at once", "at the end")),
-        *(f"{name} lost" for name in QUANTITIES),
-    )
-    frame = found.sequence_success.frame
-    groups = dict.fromkeys(frame.select("model", "editor").iter_rows())
-    cells = {(row["model"], row["editor"], row["quantity"]): row for row in _rows(frame)}
-    lines = []
-    for model, editor in groups:
-        scored = [cells.get((model, editor, name)) for name in QUANTITIES]
-        any_of = next(row for row in scored if row is not None)
-        lines.append(
-            (
-                model,
-                editor_title(editor),
-                count(any_of["n_edits"]),
-                count(any_of["n_orders"]),
-                *(
-                    "" if row is None else percent(row[moment])
-                    for row in scored
-                    for moment in ("immediate", "final")
-                ),
-                *(_lost(row) for row in scored),
-            )
-        )
+    figures = ("edits", "orders", "at once", "at the end", "lost (95 % interval)")
     return Section(
         name=SEQUENCE_PARTS[1],
         title="Do the edits of a sequence last?",
         sentences=(_LASTING,),
         table=Table(
-            columns=("model", "editor", *figures), rows=tuple(lines), numeric=frozenset(figures)
+            columns=("model", "editor", "score", *figures),
+            rows=tuple(
+                (
+                    row["model"],
+                    editor_title(row["editor"]),
+                    row["quantity"],
+                    count(row["n_edits"]),
+                    count(row["n_orders"]),
+                    percent(row["immediate"]),
+                    percent(row["final"]),
+                    _lost(row),
+                )
+                for row in _rows(found.sequence_success.frame)
+            ),
+            numeric=frozenset(figures),
         ),
         sql=found.sequence_success.sql,
     )
 
 
-def _lost(row: dict[str, Any] | None) -> str:
+def _lost(row: dict[str, Any]) -> str:
     """Return what is lost, with its interval where there are several orders."""
-    if row is None:
-        return ""
     lost = percent(row["lost"])
     if row["lost_low"] is None:
         return lost

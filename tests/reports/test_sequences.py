@@ -11,7 +11,7 @@ from reports.figures import THEMES, figure_config, panel_json, specification
 from reports.headline import headline
 from reports.page import illustrated_sections, report_html, report_markdown
 from reports.sequences import SEQUENCE_PARTS, sequence_headline
-from storage.ask import find_study
+from storage.ask import ask, find_study
 from storage.readers import EditorSequences, editor_sequences
 from tests.flows.test_report import Page
 from tests.reports.conftest import published
@@ -139,13 +139,27 @@ def test_table_has_the_collapses_by_editor(alone):
 def test_tables_of_success_and_forecast(alone):
     """What is lost has an interval where there are orders; a held-out editor has its bound."""
     page = Page(report_html(alone.found, alone.shown))
-    lost = {line[1]: line[-3] for line in page.cells["lasting"][1:]}
-    assert lost["ROME"].replace("\N{NO-BREAK SPACE}", " ") == "75 % (75 to 75 %)"
-    assert lost["AlphaEdit"].replace("\N{NO-BREAK SPACE}", " ") == "75 %"
+    lost = {
+        (line[1], line[2]): line[-1].replace("\N{NO-BREAK SPACE}", " ")
+        for line in page.cells["lasting"][1:]
+    }
+    assert lost["ROME", "efficacy"] == "75 % (75 to 75 %)"
+    assert lost["AlphaEdit", "efficacy"] == "75 %"
+    assert lost["AlphaEdit", "locality"] == "50 %"
     told = {tuple(line[:2]): line[2:] for line in page.cells["sequence-forecast"][1:]}
     assert told["tiny", "ROME"] == ["0.8", "3", "3", "3", "0", "0", "0", "10"]
     assert told["tiny", "FT"] == ["0.8", "1", "0", "0", "0", "1", "0", ""]
     assert told["other", "ROME"] == ["none", "3", "3", "", "", "", "", ""]
+
+
+def test_every_table_is_what_its_sql_answers(alone):
+    """Each block of SQL runs as it stands, and gives the rows of the table above it."""
+    page = Page(report_html(alone.found, alone.shown))
+    for name in SEQUENCE_PARTS:
+        frame = ask(alone.results, page.sql[name])
+        assert [line[0] for line in page.cells[name][1:]] == frame["model"].to_list()
+    for sql in page.figure_sql:
+        assert ask(alone.results, sql).height
 
 
 def test_markdown_says_the_same(alone):
