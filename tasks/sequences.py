@@ -2,8 +2,25 @@
 
 from editcollapse.runtime.environment import begun
 from editcollapse.study.jobs import Manifest
-from editcollapse.study.sequence_jobs import EditorBatchJob, LengthsJob, SequenceChunkJob
+from editcollapse.study.sequence_jobs import (
+    EditorBatchJob,
+    LengthsJob,
+    SequenceChunkJob,
+    TargetsJob,
+)
 from tasks.units import unit_task
+
+
+@unit_task(
+    name="target-values",
+    run_name="z* of {job.label}",
+    description="Optimise z* of a batch of requests on the unedited model.",
+)
+def target_values(job: TargetsJob) -> Manifest:
+    """Return z* of a batch as a manifest."""
+    from editcollapse.units.editors import optimise_targets
+
+    return optimise_targets(job, begun(f"z* of {job.label}", "step"))
 
 
 @unit_task(
@@ -15,8 +32,7 @@ def value_lengths(job: LengthsJob) -> Manifest:
     """Return the mean length as a manifest's value."""
     from editcollapse.units.editors import mean_length
 
-    what = f"{job.inputs.model.spec.name}: z* of {len(job.requests)} facts"
-    return mean_length(job, begun(what, "step"))
+    return mean_length(job)
 
 
 @unit_task(

@@ -12,7 +12,7 @@ from editcollapse.study.plan import ModelPlan
 from editcollapse.study.sequence_jobs import EditorBatchJob, EditorInputs
 from editcollapse.study.sequences import ModelEditors, ModelSequence, Standing
 from tasks.preparing import context_templates
-from tasks.sequences import edit_chunk, edit_singly, value_lengths
+from tasks.sequences import edit_chunk, edit_singly, target_values, value_lengths
 
 if TYPE_CHECKING:
     from flows.run.study_run import StudyRun
@@ -39,6 +39,8 @@ class EditorRun:
     ) -> None:
         self._run, self._model = run, model
         self._editors = ModelEditors(run.plan, model)
+        self._found: dict[str, Manifest] = {}
+        """What jobs of z* returned, by key."""
         own = run.compute(context_templates, self._editors.templates_job)
         run.rows.add(own.rows)
         self._inputs = tuple(
@@ -52,12 +54,13 @@ class EditorRun:
     def edit_singly(self) -> None:
         """Make and measure the single edits of every editor, batch by batch."""
         run = self._run
+        run.rows.add([run.store.put_rows("study_models", self._editors.layer_rows())])
         waiting: deque[tuple[EditorBatchJob, Callable[[], Manifest]]] = deque()
         for inputs in self._inputs:
             if inputs.editor.name not in run.plan.study.single_editors:
                 continue
             run.rows.add([run.store.put_rows("value_settings", [inputs.settings_row()])])
-            for job in self._editors.batch_jobs(inputs):
+            for job in self._editors.batch_jobs(inputs, self._targets(inputs)):
                 waiting.append((job, run.start(edit_singly, job)))
                 if len(waiting) > run.plan.study.runner.workers:
                     self._enter(*waiting.popleft())
@@ -87,12 +90,23 @@ class EditorRun:
 
     def _with_length(self, inputs: EditorInputs) -> EditorInputs:
         """Return an editor's inputs with the mean length that NAS needs."""
-        job = self._editors.lengths_job(inputs)
-        if job is None:
+        if self._editors.lengths_job(inputs) is None:
             return inputs
+        job = self._editors.lengths_job(inputs, self._targets(inputs))
+        assert job is not None
         done = self._run.compute(value_lengths, job)
         self._run.rows.add(done.rows)
         return inputs.with_length(job, done)
+
+    def _targets(self, inputs: EditorInputs) -> list[Manifest]:
+        """Return z* of every batch on the unedited model; made once for all editors alike."""
+        found = []
+        for job in self._editors.target_jobs(inputs):
+            if job.key not in self._found:
+                self._found[job.key] = self._run.compute(target_values, job)
+                self._run.rows.add(self._found[job.key].rows)
+            found.append(self._found[job.key])
+        return found
 
     def _enter(self, job: EditorBatchJob, wait: Callable[[], Manifest]) -> None:
         """Wait for a batch of single edits; hand its rows to the database."""

@@ -55,11 +55,6 @@ def _editor_moments(plan: StudyPlan, model: ModelPlan) -> int:
     return moment_jobs(ModelEditors(plan, model).covariance_plans())
 
 
-def _sequences(plan: StudyPlan, model: ModelPlan) -> int:
-    editors = ModelEditors(plan, model)
-    return editors.n_jobs - editors.n_single_jobs
-
-
 TEMPLATES = Step(lambda _plan, _model: 1)
 COVARIANCE = Step(lambda plan, model: moment_jobs([CovariancePlan.of(plan, model)]))
 UNEDITED = Step(lambda _plan, _model: 1)
@@ -69,12 +64,12 @@ EDIT = Step(_rank_one_batches, per_batch=1)
 EVALUATE = Step(_rank_one_batches, per_batch=1)
 TEXTS = Step(_texts)
 EDITOR_COVARIANCE = Step(_editor_moments)
-EDITORS = Step(lambda plan, model: ModelEditors(plan, model).n_single_jobs)
-SEQUENCES = Step(_sequences)
+EDITORS = Step(lambda plan, model: ModelEditors(plan, model).n_jobs(singly=True))
+SEQUENCES = Step(lambda plan, model: ModelEditors(plan, model).n_jobs(singly=False))
 
 PREPARE = (TEMPLATES, COVARIANCE)
 EDITED = (TEMPLATES, EDITOR_COVARIANCE, UNEDITED)
-STUDY = (*EDITED, GUARD, EDIT, EVALUATE, TEXTS, EDITORS, SEQUENCES)
+STUDY = (*EDITED, GUARD, EDIT, EVALUATE, TEXTS, EDITORS)
 ONLY_SEQUENCES = (*EDITED, SEQUENCES)
 
 

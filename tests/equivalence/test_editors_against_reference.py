@@ -12,7 +12,7 @@ from editcollapse.config.spec import ModelSpec
 from editcollapse.covariance.second_moment import SecondMoment, put_moment
 from editcollapse.data.requests import EditRequest
 from editcollapse.editors.fine_tuning import fine_tune
-from editcollapse.editors.joint import independent_edits
+from editcollapse.editors.joint import goal_values, independent_edits
 from editcollapse.editors.normal_equation import NormalEquation
 from editcollapse.evaluation.perplexity import encode_texts, text_nll
 from editcollapse.forward.hooked_layer import HookedLayer
@@ -27,7 +27,7 @@ from editcollapse.study.sequence_jobs import (
     SequenceChunkJob,
 )
 from editcollapse.units import sequence as unit
-from editcollapse.units.editors import find_goals
+from editcollapse.units.editors import find_targets, last_layer
 from tests.support import reference_editors as oracle
 from tests.support.cases import (
     LAYER,
@@ -124,7 +124,9 @@ def test_single_edits_are_the_references(tiny_model, variant, name):
     ours, rewrites = our_settings(theirs, row), rewrites_of(loaded)
     before = {layer: loaded.weight(layer).clone() for layer in layers}
     equations = {layer: NormalEquation(moments[layer], row, ours) for layer in layers}
-    goals = find_goals(loaded, rewrites, row, ours, LENGTH).goals
+    found = find_targets(loaded, rewrites, row, ours)
+    hooked = last_layer(loaded, ours)
+    goals = goal_values(hooked, rewrites, found.before, found.delta, row, LENGTH)
     made = independent_edits(loaded, rewrites, goals, row, ours, equations)
     texts = encode_texts(loaded.encoder, TEXTS)
     nll = text_nll(HookedLayer(loaded, layers[0]), texts, made)

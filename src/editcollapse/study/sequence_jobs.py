@@ -138,11 +138,46 @@ class EditorInputs(BaseModel):
         return self.model_copy(update=found)
 
 
+class TargetsJob(Job):
+    """Optimise z* of a batch of requests on the unedited model; it serves all editors alike."""
+
+    model: ModelSetup
+    layer: int
+    values: ValueSettings
+    predicted_passes: int | None
+    """As for ``optimise_values``."""
+    templates: tuple[str, ...]
+    template_set_id: str
+    requests: tuple[EditRequest, ...]
+    batch_label: str
+    """For people: ``3 of 12``; not part of the key."""
+
+    @property
+    def key(self) -> str:
+        """Cache key of the job."""
+        return unit_key(
+            "targets",
+            self.model.model_id,
+            self.layer,
+            self.values,
+            self.predicted_passes,
+            self.template_set_id,
+            [request.request_id for request in self.requests],
+        )
+
+    @property
+    def label(self) -> str:
+        """For people: model, layer and place in the study."""
+        return f"{self.model.spec.name} layer {self.layer}, batch {self.batch_label}"
+
+
 class LengthsJob(Job):
     """Find the mean length of a target value on the unedited model, for NAS."""
 
     inputs: EditorInputs
     requests: tuple[EditRequest, ...]
+    targets: tuple[ArtifactRef, ...] = ()
+    """Their z*, a file a batch; not part of the key, which says what they are."""
 
     @property
     def key(self) -> str:
@@ -156,6 +191,8 @@ class EditorBatchJob(Job):
 
     inputs: EditorInputs
     requests: tuple[EditRequest, ...]
+    targets: ArtifactRef | None
+    """Their z*; None for fine-tuning. Not part of the key, which says what they are."""
     probe_templates: tuple[str, ...]
     """The study's context templates, which rank-one methods are measured behind."""
     texts: ArtifactRef

@@ -15,11 +15,13 @@ from editcollapse.catalog.editor_presets import (
 )
 from editcollapse.catalog.editors import EDITORS, JointEditor
 from editcollapse.catalog.methods import METHODS
+from editcollapse.catalog.presets import ValueSettings
 from editcollapse.config.sequence import EditorSpec, SequenceSpec
 from editcollapse.data.requests import EditRequest
 from editcollapse.errors import StudyError
 from editcollapse.fingerprints import canonical, digest
 from editcollapse.rows.sequences import SequenceRow, StudySequenceRow
+from editcollapse.rows.study import StudyModelRow
 from editcollapse.study.artifacts import ArtifactRef
 from editcollapse.study.jobs import (
     CovarianceJob,
@@ -39,6 +41,7 @@ from editcollapse.study.sequence_jobs import (
     LengthsJob,
     SequenceChunkJob,
     SequenceGuard,
+    TargetsJob,
 )
 
 EDITOR_LAYER = "editor's layer"
@@ -77,13 +80,21 @@ class ModelEditors:
             layers.update(setup.layers(self.model.setup))
         return tuple(sorted(layers))
 
-    @property
-    def n_jobs(self) -> int:
-        """Jobs of the editors and sequences, if nothing ends one early; C is not among them."""
+    def n_jobs(self, *, singly: bool) -> int:
+        """Return the jobs of editors and sequences, if nothing ends one early, without C's.
+
+        Args:
+            singly: whether single edits are made too.
+        """
         if not self.names:
             return 0
-        n_lengths = sum(_needs_length(setup) for setup in self.setups)
-        return 1 + n_lengths + self.n_single_jobs + self.n_chunks
+        single = self.plan.study.single_editors if singly else ()
+        lengths = [each for each in self.setups if _needs_length(each)]
+        asked = [each for each in self.setups if each.name in single or each in lengths]
+        # Editors that look for the same z* share it.
+        kinds = {_targets_of(each) for each in asked if each.joint is not None}
+        n_single = self.n_single_jobs if singly else 0
+        return 1 + len(lengths) + self.plan.n_batches * len(kinds) + n_single + self.n_chunks
 
     @property
     def n_single_jobs(self) -> int:
@@ -182,8 +193,28 @@ class ModelEditors:
             damping=self.plan.study.covariance.damping,
         )
 
-    def lengths_job(self, inputs: EditorInputs) -> LengthsJob | None:
-        """Return the job of the mean length that an editor needs; None for most."""
+    def layer_rows(self) -> list[StudyModelRow]:
+        """Return what the study calls the model where editors edit it at other layers than its own.
+
+        A layer that another entry of the same model has is that entry's.
+        """
+        plan, setup = self.plan, self.model.setup
+        own = [each.setup for each in plan.models if each.setup.model_id == setup.model_id]
+        last = {each.layers(setup)[-1] for each in self.setups}
+        return [
+            StudyModelRow(plan.study_id, setup.model_id, layer, setup.spec.name)
+            for layer in sorted(last - {each.layer for each in own})
+        ]
+
+    def lengths_job(
+        self, inputs: EditorInputs, targets: Sequence[Manifest] = ()
+    ) -> LengthsJob | None:
+        """Return the job of the mean length that an editor needs; None for most.
+
+        Args:
+            inputs: of the editor.
+            targets: what its ``target_jobs`` returned; without them the job can be looked up.
+        """
         settings = inputs.editor.joint
         if settings is None or not _needs_length(inputs.editor):
             return None
@@ -192,16 +223,45 @@ class ModelEditors:
             results=self.plan.results,
             inputs=inputs,
             requests=tuple(record.request for record in records),
+            targets=tuple(each.tensors for each in targets if each.tensors is not None),
         )
 
-    def batch_jobs(self, inputs: EditorInputs) -> Iterator[EditorBatchJob]:
-        """Yield the jobs of an editor's single edits, in the dataset's order."""
+    def target_jobs(self, inputs: EditorInputs) -> Iterator[TargetsJob]:
+        """Yield the jobs of z* on the unedited model, in the dataset's order; none for some."""
+        plan, settings = self.plan, inputs.editor.joint
+        if settings is None:
+            return
+        layer, values, passes = _targets_of(inputs.editor)
+        for index in range(plan.n_batches):
+            yield TargetsJob(
+                results=plan.results,
+                model=inputs.model,
+                layer=layer,
+                values=values,
+                predicted_passes=passes,
+                templates=inputs.templates,
+                template_set_id=inputs.template_set_id,
+                requests=tuple(record.request for record in plan.records_of(index)),
+                batch_label=f"{index + 1} of {plan.n_batches}",
+            )
+
+    def batch_jobs(
+        self, inputs: EditorInputs, targets: Sequence[Manifest] = ()
+    ) -> Iterator[EditorBatchJob]:
+        """Yield the jobs of an editor's single edits, in the dataset's order.
+
+        Args:
+            inputs: of the editor.
+            targets: what its ``target_jobs`` returned; without them the jobs can be looked up, not
+                run.
+        """
         plan = self.plan
         for index in range(plan.n_batches):
             yield EditorBatchJob(
                 results=plan.results,
                 inputs=inputs,
                 requests=tuple(record.request for record in plan.records_of(index)),
+                targets=targets[index].tensors if targets else None,
                 probe_templates=inputs.method_templates,
                 texts=plan.texts_ref,
                 evaluation_id=plan.evaluation_id,
@@ -260,6 +320,14 @@ class ModelEditors:
 def _needs_length(setup: EditorSetup) -> bool:
     """Return whether an editor needs the mean length of a target value: NAS."""
     return isinstance(setup.row, JointEditor) and setup.row.target == "length of the mean"
+
+
+def _targets_of(setup: EditorSetup) -> tuple[int, ValueSettings, int | None]:
+    """Return what decides z* of a joint editor: editors with the same share it."""
+    settings, row = setup.joint, setup.row
+    assert settings is not None
+    early = isinstance(row, JointEditor) and row.target == "until predicted"
+    return settings.layers[-1], settings.values, settings.predicted_passes if early else None
 
 
 def overridden(settings: EditorSettings, spec: EditorSpec) -> EditorSettings:

@@ -1,12 +1,14 @@
 """The job of single edits by an editor beyond rank one: each edit of a batch by itself, measured.
 
-Joint edits of one fact are changes of rank one in each layer and run side by side, every row with
-its own; fine-tuned changes are of full rank and run one by one. The weights stay as they are.
+Joint edits of one fact are changes of rank one in each layer, and z* of the unedited model serves all
+editors that look for the same (``editors.optimise_targets``). Every row of a batch carries its own
+change, of full rank too where memory allows. The weights stay as they are.
 """
 
 import dataclasses
 import logging
 import math
+import sys
 from collections.abc import Sequence
 
 import torch
@@ -14,7 +16,7 @@ from torch import Tensor
 
 from editcollapse.catalog.editors import GradientEditor, JointEditor
 from editcollapse.editors.fine_tuning import fine_tune
-from editcollapse.editors.joint import independent_edits
+from editcollapse.editors.joint import goal_values, independent_edits
 from editcollapse.editors.running_sum import LayerScale
 from editcollapse.evaluation.perplexity import encode_texts, perplexities, text_nll
 from editcollapse.evaluation.probes import plan_probes
@@ -28,9 +30,9 @@ from editcollapse.runtime.devices import tokens_per_forward
 from editcollapse.runtime.precision import float32_products
 from editcollapse.study.artifacts import ArtifactStore
 from editcollapse.study.jobs import Manifest
-from editcollapse.study.sequence_jobs import EditorBatchJob, EditorSetup
+from editcollapse.study.sequence_jobs import EditorBatchJob, EditorInputs, EditorSetup
 from editcollapse.units.edit import position_row
-from editcollapse.units.editors import EditorOnModel, editor_on_model, find_goals
+from editcollapse.units.editors import EditorOnModel, Targets, editor_on_model, last_layer
 from editcollapse.units.prepare import Progress, load
 
 logger = logging.getLogger(__name__)
@@ -87,24 +89,22 @@ def edit_and_measure(job: EditorBatchJob, on_step: Progress = None) -> Manifest:
     measured: list[MeasurementRow] = []
     base: list[BaseMeasurementRow] = []
     tensors: dict[str, Tensor] = {}
-    # Changes of full rank are worked out, measured and let go one by one.
-    groups = [rewrites] if not inputs.editor.is_dense else [[each] for each in rewrites]
-    n_done = 0
+    targets = None if job.targets is None else Targets.stored(store, job.targets)
+    size = _group_size(loaded, inputs.editor)
+    for first in range(0, len(rewrites), size):
+        group = rewrites[first : first + size]
 
-    def report(done: int, total: int) -> None:
-        if on_step is not None:
-            on_step(n_done * total + done, max(1, len(groups)) * total)
+        def report(done: int, total: int, first: int = first, n: int = len(group)) -> None:
+            if on_step is not None:
+                on_step(first * total + n * done, len(rewrites) * total)
 
-    for group in groups:
-        if not group:
-            continue
-        made = _made(loaded, group, inputs.editor, on_model, inputs.mean_length, report)
+        own = None if targets is None else targets.rows(slice(first, first + size))
+        made = _made(loaded, group, inputs, on_model, own, report)
         tensors |= _factors(made.changes)
         edits += _edit_rows(job, group, made, on_model)
         more, unedited = _measured(job, store, loaded, group, made.changes)
         measured += more
         base += unedited
-        n_done += 1
     ref = store.put_tensors("updates", tensors) if tensors else None
     if ref is not None:
         edits = [
@@ -132,35 +132,55 @@ def edit_and_measure(job: EditorBatchJob, on_step: Progress = None) -> Manifest:
     )
 
 
+_DENSE_BYTES = 256 << 20
+"""Of changes of full rank that are kept at once."""
+
+
+def _group_size(loaded: LoadedModel, setup: EditorSetup) -> int:
+    """Return how many edits are worked out and measured at once: all where they are factors."""
+    if not setup.is_dense:
+        return sys.maxsize
+    widths = loaded.widths
+    assert setup.settings is not None
+    each = 8 * widths.d_model * widths.d_key * len(setup.settings.layers)
+    return max(1, _DENSE_BYTES // each)
+
+
 def _made(
     loaded: LoadedModel,
     rewrites: Sequence[Rewrite],
-    setup: EditorSetup,
+    inputs: EditorInputs,
     on_model: EditorOnModel,
-    mean_length: float | None,
+    targets: Targets | None,
     on_step: Progress,
 ) -> _Edits:
     """Return the edits of some facts, each by itself."""
+    setup = inputs.editor
     editor = setup.row
     if isinstance(editor, JointEditor):
         settings = setup.joint
         assert settings is not None
-        found = find_goals(loaded, rewrites, editor, settings, mean_length, on_step)
-        changes = independent_edits(
-            loaded, rewrites, found.goals, editor, settings, on_model.equations
+        assert targets is not None
+        goals = goal_values(
+            last_layer(loaded, settings),
+            rewrites,
+            targets.before,
+            targets.delta,
+            editor,
+            inputs.mean_length,
         )
-        values = found.found
+        changes = independent_edits(loaded, rewrites, goals, editor, settings, on_model.equations)
         optimised = tuple(
             _Optimised(
-                n_steps=int(values.n_steps[b]),
-                loss=float(values.loss.total[b]),
-                nll=float(values.loss.nll[b]),
-                kl=float(values.loss.kl[b]),
-                weight_decay=float(values.loss.weight_decay[b]),
-                target_probability=float(values.loss.target_probability[b]),
-                delta_norm=float(values.delta[b].double().norm()),
-                value_norm=float(values.bare_value[b].double().norm()),
-                clamp_hit=bool(values.clamp_hit[b]),
+                n_steps=int(targets.n_steps[b]),
+                loss=float(targets.loss.total[b]),
+                nll=float(targets.loss.nll[b]),
+                kl=float(targets.loss.kl[b]),
+                weight_decay=float(targets.loss.weight_decay[b]),
+                target_probability=float(targets.loss.target_probability[b]),
+                delta_norm=float(targets.delta[b].norm()),
+                value_norm=float(targets.before[b].norm()),
+                clamp_hit=bool(targets.clamp_hit[b]),
             )
             for b in range(len(rewrites))
         )

@@ -14,22 +14,18 @@ from torch import Tensor
 from editcollapse.catalog.editor_presets import JointSettings
 from editcollapse.catalog.editors import JointEditor
 from editcollapse.covariance.second_moment import MomentSolver, read_moment
-from editcollapse.editors.joint import (
-    goal_values,
-    mean_length_of,
-    target_site,
-    value_lengths,
-)
+from editcollapse.editors.joint import mean_length_of, target_site, value_lengths
 from editcollapse.editors.normal_equation import NormalEquation
 from editcollapse.editors.running_sum import LayerScale
 from editcollapse.forward.hooked_layer import HookedLayer
 from editcollapse.forward.rewrites import Rewrite, build_rewrites
 from editcollapse.models.loading import LoadedModel
+from editcollapse.rome.value_loss import LossTerms
 from editcollapse.rome.values import TargetValues
 from editcollapse.runtime.precision import float32_products
-from editcollapse.study.artifacts import ArtifactStore
+from editcollapse.study.artifacts import ArtifactRef, ArtifactStore
 from editcollapse.study.jobs import Manifest
-from editcollapse.study.sequence_jobs import EditorInputs, LengthsJob
+from editcollapse.study.sequence_jobs import EditorInputs, LengthsJob, TargetsJob
 from editcollapse.units.edit import optimise_in_groups
 from editcollapse.units.prepare import Progress, load
 
@@ -98,58 +94,140 @@ def _made(store: ArtifactStore, loaded: LoadedModel, inputs: EditorInputs) -> Ed
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
-class Goals:
-    """Target values of B facts, and how they were found."""
+class Targets:
+    """Optimised deltas of B facts, and what the optimisation says of itself; on the CPU."""
 
-    goals: Tensor
-    """z*, (B, D) float64 on the CPU."""
-    found: TargetValues
+    before: Tensor
+    """z0, (B, D) float64."""
+    delta: Tensor
+    """(B, D) float64: z* less z0."""
+    loss: LossTerms
+    """(B,) each."""
+    n_steps: Tensor
+    """int64 (B,)."""
+    clamp_hit: Tensor
+    """bool (B,)."""
+
+    @classmethod
+    def of(cls, found: TargetValues) -> "Targets":
+        """Return what was optimised."""
+        before, delta = (each.cpu().double() for each in (found.bare_value, found.delta))
+        return cls(before, delta, found.loss, found.n_steps, found.clamp_hit)
+
+    @classmethod
+    def stored(cls, store: ArtifactStore, ref: ArtifactRef) -> "Targets":
+        """Return what ``optimise_targets`` has stored.
+
+        Raises:
+            ArtifactError: the file is missing or has changed.
+        """
+        tensors = store.tensors(ref)
+        loss = LossTerms(*(tensors[field.name] for field in dataclasses.fields(LossTerms)))
+        return cls(
+            tensors["before"], tensors["delta"], loss, tensors["n_steps"], tensors["clamp_hit"]
+        )
+
+    def rows(self, index: slice) -> "Targets":
+        """Return some of the facts."""
+        terms = (getattr(self.loss, field.name) for field in dataclasses.fields(LossTerms))
+        return Targets(
+            self.before[index],
+            self.delta[index],
+            LossTerms(*(each[index] for each in terms)),
+            self.n_steps[index],
+            self.clamp_hit[index],
+        )
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return all by name, to be stored."""
+        own = {
+            "before": self.before,
+            "delta": self.delta,
+            "n_steps": self.n_steps,
+            "clamp_hit": self.clamp_hit,
+        }
+        terms = {
+            field.name: getattr(self.loss, field.name) for field in dataclasses.fields(LossTerms)
+        }
+        return own | terms
 
 
-def find_goals(
+def last_layer(loaded: LoadedModel, settings: JointSettings) -> HookedLayer:
+    """Return the layer at which z* stands, hooked where it does."""
+    return HookedLayer(loaded, settings.layers[-1], target_site(loaded, settings.layers))
+
+
+def find_targets(
     loaded: LoadedModel,
     rewrites: Sequence[Rewrite],
     editor: JointEditor,
     settings: JointSettings,
-    mean_length: float | None,
     on_step: Progress = None,
-) -> Goals:
-    """Return z* of B facts on the model as it is, each optimised by itself.
+) -> Targets:
+    """Return the optimised deltas of B facts on the model as it is, each by itself.
 
     Args:
         loaded: the model.
         rewrites: B facts with the same context templates.
         editor: its rule for z*.
         settings: on this model.
-        mean_length: NAS's m.
         on_step: called with passes done and the most there can be.
     """
-    site = target_site(loaded, settings.layers)
-    hooked = HookedLayer(loaded, settings.layers[-1], site)
     passes = settings.predicted_passes if editor.target == "until predicted" else None
-    found = optimise_in_groups(hooked, rewrites, settings.values, on_step, passes)
-    before = found.bare_value.cpu().double()
-    goals = goal_values(hooked, rewrites, before, found.delta, editor, mean_length)
-    return Goals(goals, found)
+    hooked = last_layer(loaded, settings)
+    return Targets.of(optimise_in_groups(hooked, rewrites, settings.values, on_step, passes))
 
 
 @float32_products()
-def mean_length(job: LengthsJob, on_step: Progress = None) -> Manifest:
+def optimise_targets(job: TargetsJob, on_step: Progress = None) -> Manifest:
+    """Return z* of a batch on the unedited model, as ``Targets``' tensors.
+
+    Requests that this model cannot take are left out.
+
+    Raises:
+        DeviceMemoryError: one fact alone does not fit on the device.
+    """
+    clock = job.clock("targets", job.model)
+    loaded = load(job.model)
+    rewrites, unusable = build_rewrites(loaded.encoder, job.templates, job.requests)
+    store = ArtifactStore(job.results)
+    ref = None
+    if rewrites:
+        hooked = HookedLayer(loaded, job.layer, target_site(loaded, (job.layer,)))
+        found = optimise_in_groups(hooked, rewrites, job.values, on_step, job.predicted_passes)
+        ref = store.put_tensors("targets", Targets.of(found).tensors())
+    summary = f"z* of {len(rewrites)} requests, {job.label}"
+    provenance = clock.row(summary, len(rewrites), str(loaded.device))
+    return Manifest(
+        unit_id=job.key,
+        summary=summary,
+        rows=(store.put_rows("provenance", [provenance]),),
+        tensors=ref,
+        unusable=tuple((found.request.request_id, found.reason) for found in unusable),
+    )
+
+
+@float32_products()
+def mean_length(job: LengthsJob) -> Manifest:
     """Return NAS's mean length of a target value as the manifest's one value.
 
     Source: NAS (arXiv 2602.02543): over facts on the unedited model, the longest left out.
+
+    Raises:
+        ArtifactError: a file of z* is missing or has changed.
     """
     clock = job.clock("lengths", job.inputs.model)
     loaded = load(job.inputs.model)
+    store = ArtifactStore(job.results)
     settings = job.inputs.editor.joint
     assert settings is not None
     rewrites, _ = build_rewrites(loaded.encoder, job.inputs.templates, job.requests)
-    hooked = HookedLayer(loaded, settings.layers[-1], target_site(loaded, settings.layers))
-    found = optimise_in_groups(hooked, rewrites, settings.values, on_step)
-    length = mean_length_of(value_lengths(hooked, rewrites, found.delta), settings.norm_quantile)
+    delta = torch.cat([Targets.stored(store, ref).delta for ref in job.targets])
+    # A batch may reach beyond the records that are wanted.
+    lengths = value_lengths(last_layer(loaded, settings), rewrites, delta[: len(rewrites)])
+    length = mean_length_of(lengths, settings.norm_quantile)
     summary = f"mean length of a target value {length:.4g}, over {len(rewrites)} facts"
     provenance = clock.row(summary, len(rewrites), str(loaded.device))
-    store = ArtifactStore(job.results)
     return Manifest(
         unit_id=job.key,
         summary=summary,

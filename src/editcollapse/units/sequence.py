@@ -18,7 +18,7 @@ from editcollapse.catalog.editors import GradientEditor, JointEditor, Restraint
 from editcollapse.catalog.methods import Method
 from editcollapse.data.requests import EditRequest
 from editcollapse.editors.fine_tuning import fine_tune
-from editcollapse.editors.joint import JointChange, joint_edit
+from editcollapse.editors.joint import JointChange, goal_values, joint_edit
 from editcollapse.editors.restraints import masked, restrained
 from editcollapse.editors.running_sum import (
     Factors,
@@ -48,7 +48,7 @@ from editcollapse.study.artifacts import ArtifactRef, ArtifactStore
 from editcollapse.study.jobs import Manifest
 from editcollapse.study.sequence_jobs import STOPPED, SequenceChunkJob, SequenceGuard
 from editcollapse.units.edit import optimise_in_groups
-from editcollapse.units.editors import EditorOnModel, editor_on_model, find_goals
+from editcollapse.units.editors import EditorOnModel, editor_on_model, find_targets, last_layer
 from editcollapse.units.prepare import Progress, load
 
 logger = logging.getLogger(__name__)
@@ -342,7 +342,15 @@ class _Chunk:
         """Make one joint edit."""
         settings = self._setup.joint
         assert settings is not None
-        found = find_goals(self._loaded, rewrites, editor, settings, self._inputs.mean_length)
+        found = find_targets(self._loaded, rewrites, editor, settings)
+        goals = goal_values(
+            last_layer(self._loaded, settings),
+            rewrites,
+            found.before,
+            found.delta,
+            editor,
+            self._inputs.mean_length,
+        )
         equations = self._on_model.equations
         unmasked: dict[int, Tensor] = {}
         norms: list[float] = []
@@ -362,16 +370,15 @@ class _Chunk:
                 self._remember(change.layer, change.keys)
 
         past = {layer: each.gram for layer, each in self._past.items()}
-        joint_edit(self._loaded, rewrites, found.goals, settings.layers, equations, past, write)
+        joint_edit(self._loaded, rewrites, goals, settings.layers, equations, past, write)
         for layer, whole in unmasked.items():
             weight = edited_weight(self._sums[layer])
             norms.append(self._add(written, layer, masked(whole, weight, settings.mask_share)))
         self.rank += len(rewrites)
-        loss, values = found.found.loss, found.found
         done = _Done(
-            _mean(loss.total.tolist()),
-            _mean(loss.target_probability.tolist()),
-            int(values.n_steps.sum()) + len(rewrites),
+            _mean(found.loss.total.tolist()),
+            _mean(found.loss.target_probability.tolist()),
+            int(found.n_steps.sum()) + len(rewrites),
         )
         return done, math.hypot(*norms)
 
