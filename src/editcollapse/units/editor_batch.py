@@ -1,8 +1,8 @@
 """The job of single edits by an editor beyond rank one: each edit of a batch by itself, measured.
 
-Joint edits of one fact are changes of rank one in each layer, and z* of the unedited model serves all
-editors that look for the same (``editors.optimise_targets``). Every row of a batch carries its own
-change, of full rank too where memory allows. The weights stay as they are.
+Joint edits of one fact are changes of rank one in each layer, and z* of the unedited model serves
+all editors that look for the same (``editors.optimise_targets``). Every row of a batch carries its
+own change, of full rank too where memory allows. The weights stay as they are.
 """
 
 import dataclasses
