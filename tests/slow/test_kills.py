@@ -1,4 +1,4 @@
-"""``kill -9`` at thirty random moments: each time a later run ends with the same tables."""
+"""``kill -9`` at random moments: each time a later run ends with the same tables."""
 
 from __future__ import annotations
 
@@ -52,12 +52,10 @@ def long_study(study):
     return write_toml(study.parent / "killed.toml", **changes)
 
 
-@pytest.fixture(scope="module")
-def uninterrupted(long_study, server, tmp_path_factory):
-    """Return results, and the seconds of a run and of its part before the first unit."""
-    folder = tmp_path_factory.mktemp("uninterrupted")
+def _uninterrupted(study: Path, server: str, folder: Path) -> tuple[Path, float, float]:
+    """Return results of a run, and its seconds and those before its first unit was done."""
     start = time.monotonic()
-    process = _start(long_study, folder / "results", folder, server)
+    process = _start(study, folder / "results", folder, server)
     manifests = folder / "results" / MANIFESTS
     while process.poll() is None and not manifests.exists():
         time.sleep(0.05)
@@ -107,22 +105,67 @@ def _trial(study: Path, folder: Path, server: str, after_units: int, wait_s: flo
     )
 
 
+@pytest.fixture(scope="module")
+def long_sequence(study):
+    """Return a study of sequences alone, in chunks of two steps, each step with many passes."""
+    changes = {
+        "models.source": "model",
+        "name": "killed_sequence",
+        "methods": [],
+        "sequence.editors": ["rome", "memit_seq", "rect"],
+        "sequence.orders": 1,
+        "sequence.n_edits": 8,
+        "sequence.chunk_steps": 2,
+        "sequence.checkpoints": [1, 5],
+        "covariance.damping": 0.01,
+        "value.steps": 60,
+    }
+    file = write_toml(study.parent / "killed_sequence.toml", **changes)
+    editors = "".join(
+        f'\n[[editors]]\nname = "{name}"\nsteps = 60\n' for name in ("memit_seq", "rect")
+    )
+    file.write_text(file.read_text() + editors)
+    return file
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(long_study, server, tmp_path_factory):
+    """Return results, and the seconds of a run and of its part before the first unit."""
+    return _uninterrupted(long_study, server, tmp_path_factory.mktemp("uninterrupted"))
+
+
+@pytest.fixture(scope="module")
+def uninterrupted_sequence(long_sequence, server, tmp_path_factory):
+    """Return the same of the sequences."""
+    return _uninterrupted(long_sequence, server, tmp_path_factory.mktemp("sequences"))
+
+
 def test_thirty_kills(long_study, uninterrupted, server, tmp_path, capsys):
     """Every run after a kill ends with equal tables; each kill costs one batch at most."""
+    _kill_often(long_study, uninterrupted, server, tmp_path, capsys, N_KILLS)
+
+
+def test_ten_kills_of_sequences(long_sequence, uninterrupted_sequence, server, tmp_path, capsys):
+    """Every run after a kill ends with equal tables; each kill costs one chunk of steps at most."""
+    _kill_often(long_sequence, uninterrupted_sequence, server, tmp_path, capsys, N_KILLS // 3)
+
+
+def _kill_often(study, uninterrupted, server, folder, capsys, n_kills):
+    """Kill runs of a study at random moments; check what the runs after them end with."""
     expected, first_s, whole_s = uninterrupted
     n_units = len(_keys(expected, MANIFESTS))
     unit_s = (whole_s - first_s) / n_units
     draw = random.Random(_SEED)
     trials = []
-    for number in range(N_KILLS):
+    for number in range(n_kills):
         # Counted in units, so that a busy machine kills as far into the work as an idle one.
         after_units = draw.randrange(n_units + 1)
         wait_s = draw.uniform(0.0, 2 * unit_s if after_units else first_s)
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        trials.append(_trial(long_study, folder, server, after_units, wait_s))
+        home = folder / str(number)
+        home.mkdir()
+        trials.append(_trial(study, home, server, after_units, wait_s))
         assert trials[-1].status == 0
-        assert_equal_tables(folder / "results", expected)
+        assert_equal_tables(home / "results", expected)
     with capsys.disabled():
         print(f"\n{n_units} units; run of {whole_s:.1f} s, first unit done after {first_s:.1f} s")
         print("kill at s   units done   in flight   computed twice   tables")
