@@ -99,11 +99,23 @@ def plan_reevaluation(study: StudySpec, evaluation: EvaluationSpec, results: str
         results: path or URL of the results folder.
 
     Raises:
-        ResultsError: edits of the study are not stored.
+        ResultsError: edits of the study are not stored, or none is by a rank-one method.
         EditCollapseError: an input is missing or unusable.
     """
+    if not study.rank_one_methods:
+        raise ResultsError(
+            f"study {study.name!r} has no edits by rank-one methods, and only theirs are measured "
+            "again. Run it with other texts as a study of its own."
+        )
     measured = evaluation.model_copy(update={"continuations": 0})  # no edit writes anything new
-    again = with_absolute_paths(study.model_copy(update={"evaluation": measured}), Path.cwd())
+    changes = {
+        "evaluation": measured,
+        # Only updates of rank-one methods are taken as they are stored.
+        "methods": study.rank_one_methods,
+        "editors": (),
+        "sequence": None,
+    }
+    again = with_absolute_paths(study.model_copy(update=changes), Path.cwd())
     plan = plan_guarded(again, results)
     n_missing = sum(1 for model in plan.models for _ in _unstored(plan, model))
     if n_missing:

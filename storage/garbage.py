@@ -19,7 +19,17 @@ from storage.database import DRAFT
 DAY_S = 86_400.0
 DRAFTS = "drafts"
 """Kind of the files that a killed run left half written."""
-KINDS = ("corpora", "directions", "moments", "probes", "sums", "updates", DRAFTS)
+KINDS = (
+    "corpora",
+    "directions",
+    "moments",
+    "probes",
+    "sequence_states",
+    "sums",
+    "targets",
+    "updates",
+    DRAFTS,
+)
 """What may go: kinds of tensors below ``artifacts``, and drafts."""
 
 _DRAFT = re.compile(r"\.\w+\.(?:safetensors|parquet|json)")

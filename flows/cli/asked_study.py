@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from editcollapse.catalog.editors import EDITORS
 from editcollapse.catalog.methods import METHODS
 from editcollapse.errors import StudyError
 from editcollapse.visible import visible
@@ -51,7 +52,7 @@ MethodOption = Annotated[
     list[str] | None,
     _own(
         "NAME",
-        f"{', '.join(METHODS)}; may be given several times (default: rome and c_rome)",
+        f"{', '.join((*METHODS, *EDITORS))}; may be given several times (default: rome and c_rome)",
     ),
 ]
 TextsOption = Annotated[

@@ -141,11 +141,23 @@ class EditorRun:
             n_made += 1
             run.rows.add(done.rows)
             is_alive = chunk.is_checkpoint and not self._has_collapsed(done)
-            standing = standing.after(done, is_safe=is_alive)
+            before, standing = standing, standing.after(done, is_safe=is_alive)
+            self._thin(sequence, place, before, standing)
             ended = chunk.is_checkpoint and not is_alive and sequence.spec.ends_at_collapse
             if standing.is_stopped or ended:
                 break
         run.listed.correct(len(sequence.chunks), n_made)
+
+    def _thin(self, sequence: ModelSequence, place: int, before: Standing, after: Standing) -> None:
+        """Remove the whole state that a chunk began with, once it has left one of its own.
+
+        Factors stay: later states are made of them. So do states at checkpoints.
+        """
+        chunks = sequence.chunks
+        if not sequence.inputs.editor.is_dense or place == 0 or chunks[place - 1].is_checkpoint:
+            return
+        for ref in set(before.states) - set(after.states) - set(after.safe_states):
+            self._run.store.results.remove(ref.path)
 
     def _resumable(self, sequence: ModelSequence) -> int:
         """Return how many chunks at the start need no state: all that are there, if none is left.

@@ -12,7 +12,7 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
-from editcollapse.catalog.methods import method_of
+from editcollapse.catalog.editors import editor_of
 from editcollapse.catalog.presets import UNPUBLISHED, preset_for
 from editcollapse.config.spec import (
     DEFAULT_COVARIANCE,
@@ -91,7 +91,7 @@ def own_study(asked: OwnInputs) -> OwnStudy:
         MomentError: statistics are missing, or C of so few tokens would be singular.
     """
     for method in asked.methods:
-        method_of(method)
+        editor_of(method)
     files = locate_model(asked.model, asked.revision)
     preset = preset_for(None, files.architecture.family, files.widths)
     layer, layer_source = preset.layer_of(asked.layer, "asked for")

@@ -86,6 +86,14 @@ class ResultsFolder:
         self.put(temporary, path)
         return True
 
+    def remove(self, path: str) -> None:
+        """Remove a file that nobody needs; nothing happens where it is not there.
+
+        Raises:
+            OSError: the results folder cannot be written.
+        """
+        (self.here / safe_path(path)).unlink(missing_ok=True)
+
     def share(self, path: str) -> None:
         """Make a file that has been written in ``here`` one of the results folder's.
 
@@ -165,6 +173,12 @@ class RemoteResultsFolder(ResultsFolder):
         super().put(temporary, path)
         self._know(path, state)
         return True
+
+    def remove(self, path: str) -> None:
+        """Remove a file, here and there."""
+        super().remove(path)
+        with _as_os_errors(), contextlib.suppress(FileNotFoundError):
+            self._fs.rm_file(self._url(path))
 
     def share(self, path: str) -> None:
         """Upload a file of the mirror."""

@@ -542,7 +542,10 @@ class ModelSequence:
             guard_policy=None if guard is None else guard.policy,
             guard_bound=None if guard is None else guard.text_change,
         )
-        member = StudySequenceRow(self.plan.study_id, self.sequence_id, model.spec.name, setup.name)
+        # Sequences of other numbers of edits a step are other curves.
+        several = len(self.spec.edits_per_step) > 1
+        name = f"{setup.name}, {self.edits_per_step} a step" if several else setup.name
+        member = StudySequenceRow(self.plan.study_id, self.sequence_id, model.spec.name, name)
         return sequence, member
 
     def _facts(self, step: int) -> tuple[EditRequest, ...]:
