@@ -39,10 +39,13 @@ from tests.support.cases import (
     distance,
     some_moment,
 )
-from tests.support.tiny import unlike_families
+from tests.support.tiny import VARIANTS, by_default
 
 JOINT = {name: row for name, row in EDITORS.items() if isinstance(row, JointEditor)}
 GRADIENT = {name: row for name, row in EDITORS.items() if isinstance(row, GradientEditor)}
+#: By default; in ``make soak`` all families.
+SOME = ("gpt2", "llama", "gemma2", "granite", "opt", "falcon")
+FEW = ("gpt2", "granite")
 LENGTH = 3.0
 """NAS's mean length: every value of the tiny models is shorter than twice it, or longer."""
 
@@ -115,7 +118,7 @@ def rewrites_of(loaded, requests=REQUESTS):
 
 
 @pytest.mark.parametrize("name", JOINT)
-@unlike_families
+@pytest.mark.parametrize("variant", by_default(VARIANTS, SOME))
 def test_single_edits_are_the_references(tiny_model, variant, name):
     """Each of a batch of independent edits is what the reference writes of that fact alone."""
     loaded, row = tiny_model(variant), JOINT[name]
@@ -146,7 +149,7 @@ def test_single_edits_are_the_references(tiny_model, variant, name):
 
 
 @pytest.mark.parametrize("name", GRADIENT)
-@unlike_families
+@pytest.mark.parametrize("variant", by_default(VARIANTS, SOME))
 def test_fine_tuning_is_the_references(tiny_model, variant, name):
     """Fine-tuning on three facts gives the reference's change, losses and all."""
     loaded, row = tiny_model(variant), GRADIENT[name]
@@ -163,7 +166,7 @@ STEPS = (REQUESTS[:2], REQUESTS[2:3], REQUESTS[3:])
 
 
 @pytest.mark.parametrize("name", ["rome", "c_rome", *EDITORS])
-@pytest.mark.parametrize("variant", ["gpt2", "llama", "gemma2", "granite", "opt"])
+@pytest.mark.parametrize("variant", by_default(SOME, FEW))
 def test_sequences_are_the_references(tiny_model, tmp_path, monkeypatch, variant, name):
     """Three steps of two, one and one facts, in two chunks: the sums of updates, layer by layer."""
     loaded = tiny_model(variant)
@@ -249,6 +252,7 @@ def chunk_of(store, inputs, steps: tuple[tuple[EditRequest, ...], ...], first_st
         n_before=0,
         is_checkpoint=False,
         sample=(),
+        measured=frozenset(request.request_id for step in steps for request in step),
         states=(),
         rank=0,
         safe_states=(),

@@ -18,7 +18,7 @@ from storage.readers import editor_sequences
 from tests.support.flow_runs import manifests, tables, units_computed
 from tests.support.small_study import N_REQUESTS, write_toml
 
-EDITORS = ["rome", "memit_seq", "alphaedit", "rect", "prune", "nas", "ft_m"]
+EDITORS = ["rome", "memit_seq", "rect", "nas", "ft_m"]
 SEQUENCES = {
     "models.source": "model",
     "name": "many",
@@ -26,7 +26,7 @@ SEQUENCES = {
     "sequence.editors": EDITORS,
     "sequence.orders": 2,
     "sequence.n_edits": 6,
-    "sequence.chunk_steps": 2,
+    "sequence.chunk_steps": 3,
     "sequence.checkpoints": [1, 3],
     "covariance.damping": 0.01,
 }
@@ -43,6 +43,15 @@ def whole(many, run_sequences, tmp_path_factory):
     """Return an uninterrupted run of it; not to be changed."""
     folder = tmp_path_factory.mktemp("whole") / "results"
     return run_sequences(many, folder), folder
+
+
+@pytest.fixture(scope="module")
+def longer(many, run_sequences, tmp_path_factory):
+    """Return a study of longer sequences, and an uninterrupted run of it; not to be changed."""
+    file = write_toml(many.parent / "longer.toml", **(SEQUENCES | {"sequence.n_edits": 8}))
+    folder = tmp_path_factory.mktemp("longer") / "results"
+    run_sequences(file, folder)
+    return file, folder
 
 
 @pytest.fixture(scope="module")
@@ -135,48 +144,53 @@ def test_second_run_computes_nothing(many, run_sequences, whole):
     assert all(known[name].equals(frame) for name, frame in tables(results).items())
 
 
-def test_longer_sequences_begin_with_the_shorter_ones(many, run_sequences, whole, tmp_path):
+def test_longer_sequences_begin_with_the_shorter_ones(whole, longer, run_sequences, tmp_path):
     """Eight edits after six: chunks up to the sixth edit are not computed again."""
-    _, results = whole
-    copy = copied(results, tmp_path / "longer")
-    longer = write_toml(many.parent / "longer.toml", **(SEQUENCES | {"sequence.n_edits": 8}))
+    study, fresh = longer
+    copy = shutil.copytree(whole[1], tmp_path / "copy", copy_function=shutil.copy2)
     before = set(chunks(copy)["unit_id"])
-    run_sequences(longer, copy)
-    after = chunks(copy)
-    assert before < set(after["unit_id"])
+    run_sequences(study, copy)
+    assert before < set(chunks(copy)["unit_id"])
     assert set(units_computed(copy).values()) == {1}
-    fresh = tmp_path / "fresh"
-    run_sequences(longer, fresh)
     assert_same_steps(copy, fresh)
-
-
-def copied(results, folder):
-    """Return a copy of a results folder."""
-    return shutil.copytree(results, folder, copy_function=shutil.copy2)
 
 
 def assert_same_steps(found, expected):
     """Check that two folders say the same of every step, to the last bit."""
     query = "from sequence_steps order by sequence_id, step"
     left, right = ask(found, query), ask(expected, query)
-    both = left.join(right.select("sequence_id", "step"), on=["sequence_id", "step"], how="semi")
-    assert both.equals(right)
+    assert left.equals(right)
 
 
-def test_lost_states_are_made_again(many, run_sequences, whole, tmp_path):
+def test_lost_states_are_made_again(many, whole, longer, run_sequences, tmp_path):
     """Where states are gone, a longer sequence computes what it needs anew, to the same bits."""
-    _, results = whole
-    copy = copied(results, tmp_path / "lost")
+    study, fresh = longer
+    copy = shutil.copytree(whole[1], tmp_path / "copy", copy_function=shutil.copy2)
     for file in (copy / "artifacts/sequence_states").glob("*.safetensors"):
         file.unlink()
     run_sequences(many, copy)  # nothing is needed
     assert set(units_computed(copy).values()) == {1}
-    longer = write_toml(many.parent / "longer.toml", **(SEQUENCES | {"sequence.n_edits": 8}))
-    run_sequences(longer, copy)
+    run_sequences(study, copy)
     assert max(units_computed(copy).values()) == 2
-    fresh = tmp_path / "fresh"
-    run_sequences(longer, fresh)
     assert_same_steps(copy, fresh)
+
+
+def test_whole_states_are_thinned(longer):
+    """Of RECT's and fine-tuning's whole states those at checkpoints are left, and the last."""
+    study, folder = longer
+    plan = plan_study(read_study(study), folder)
+    store = ArtifactStore(folder)
+    editors = ModelEditors(plan, plan.models[0])
+    for inputs in editors.known_inputs():
+        for sequence in editors.sequences(inputs):
+            there = [
+                all(store.is_whole(ref) for ref in done.states)
+                for _, done in sequence.cached_chunks()
+            ]
+            kept = [chunk.is_checkpoint for chunk in sequence.chunks]
+            # Chunks end at 1, 3, 6 (none is measured there) and 8 edits.
+            assert kept == [True, True, False, True]
+            assert there == (kept if inputs.editor.is_dense else [True] * 4)
 
 
 def test_weights_are_put_back(many, whole):

@@ -254,6 +254,9 @@ class SequenceChunkJob(Job):
     """Whether the model is measured after the last step."""
     sample: tuple[tuple[int, EditRequest], ...]
     """Step and request of the edits whose final success is measured there."""
+    measured: frozenset[str]
+    """Ids of the chunk's requests whose success is measured right after their step: those of any
+    checkpoint's sample."""
     states: tuple[ArtifactRef, ...]
     """Where the weights stand before; not part of the key, as the predecessor's stands for it."""
     rank: int
@@ -279,6 +282,7 @@ class SequenceChunkJob(Job):
             [[request.request_id for request in step] for step in self.steps],
             self.is_checkpoint,
             [request.request_id for _, request in self.sample],
+            sorted(self.measured),
         )
 
     @property

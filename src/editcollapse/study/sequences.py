@@ -511,6 +511,7 @@ class ModelSequence:
             n_before=(chunk.first_step - 1) * self.edits_per_step,
             is_checkpoint=chunk.is_checkpoint,
             sample=self._sample(chunk.last_step) if chunk.is_checkpoint else (),
+            measured=self._measured(chunk),
             states=standing.states,
             rank=standing.rank,
             safe_states=standing.safe_states,
@@ -559,6 +560,18 @@ class ModelSequence:
         chosen = sorted(range(n_edits), key=self._draws.__getitem__)[: self.spec.final_sample]
         return tuple(
             (place // self.edits_per_step + 1, self.requests[place]) for place in sorted(chosen)
+        )
+
+    def _measured(self, chunk: Chunk) -> frozenset[str]:
+        """Return the requests of a chunk that the sample of a later checkpoint may hold.
+
+        Samples are of the smallest of fixed numbers: what is not among them at the chunk's end is
+        never again.
+        """
+        return frozenset(
+            request.request_id
+            for step, request in self._sample(chunk.last_step)
+            if step >= chunk.first_step
         )
 
     @cached_property

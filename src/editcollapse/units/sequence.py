@@ -77,8 +77,8 @@ def sequence_chunk(job: SequenceChunkJob, on_edit: Progress = None) -> Manifest:
     loaded = load(job.inputs.model)
     chunk = _Chunk(store, loaded, job)
     asked = [request for step in job.steps for request in step]
-    sample = [request for _, request in job.sample]
-    chunk.answer_unedited([*asked, *sample])
+    immediate = [each for each in asked if each.request_id in job.measured]
+    chunk.answer_unedited([*immediate, *(request for _, request in job.sample)])
     with writing(loaded, job.inputs.editor.layers(job.inputs.model)) as written:
         chunk.run(written, on_edit)
         if job.is_checkpoint and chunk.n_steps:
@@ -129,6 +129,10 @@ class _Done:
     n_passes: int
 
 
+_answered: dict[tuple[str, ProbePlan], list[Answer]] = {}
+"""The unedited model's answers, by model: every sequence of a model asks for them."""
+
+
 class _Chunk:
     """A chunk while it runs.
 
@@ -170,11 +174,12 @@ class _Chunk:
                 )
             except UnusableTextError as error:
                 self.unusable[request.request_id] = str(error)
-        answers = self._answers(list(plans.values()))
-        self._unedited = {
-            plan.request_id: (plan, found)
-            for plan, found in zip(plans.values(), answers, strict=True)
-        }
+        for plan in plans.values():
+            key = (self._loaded.model_id, plan)
+            if key not in _answered:
+                # Each by itself: what it answers does not hang on what else is asked.
+                (_answered[key],) = self._answers([plan])
+            self._unedited[plan.request_id] = (plan, _answered[key])
 
     def run(self, written: WrittenWeights, on_edit: Progress) -> None:
         """Make the steps of the chunk, or those up to where the guard stops."""
@@ -192,7 +197,8 @@ class _Chunk:
             if decision == STOPPED:
                 self.is_stopped = True
                 break
-            self._score(written, number, [(number, request) for request in step], IMMEDIATE)
+            asked = [each for each in step if each.request_id in self._job.measured]
+            self._score(written, number, [(number, request) for request in asked], IMMEDIATE)
             if on_edit is not None:
                 on_edit(n_edits - self._job.n_before, n_all)
 
@@ -486,6 +492,8 @@ class _Chunk:
         restraint: Restraint | None = None,
     ) -> None:
         """Ask the edited model the probes of some edits."""
+        if not edits:
+            return
         drawn = self._restraint if restraint is None else "none"
         if drawn != "none":
             write_all(written, self._sums, drawn)

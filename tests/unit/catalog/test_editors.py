@@ -118,7 +118,7 @@ def test_other_models_have_settings_by_rule(name):
 
 def test_unknown_editors_are_refused_with_the_nearest_names():
     """A name that is none is refused in a sentence; a title of one is the name itself."""
-    with pytest.raises(StudyError, match="no editor 'memmit'. Known: memit"):
+    with pytest.raises(StudyError, match=r"no editor 'memmit'\. Known: memit"):
         editor_of("memmit")
     with pytest.raises(StudyError, match="it is none of memit"):
         found("rome", GPT2_XL)
