@@ -59,16 +59,15 @@ def gradient_editors() -> str:
 
 
 def joint_settings() -> str:
-    """Return the published settings of joint editors, a line an editor and model."""
+    """Return the published settings of joint editors, a line a model; equal ones share it."""
     head = (
         *("editor", "model", "layers", "steps", "rate", "decay", "clamp"),
         *("lambda", "further", "source"),
     )
-    return table(
-        head,
-        (
-            (
-                EDITORS[name].title,
+    sharing: dict[tuple[str, ...], list[str]] = {}
+    for name, model, found in _published():
+        if isinstance(found, JointSettings):
+            line = (
                 model,
                 _layers(found.layers),
                 *map(cell, _values(found)),
@@ -76,10 +75,8 @@ def joint_settings() -> str:
                 _further(EDITORS[name], found),
                 found.source,
             )
-            for name, model, found in _published()
-            if isinstance(found, JointSettings)
-        ),
-    )
+            sharing.setdefault(line, []).append(EDITORS[name].title)
+    return table(head, ((", ".join(titles), *line) for line, titles in sharing.items()))
 
 
 def gradient_settings() -> str:
@@ -155,6 +152,4 @@ def _further(editor: JointEditor | GradientEditor, found: JointSettings) -> str:
         said += [f"threshold {cell(found.nullspace_threshold)}", f"L2 {cell(found.ridge)}"]
     if editor.equality:
         said.append(f"ridge {cell(found.constraint_ridge)} from two facts on")
-    if editor.masked:
-        said.append(f"keeps {found.mask_share:.0%}")
     return ", ".join(said)
