@@ -1,7 +1,9 @@
 """The demo study's rows, checked in: its results in two seconds, without running it.
 
 ``python -m scripts.demo_rows FOLDER`` makes a results folder of them; with ``--take`` it writes the
-checked-in rows anew from a folder that ``make demo`` has filled.
+checked-in rows anew from a folder that ``make demo`` has filled, and the studies whose tables the
+documents show (of sequences: ``sequence``, ``sequence_demo`` and ``sequence_real``). All of the
+folder's studies are taken.
 """
 
 import argparse
@@ -24,6 +26,20 @@ ROWS = Path(__file__).parent.parent / "demo" / "rows"
 """One Parquet file for each table that has rows."""
 _OF_A_MACHINE = {"provenance"}
 """Tables that say where and when something ran, which is nobody else's business."""
+_NEEDED = {
+    "sequence_scores": """
+        (from sequence_scores as scores
+        where moment = 'final' or exists (
+            from sequence_scores as later
+            where later.sequence_id = scores.sequence_id
+                and later.request_id = scores.request_id
+                and later.edited_at = scores.step
+                and later.moment = 'final'
+        ))
+    """
+}
+"""Of tables that would be large, the rows that a view reads: each final score, and the immediate
+one that it is compared with."""
 
 
 def unpack(results: Path) -> Path:
@@ -68,7 +84,9 @@ def take(results: Path) -> None:
     """
     with open_snapshot(results) as connection:
         frames: dict[str, pl.DataFrame] = {
-            table: connection.sql(f"from {table} order by {', '.join(keys)}").pl()
+            table: connection.sql(
+                f"from {_NEEDED.get(table, table)} order by {', '.join(keys)}"
+            ).pl()
             for table, keys in NATURAL_KEYS.items()
             if table not in _OF_A_MACHINE
         }

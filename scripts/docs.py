@@ -1,9 +1,10 @@
 """Generated documents: ``python -m scripts.docs`` writes them, ``--check`` says which are stale.
 
 docs/studies.md comes from the spec, docs/schema.md from the comments of the database, the table of
-variables in docs/operations.md from the settings; the recipes of docs/sql.md, the README's table
-and the pictures from the rows that are checked in; docs/results.md's tables on the forecast from
-these and from the measured edits that the package carries.
+variables in docs/operations.md from the settings, the tables of docs/editors.md from the catalog;
+the recipes of docs/sql.md, the README's table, the tables of docs/sequences.md and the pictures
+from the rows that are checked in; docs/results.md's tables on the forecast from these and from the
+measured edits that the package carries.
 """
 
 import argparse
@@ -22,12 +23,12 @@ import vl_convert
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from editcollapse.config import spec
+from editcollapse.config import sequence, spec
 from editcollapse.fingerprints import digest
 from editcollapse.runtime.settings import settings_table
 from reports.edit_charts import denominator_figure
 from reports.figures import ROWS, THEMES, Figure, Theme, drawable, figure_config, specification
-from scripts import forecast_tables, incidence_tables
+from scripts import editor_tables, forecast_tables, incidence_tables, sequence_tables
 from scripts.demo_rows import unpack
 from scripts.markdown import cell
 from scripts.schema_picture import picture
@@ -41,6 +42,8 @@ SCHEMA = DOCS / "schema.md"
 COOKBOOK = DOCS / "sql.md"
 OPERATIONS = DOCS / "operations.md"
 RESULTS = DOCS / "results.md"
+EDITORS = DOCS / "editors.md"
+SEQUENCES = DOCS / "sequences.md"
 PICTURES = DOCS / "pictures"
 MADE_OF = PICTURES / "denominators.digest"
 """Digest of what the pictures were drawn from: fonts differ by machine, so that pictures themselves
@@ -59,6 +62,9 @@ _TABLES: tuple[tuple[str, type[BaseModel]], ...] = (
     ("[evaluation]", spec.EvaluationSpec),
     ("[collapse]", spec.CollapseSpec),
     ("[guard]", spec.GuardSpec),
+    ("[[editors]]", sequence.EditorSpec),
+    ("[sequence]", sequence.SequenceSpec),
+    ("[sequence.guard]", sequence.SequenceGuardSpec),
     ("[runner]", spec.RunnerSpec),
 )
 _STUDIES_HEAD = """# The study file
@@ -154,6 +160,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 OPERATIONS.read_text(encoding="utf-8"), "settings", variables_table()
             ),
             RESULTS: results_page(RESULTS.read_text(encoding="utf-8"), results),
+            EDITORS: editors_page(EDITORS.read_text(encoding="utf-8")),
+            SEQUENCES: sequences_page(SEQUENCES.read_text(encoding="utf-8"), results),
             MADE_OF: digest("pictures", *drawings.values()) + "\n",
         }
     stale = [
@@ -278,6 +286,37 @@ def results_page(text: str, results: Path) -> str:
         "demo calibrations": forecast_tables.demo_calibrations(results),
         "real methods": incidence_tables.real_methods(results),
     }
+    return _with_all(text, tables)
+
+
+def editors_page(text: str) -> str:
+    """Return docs/editors.md with its tables of the catalog, its text being given."""
+    tables = {
+        "joint editors": editor_tables.joint_editors(),
+        "fine-tuning": editor_tables.gradient_editors(),
+        "joint settings": editor_tables.joint_settings(),
+        "fine-tuning settings": editor_tables.gradient_settings(),
+    }
+    return _with_all(text, tables)
+
+
+def sequences_page(text: str, results: Path) -> str:
+    """Return docs/sequences.md with its tables of results, as far as there are rows.
+
+    Args:
+        text: of the page as it is.
+        results: of the rows that are checked in.
+    """
+    tables = {
+        "sequence ends": sequence_tables.ends(results),
+        "single edits": sequence_tables.single_edits(results),
+        "sequence forecast": sequence_tables.forecast(results),
+    }
+    return _with_all(text, tables)
+
+
+def _with_all(text: str, tables: dict[str, str]) -> str:
+    """Return a page's text with a table between the marks of each name."""
     for name, table in tables.items():
         text = page_with(text, name, table)
     return text

@@ -15,9 +15,11 @@ from tests.support.flow_runs import REPOSITORY, Run
 DOCUMENTS = (
     "README.md",
     "CONTRIBUTING.md",
+    "docs/editors.md",
     "docs/method.md",
     "docs/operations.md",
     "docs/results.md",
+    "docs/sequences.md",
     "docs/sql.md",
 )
 _NEEDS_RESULTS = {"sql", "tables", "report", "gc", "rebuild"}
@@ -138,6 +140,13 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_sql_has_an_answer(query: str, demo: Path) -> None:
     """Each SQL block of the README has rows on the demo study."""
     assert ask(demo, query).height > 0
+
+
+@pytest.mark.parametrize("query", _blocks("docs/sequences.md", "sql"))
+def test_sql_on_sequences_can_be_asked(query: str, demo: Path) -> None:
+    """Each SQL block of docs/sequences.md is a question to any results, also without sequences."""
+    has_sequences = not ask(demo, "from sequences").is_empty()
+    assert ask(demo, query).is_empty() is not has_sequences
 
 
 def test_library_example_works(monkeypatch, capsys) -> None:

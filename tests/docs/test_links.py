@@ -86,14 +86,16 @@ def test_tree_has_a_line_for_each_package():
 
 
 def test_pages_are_few():
-    """Nine pages, three of them generated, and an SQL notebook: a fact is said on one of them."""
+    """Eleven pages, three of them generated, and an SQL notebook: a fact is said on one of them."""
     names = {page.name for page in (ROOT / "docs").iterdir() if page.is_file()}
     assert names == {
+        "editors.md",
         "explore.ipynb",
         "method.md",
         "operations.md",
         "results.md",
         "schema.md",
+        "sequences.md",
         "sql.md",
         "studies.md",
         "tutorial.ipynb",
@@ -107,7 +109,7 @@ def test_every_part_of_the_report_is_explained():
     explained = {line.split("|")[1].strip() for line in table.splitlines()[2:]}
     titles = {
         title
-        for name in ("page", "sections", "comparisons", "editing")
+        for name in ("page", "sections", "comparisons", "editing", "sequences")
         for title in re.findall(
             r"^        title=\"(.*)\",$",
             (ROOT / "reports" / f"{name}.py").read_text("utf-8"),

@@ -129,7 +129,7 @@ _ALPHAEDIT_ROWS = {
     _GPT_J: _projected(_J_LIST, _GPTJ_VALUES, _ALPHAEDIT),
     _LLAMA3_8B: _projected(_LIST, _SLOW_VALUES, _ALPHAEDIT),
 }
-_SPECIAL: dict[str, dict[tuple[str, int, int, int], EditorSettings]] = {
+PUBLISHED: dict[str, dict[tuple[str, int, int, int], EditorSettings]] = {
     "memit": dict(_MEMIT_ROWS),
     "memit_seq": dict(_MEMIT_ROWS),
     "rect": dict(_MEMIT_ROWS),
@@ -175,6 +175,7 @@ _SPECIAL: dict[str, dict[tuple[str, int, int, int], EditorSettings]] = {
         _QWEN2_7B: GradientSettings((6,), batch_size=8, source=f"layer: {_LOCFT}"),
     },
 }
+"""By editor, then by family, blocks, D and K of a model."""
 _FREE_DEPTH = 0.66
 """Relative depth of the layer that free fine-tuning takes, as 21 of 32."""
 _FT_L_BOUND = 5e-4
@@ -196,7 +197,7 @@ def editor_settings(name: str, family: str, widths: Widths, layer: int) -> Edito
     if editor is None:
         raise StudyError(f"no settings of editor {name!r}: it is none of {', '.join(EDITORS)}.")
     sizes = (family, widths.n_layers, widths.d_model, widths.d_key)
-    published = _SPECIAL[name].get(sizes)
+    published = PUBLISHED[name].get(sizes)
     if published is not None:
         return published
     if isinstance(editor, GradientEditor):

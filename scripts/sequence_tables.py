@@ -1,0 +1,120 @@
+"""Tables of docs/sequences.md, from the rows that are checked in; empty where they have none."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from editcollapse.catalog.editors import editor_title
+from scripts.markdown import cell, table
+from storage.ask import ask
+
+_QUERIES = Path(__file__).parent / "sql"
+_STUDIES = ("sequence_real", "sequence_demo")
+"""Studies whose sequences are shown, the real model's first."""
+_NONE = "-"
+
+
+def ends(results: Path) -> str:
+    """Return how sequences end, a line a model and editor."""
+    head = (
+        *("model", "editor", "collapsed", "edits until collapse", "alive at the end"),
+        *("efficacy", "generalization", "locality", "text change"),
+    )
+    return _table(
+        head,
+        (
+            (
+                *_names(row, "editor"),
+                f"{row['n_collapsed']} of {row['n_orders']}",
+                _until(row),
+                f"{row['alive']:.2f} ({row['lower']:.2f} to {row['upper']:.2f})",
+                *map(_share, (row["efficacy"], row["generalization"], row["locality"])),
+                cell(row["text_change"]),
+            )
+            for row in _rows(results, "sequence_ends")
+        ),
+    )
+
+
+def single_edits(results: Path) -> str:
+    """Return single edits of the same studies, a line a model and editor."""
+    head = (
+        *("model", "editor", "collapsed", "above 2x", "worst ratio"),
+        *("efficacy", "generalization", "locality", "text change"),
+    )
+    return _table(
+        head,
+        (
+            (
+                *_names(row, "method"),
+                f"{row['n_collapsed']} of {row['n_edits']}",
+                str(row["n_doubled"]),
+                cell(row["largest"]),
+                *map(_share, (row["efficacy"], row["generalization"], row["locality"])),
+                cell(row["text_change"]),
+            )
+            for row in _rows(results, "single_edits")
+        ),
+    )
+
+
+def forecast(results: Path) -> str:
+    """Return how the change on text tells collapses of an editor left out, a line each."""
+    head = (
+        *("model", "editor left out", "bound", "collapsed", "caught", "missed"),
+        *("false alarms", "neither", "median lead in edits"),
+    )
+    counts = ("n_caught", "n_missed", "n_false_alarms", "n_quiet")
+    return _table(
+        head,
+        (
+            (
+                *_names(row, "editor"),
+                _known(row["bound"]),
+                f"{row['n_collapsed']} of {row['n_sequences']}",
+                *(_known(row[name]) for name in counts),
+                _known(row["median_lead"]),
+            )
+            for row in _rows(results, "sequence_forecast")
+        ),
+    )
+
+
+def _rows(results: Path, query: str) -> list[dict[str, Any]]:
+    """Return the answer of a query, of the studies that are shown, in their order."""
+    found = ask(results, (_QUERIES / f"{query}.sql").read_text(encoding="utf-8"))
+    return [
+        row
+        for study in _STUDIES
+        for row in found.filter(pl.col("study") == study).iter_rows(named=True)
+    ]
+
+
+def _table(head: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> str:
+    """Return a table; nothing where it has no row."""
+    found = list(rows)
+    return table(head, found) if found else ""
+
+
+def _names(row: dict[str, Any], editor: str) -> tuple[str, str]:
+    return cell(row["model"]), cell(editor_title(row[editor]))
+
+
+def _until(row: dict[str, Any]) -> str:
+    """Return the median of edits until the collapse, with the earliest and the latest."""
+    if row["earliest"] is None:
+        return _NONE
+    median, latest = (
+        "not reached" if row[name] is None else str(row[name]) for name in ("median", "latest")
+    )
+    return f"{median} ({row['earliest']} to {latest})"
+
+
+def _share(value: float | None) -> str:
+    return _NONE if value is None else f"{value:.2f}"
+
+
+def _known(value: float | None) -> str:
+    return _NONE if value is None else cell(value)

@@ -1,0 +1,45 @@
+-- How the sequences of each editor end on each model: collapses, edits until them, success and text change.
+with steps as (
+    select study_sequences.*, last.text_change
+    from study_sequences
+    inner join sequence_steps as last using (sequence_id)
+    qualify last.step = max(last.step) over (partition by study_id, sequence_id)
+),
+scored as (
+    -- Each sequence's own last checkpoint, and of it the edits that had been asked for.
+    select
+        sequence_id,
+        avg(efficacy) as efficacy,
+        avg(generalization) as generalization,
+        avg(locality) as locality
+    from (
+        from sequence_scores
+        where moment = 'final' and edited_at <= step
+        qualify step = max(step) over (partition by sequence_id)
+    )
+    group by sequence_id
+),
+ends as (
+    select
+        steps.study_id,
+        steps.model,
+        steps.editor,
+        median(steps.text_change) as text_change,
+        avg(scored.efficacy) as efficacy,
+        avg(scored.generalization) as generalization,
+        avg(scored.locality) as locality
+    from steps
+    left join scored using (sequence_id)
+    group by all
+)
+select
+    found.*,
+    ends.* exclude (study_id, model, editor)
+from collapse_step_by_editor as found
+inner join ends using (study_id, model, editor)
+order by
+    found.study,
+    model_order(found.study_id, found.model),
+    found.model,
+    method_order(found.method),
+    found.editor
