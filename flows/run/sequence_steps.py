@@ -1,16 +1,17 @@
 """Single edits and sequences of editors beyond rank one, as jobs of a study's run."""
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from editcollapse.rows.collapse_rule import CollapseRule
 from editcollapse.rows.frames import rows_of
 from editcollapse.rows.study import StudyEditRow
 from editcollapse.study.jobs import Manifest
 from editcollapse.study.locks import cached_manifest
 from editcollapse.study.plan import ModelPlan
-from editcollapse.study.sequence_jobs import EditorBatchJob, EditorInputs
-from editcollapse.study.sequences import ModelEditors, ModelSequence, Standing
+from editcollapse.study.sequence_jobs import STOPPED, EditorBatchJob, EditorInputs, TargetsJob
+from editcollapse.study.sequences import Chunk, ModelEditors, ModelSequence, Standing
 from tasks.preparing import context_templates
 from tasks.sequences import edit_chunk, edit_singly, target_values, value_lengths
 
@@ -60,7 +61,8 @@ class EditorRun:
             if inputs.editor.name not in run.plan.study.single_editors:
                 continue
             run.rows.add([run.store.put_rows("value_settings", [inputs.settings_row()])])
-            for job in self._editors.batch_jobs(inputs, self._targets(inputs)):
+            targets = self._targets(self._editors.target_jobs(inputs))
+            for job in self._editors.batch_jobs(inputs, targets):
                 waiting.append((job, run.start(edit_singly, job)))
                 if len(waiting) > run.plan.study.runner.workers:
                     self._enter(*waiting.popleft())
@@ -92,16 +94,17 @@ class EditorRun:
         """Return an editor's inputs with the mean length that NAS needs."""
         if self._editors.lengths_job(inputs) is None:
             return inputs
-        job = self._editors.lengths_job(inputs, self._targets(inputs))
+        targets = self._targets(self._editors.length_targets(inputs))
+        job = self._editors.lengths_job(inputs, targets)
         assert job is not None
         done = self._run.compute(value_lengths, job)
         self._run.rows.add(done.rows)
         return inputs.with_length(job, done)
 
-    def _targets(self, inputs: EditorInputs) -> list[Manifest]:
-        """Return z* of every batch on the unedited model; made once for all editors alike."""
+    def _targets(self, jobs: Iterable[TargetsJob]) -> list[Manifest]:
+        """Return z* of some batches on the unedited model; made once for all editors alike."""
         found = []
-        for job in self._editors.target_jobs(inputs):
+        for job in jobs:
             if job.key not in self._found:
                 self._found[job.key] = self._run.compute(target_values, job)
                 self._run.rows.add(self._found[job.key].rows)
@@ -140,11 +143,11 @@ class EditorRun:
             done = wait()
             n_made += 1
             run.rows.add(done.rows)
-            is_alive = chunk.is_checkpoint and not self._has_collapsed(done)
-            before, standing = standing, standing.after(done, is_safe=is_alive)
+            own = run.plan.study.collapse.rule  # the one that the sequence's id knows
+            is_safe = chunk.is_checkpoint and not self._has_collapsed(done, own)
+            before, standing = standing, standing.after(done, is_safe=is_safe)
             self._thin(sequence, place, before, standing)
-            ended = chunk.is_checkpoint and not is_alive and sequence.spec.ends_at_collapse
-            if standing.is_stopped or ended:
+            if self._is_last(sequence, chunk, done):
                 break
         run.listed.correct(len(sequence.chunks), n_made)
 
@@ -164,17 +167,27 @@ class EditorRun:
 
         A chunk that is there needs its state only where the next one is not.
         """
-        n_cached = whole = 0
-        for job, _ in sequence.cached_chunks():
-            n_cached += 1
+        cached = list(zip(sequence.chunks, sequence.cached_chunks(), strict=False))
+        if cached:
+            chunk, (_, done) = cached[-1]
+            if len(cached) == len(sequence.chunks) or self._is_last(sequence, chunk, done):
+                return len(cached)
+        for place, (_, (job, _)) in reversed(list(enumerate(cached, start=1))):
             if cached_manifest(job.model_copy(update={"needs_states": True})) is not None:
-                whole = n_cached
-        return n_cached if n_cached == len(sequence.chunks) else whole
+                return place
+        return 0
 
-    def _has_collapsed(self, done: Manifest) -> bool:
-        """Return whether a measured chunk's model has collapsed by the study's rule."""
+    def _is_last(self, sequence: ModelSequence, chunk: Chunk, done: Manifest) -> bool:
+        """Return whether a sequence ends with a chunk: by its guard, or collapsed."""
+        if STOPPED in done.values[1:]:
+            return True
+        ends = sequence.spec.ends_at_collapse and chunk.is_checkpoint
+        return ends and self._has_collapsed(done, self._run.rule)
+
+    def _has_collapsed(self, done: Manifest, rule: CollapseRule) -> bool:
+        """Return whether a measured chunk's model has collapsed by a rule."""
         (ref,) = (ref for ref in done.rows if ref.table == "sequence_checkpoints")
-        rule, base = self._run.rule, self._unedited
+        base = self._unedited
         return any(
             bool(rule.collapsed(rule.perplexity_of(row), rule.perplexity_of(base)))
             for row in rows_of("sequence_checkpoints", self._run.store.frame(ref))

@@ -189,7 +189,7 @@ def _sequences_in_words(plan: StudyPlan) -> str | None:
     spec = plan.study.sequence
     if spec is None:
         return None
-    n_edits = n_edits_of(spec, len(plan.requests.records))
+    n_edits = n_edits_of(spec, len(plan.requests.records), spec.edits_per_step[0])
     steps = ", ".join(map(str, spec.edits_per_step))
     n_sequences = len(plan.models) * len(spec.editors) * len(spec.edits_per_step) * spec.orders
     return (

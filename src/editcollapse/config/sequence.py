@@ -66,7 +66,7 @@ class SequenceSpec(Spec):
     stop_after_collapse: bool = False
     """End a sequence at the first checkpoint where the model has collapsed by the study's rule."""
     until_collapse: bool = False
-    """Take all requests, whatever `n_edits` says, and end a sequence where it collapses."""
+    """Take all requests, and end a sequence at the first checkpoint where it has collapsed."""
     guard: SequenceGuardSpec | None = None
     """What is done with steps that change text too much; where left out, they are made."""
 

@@ -65,6 +65,9 @@ class NormalEquation:
         Args:
             keys: of its n facts, (n, K) float64.
             past: S, as ``gram`` gives it; None for zero, and for editors that do not look at it.
+
+        Returns:
+            Of float64; nan where a key is no finite number.
         """
         seen = self._seen(keys)
         found: Tensor
@@ -83,7 +86,11 @@ class NormalEquation:
             found = torch.linalg.solve(inner, solved.T)
         else:
             whole = self._base + past + seen.T @ seen
-            found = torch.cholesky_solve(seen.T, torch.linalg.cholesky(whole)).T
+            factor, info = torch.linalg.cholesky_ex(whole)
+            if int(info) != 0 or not bool(torch.isfinite(seen).all()):
+                # Keys of a collapsed model may be no numbers: nor is what would be written.
+                return torch.full_like(keys, torch.nan)
+            found = torch.cholesky_solve(seen.T, factor).T
         return self._whole(found)
 
     def solve_each(self, keys: Tensor) -> Tensor:

@@ -19,7 +19,6 @@ class SequenceRow:
     source: str
     order_seed: int
     edits_per_step: int
-    n_edits: int
     evaluation_id: str
     template_set_id: str
     guard_policy: str | None
@@ -34,6 +33,7 @@ class StudySequenceRow:
     sequence_id: str
     model: str
     editor: str
+    n_edits: int
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -56,7 +56,9 @@ class EditorSetup(BaseModel):
         """Return the digest of its settings on a model."""
         if self.settings is None:
             return model.settings_id
-        return digest("editor-settings", self.name, self.settings)
+        # Where they stand changes nothing that they do.
+        own = dataclasses.replace(self.settings, source="")
+        return digest("editor-settings", self.name, own)
 
     @property
     def is_dense(self) -> bool:
@@ -193,8 +195,6 @@ class EditorBatchJob(Job):
     requests: tuple[EditRequest, ...]
     targets: ArtifactRef | None
     """Their z*; None for fine-tuning. Not part of the key, which says what they are."""
-    probe_templates: tuple[str, ...]
-    """The study's context templates, which rank-one methods are measured behind."""
     texts: ArtifactRef
     evaluation_id: str
     seed: int
@@ -209,7 +209,6 @@ class EditorBatchJob(Job):
         return unit_key(
             "editor-batch",
             self.inputs.identity,
-            self.inputs.method_template_set_id,
             self.texts.digest,
             self.evaluation_id,
             self.seed,

@@ -13,13 +13,14 @@ from editcollapse.catalog.editor_presets import (
     JointSettings,
     editor_settings,
 )
-from editcollapse.catalog.editors import EDITORS, JointEditor
+from editcollapse.catalog.editors import EDITORS, GradientEditor, JointEditor
 from editcollapse.catalog.methods import METHODS
 from editcollapse.catalog.presets import ValueSettings
 from editcollapse.config.sequence import EditorSpec, SequenceSpec
 from editcollapse.data.requests import EditRequest
 from editcollapse.errors import StudyError
 from editcollapse.fingerprints import canonical, digest
+from editcollapse.rows.collapse_rule import CollapseRule
 from editcollapse.rows.sequences import SequenceRow, StudySequenceRow
 from editcollapse.rows.study import StudyModelRow
 from editcollapse.study.artifacts import ArtifactRef
@@ -226,6 +227,13 @@ class ModelEditors:
             targets=tuple(each.tensors for each in targets if each.tensors is not None),
         )
 
+    def length_targets(self, inputs: EditorInputs) -> list[TargetsJob]:
+        """Return the jobs of z* that the mean length is taken over: of the first requests."""
+        settings = inputs.editor.joint
+        assert settings is not None
+        n_batches = -(-settings.norm_records // self.plan.study.batch_size)
+        return list(self.target_jobs(inputs))[:n_batches]
+
     def target_jobs(self, inputs: EditorInputs) -> Iterator[TargetsJob]:
         """Yield the jobs of z* on the unedited model, in the dataset's order; none for some."""
         plan, settings = self.plan, inputs.editor.joint
@@ -262,7 +270,6 @@ class ModelEditors:
                 inputs=inputs,
                 requests=tuple(record.request for record in plan.records_of(index)),
                 targets=targets[index].tensors if targets else None,
-                probe_templates=inputs.method_templates,
                 texts=plan.texts_ref,
                 evaluation_id=plan.evaluation_id,
                 seed=plan.study.seed,
@@ -339,18 +346,30 @@ def overridden(settings: EditorSettings, spec: EditorSpec) -> EditorSettings:
     asked = spec.model_dump(exclude_none=True, exclude={"name", "model"})
     if not asked:
         return settings
-    own = {field.name for field in dataclasses.fields(settings)}
-    update = {name: value for name, value in asked.items() if name in own}
-    if isinstance(settings, JointSettings):
-        values = {field.name for field in dataclasses.fields(settings.values)}
-        inner = {name: value for name, value in asked.items() if name in values}
-        update["values"] = dataclasses.replace(settings.values, **inner)
-        own |= values
-    unknown = sorted(set(asked) - own)
+    row = EDITORS[spec.name]
+    unknown = sorted(set(asked) - _settable(row))
     if unknown:
-        title = EDITORS[spec.name].title
-        raise StudyError(f"`editors`: {title} has no {', '.join(unknown)}. Leave it out.")
+        raise StudyError(f"`editors`: {row.title} has no {', '.join(unknown)}. Leave it out.")
+    values = {field.name for field in dataclasses.fields(ValueSettings)}
+    update = asked
+    if isinstance(settings, JointSettings):
+        inner = {name: value for name, value in asked.items() if name in values}
+        update = {name: value for name, value in asked.items() if name not in values}
+        update["values"] = dataclasses.replace(settings.values, **inner)
     return dataclasses.replace(settings, **update, source=_OVERRIDES + settings.source)
+
+
+def _settable(row: JointEditor | GradientEditor) -> set[str]:
+    """Return the settings that an editor reads, as a study file names them."""
+    if isinstance(row, GradientEditor):
+        own = {"layers", "epochs", "learning_rate", "batch_size"}
+        return own | ({"norm_bound"} if row.bounded else set())
+    own = {"layers", "steps", "learning_rate", "weight_decay", "kl_factor", "clamp_factor"}
+    own |= {"second_moment_weight"} if row.second_moment else set()
+    own |= {"identity_weight"} if row.identity else set()
+    own |= {"nullspace_threshold", "ridge"} if row.projected else set()
+    own |= {"mask_share"} if row.masked else set()
+    return own | ({"predicted_passes"} if row.target == "until predicted" else set())
 
 
 def _one_layer(settings: JointSettings, model: ModelSetup, *, given: bool) -> JointSettings:
@@ -376,9 +395,19 @@ class Chunk:
     is_checkpoint: bool
 
 
-def n_edits_of(spec: SequenceSpec, n_requests: int) -> int:
-    """Return the edits of a sequence, if nothing ends it."""
-    return min(spec.n_edits or n_requests, n_requests)
+def n_edits_of(spec: SequenceSpec, n_requests: int, edits_per_step: int) -> int:
+    """Return the edits of a sequence, if nothing ends it: as many as whole steps have.
+
+    Raises:
+        StudyError: there are not enough for one step.
+    """
+    n_edits = min(spec.n_edits or n_requests, n_requests)
+    if n_edits < edits_per_step:
+        raise StudyError(
+            f"`sequence` has {edits_per_step} edits a step, and there are {n_edits}: give a "
+            "smaller `edits_per_step`, a larger `n_edits` or more requests."
+        )
+    return n_edits - n_edits % edits_per_step
 
 
 def chunks_of(spec: SequenceSpec, n_requests: int, edits_per_step: int) -> tuple[Chunk, ...]:
@@ -389,8 +418,8 @@ def chunks_of(spec: SequenceSpec, n_requests: int, edits_per_step: int) -> tuple
         n_requests: of the dataset.
         edits_per_step: facts that are edited at once.
     """
-    n_edits = n_edits_of(spec, n_requests)
-    last = -(-n_edits // edits_per_step)
+    n_edits = n_edits_of(spec, n_requests, edits_per_step)
+    last = n_edits // edits_per_step
     measured = {-(-n // edits_per_step) for n in spec.checkpoints if n <= n_edits} | {last}
     ends = sorted({*measured, *range(spec.chunk_steps, last, spec.chunk_steps)})
     starts = [1, *(end + 1 for end in ends[:-1])]
@@ -461,9 +490,16 @@ class ModelSequence:
         return tuple(requests)
 
     @property
+    def _rule_that_counts(self) -> tuple[CollapseRule, ...]:
+        """The rule of collapse where steps depend on it: a guard goes back to where it held."""
+        guard = self.spec.guard
+        rolls_back = guard is not None and guard.policy == "roll back"
+        return (self.plan.study.collapse.rule,) if rolls_back else ()
+
+    @property
     def n_edits(self) -> int:
         """Edits of the sequence, if nothing ends it."""
-        return n_edits_of(self.spec, len(self.requests))
+        return n_edits_of(self.spec, len(self.requests), self.edits_per_step)
 
     @cached_property
     def sequence_id(self) -> str:
@@ -480,6 +516,7 @@ class ModelSequence:
             self.spec.chunk_steps,
             self.spec.final_sample,
             self.spec.guard,
+            *self._rule_that_counts,
         )
 
     @property
@@ -537,7 +574,6 @@ class ModelSequence:
             source=setup.source(model),
             order_seed=self.order_seed,
             edits_per_step=self.edits_per_step,
-            n_edits=self.n_edits,
             evaluation_id=self.plan.evaluation_id,
             template_set_id=self.inputs.template_set_id,
             guard_policy=None if guard is None else guard.policy,
@@ -546,17 +582,19 @@ class ModelSequence:
         # Sequences of other numbers of edits a step are other curves.
         several = len(self.spec.edits_per_step) > 1
         name = f"{setup.name}, {self.edits_per_step} a step" if several else setup.name
-        member = StudySequenceRow(self.plan.study_id, self.sequence_id, model.spec.name, name)
+        member = StudySequenceRow(
+            self.plan.study_id, self.sequence_id, model.spec.name, name, self.n_edits
+        )
         return sequence, member
 
     def _facts(self, step: int) -> tuple[EditRequest, ...]:
         """Return the facts of a step, counted from 1."""
         first = (step - 1) * self.edits_per_step
-        return self.requests[first : min(first + self.edits_per_step, self.n_edits)]
+        return self.requests[first : first + self.edits_per_step]
 
     def _sample(self, last_step: int) -> tuple[tuple[int, EditRequest], ...]:
         """Return step and request of the edits whose success is measured again after a step."""
-        n_edits = min(last_step * self.edits_per_step, self.n_edits)
+        n_edits = last_step * self.edits_per_step
         chosen = sorted(range(n_edits), key=self._draws.__getitem__)[: self.spec.final_sample]
         return tuple(
             (place // self.edits_per_step + 1, self.requests[place]) for place in sorted(chosen)

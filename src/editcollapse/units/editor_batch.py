@@ -304,7 +304,7 @@ def _measured(
     budget = tokens_per_forward(loaded.device, size, "evaluation")
     texts = encode_texts(loaded.encoder, store.json(job.texts))
     plans = [
-        plan_probes(loaded.encoder, job.probe_templates, rewrite.request, job.seed)
+        plan_probes(loaded.encoder, job.inputs.templates, rewrite.request, job.seed)
         for rewrite in rewrites
     ]
     before, after = answer_probes(
@@ -331,7 +331,7 @@ def _measured(
                 model_id=job.inputs.model.model_id,
                 request_id=plan.request_id,
                 evaluation_id=job.evaluation_id,
-                template_set_id=job.inputs.method_template_set_id,
+                template_set_id=job.inputs.template_set_id,
             )
         )
     return measured, base

@@ -81,7 +81,7 @@ def sequence_chunk(job: SequenceChunkJob, on_edit: Progress = None) -> Manifest:
     chunk.answer_unedited([*immediate, *(request for _, request in job.sample)])
     with writing(loaded, job.inputs.editor.layers(job.inputs.model)) as written:
         chunk.run(written, on_edit)
-        if job.is_checkpoint and chunk.n_steps:
+        if job.is_checkpoint or chunk.is_stopped:
             chunk.measure(written)
     states = chunk.stored()
     found = chunk.rows
@@ -159,8 +159,8 @@ class _Chunk:
         """Request id to the reason why the model cannot take it."""
         self.is_stopped = False
         """Whether the guard has ended the sequence."""
-        self.n_steps = 0
         self.n_edits = 0
+        """Edits of the chunk that are made or left out."""
 
     def answer_unedited(self, requests: Sequence[EditRequest]) -> None:
         """Ask the unedited model all that the edited one will be asked; it must be unedited."""
@@ -192,7 +192,9 @@ class _Chunk:
             kept = self._kept() if self._job.guard is not None else None
             done, norm = self._step(written, self._rewrites(step))
             decision = self._decide(written, kept)
-            self.n_steps, self.n_edits = index + 1, n_edits - self._job.n_before
+            if decision == STOPPED:
+                n_edits -= len(step)
+            self.n_edits = n_edits - self._job.n_before
             self.rows.steps.append(self._step_row(number, n_edits, decision, norm, done))
             if decision == STOPPED:
                 self.is_stopped = True
@@ -228,7 +230,9 @@ class _Chunk:
         self.rows.layers += [
             self._layer_row(last.step, layer, total) for layer, total in self._measured_sums()
         ]
-        self._score(written, last.step, job.sample, FINAL, restraint)
+        is_refused = last.decision == STOPPED
+        made = [each for each in job.sample if each[0] < last.step + (not is_refused)]
+        self._score(written, last.step, made, FINAL, restraint)
 
     def stored(self) -> tuple[ArtifactRef, ...]:
         """Write where the chunk leaves the weights; return all files that say so."""
@@ -263,7 +267,8 @@ class _Chunk:
                 yield layer, total
             else:
                 drawn = restrained(total.total, total.scale.spectral_norm, self._restraint)
-                yield layer, LayerSum(total.scale, drawn)
+                same = drawn is total.total
+                yield layer, total if same else LayerSum(total.scale, drawn)
 
     def _read(self, refs: Sequence[ArtifactRef]) -> tuple[dict[int, LayerSum], dict[int, "_Past"]]:
         """Return sums and past keys of all layers as files have them."""
@@ -438,13 +443,13 @@ class _Chunk:
 
     def _text_change(self) -> float:
         """The largest text change of a layer; nan where one is no number."""
-        changes = [total.text_change for total in self._sums.values()]
+        changes = [total.text_change for _, total in self._measured_sums()]
         return math.nan if any(math.isnan(each) for each in changes) else max(changes)
 
     def _step_row(
         self, number: int, n_edits: int, decision: str, norm: float, done: _Done
     ) -> SequenceStepRow:
-        sums = self._sums.values()
+        sums = [total for _, total in self._measured_sums()]
         drift = math.hypot(*(total.norm for total in sums))
         whole = math.hypot(*(total.scale.norm for total in sums))
         return SequenceStepRow(
