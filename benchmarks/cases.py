@@ -131,7 +131,7 @@ def open_case(name: str, asked: Asked, sides: Sides = "both") -> Case:
         texts=encode_texts(loaded.encoder, inputs.texts[: asked.n_texts]),
         inverse=tensors["inverse"].to(loaded.device),
         moment=put_moment(
-            ArtifactStore(results), SecondMoment(tensors["moment"], _moment_tokens(loaded), 0)
+            ArtifactStore(results), SecondMoment(tensors["moment"], moment_tokens(loaded), 0)
         ),
         results=results,
     )
@@ -191,7 +191,7 @@ def _inputs(name: str, loaded: LoadedModel, asked: Asked, folder: Path) -> Input
         n_requests=asked.n_requests,
         n_texts=asked.n_texts,
         n_more_texts=asked.n_more_texts,
-        n_corpus_tokens=max(asked.n_corpus_tokens, _moment_tokens(loaded)),
+        n_corpus_tokens=max(asked.n_corpus_tokens, moment_tokens(loaded)),
         longest=min(loaded.encoder.max_length, _LONGEST),
     )
     return inputs if name in SHAPES else real_inputs(inputs, asked.n_more_texts, asked.n_requests)
@@ -203,10 +203,11 @@ def _moment(loaded: LoadedModel, published: Published, inputs: Inputs) -> Tensor
         loaded.encoder.encode,
         inputs.documents,
         loaded.encoder.max_length,
-        _moment_tokens(loaded),
+        moment_tokens(loaded),
     )
     return reference_measures.second_moment(published, rows)[0].double().cpu()
 
 
-def _moment_tokens(loaded: LoadedModel) -> int:
+def moment_tokens(loaded: LoadedModel) -> int:
+    """Return the tokens that C is measured on."""
     return max(_TOKENS_PER_KEY * loaded.widths.d_key, _LEAST_TOKENS)

@@ -16,6 +16,8 @@ WORKS = {
     "sweep": "C and forecasts of all layers from one pass, beside one pass a layer",
     "overhead": "the whole flow with Prefect and DuckDB beside its units alone "
     "(the demo model, others where --only names it)",
+    "sequences": "steps of every editor on the weights that the last step left, and their cost by "
+    "length (the demo model, others where --only names it)",
     "scaling": "seconds an edit by batch size and by number of texts",
     "memory": "peak resident memory of each side, in child processes",
 }
