@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from benchmarks import reference_measures
-from benchmarks.choices import DEMO_MODEL, Asked
+from benchmarks.choices import DEMO_MODEL, Asked, is_demo
 from benchmarks.inputs import DEMO, Inputs, demo_inputs, random_inputs, real_inputs
 from benchmarks.models import SHAPES, words_of, write_model
 from benchmarks.published import Published
@@ -153,7 +153,7 @@ def _job(name: str, asked: Asked) -> ModelSetup:
     return ModelSetup(
         spec=spec,
         model_id=digest_model(files, spec).model_id,
-        layer=1 if name == DEMO_MODEL else preset.layer,  # as studies/demo.toml
+        layer=1 if is_demo(name) else preset.layer,  # as studies/demo.toml
         layer_source=preset.source,
         values=values,
     )
@@ -179,7 +179,7 @@ def _plain(setup: ModelSetup) -> LoadedModel:
 
 def _inputs(name: str, loaded: LoadedModel, asked: Asked, folder: Path) -> Inputs:
     folder.mkdir(parents=True, exist_ok=True)
-    if name == DEMO_MODEL:
+    if is_demo(name):
         kept = folder / "templates.json"
         if not kept.is_file():
             drawn = generate_templates(loaded, "start_token", _TEMPLATE_LENGTHS, seed=0)

@@ -151,10 +151,7 @@ def optimise(
     n_prompts = len(request.prompts)
     rows = [prompt.ids + target[:-1] for prompt in request.prompts] + [request.kl_prompt.ids]
     ids, mask = padded(rows, published.device)
-    labels = torch.full_like(ids[:n_prompts], -1)
-    for row, prompt in enumerate(request.prompts):
-        first = len(prompt.ids) - 1
-        labels[row, first : first + len(target)] = torch.tensor(target, device=ids.device)
+    labels = _labels(request, ids)
     scored = labels >= 0
     every = torch.arange(len(rows), device=ids.device)
     where = torch.tensor([prompt.subject_last for prompt in prompts], device=ids.device)
@@ -191,11 +188,9 @@ def optimise(
             decay = settings.weight_decay * delta.norm() / target_init.norm() ** 2
             loss = nll.mean() + settings.kl_factor * kl + decay
             if predicted_passes is not None:
-                hit = (log_probs[:n_prompts].argmax(dim=2) == labels) | ~scored
-                n_predicted += int(hit[1:].all())
-                if n_predicted == predicted_passes:
-                    break
-            if loss.item() < settings.stop_loss or step == settings.steps - 1:
+                n_predicted += _is_predicted(log_probs, labels)
+            is_last = step == settings.steps - 1 or n_predicted == predicted_passes
+            if loss.item() < settings.stop_loss or is_last:
                 break
             adam.zero_grad()
             loss.backward()
@@ -207,6 +202,30 @@ def optimise(
     assert delta is not None
     assert target_init is not None
     return delta.detach(), target_init, step + 1
+
+
+def _labels(request: Rewrite, ids: Tensor) -> Tensor:
+    """Return what each position of the prompts' rows is to predict, int64 (P, T); -1 for nothing.
+
+    Args:
+        request: the edit in tokens.
+        ids: int64 (P + 1, T).
+    """
+    target = torch.tensor(request.target, device=ids.device)
+    labels = torch.full_like(ids[: len(request.prompts)], -1)
+    for row, prompt in enumerate(request.prompts):
+        first = len(prompt.ids) - 1
+        labels[row, first : first + len(target)] = target
+    return labels
+
+
+def _is_predicted(log_probs: Tensor, labels: Tensor) -> bool:
+    """Return whether each token of the target is the likeliest behind all contexts but the bare.
+
+    Source: ENCORE's compute_z.
+    """
+    hit = (log_probs[1 : len(labels)].argmax(dim=2) == labels[1:]) | (labels[1:] < 0)
+    return bool(hit.all())
 
 
 @contextmanager

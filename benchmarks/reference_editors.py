@@ -361,9 +361,7 @@ def _target_loss(
 ) -> Tensor:
     """Return the mean over facts of the target's mean NLL behind the bare prompt."""
     forced = editor.objective == "teacher forced"
-    rows = [
-        each.prompts[0].ids + (each.target[:-1] if forced else ()) for each in rewrites
-    ]
+    rows = [each.prompts[0].ids + (each.target[:-1] if forced else ()) for each in rewrites]
     ids, mask = padded(rows, published.device)
     logits = published.model(input_ids=ids, attention_mask=mask, use_cache=False).logits
     losses = []

@@ -2,11 +2,12 @@
 
 import dataclasses
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks import denominators, machine, memory, overhead, scaling, sequences, sweeps, works
 from benchmarks.cases import Case, check_models, open_case
-from benchmarks.choices import DEFAULT_MODELS, DEMO_MODEL, WORKS, Asked
+from benchmarks.choices import DEFAULT_MODELS, DEMO_MODEL, WORKS, Asked, is_demo
 from benchmarks.results import Results
 from editcollapse.runtime.devices import best_device
 from editcollapse.runtime.settings import settings
@@ -40,7 +41,7 @@ class Order:
 
     def size(self, model: str) -> works.Size:
         """Return how much one repeat does on a model."""
-        demo = model == DEMO_MODEL
+        demo = is_demo(model)
         if self.quick:
             n_ours, n_tokens, repeats = _QUICK_EDITS, _QUICK_TOKENS, 1
         else:
@@ -58,7 +59,7 @@ class Order:
             return self.edits
         if self.quick:
             return _QUICK_OVERHEAD
-        return _DEMO_OVERHEAD if model == DEMO_MODEL else _OTHER_OVERHEAD
+        return _DEMO_OVERHEAD if is_demo(model) else _OTHER_OVERHEAD
 
     def sequence_steps(self, model: str) -> int:
         """Return the steps of the longest sequence; none where sequences are not to run."""
@@ -68,7 +69,7 @@ class Order:
 
     def _runs(self, work: str, model: str) -> bool:
         """Return whether a work runs that others than the demo model do only where it is named."""
-        return model == DEMO_MODEL if self.only is None else work in self.only
+        return is_demo(model) if self.only is None else work in self.only
 
     def asked(self, model: str) -> Asked:
         """Return what is prepared of one model and its data."""
@@ -109,28 +110,32 @@ def run(order: Order, command: str) -> Results:
 def _measure(work: str, case: Case, order: Order, found: Results) -> None:
     """Do one work on one model."""
     size = order.size(case.name)
-    if work == "edits":
-        works.edits(case, size, works.ONE_METHOD, found)
-    elif work == "methods":
-        works.edits(case, size, works.FOUR_METHODS, found)
-    elif work == "perplexity":
-        works.perplexity(case, size, found)
-    elif work == "covariance":
-        works.covariance(case, size, found)
-    elif work == "denominators":
-        denominators.denominators(case, size, found)
-    elif work == "sweep":
-        sweeps.sweep(case, size, found)
-    elif work == "scaling":
+
+    def scale() -> None:
         scaling.batches(case, size, found)
         scaling.texts(case, size, found)
-    elif work == "memory":
-        memory.peaks(case.name, order.asked(case.name), size, found)
-    elif work == "sequences":
+
+    def lengthen() -> None:
         if n_steps := order.sequence_steps(case.name):
             sequences.sequences(case, size, n_steps, order.steps, found)
-    elif n_edits := order.overhead_edits(case.name):
-        overhead.measure(case, n_edits, size.repeats, found)
+
+    def whole_flow() -> None:
+        if n_edits := order.overhead_edits(case.name):
+            overhead.measure(case, n_edits, size.repeats, found)
+
+    does: dict[str, Callable[[], None]] = {
+        "edits": lambda: works.edits(case, size, works.ONE_METHOD, found),
+        "methods": lambda: works.edits(case, size, works.FOUR_METHODS, found),
+        "perplexity": lambda: works.perplexity(case, size, found),
+        "covariance": lambda: works.covariance(case, size, found),
+        "denominators": lambda: denominators.denominators(case, size, found),
+        "sweep": lambda: sweeps.sweep(case, size, found),
+        "sequences": lengthen,
+        "overhead": whole_flow,
+        "scaling": scale,
+        "memory": lambda: memory.peaks(case.name, order.asked(case.name), size, found),
+    }
+    does[work]()
 
 
 def _say(text: str) -> None:

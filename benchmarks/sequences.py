@@ -7,6 +7,7 @@ context templates. Ours is a chunk without its measurements, files of its state 
 import dataclasses
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -212,17 +213,26 @@ def _compare(
     title = editor_title(name)
     layers = ", ".join(map(str, inputs.editor.layers(inputs.model)))
     note = f"{n_steps} steps of one fact a repeat, layers {layers}"
-    found.comparisons.append(
-        Comparison(f"sequence, {title}", case.name, "edits/s", *rates, note)
-    )
+    found.comparisons.append(Comparison(f"sequence, {title}", case.name, "edits/s", *rates, note))
+    measure, quantity = distance, f"updates, sequence of {title}"
+    if inputs.editor.gradient is not None:
+        measure, quantity = norm_distance, f"{quantity} (norms)"
     far = [
-        distance(total, sums[0][repeat][layer])
+        measure(total, sums[0][repeat][layer])
         for repeat, standing in sums[1].items()
         for layer, total in ours.totals(case, inputs, standing).items()
     ]
-    found.agreements.append(
-        Agreement(case.name, f"updates, sequence of {title}", worst(far), len(far))
-    )
+    found.agreements.append(Agreement(case.name, quantity, worst(far), len(far)))
+
+
+def norm_distance(mine: Tensor, theirs: Tensor) -> float:
+    """Return the norm of the difference in units of the reference's.
+
+    Adam divides a gradient by its own size, so that entries whose gradient is rounding alone take
+    whole steps either way: those few are not what fine-tuning learns.
+    """
+    theirs = theirs.detach().cpu().double()
+    return float((mine.detach().cpu().double() - theirs).norm() / theirs.norm())
 
 
 def _plain(editing: Editing, inputs: EditorInputs) -> reference_editors.EditedModel:
@@ -265,7 +275,7 @@ def _lengthen(editing: Editing, name: str, n_steps: int, repeats: int, found: Re
             seconds.append(timed(run, case.loaded.device))
         spent.append(seconds)
         made = [each.n_passes for each in standing]
-        passes = [b - a for a, b in zip(made, made[1:], strict=False)]
+        passes = [b - a for a, b in pairwise(made)]
     title = editor_title(name)
     for index in sorted({0, (len(ends) - 1) // 2, len(ends) - 1}):
         count = ends[index] - starts[index]
