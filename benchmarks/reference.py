@@ -195,13 +195,17 @@ def optimise(
             adam.zero_grad()
             loss.backward()
             adam.step()
-            limit = settings.clamp_factor * target_init.norm()
-            if delta.norm() > limit:
-                with torch.no_grad():
-                    delta.mul_(limit / delta.norm())
+            _clamp_(delta, settings.clamp_factor * target_init.norm())
     assert delta is not None
     assert target_init is not None
     return delta.detach(), target_init, step + 1
+
+
+@torch.no_grad()
+def _clamp_(delta: Tensor, limit: Tensor) -> None:
+    """Cut delta in place to a norm."""
+    if delta.norm() > limit:
+        delta.mul_(limit / delta.norm())
 
 
 def _labels(request: Rewrite, ids: Tensor) -> Tensor:

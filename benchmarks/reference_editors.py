@@ -149,7 +149,8 @@ def _projection(moment: Tensor, threshold: float | None) -> Tensor:
     else:
         kept = values < threshold
     some = vectors[:, kept]
-    return some @ some.T
+    projection: Tensor = some @ some.T
+    return projection
 
 
 class EditedModel:
@@ -250,12 +251,14 @@ class EditedModel:
         self, layer: int, keys: Tensor, editor: JointEditor, settings: JointSettings
     ) -> Tensor:
         """Return X, (K, n) float64, with dW = R Xᵀ."""
+        found: Tensor
         eye = torch.eye(len(keys), dtype=keys.dtype, device=keys.device)
         past = self._past.get(layer, torch.zeros_like(eye))
         ridge = self._known.ridges[layer]
         if editor.projected:
             kept = self._known.projections[layer]
-            return torch.linalg.solve(kept @ (keys @ keys.T + past) + ridge * eye, kept @ keys)
+            found = torch.linalg.solve(kept @ (keys @ keys.T + past) + ridge * eye, kept @ keys)
+            return found
         whole = settings.second_moment_weight * self._known.moments[layer]
         if ridge:
             whole = whole + ridge * eye
@@ -265,10 +268,12 @@ class EditedModel:
             n_facts = len(small)
             if n_facts > 1:
                 small = small + settings.constraint_ridge * eye[:n_facts, :n_facts]
-            return torch.linalg.solve(small, inner.T).T
+            found = torch.linalg.solve(small, inner.T).T
+            return found
         if editor.past != "none":
             whole = whole + past
-        return torch.linalg.solve(whole + keys @ keys.T, keys)
+        found = torch.linalg.solve(whole + keys @ keys.T, keys)
+        return found
 
     def _remember(self, layer: int, keys: Tensor) -> None:
         """Add keys to a layer's S."""
@@ -282,7 +287,7 @@ class EditedModel:
         (layer,) = settings.layers
         weight = published.projection.weight
         assert isinstance(weight, nn.Parameter)
-        weight.requires_grad_(requires_grad=True)
+        weight.requires_grad = True
         adam = torch.optim.Adam([weight], lr=settings.learning_rate)
         shuffles = random.Random(settings.seed)
         for _ in range(settings.epochs):
@@ -303,7 +308,7 @@ class EditedModel:
                     published.matrix.clamp_(unedited - bound, unedited + bound)
             if total / len(order) < settings.stop_loss:
                 break
-        weight.requires_grad_(requires_grad=False)
+        weight.requires_grad = False
         weight.grad = None
 
     def _restrained(self, total: Tensor, unedited: Tensor) -> Tensor:
