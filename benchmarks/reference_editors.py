@@ -92,7 +92,7 @@ class Statistics:
     moments: Mapping[int, Tensor]
     """C by layer, (K, K) float64."""
     inverse: Tensor | None = None
-    """C⁻¹ of a rank-one method's layer, (K, K) float32 or better."""
+    """C⁻¹ of a rank-one method's layer, (K, K) float64."""
     projections: Mapping[int, Tensor] = dataclasses.field(default_factory=dict)
     """P by layer, (K, K) float64."""
     ridges: Mapping[int, float] = dataclasses.field(default_factory=dict)
@@ -106,7 +106,6 @@ class Statistics:
         editor: Editor,
         settings: EditorSettings | None,
         moments: Mapping[int, Tensor],
-        dtype: torch.dtype,
         mean_length: float | None = None,
     ) -> "Statistics":
         """Return what an editor needs.
@@ -115,7 +114,6 @@ class Statistics:
             editor: its row.
             settings: on the model; None for a rank-one method.
             moments: C by layer.
-            dtype: of the model.
             mean_length: NAS's.
 
         Source: AlphaEdit's get_project, by singular vectors.
@@ -123,7 +121,7 @@ class Statistics:
         if isinstance(editor, Method):
             (moment,) = moments.values()
             inverse = torch.linalg.inv(moment)  # noqa: TID251  the published code inverts
-            return cls(moments, inverse.to(dtype).contiguous())
+            return cls(moments, inverse.contiguous())
         projections, ridges = {}, {}
         if isinstance(editor, JointEditor):
             assert isinstance(settings, JointSettings)

@@ -249,9 +249,7 @@ def _plain(editing: Editing, inputs: EditorInputs) -> reference_editors.EditedMo
         .to(case.loaded.device)
         for each in inputs.moments
     }
-    known = reference_editors.Statistics.of(
-        setup.row, setup.settings, moments, case.loaded.dtype, inputs.mean_length
-    )
+    known = reference_editors.Statistics.of(setup.row, setup.settings, moments, inputs.mean_length)
     layers = reference_editors.Layers.of(
         case.loaded, case.published.model, setup.layers(inputs.model)
     )

@@ -72,7 +72,7 @@ def test_reference_is_the_oracle(tiny_model, variant, name):
     own = oracle.copied(loaded)
     before = {layer: own.weight(layer).clone() for layer in layers}
     settings = settings_of(row, layers)
-    known = Statistics.of(row, settings, moments, torch.float64, _LENGTH)
+    known = Statistics.of(row, settings, moments, _LENGTH)
     plain = EditedModel(Layers.of(loaded, own.model, layers), row, settings, _VALUES, known)
     with Float64Throughout():
         for step in steps:
