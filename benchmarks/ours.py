@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -72,6 +73,13 @@ class Standing:
     """Of z* or fine-tuning, all steps together."""
 
 
+class _Steps(_Chunk):
+    """The steps of a chunk, without the questions that are asked after each."""
+
+    def _score(self, *_: Any) -> None:
+        """Ask nothing; PRUNE's spectrum, which only measurements see, is left alone too."""
+
+
 @float32_products()
 def chunk(
     case: Case, inputs: EditorInputs, steps: Sequence[Sequence[EditRequest]], before: Standing
@@ -106,7 +114,7 @@ def chunk(
         guard=None,
         order_label="benchmark",
     )
-    made = _Chunk(case.store, case.loaded, job)
+    made = _Steps(case.store, case.loaded, job)
     with writing(case.loaded, inputs.editor.layers(inputs.model)) as written:
         made.run(written, None)
     assert not made.unusable, made.unusable
