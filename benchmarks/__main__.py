@@ -17,6 +17,7 @@ _EXAMPLES = """examples:
   python -m benchmarks --models demo                    the demo model in full
   python -m benchmarks --only edits --models gpt2-small --edits 8 --repeats 3
   python -m benchmarks --only overhead --models gpt2-small --edits 8 --steps 2
+  python -m benchmarks --only sequences --models demo/models/gpt2-induced
   python -m benchmarks --models models/smollm2-135m-instruct --edits 8 --repeats 1
   python -m benchmarks --markdown docs/results.md --json benchmarks.json --profile
 """
@@ -74,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--models", nargs="+", metavar="MODEL", help=_MODELS)
     add("--repeats", type=_positive, help="of each side (default: 5)")
     add("--edits", type=_positive, help="edits in our batch (default: 64 for demo, 16 else)")
-    add("--steps", type=_positive, help="passes of v* at most (default: the published number)")
+    add("--steps", type=_positive, help="passes of v*, or epochs, at most (default: as published)")
     add("--tokenizer", type=Path, metavar="FOLDER", help="for random models, instead of words")
     add("--workspace", type=Path, metavar="FOLDER", help="keep models and results there")
     add("--profile", action="store_true", help="add the operators of one of our batches")

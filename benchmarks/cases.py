@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from benchmarks import reference_measures
-from benchmarks.choices import DEMO_MODEL, Asked
+from benchmarks.choices import DEMO_MODEL, Asked, is_demo
 from benchmarks.inputs import DEMO, Inputs, demo_inputs, random_inputs, real_inputs
 from benchmarks.models import SHAPES, words_of, write_model
 from benchmarks.published import Published
@@ -131,7 +131,7 @@ def open_case(name: str, asked: Asked, sides: Sides = "both") -> Case:
         texts=encode_texts(loaded.encoder, inputs.texts[: asked.n_texts]),
         inverse=tensors["inverse"].to(loaded.device),
         moment=put_moment(
-            ArtifactStore(results), SecondMoment(tensors["moment"], _moment_tokens(loaded), 0)
+            ArtifactStore(results), SecondMoment(tensors["moment"], moment_tokens(loaded), 0)
         ),
         results=results,
     )
@@ -153,7 +153,7 @@ def _job(name: str, asked: Asked) -> ModelSetup:
     return ModelSetup(
         spec=spec,
         model_id=digest_model(files, spec).model_id,
-        layer=1 if name == DEMO_MODEL else preset.layer,  # as studies/demo.toml
+        layer=1 if is_demo(name) else preset.layer,  # as studies/demo.toml
         layer_source=preset.source,
         values=values,
     )
@@ -179,7 +179,7 @@ def _plain(setup: ModelSetup) -> LoadedModel:
 
 def _inputs(name: str, loaded: LoadedModel, asked: Asked, folder: Path) -> Inputs:
     folder.mkdir(parents=True, exist_ok=True)
-    if name == DEMO_MODEL:
+    if is_demo(name):
         kept = folder / "templates.json"
         if not kept.is_file():
             drawn = generate_templates(loaded, "start_token", _TEMPLATE_LENGTHS, seed=0)
@@ -191,7 +191,7 @@ def _inputs(name: str, loaded: LoadedModel, asked: Asked, folder: Path) -> Input
         n_requests=asked.n_requests,
         n_texts=asked.n_texts,
         n_more_texts=asked.n_more_texts,
-        n_corpus_tokens=max(asked.n_corpus_tokens, _moment_tokens(loaded)),
+        n_corpus_tokens=max(asked.n_corpus_tokens, moment_tokens(loaded)),
         longest=min(loaded.encoder.max_length, _LONGEST),
     )
     return inputs if name in SHAPES else real_inputs(inputs, asked.n_more_texts, asked.n_requests)
@@ -203,10 +203,11 @@ def _moment(loaded: LoadedModel, published: Published, inputs: Inputs) -> Tensor
         loaded.encoder.encode,
         inputs.documents,
         loaded.encoder.max_length,
-        _moment_tokens(loaded),
+        moment_tokens(loaded),
     )
     return reference_measures.second_moment(published, rows)[0].double().cpu()
 
 
-def _moment_tokens(loaded: LoadedModel) -> int:
+def moment_tokens(loaded: LoadedModel) -> int:
+    """Return the tokens that C is measured on."""
     return max(_TOKENS_PER_KEY * loaded.widths.d_key, _LEAST_TOKENS)

@@ -6,6 +6,7 @@ from pathlib import Path
 TOLERANCE = 1e-3
 """Largest relative difference that float32 results of the two sides may have."""
 DEMO_MODEL = "demo"
+_DEMO_MODELS = Path(__file__).resolve().parents[1] / "demo" / "models"
 DEFAULT_MODELS = (DEMO_MODEL, "gpt2-small", "llama-small")
 WORKS = {
     "edits": "v*, update and perplexity of 50 texts, one method (rome)",
@@ -16,9 +17,16 @@ WORKS = {
     "sweep": "C and forecasts of all layers from one pass, beside one pass a layer",
     "overhead": "the whole flow with Prefect and DuckDB beside its units alone "
     "(the demo model, others where --only names it)",
+    "sequences": "steps of every editor on the weights that the last step left, and their cost by "
+    "length (the demo model, others where --only names it)",
     "scaling": "seconds an edit by batch size and by number of texts",
     "memory": "peak resident memory of each side, in child processes",
 }
+
+
+def is_demo(model: str) -> bool:
+    """Return whether a model is the demo's, by name or by path: it takes the demo's data."""
+    return model == DEMO_MODEL or Path(model).resolve().parent == _DEMO_MODELS
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -1,12 +1,18 @@
 """Our side: the very functions that the tasks call, with the jobs that a study gives them."""
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+import torch
 from torch import Tensor
 
 from benchmarks.cases import Case
+from editcollapse.catalog.editors import JointEditor
 from editcollapse.covariance.second_moment import measure_moment
 from editcollapse.data.requests import EditRequest
+from editcollapse.editors.joint import mean_length_of, value_lengths
+from editcollapse.editors.running_sum import LayerSum, edited_weight, writing
 from editcollapse.evaluation.perplexity import EncodedTexts, text_nll
 from editcollapse.forward.hooked_layer import HookedLayer
 from editcollapse.forward.keys import read_keys
@@ -14,9 +20,14 @@ from editcollapse.forward.rewrites import Rewrite, build_rewrite, build_rewrites
 from editcollapse.rome.updates import RankOneUpdates
 from editcollapse.runtime.devices import tokens_per_forward
 from editcollapse.runtime.memory import Work
+from editcollapse.runtime.precision import float32_products
+from editcollapse.study.artifacts import ArtifactRef
 from editcollapse.study.jobs import EditJob, ForecastJob
+from editcollapse.study.sequence_jobs import EditorInputs, SequenceChunkJob
 from editcollapse.units.edit import edit_batch, stored_updates
+from editcollapse.units.editors import editor_on_model, find_targets, last_layer
 from editcollapse.units.forecast import forecast_batch
+from editcollapse.units.sequence import _Chunk
 
 
 def edit_job(case: Case, requests: Sequence[EditRequest], methods: tuple[str, ...]) -> EditJob:
@@ -49,6 +60,97 @@ def edit(
     assert not done.unusable, done.unusable
     assert done.tensors is not None
     return stored_updates(case.store, done.tensors)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a sequence stands after a chunk."""
+
+    states: tuple[ArtifactRef, ...] = ()
+    rank: int = 0
+    n_steps: int = 0
+    n_passes: int = 0
+    """Of z* or fine-tuning, all steps together."""
+
+
+class _Steps(_Chunk):
+    """The steps of a chunk, without the questions that are asked after each."""
+
+    def _score(self, *_: Any) -> None:
+        """Ask nothing; PRUNE's spectrum, which only measurements see, is left alone too."""
+
+
+@float32_products()
+def chunk(
+    case: Case, inputs: EditorInputs, steps: Sequence[Sequence[EditRequest]], before: Standing
+) -> Standing:
+    """Make a chunk's steps: the unit ``sequence_chunk`` without probes and perplexity.
+
+    Reading the state before and writing the state after are part of it.
+
+    Args:
+        case: the model, which is unedited again afterwards.
+        inputs: of the editor.
+        steps: the facts of each.
+        before: what the chunk before has left.
+    """
+    job = SequenceChunkJob(
+        results=str(case.results),
+        inputs=inputs,
+        sequence_id="benchmark",
+        predecessor="",
+        first_step=before.n_steps + 1,
+        steps=tuple(tuple(step) for step in steps),
+        n_before=before.n_steps * len(steps[0]),
+        is_checkpoint=False,
+        sample=(),
+        states=before.states,
+        rank=before.rank,
+        safe_states=(),
+        safe_rank=0,
+        texts=case.moment,  # never read without a checkpoint
+        evaluation_id="benchmark",
+        seed=0,
+        guard=None,
+        order_label="benchmark",
+    )
+    made = _Steps(case.store, case.loaded, job)
+    with writing(case.loaded, inputs.editor.layers(inputs.model)) as written:
+        made.run(written, None)
+    assert not made.unusable, made.unusable
+    n_passes = before.n_passes + sum(row.n_passes for row in made.rows.steps)
+    return Standing(made.stored(), made.rank, before.n_steps + len(steps), n_passes)
+
+
+def totals(case: Case, inputs: EditorInputs, standing: Standing) -> dict[int, Tensor]:
+    """Return the sum of a sequence's updates, (D, K) float64 by layer, as it is measured."""
+    row = inputs.editor.row
+    restraint = row.restraint if isinstance(row, JointEditor) else "none"
+    found: dict[int, Tensor] = {}
+    for layer, scale in editor_on_model(case.store, case.loaded, inputs).scales.items():
+        total = torch.zeros_like(scale.weight)
+        for ref in standing.states:
+            total = _with_state(total, layer, case.store.tensors(ref))
+        found[layer] = edited_weight(LayerSum(scale, total), restraint) - scale.weight
+    return found
+
+
+def _with_state(total: Tensor, layer: int, tensors: Mapping[str, Tensor]) -> Tensor:
+    """Return a layer's sum of updates after one more file."""
+    if f"total.{layer}" in tensors:
+        return tensors[f"total.{layer}"]
+    return total + tensors[f"left.{layer}"] @ tensors[f"right.{layer}"]
+
+
+def mean_length(case: Case, inputs: EditorInputs, requests: Sequence[EditRequest]) -> float:
+    """Return NAS's mean length of a target value over some facts, on the unedited model."""
+    editor, settings = inputs.editor.row, inputs.editor.joint
+    assert isinstance(editor, JointEditor)
+    assert settings is not None
+    rewrites, _ = build_rewrites(case.loaded.encoder, inputs.templates, requests)
+    found = find_targets(case.loaded, rewrites, editor, settings)
+    lengths = value_lengths(last_layer(case.loaded, settings), rewrites, found.delta)
+    return mean_length_of(lengths, settings.norm_quantile)
 
 
 def keys(case: Case, requests: Sequence[EditRequest]) -> tuple[Tensor, Tensor]:

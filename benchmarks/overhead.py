@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.cases import Case
-from benchmarks.choices import DEMO_MODEL
+from benchmarks.choices import is_demo
 from benchmarks.inputs import write_counterfact
 from benchmarks.machine import timed
 from benchmarks.results import Overhead, Results, Spread
@@ -116,7 +116,7 @@ def _study(case: Case, folder: Path, n_edits: int) -> StudySpec:
         dataset=DatasetSpec(path=str(requests)),
         # Those that the demo model draws have doubles, which a file may not.
         templates=TemplateSpec(kind="start_token")
-        if case.name == DEMO_MODEL
+        if is_demo(case.name)
         else TemplateSpec(kind="file", path=str(templates)),
         covariance=CovarianceSpec(
             source=str(corpus), n_tokens=_TOKENS_PER_KEY * case.loaded.widths.d_key

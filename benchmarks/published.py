@@ -24,6 +24,13 @@ class Published:
         """Where the weights are."""
         return next(self.model.parameters()).device
 
+    @property
+    def matrix(self) -> Tensor:
+        """W of what is rewritten, (D, K): a view, so that what is written there is kept."""
+        weight = self.projection.weight
+        assert isinstance(weight, Tensor)
+        return weight.detach().T if self.transposed else weight.detach()
+
 
 def padded(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
     """Return rows as int64 (N, T), zeros on the right, and their attention mask."""

@@ -15,7 +15,7 @@ Letters: P contexts, T tokens, D width of the residual stream, K width of the ML
 import dataclasses
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -79,9 +79,9 @@ def edit(
     """
     rule = RULES[method]
     right = _direction(published, request, rule.solve_with, inverse)
-    delta, target_init, n_passes = _optimise(published, request, settings)
+    delta, target_init, n_passes = optimise(published, request, settings)
     contexts = request.prompts if rule.divide_with == "prefixed" else request.prompts[:1]
-    keys, values = _read(published, contexts)
+    keys, values = read(published, contexts)
     key, value = keys.mean(dim=0), values.mean(dim=0)
     residual = target_init + delta - value if rule.to_mean else delta
     return Update(residual / (key @ right.to(key.dtype)), right, n_passes)
@@ -90,7 +90,7 @@ def edit(
 def denominator(published: Published, request: Rewrite, inverse: Tensor | None) -> Tensor:
     """Return k0 · u of one edit by ROME, a scalar: what its update divides by."""
     right = _direction(published, request, "prefixed", inverse)
-    key = _read(published, request.prompts[:1])[0][0]
+    key = read(published, request.prompts[:1])[0][0]
     return torch.dot(key, right.to(key.dtype))
 
 
@@ -99,7 +99,7 @@ def _direction(
 ) -> Tensor:
     """Return u, (K,), of unit length. Source: compute_u."""
     contexts = request.prompts if solve_with == "prefixed" else request.prompts[:1]
-    solved = _read(published, contexts)[0].mean(dim=0)
+    solved = read(published, contexts)[0].mean(dim=0)
     if inverse is not None:
         solved = inverse @ solved.to(inverse.dtype)
     unit: Tensor = solved / solved.norm()
@@ -107,7 +107,7 @@ def _direction(
 
 
 @torch.no_grad()
-def _read(published: Published, prompts: Sequence[SubjectSequence]) -> tuple[Tensor, Tensor]:
+def read(published: Published, prompts: Sequence[SubjectSequence]) -> tuple[Tensor, Tensor]:
     """Return keys (P, K) and values (P, D) at each prompt's subject, by one whole forward.
 
     Source: repr_tools.get_module_input_output_at_words.
@@ -125,23 +125,33 @@ def _read(published: Published, prompts: Sequence[SubjectSequence]) -> tuple[Ten
     return wide(key[rows, where]), wide(value[rows, where])
 
 
-def _optimise(
-    published: Published, request: Rewrite, settings: ValueSettings
+def optimise(
+    published: Published,
+    request: Rewrite,
+    settings: ValueSettings,
+    site: nn.Module | None = None,
+    predicted_passes: int | None = None,
 ) -> tuple[Tensor, Tensor, int]:
     """Return delta and the bare prompt's value, each (D,), and the passes over P + 1 whole rows.
 
-    Source: compute_v. Each pass runs every row through the whole model, with the vocabulary's
-    log-probabilities at every position; the last of ``steps`` passes takes no step.
+    Args:
+        published: the model.
+        request: the edit in tokens.
+        settings: of the optimisation.
+        site: module whose output delta is added to: a block, as MEMIT does; None for the projection
+            that is rewritten, as ROME does.
+        predicted_passes: passes with a predicted target after which ENCORE stops; None for never.
+
+    Source: compute_v, and compute_z of kmeng01/memit and of ENCORE. Each pass runs every row
+    through the whole model, with the vocabulary's log-probabilities at every position; the last of
+    ``steps`` passes takes no step.
     """
     target = request.target
     prompts = [*request.prompts, request.kl_prompt]
     n_prompts = len(request.prompts)
     rows = [prompt.ids + target[:-1] for prompt in request.prompts] + [request.kl_prompt.ids]
     ids, mask = padded(rows, published.device)
-    labels = torch.full_like(ids[:n_prompts], -1)
-    for row, prompt in enumerate(request.prompts):
-        first = len(prompt.ids) - 1
-        labels[row, first : first + len(target)] = torch.tensor(target, device=ids.device)
+    labels = _labels(request, ids)
     scored = labels >= 0
     every = torch.arange(len(rows), device=ids.device)
     where = torch.tensor([prompt.subject_last for prompt in prompts], device=ids.device)
@@ -149,18 +159,20 @@ def _optimise(
     target_init: Tensor | None = None
     kl_before: Tensor | None = None
     adam: torch.optim.Adam | None = None
+    n_predicted = 0
 
-    def add_delta(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:
+    def add_delta(_module: nn.Module, _inputs: object, found: Any) -> Any:
         nonlocal delta, target_init, adam
+        output: Tensor = found[0] if isinstance(found, tuple) else found
         if target_init is None or delta is None:
             target_init = wide(output[0, where[0]].detach().clone())
             delta = torch.zeros_like(target_init, requires_grad=True)
             adam = torch.optim.Adam([delta], lr=settings.learning_rate)
         edited = output.clone()
         edited[every, where] += delta.to(output.dtype)
-        return edited
+        return (edited, *found[1:]) if isinstance(found, tuple) else edited
 
-    with published.projection.register_forward_hook(add_delta):
+    with (site or published.projection).register_forward_hook(add_delta):
         for step in range(settings.steps):
             logits = published.model(input_ids=ids, attention_mask=mask, use_cache=False).logits
             assert delta is not None
@@ -175,18 +187,49 @@ def _optimise(
             kl = F.kl_div(kl_before, now, log_target=True, reduction="batchmean")
             decay = settings.weight_decay * delta.norm() / target_init.norm() ** 2
             loss = nll.mean() + settings.kl_factor * kl + decay
-            if loss.item() < settings.stop_loss or step == settings.steps - 1:
+            if predicted_passes is not None:
+                n_predicted += _is_predicted(log_probs, labels)
+            is_last = step == settings.steps - 1 or n_predicted == predicted_passes
+            if loss.item() < settings.stop_loss or is_last:
                 break
             adam.zero_grad()
             loss.backward()
             adam.step()
-            limit = settings.clamp_factor * target_init.norm()
-            if delta.norm() > limit:
-                with torch.no_grad():
-                    delta.mul_(limit / delta.norm())
+            _clamp_(delta, settings.clamp_factor * target_init.norm())
     assert delta is not None
     assert target_init is not None
     return delta.detach(), target_init, step + 1
+
+
+@torch.no_grad()
+def _clamp_(delta: Tensor, limit: Tensor) -> None:
+    """Cut delta in place to a norm."""
+    if delta.norm() > limit:
+        delta.mul_(limit / delta.norm())
+
+
+def _labels(request: Rewrite, ids: Tensor) -> Tensor:
+    """Return what each position of the prompts' rows is to predict, int64 (P, T); -1 for nothing.
+
+    Args:
+        request: the edit in tokens.
+        ids: int64 (P + 1, T).
+    """
+    target = torch.tensor(request.target, device=ids.device)
+    labels = torch.full_like(ids[: len(request.prompts)], -1)
+    for row, prompt in enumerate(request.prompts):
+        first = len(prompt.ids) - 1
+        labels[row, first : first + len(target)] = target
+    return labels
+
+
+def _is_predicted(log_probs: Tensor, labels: Tensor) -> bool:
+    """Return whether each token of the target is the likeliest behind all contexts but the bare.
+
+    Source: ENCORE's compute_z.
+    """
+    hit = (log_probs[1 : len(labels)].argmax(dim=2) == labels[1:]) | (labels[1:] < 0)
+    return bool(hit.all())
 
 
 @contextmanager

@@ -28,6 +28,7 @@ def markdown(found: Results) -> str:
         *_agreements(found),
         *_uses(found),
         *_scaled(found),
+        *_sequence_costs(found),
         *_peaks(found),
         *_overheads(found),
         *_operators(found),
@@ -125,6 +126,22 @@ def _scaled(found: Results) -> list[str]:
     return _table(
         "Seconds an edit (edits in a batch: v* and update; texts: perplexity)", heads, rows
     )
+
+
+def _sequence_costs(found: Results) -> list[str]:
+    rows = [
+        [
+            each.model,
+            each.editor,
+            f"{each.first_step} to {each.last_step}",
+            _spread(each.step_s),
+            f"{each.passes:.3g}",
+            "" if each.exponent is None else _spread(each.exponent),
+        ]
+        for each in found.sequence_costs
+    ]
+    heads = ["model", "editor", "steps", "ours, s a step", "passes a step", "exponent of the total"]
+    return _table("Cost of a sequence by its length, its state's files included", heads, rows)
 
 
 def _peaks(found: Results) -> list[str]:

@@ -117,6 +117,22 @@ class Overhead:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class SequenceCost:
+    """What some steps of a sequence take, reading and writing its state included."""
+
+    model: str
+    editor: str
+    first_step: int
+    last_step: int
+    step_s: Spread
+    """Seconds a step."""
+    passes: float
+    """Of z*, a step."""
+    exponent: Spread | None
+    """b of (total seconds) ~ (steps)ᵇ over all chunks, where the steps are the whole sequence."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Machine:
     """The machine of the measurements."""
 
@@ -143,5 +159,6 @@ class Results:
     peaks: list[Peak] = dataclasses.field(default_factory=list)
     uses: list[Use] = dataclasses.field(default_factory=list)
     operators: list[Operator] = dataclasses.field(default_factory=list)
+    sequence_costs: list[SequenceCost] = dataclasses.field(default_factory=list)
     overheads: list[Overhead] = dataclasses.field(default_factory=list)
     notes: list[str] = dataclasses.field(default_factory=list)

@@ -2,11 +2,12 @@
 
 import dataclasses
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import denominators, machine, memory, overhead, scaling, sweeps, works
+from benchmarks import denominators, machine, memory, overhead, scaling, sequences, sweeps, works
 from benchmarks.cases import Case, check_models, open_case
-from benchmarks.choices import DEFAULT_MODELS, DEMO_MODEL, WORKS, Asked
+from benchmarks.choices import DEFAULT_MODELS, DEMO_MODEL, WORKS, Asked, is_demo
 from benchmarks.results import Results
 from editcollapse.runtime.devices import best_device
 from editcollapse.runtime.settings import settings
@@ -16,6 +17,7 @@ _DEMO_EDITS, _OTHER_EDITS = 64, 16
 _DEMO_TOKENS, _OTHER_TOKENS = 50_000, 20_000
 _DEMO_OVERHEAD, _OTHER_OVERHEAD = 512, 64
 _QUICK_EDITS, _QUICK_TOKENS, _QUICK_OVERHEAD = 4, 5_000, 16
+_SEQUENCE_STEPS, _QUICK_STEPS = 100, 8
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -39,7 +41,7 @@ class Order:
 
     def size(self, model: str) -> works.Size:
         """Return how much one repeat does on a model."""
-        demo = model == DEMO_MODEL
+        demo = is_demo(model)
         if self.quick:
             n_ours, n_tokens, repeats = _QUICK_EDITS, _QUICK_TOKENS, 1
         else:
@@ -51,14 +53,23 @@ class Order:
 
     def overhead_edits(self, model: str) -> int:
         """Return the edits of the overhead's study; none where it is not to run."""
-        named = self.only is not None and "overhead" in self.only
-        if not named and (self.only is not None or model != DEMO_MODEL):
+        if not self._runs("overhead", model):
             return 0
         if self.edits is not None:
             return self.edits
         if self.quick:
             return _QUICK_OVERHEAD
-        return _DEMO_OVERHEAD if model == DEMO_MODEL else _OTHER_OVERHEAD
+        return _DEMO_OVERHEAD if is_demo(model) else _OTHER_OVERHEAD
+
+    def sequence_steps(self, model: str) -> int:
+        """Return the steps of the longest sequence; none where sequences are not to run."""
+        if not self._runs("sequences", model):
+            return 0
+        return self.edits or (_QUICK_STEPS if self.quick else _SEQUENCE_STEPS)
+
+    def _runs(self, work: str, model: str) -> bool:
+        """Return whether a work runs that others than the demo model do only where it is named."""
+        return is_demo(model) if self.only is None else work in self.only
 
     def asked(self, model: str) -> Asked:
         """Return what is prepared of one model and its data."""
@@ -67,7 +78,7 @@ class Order:
         return Asked(
             workspace=self.workspace.resolve(),
             tokenizer=self.tokenizer,
-            n_requests=max(size.n_ours, self.overhead_edits(model)),
+            n_requests=max(size.n_ours, self.overhead_edits(model), self.sequence_steps(model)),
             n_texts=_N_TEXTS,
             n_more_texts=n_more,
             n_corpus_tokens=size.n_tokens,
@@ -99,25 +110,32 @@ def run(order: Order, command: str) -> Results:
 def _measure(work: str, case: Case, order: Order, found: Results) -> None:
     """Do one work on one model."""
     size = order.size(case.name)
-    if work == "edits":
-        works.edits(case, size, works.ONE_METHOD, found)
-    elif work == "methods":
-        works.edits(case, size, works.FOUR_METHODS, found)
-    elif work == "perplexity":
-        works.perplexity(case, size, found)
-    elif work == "covariance":
-        works.covariance(case, size, found)
-    elif work == "denominators":
-        denominators.denominators(case, size, found)
-    elif work == "sweep":
-        sweeps.sweep(case, size, found)
-    elif work == "scaling":
+
+    def scale() -> None:
         scaling.batches(case, size, found)
         scaling.texts(case, size, found)
-    elif work == "memory":
-        memory.peaks(case.name, order.asked(case.name), size, found)
-    elif n_edits := order.overhead_edits(case.name):
-        overhead.measure(case, n_edits, size.repeats, found)
+
+    def lengthen() -> None:
+        if n_steps := order.sequence_steps(case.name):
+            sequences.sequences(case, size, n_steps, order.steps, found)
+
+    def whole_flow() -> None:
+        if n_edits := order.overhead_edits(case.name):
+            overhead.measure(case, n_edits, size.repeats, found)
+
+    does: dict[str, Callable[[], None]] = {
+        "edits": lambda: works.edits(case, size, works.ONE_METHOD, found),
+        "methods": lambda: works.edits(case, size, works.FOUR_METHODS, found),
+        "perplexity": lambda: works.perplexity(case, size, found),
+        "covariance": lambda: works.covariance(case, size, found),
+        "denominators": lambda: denominators.denominators(case, size, found),
+        "sweep": lambda: sweeps.sweep(case, size, found),
+        "sequences": lengthen,
+        "overhead": whole_flow,
+        "scaling": scale,
+        "memory": lambda: memory.peaks(case.name, order.asked(case.name), size, found),
+    }
+    does[work]()
 
 
 def _say(text: str) -> None:
