@@ -3,6 +3,7 @@ with steps as (
     select study_sequences.*, last.text_change
     from study_sequences
     inner join sequence_steps as last using (sequence_id)
+    where last.n_edits <= study_sequences.n_edits
     qualify last.step = max(last.step) over (partition by study_id, sequence_id)
 ),
 scored as (

@@ -312,7 +312,7 @@ def test_guard_that_acted_is_said(tmp_path, folder_of):
     walk = WALKS[4]
     write_sequences(folder, make_row, [walk])
     stopped = make_row(
-        "sequence_steps", sequence_id=walk.sequence_id, step=9, n_edits=45, decision="stopped"
+        "sequence_steps", sequence_id=walk.sequence_id, step=9, n_edits=40, decision="stopped"
     )
     folder.write("sequence_steps", stopped)
     folder.publish()

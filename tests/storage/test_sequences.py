@@ -11,7 +11,14 @@ from scripts.docs import read_recipes
 from storage.ask import ask, describe_tables
 from storage.schema import make_schema
 from tests.storage.conftest import make_row as row_of
-from tests.support.sequence_rows import WALKS, Walk, write_scores, write_sequences, write_study
+from tests.support.sequence_rows import (
+    CHECKPOINTS,
+    WALKS,
+    Walk,
+    write_scores,
+    write_sequences,
+    write_study,
+)
 
 _Z = 1.959963984540054
 _RULE = "threshold := null, ratio := 40"
@@ -306,12 +313,37 @@ def test_sequence_of_two_studies_counts_in_each(folder, make_row):
         sequence_id=WALKS[0].sequence_id,
         model="same",
         editor="rome",
+        n_edits=CHECKPOINTS[-1],
     )
     folder.write("study_sequences", member)
     folder.publish()
     query = "select study, model, collapse_step from collapse_steps order by study"
     assert _rows(folder, query) == [("again", "same", 20), ("many", "tiny", 20)]
     assert _rows(folder, "select count(*) from sequence_survival") == [(10,)]
+
+
+def test_study_of_shorter_sequences_sees_its_own_part(folder, make_row):
+    """A sequence that another study has gone on with counts up to the edits that were asked for."""
+    write_study(folder, make_row)
+    write_study(folder, make_row, "study-2", "again")
+    write_sequences(folder, make_row, WALKS[:1])
+    short = 10
+    member = make_row(
+        "study_sequences",
+        study_id="study-2",
+        sequence_id=WALKS[0].sequence_id,
+        model="same",
+        editor="rome",
+        n_edits=short,
+    )
+    folder.write("study_sequences", member)
+    folder.publish()
+    query = "select study, collapse_step, observed, followed_to from collapse_steps order by study"
+    known = [each for each in CHECKPOINTS if each <= short]
+    assert _rows(folder, query)[0] == ("again", None, False, known[-1])
+    for view in ("sequence_drift", "sequence_outcomes", "sequence_success"):
+        query = f"select max(n_edits) from {view} where study_id = 'study-2'"
+        assert _rows(folder, query) == [(short,)]
 
 
 def test_study_without_sequences_has_no_rows(folder):

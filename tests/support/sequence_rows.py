@@ -78,6 +78,7 @@ def write_sequences(folder, make_row, walks=WALKS, study_id="study-1"):
                 sequence_id=walk.sequence_id,
                 model=walk.model,
                 editor=walk.editor,
+                n_edits=CHECKPOINTS[-1],
             )
             for walk in walks
         ],
@@ -124,7 +125,6 @@ def _sequence(make_row, walk):
         editor=walk.method or walk.editor,
         order_seed=walk.order_seed,
         edits_per_step=STEP,
-        n_edits=CHECKPOINTS[-1],
     )
 
 

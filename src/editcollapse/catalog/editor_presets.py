@@ -6,8 +6,8 @@ published follows rules that do not depend on the scale of a model's keys:
 - lambda is K: a key of mean size over C's own tokens (kᵀ C⁻¹ k = K) is then written by half. The
   published ones are 3.1 K (gpt2-xl), 0.92 K (gpt-j) and 1.05 K (Llama-3-8B, Mistral);
 - AlphaEdit keeps the 70 % of directions with the smallest eigenvalues, about the share that its
-  threshold keeps of Llama-3-8B (jianghoucheng/AlphaEdit issue 12), and its L2 is tr(P C): again half
-  of a mean key;
+  threshold keeps of Llama-3-8B (jianghoucheng/AlphaEdit issue 12), and its L2 is tr(P C): again
+  half of a mean key;
 - ENCORE's lambda_n is 0.01 of lambda C's mean diagonal;
 - the list of layers ends at the layer that the study edits, and has five where there are so many.
 """

@@ -77,7 +77,7 @@ def fine_tune(
     weight = loaded.weight(layer)
     change = torch.zeros_like(widened(weight.detach()), requires_grad=True)
     adam = torch.optim.Adam([change], lr=settings.learning_rate)
-    done = None if so_far is None else so_far.to(change)
+    bounds = _bounds(settings.norm_bound, so_far, change)
     order = list(range(len(rewrites)))
     shuffles = random.Random(settings.seed)
     n_passes = n_steps = 0
@@ -98,8 +98,9 @@ def fine_tune(
                 loss.backward()  # type: ignore[no-untyped-call]
                 adam.step()
                 n_steps += 1
-            if settings.norm_bound is not None:
-                _bound_(change, settings.norm_bound, done)
+            if bounds is not None:
+                with torch.no_grad():
+                    change.clamp_(*bounds)
         mean = total / len(order)
         if on_step is not None:
             on_step(epoch + 1, settings.epochs)
@@ -146,10 +147,11 @@ def _loss(hooked: HookedLayer, facts: _Facts, change: Tensor, some: Sequence[int
     return (nll * facts.weight[mine].to(nll)).sum() / len(some)
 
 
-@torch.no_grad()
-def _bound_(change: Tensor, bound: float, done: Tensor | None) -> None:
-    """Cut dW in place so that no entry of W is further than a bound from the unedited one."""
-    if done is None:
-        change.clamp_(-bound, bound)
-    else:
-        torch.minimum(torch.maximum(change, -bound - done), bound - done, out=change)
+def _bounds(
+    bound: float | None, so_far: Tensor | None, change: Tensor
+) -> tuple[Tensor, Tensor] | None:
+    """Return how low and high dW may go so that no entry of W is too far from the unedited one."""
+    if bound is None:
+        return None
+    done = torch.zeros_like(change) if so_far is None else so_far.to(change)
+    return -bound - done.detach(), bound - done.detach()

@@ -63,7 +63,8 @@ class LayerSum:
     def __init__(self, scale: LayerScale, total: Tensor | None = None) -> None:
         self.scale = scale
         self.total = torch.zeros_like(scale.weight) if total is None else total.clone()
-        self._squared = self._whole_spread()
+        nothing = torch.zeros((), dtype=torch.float64)
+        self._squared = nothing if total is None else self._whole_spread()
 
     def add(self, update: "Factors | Tensor") -> float:
         """Add an update, as factors or whole; return its Frobenius norm."""

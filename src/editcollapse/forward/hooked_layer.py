@@ -19,6 +19,7 @@ import dataclasses
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, Literal
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -204,6 +205,9 @@ class PrefixCache:
     """Keys and values of the tokens on the left by block, or an empty cache to be filled."""
 
 
+_tuples: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
+"""Whether a model's blocks return tuples."""
+
 Site = Literal["value", "block output"]
 """Where a change is added: to the output of the down projection, as ROME does, or to the residual
 stream after the block, as MEMIT does."""
@@ -379,7 +383,13 @@ class HookedLayer:
         return [Replay(None, as_tuple=self._as_tuple) for _ in range(count)]
 
     def _returns_tuples(self) -> bool:
-        """Return whether a block of this family returns a tuple: run one token to see."""
+        """Return whether a block of this family returns a tuple: run one token to see, once."""
+        known = _tuples.get(self.loaded.model)
+        if known is None:
+            known = _tuples[self.loaded.model] = self._seen_tuples()
+        return known
+
+    def _seen_tuples(self) -> bool:
         recorder = Recorder(self.loaded.blocks[0])
         ids = torch.zeros((1, 1), dtype=torch.int64, device=self.loaded.device)
         with torch.no_grad():

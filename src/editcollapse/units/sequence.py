@@ -272,6 +272,11 @@ class _Chunk:
 
     def _read(self, refs: Sequence[ArtifactRef]) -> tuple[dict[int, LayerSum], dict[int, "_Past"]]:
         """Return sums and past keys of all layers as files have them."""
+        if not refs:
+            scales = self._on_model.scales
+            return {layer: LayerSum(scales[layer]) for layer in scales}, {
+                layer: _Past() for layer in scales
+            }
         totals = {layer: torch.zeros_like(s.weight) for layer, s in self._on_model.scales.items()}
         past = {layer: _Past() for layer in totals}
         for ref in refs:

@@ -1,17 +1,16 @@
 -- How many edits does each editor of a study bear, one after the other, and how do its sequences end?
 with members as (
-    select study_sequences.*, sequences.n_edits
     from study_sequences
-    inner join sequences using (sequence_id)
     where study_id = $study_id
 ),
 ends as (
     select
         sequence_id,
-        arg_max(text_change, step) as text_change,
+        arg_max(sequence_steps.text_change, step) as text_change,
         bool_or(decision <> 'applied') as is_guarded
     from sequence_steps
-    where sequence_id in (select sequence_id from members)
+    inner join members using (sequence_id)
+    where sequence_steps.n_edits <= members.n_edits
     group by sequence_id
 ),
 scored as (
@@ -19,7 +18,9 @@ scored as (
     select sequence_id, avg(efficacy) as efficacy
     from (
         from sequence_scores
-        where moment = 'final' and sequence_id in (select sequence_id from members)
+        inner join sequence_steps using (sequence_id, step)
+        inner join members using (sequence_id)
+        where moment = 'final' and sequence_steps.n_edits <= members.n_edits
         qualify step = max(step) over (partition by sequence_id)
     )
     group by sequence_id

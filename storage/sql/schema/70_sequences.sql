@@ -11,7 +11,6 @@ create table sequences (
     source varchar not null,
     order_seed bigint not null,
     edits_per_step bigint not null,
-    n_edits bigint not null,
     evaluation_id varchar not null,
     template_set_id varchar not null,
     guard_policy varchar,
@@ -31,7 +30,6 @@ comment on column sequences.source is
 comment on column sequences.order_seed is 'Seeds the permutation of the requests. Integer.';
 comment on column sequences.edits_per_step is
     'Edits that are written at once; the last step may have fewer. Count.';
-comment on column sequences.n_edits is 'Edits that are asked for in all. Count.';
 comment on column sequences.evaluation_id is
     'What the model is measured on: evaluations.evaluation_id.';
 comment on column sequences.template_set_id is
@@ -45,7 +43,8 @@ create table study_sequences (
     study_id varchar not null,
     sequence_id varchar not null,
     model varchar not null,
-    editor varchar not null
+    editor varchar not null,
+    n_edits bigint not null
 );
 comment on table study_sequences is 'Which sequences belong to which study, and what the study calls their model and editor; a sequence is computed once and may serve many.';
 comment on column study_sequences.study_id is 'Study: studies.study_id.';
@@ -53,6 +52,8 @@ comment on column study_sequences.sequence_id is 'Sequence: sequences.sequence_i
 comment on column study_sequences.model is 'What the study file calls the model. Text.';
 comment on column study_sequences.editor is
     'What the study file calls the editor: its name, or one of its own where an editor stands there twice. Text.';
+comment on column study_sequences.n_edits is
+    'Edits that the study asks for; the sequence may be longer for another study. Count.';
 
 create table sequence_steps (
     sequence_id varchar not null,

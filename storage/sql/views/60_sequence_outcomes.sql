@@ -47,6 +47,7 @@ from main.study_sequences
 inner join main.sequences on sequences.sequence_id = study_sequences.sequence_id
 inner join main.sequence_checkpoints as checkpoints
     on checkpoints.sequence_id = study_sequences.sequence_id
+    and checkpoints.n_edits <= study_sequences.n_edits
 left join main.sequence_steps as steps
     on steps.sequence_id = checkpoints.sequence_id and steps.step = checkpoints.step
 left join main.studies on studies.study_id = study_sequences.study_id

@@ -33,6 +33,7 @@ with paired as (
         and immediate.moment = 'immediate'
     inner join main.sequence_steps as steps
         on steps.sequence_id = final.sequence_id and steps.step = final.step
+    where steps.n_edits <= study_sequences.n_edits
 ),
 by_order as (
     -- Edits of one order share a model: orders are what is drawn independently.

@@ -18,7 +18,9 @@ select
     study_sequences.study_id
 from main.study_sequences
 inner join main.sequences on sequences.sequence_id = study_sequences.sequence_id
-inner join main.sequence_steps as steps on steps.sequence_id = study_sequences.sequence_id
+inner join main.sequence_steps as steps
+    on steps.sequence_id = study_sequences.sequence_id
+    and steps.n_edits <= study_sequences.n_edits
 left join main.studies on studies.study_id = study_sequences.study_id
 order by
     study, study_sequences.study_id, main.model_order(study_sequences.study_id, study_sequences.model),
