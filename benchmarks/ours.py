@@ -104,6 +104,7 @@ def chunk(
         n_before=before.n_steps * len(steps[0]),
         is_checkpoint=False,
         sample=(),
+        measured=frozenset(),
         states=before.states,
         rank=before.rank,
         safe_states=(),
