@@ -251,7 +251,7 @@ def test_sequences_alone_are_a_flow(many, backend, tmp_path):
     spec = read_study(many)
     edit_sequence(spec.model_dump(mode="json"), asked, str(results))
     assert ask(results, "select count(*) from edits").item() == 0
-    assert ask(results, "select editor, n_edits from sequences").rows() == [("memit", 2)]
+    assert ask(results, "select editor, n_edits from study_sequences").rows() == [("memit", 2)]
     with pytest.raises(StudyError, match="has no table"):
         edit_sequence(spec.model_copy(update={"sequence": None}), None, str(results))
 
