@@ -127,8 +127,11 @@ class ModelEditors:
             )
         records = self.plan.requests.records[:N_PROBES]
         requests = tuple(record.request for record in records)
+        own = self.model.setup.model_id
+        entries = [each for each in self.plan.models if each.setup.model_id == own]
+        layers = {layer for each in entries for layer in ModelEditors(self.plan, each).layers}
         return tuple(
-            CovariancePlan(self._moment(layer), self.layers, requests, study.seed)
+            CovariancePlan(self._moment(layer), tuple(sorted(layers)), requests, study.seed)
             for layer in self.layers
         )
 

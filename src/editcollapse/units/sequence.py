@@ -129,8 +129,8 @@ class _Done:
     n_passes: int
 
 
-_answered: dict[tuple[str, ProbePlan], list[Answer]] = {}
-"""The unedited model's answers, by model: every sequence of a model asks for them."""
+_answered: dict[str, dict[ProbePlan, list[Answer]]] = {}
+"""The unedited answers of one model, by its id: every sequence of it asks for them."""
 
 
 class _Chunk:
@@ -174,12 +174,15 @@ class _Chunk:
                 )
             except UnusableTextError as error:
                 self.unusable[request.request_id] = str(error)
+        known = _answered.get(self._loaded.model_id)
+        if known is None:
+            _answered.clear()
+            known = _answered[self._loaded.model_id] = {}
         for plan in plans.values():
-            key = (self._loaded.model_id, plan)
-            if key not in _answered:
+            if plan not in known:
                 # Each by itself: what it answers does not hang on what else is asked.
-                (_answered[key],) = self._answers([plan])
-            self._unedited[plan.request_id] = (plan, _answered[key])
+                (known[plan],) = self._answers([plan])
+            self._unedited[plan.request_id] = (plan, known[plan])
 
     def run(self, written: WrittenWeights, on_edit: Progress) -> None:
         """Make the steps of the chunk, or those up to where the guard stops."""
