@@ -1,7 +1,7 @@
 """One edit as a study of its own: forecast, guarded, made, measured and recorded."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from prefect import State, flow
@@ -38,11 +38,12 @@ class SingleEditRun(StudyRun):
         super().__init__(plan, (*prepared, UNEDITED, forecast_step, EDIT, EVALUATE, TEXTS))
         self._known = known
 
-    def prepare(self, model: ModelPlan) -> tuple[Manifest, Manifest]:
+    def prepare(self, model: ModelPlan) -> tuple[Manifest, Sequence[Manifest]]:
         """Return templates and second moment: what is known, else as for any study."""
         if self._known is None:
             return super().prepare(model)
-        return known_manifests(self.plan.results, self._known)
+        templates, moment = known_manifests(self.plan.results, self._known)
+        return templates, (moment,)
 
     def jobs(self, model: ModelPlan, templates: Manifest, moment: Manifest) -> Iterator[EditJob]:
         """Yield the jobs of the edits that are made, after their forecasts."""

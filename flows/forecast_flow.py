@@ -14,6 +14,7 @@ from editcollapse.config.study_file import with_absolute_paths
 from editcollapse.forecast.verdicts import verdict_of
 from editcollapse.study.jobs import EditJob, ForecastJob
 from editcollapse.study.plan import ModelPlan, plan_study
+from editcollapse.study.sequences import ModelEditors
 from editcollapse.study.study_rows import study_rows
 from flows.observe.run_names import dated
 from flows.run.outcome import completed
@@ -61,7 +62,8 @@ def collapse_forecast(study: StudyForm, results: str = "results") -> State[int]:
 
 def _forecast(run: StudyRun, model: ModelPlan) -> EditJob:
     """Prepare one model as its study would, forecast it batch by batch; return all as one batch."""
-    templates, moment = run.prepare(model)
+    templates, moments = run.prepare(model)
+    moment = ModelEditors(run.plan, model).own_moment(moments)
     batches = run.plan.edit_jobs(model, templates, moment)
     asked = ((batch, ForecastJob.of(batch)) for batch in batches)
     batch: EditJob | None = None

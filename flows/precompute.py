@@ -41,8 +41,7 @@ def precompute_covariance(study: StudyForm, results: str = "results") -> State[l
     moments: list[Manifest] = []
 
     def measure(model: ModelPlan) -> None:
-        _, moment = run.prepare(model)
-        moments.append(moment)
+        moments.extend(run.prepare(model)[1])
 
     do_and_publish(run, "covariance", measure)
     ids = [model.moment.covariance_id for model in plan.models]

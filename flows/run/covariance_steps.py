@@ -37,16 +37,12 @@ class RunsJobs(Protocol):
         """The jobs that are listed."""
 
 
-def measured_moment(run: RunsJobs, moments: CovariancePlan, templates: Manifest) -> Manifest:
-    """Return C of one layer; where it is there already, neither corpus nor shards are looked at."""
-    (found,) = measured_moments(run, (moments,), templates)
-    return found
-
-
 def measured_moments(
     run: RunsJobs, layers: Sequence[CovariancePlan], templates: Manifest
 ) -> list[Manifest]:
     """Return C of each layer that one pass over the corpus serves; it is made once for all.
+
+    Where C of all is there already, neither corpus nor shards are looked at.
 
     Args:
         run: has listed ``moment_jobs`` of them.

@@ -51,26 +51,24 @@ def _texts(plan: StudyPlan, _model: ModelPlan) -> int:
     return int(plan.study.evaluation.continuations > 0 and bool(plan.study.rank_one_methods))
 
 
-def _editor_moments(plan: StudyPlan, model: ModelPlan) -> int:
+def _moments(plan: StudyPlan, model: ModelPlan) -> int:
     return moment_jobs(ModelEditors(plan, model).covariance_plans())
 
 
 TEMPLATES = Step(lambda _plan, _model: 1)
-COVARIANCE = Step(lambda plan, model: moment_jobs([CovariancePlan.of(plan, model)]))
+COVARIANCE = Step(_moments)
 UNEDITED = Step(lambda _plan, _model: 1)
 FORECAST = Step(lambda plan, _model: plan.n_batches)
 GUARD = Step(lambda plan, model: 0 if model.guard is None else plan.n_batches)
 EDIT = Step(_rank_one_batches, per_batch=1)
 EVALUATE = Step(_rank_one_batches, per_batch=1)
 TEXTS = Step(_texts)
-EDITOR_COVARIANCE = Step(_editor_moments)
 EDITORS = Step(lambda plan, model: ModelEditors(plan, model).n_jobs(singly=True))
 SEQUENCES = Step(lambda plan, model: ModelEditors(plan, model).n_jobs(singly=False))
 
 PREPARE = (TEMPLATES, COVARIANCE)
-EDITED = (TEMPLATES, EDITOR_COVARIANCE, UNEDITED)
-STUDY = (*EDITED, GUARD, EDIT, EVALUATE, TEXTS, EDITORS)
-ONLY_SEQUENCES = (*EDITED, SEQUENCES)
+STUDY = (*PREPARE, UNEDITED, GUARD, EDIT, EVALUATE, TEXTS, EDITORS)
+ONLY_SEQUENCES = (*PREPARE, UNEDITED, SEQUENCES)
 
 
 class JobList:

@@ -22,11 +22,11 @@ from editcollapse.rows.study import RejectionRow, StudyEditRow
 from editcollapse.study.artifacts import ArtifactRef, ArtifactStore
 from editcollapse.study.generation_jobs import MostDamaging
 from editcollapse.study.jobs import EditJob, Job, Manifest, RecordJob, ReportJob
-from editcollapse.study.plan import CovariancePlan, ModelPlan, StudyPlan
+from editcollapse.study.plan import ModelPlan, StudyPlan
 from editcollapse.study.sequences import ModelEditors
 from editcollapse.study.study_rows import StudyKind, first_run, study_rows
 from flows.observe.run_page import Part, report_link, show_findings, shown_progress
-from flows.run.covariance_steps import RunsJobs, measured_moment, measured_moments
+from flows.run.covariance_steps import RunsJobs, measured_moments
 from flows.run.guard_steps import guarded_jobs
 from flows.run.outcome import CACHED, JobTally, completed, tell_of_collapses
 from flows.run.row_buffer import RowsToRecord
@@ -133,12 +133,16 @@ class StudyRun:
         described = [self.store.put_rows(table, rows) for table, rows in study_rows(self.plan)]
         return [*described, *first_run(self.plan, self.kind).rows]
 
-    def prepare(self, model: ModelPlan) -> tuple[Manifest, Manifest]:
-        """Return a model's templates and second moment; hand their rows to the database."""
+    def prepare(self, model: ModelPlan) -> tuple[Manifest, Sequence[Manifest]]:
+        """Return a model's templates and C of each of its layers; hand their rows to the database.
+
+        The layers are those of ``ModelEditors``.
+        """
         templates = self.compute(context_templates, model.templates)
-        moment = measured_moment(self, CovariancePlan.of(self.plan, model), templates)
-        self.rows.add([*templates.rows, *moment.rows])
-        return templates, moment
+        plans = ModelEditors(self.plan, model).covariance_plans()
+        moments = measured_moments(self, plans, templates)
+        self.rows.add([*templates.rows, *(ref for each in moments for ref in each.rows)])
+        return templates, moments
 
     def edit(self, model: ModelPlan) -> None:
         """Prepare one model, then edit and measure it batch by batch.
@@ -147,14 +151,11 @@ class StudyRun:
         workers; their rows are entered in the order of the dataset.
         """
         editors = ModelEditors(self.plan, model)
-        templates = self.compute(context_templates, model.templates)
-        moments = measured_moments(self, editors.covariance_plans(), templates)
+        templates, moments = self.prepare(model)
         unedited = self.compute(unedited_model, self.plan.unedited_job(model))
-        prepared = (templates, *moments, unedited)
-        self.rows.add([ref for each in prepared for ref in each.rows])
+        self.rows.add(unedited.rows)
         if self.edits_singly and self.plan.study.rank_one_methods:
-            moment = moments[editors.layers.index(model.setup.layer)]
-            self._edit_by_rank_one(model, templates, moment, unedited)
+            self._edit_by_rank_one(model, templates, editors.own_moment(moments), unedited)
         if editors.names:
             more = EditorRun(self, model, templates, moments, unedited)
             if self.edits_singly:

@@ -228,7 +228,7 @@ def _model_outlook(plan: StudyPlan, model: ModelPlan) -> ModelOutlook:
     if unedited is not None:
         n_worst = plan.study.evaluation.continuations
         worst = MostDamaging(ArtifactStore(plan.results), n_worst, unedited)
-    if templates is not None and moment is not None:
+    if templates is not None and moment is not None and plan.study.rank_one_methods:
         counts = _batch_counts(plan, known_jobs(plan, model, templates, moment), worst)
     forecasts: tuple[JobCount, ...] = ()
     if model.guard is not None:

@@ -201,7 +201,7 @@ class StudyPlan:
             templates: what its templates unit returned.
             moment: what its covariance unit returned.
         """
-        for index in range(self.n_batches if self.study.rank_one_methods else 0):
+        for index in range(self.n_batches):
             yield EditJob(
                 results=self.results,
                 model=plan.setup,

@@ -32,7 +32,7 @@ from editcollapse.study.jobs import (
     template_set_id_of,
 )
 from editcollapse.study.locks import cached_manifest
-from editcollapse.study.plan import N_PROBES, CovariancePlan, ModelPlan, StudyPlan
+from editcollapse.study.plan import CovariancePlan, ModelPlan, StudyPlan
 from editcollapse.study.sequence_jobs import (
     STOPPED,
     EditorBatchJob,
@@ -125,15 +125,22 @@ class ModelEditors:
                 f"{', '.join(map(str, self.layers))}, and `covariance.kind` is "
                 '"statistics", which are of one layer. Take "corpus" or "samples".'
             )
-        records = self.plan.requests.records[:N_PROBES]
-        requests = tuple(record.request for record in records)
+        plan = CovariancePlan.of(self.plan, self.model)
         own = self.model.setup.model_id
         entries = [each for each in self.plan.models if each.setup.model_id == own]
         layers = {layer for each in entries for layer in ModelEditors(self.plan, each).layers}
         return tuple(
-            CovariancePlan(self._moment(layer), tuple(sorted(layers)), requests, study.seed)
+            dataclasses.replace(plan, moment=self._moment(layer), layers=tuple(sorted(layers)))
             for layer in self.layers
         )
+
+    def own_moment(self, moments: Sequence[Manifest]) -> Manifest:
+        """Return C of the layer that rank-one methods edit.
+
+        Args:
+            moments: what the jobs of ``covariance_plans`` returned.
+        """
+        return moments[self.layers.index(self.model.setup.layer)]
 
     @property
     def templates_job(self) -> TemplatesJob:
