@@ -162,6 +162,7 @@ def assert_same_steps(found, expected):
     assert left.equals(right)
 
 
+@pytest.mark.slow
 def test_lost_states_are_made_again(many, whole, longer, run_sequences, tmp_path):
     """Where states are gone, a longer sequence computes what it needs anew, to the same bits."""
     study, fresh = longer
