@@ -37,9 +37,10 @@ class NormalEquation:
             self._base = self.ridge * torch.eye(self._basis.shape[1], dtype=torch.float64)
             self._factor = self._base.sqrt()
             return
-        self.ridge = settings.identity_weight or 0.0
-        if settings.identity_weight is None:
-            self.ridge = IDENTITY_SHARE * weight * float(moment.diagonal().mean())
+        self.ridge = 0.0
+        if editor.identity:
+            mean = IDENTITY_SHARE * weight * float(moment.diagonal().mean())
+            self.ridge = mean if settings.identity_weight is None else settings.identity_weight
         self._base = weight * moment
         self._base.diagonal().add_(self.ridge)
         self._factor = _cholesky(self._base, weight)
