@@ -73,6 +73,8 @@ class EditorRun:
         """Make the model's sequences, chunk by chunk, as many at once as there are workers."""
         run = self._run
         sequences = [each for own in self._inputs for each in self._editors.sequences(own)]
+        if not sequences:
+            return
         pairs = [each.rows() for each in sequences]
         run.rows.add(
             [
