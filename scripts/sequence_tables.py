@@ -20,6 +20,7 @@ def ends(results: Path) -> str:
     """Return how sequences end, a line a model and editor."""
     head = (
         *("model", "editor", "collapsed", "edits until collapse", "alive at the end"),
+        *("perplexity above 3x", "edits until then"),
         *("efficacy", "generalization", "locality", "text change"),
     )
     return _table(
@@ -30,6 +31,8 @@ def ends(results: Path) -> str:
                 f"{row['n_collapsed']} of {row['n_orders']}",
                 _until(row),
                 f"{row['alive']:.2f} ({row['lower']:.2f} to {row['upper']:.2f})",
+                f"{row['n_tripled']} of {row['n_orders']}",
+                _until(row, "_tripled"),
                 *map(_share, (row["efficacy"], row["generalization"], row["locality"])),
                 cell(row["text_change"]),
             )
@@ -102,14 +105,15 @@ def _names(row: dict[str, Any], editor: str) -> tuple[str, str]:
     return cell(row["model"]), cell(editor_title(row[editor]))
 
 
-def _until(row: dict[str, Any]) -> str:
-    """Return the median of edits until the collapse, with the earliest and the latest."""
-    if row["earliest"] is None:
+def _until(row: dict[str, Any], rule: str = "") -> str:
+    """Return the median of edits until the collapse by a rule, with the earliest and the latest."""
+    if row[f"earliest{rule}"] is None:
         return _NONE
     median, latest = (
-        "not reached" if row[name] is None else str(row[name]) for name in ("median", "latest")
+        "not reached" if row[name] is None else str(row[name])
+        for name in (f"median{rule}", f"latest{rule}")
     )
-    return f"{median} ({row['earliest']} to {latest})"
+    return f"{median} ({row[f'earliest{rule}']} to {latest})"
 
 
 def _share(value: float | None) -> str:

@@ -35,9 +35,15 @@ ends as (
 )
 select
     found.*,
-    ends.* exclude (study_id, model, editor)
+    ends.* exclude (study_id, model, editor),
+    tripled.n_collapsed as n_tripled,
+    tripled.median as median_tripled,
+    tripled.earliest as earliest_tripled,
+    tripled.latest as latest_tripled
 from collapse_step_by_editor as found
 inner join ends using (study_id, model, editor)
+inner join collapse_step_by_editor(threshold := null, ratio := 3) as tripled
+    using (study_id, model, editor)
 order by
     found.study,
     model_order(found.study_id, found.model),
