@@ -20,7 +20,7 @@ def ends(results: Path) -> str:
     """Return how sequences end, a line a model and editor."""
     head = (
         *("model", "editor", "collapsed", "edits until collapse", "alive at the end"),
-        *("perplexity above 3x", "edits until then"),
+        *("perplexity above 3x", "edits until then", "ratio at the end"),
         *("efficacy", "generalization", "locality", "text change"),
     )
     return _table(
@@ -33,6 +33,7 @@ def ends(results: Path) -> str:
                 f"{row['alive']:.2f} ({row['lower']:.2f} to {row['upper']:.2f})",
                 f"{row['n_tripled']} of {row['n_orders']}",
                 _until(row, "_tripled"),
+                cell(row["perplexity_ratio"]),
                 *map(_share, (row["efficacy"], row["generalization"], row["locality"])),
                 cell(row["text_change"]),
             )

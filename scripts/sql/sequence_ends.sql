@@ -20,17 +20,24 @@ scored as (
     )
     group by sequence_id
 ),
+measured as (
+    select study_id, sequence_id, arg_max(perplexity_ratio, n_edits) as perplexity_ratio
+    from sequence_outcomes
+    group by all
+),
 ends as (
     select
         steps.study_id,
         steps.model,
         steps.editor,
         median(steps.text_change) as text_change,
+        median(measured.perplexity_ratio) as perplexity_ratio,
         avg(scored.efficacy) as efficacy,
         avg(scored.generalization) as generalization,
         avg(scored.locality) as locality
     from steps
     left join scored using (sequence_id)
+    left join measured using (study_id, sequence_id)
     group by all
 )
 select

@@ -61,7 +61,8 @@ def test_forecast_has_a_line_an_editor_left_out(many):
     found = {row["editor left out"]: row for row in _lines(sequence_tables.forecast(many.results))}
     assert found["MEMIT"]["bound"] == "1"
     assert found["MEMIT"]["collapsed"] == "2 of 4"
-    whole = ask(many.results, "from sequence_forecast_by_editor where editor = 'rome'")
+    tripled = "sequence_forecast_by_editor(threshold := null, ratio := 3)"
+    whole = ask(many.results, f"from {tripled} where editor = 'rome'")
     (lead,) = whole["median_lead"]
     assert float(found["ROME"]["median lead in edits"]) == lead
 
