@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -73,13 +72,6 @@ class Standing:
     """Of z* or fine-tuning, all steps together."""
 
 
-class _Steps(_Chunk):
-    """The steps of a chunk, without the questions that are asked after each."""
-
-    def _score(self, *_: Any) -> None:
-        """Ask nothing; PRUNE's spectrum, which only measurements see, is left alone too."""
-
-
 @float32_products()
 def chunk(
     case: Case, inputs: EditorInputs, steps: Sequence[Sequence[EditRequest]], before: Standing
@@ -104,7 +96,7 @@ def chunk(
         n_before=before.n_steps * len(steps[0]),
         is_checkpoint=False,
         sample=(),
-        measured=frozenset(),
+        measured=frozenset(),  # nothing is asked
         states=before.states,
         rank=before.rank,
         safe_states=(),
@@ -115,7 +107,7 @@ def chunk(
         guard=None,
         order_label="benchmark",
     )
-    made = _Steps(case.store, case.loaded, job)
+    made = _Chunk(case.store, case.loaded, job)
     with writing(case.loaded, inputs.editor.layers(inputs.model)) as written:
         made.run(written, None)
     assert not made.unusable, made.unusable
@@ -145,11 +137,10 @@ def _with_state(total: Tensor, layer: int, tensors: Mapping[str, Tensor]) -> Ten
 
 def mean_length(case: Case, inputs: EditorInputs, requests: Sequence[EditRequest]) -> float:
     """Return NAS's mean length of a target value over some facts, on the unedited model."""
-    editor, settings = inputs.editor.row, inputs.editor.joint
-    assert isinstance(editor, JointEditor)
+    settings = inputs.editor.joint
     assert settings is not None
     rewrites, _ = build_rewrites(case.loaded.encoder, inputs.templates, requests)
-    found = find_targets(case.loaded, rewrites, editor, settings)
+    found = find_targets(case.loaded, rewrites, inputs.editor.targets)
     lengths = value_lengths(last_layer(case.loaded, settings), rewrites, found.delta)
     return mean_length_of(lengths, settings.norm_quantile)
 

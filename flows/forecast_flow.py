@@ -13,8 +13,8 @@ from editcollapse.catalog.methods import method_title
 from editcollapse.config.study_file import with_absolute_paths
 from editcollapse.forecast.verdicts import verdict_of
 from editcollapse.study.jobs import EditJob, ForecastJob
+from editcollapse.study.model_editors import ModelEditors
 from editcollapse.study.plan import ModelPlan, plan_study
-from editcollapse.study.sequences import ModelEditors
 from editcollapse.study.study_rows import study_rows
 from flows.observe.run_names import dated
 from flows.run.outcome import completed

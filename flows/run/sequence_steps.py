@@ -9,9 +9,10 @@ from editcollapse.rows.frames import rows_of
 from editcollapse.rows.study import StudyEditRow
 from editcollapse.study.jobs import Manifest
 from editcollapse.study.locks import cached_manifest
+from editcollapse.study.model_editors import ModelEditors
 from editcollapse.study.plan import ModelPlan
 from editcollapse.study.sequence_jobs import STOPPED, EditorBatchJob, EditorInputs, TargetsJob
-from editcollapse.study.sequences import Chunk, ModelEditors, ModelSequence, Standing
+from editcollapse.study.sequences import Chunk, ModelSequence, Standing
 from tasks.preparing import context_templates
 from tasks.sequences import edit_chunk, edit_singly, target_values, value_lengths
 

@@ -10,8 +10,8 @@ import dataclasses
 from collections.abc import Callable, Sequence
 
 from editcollapse.runtime.environment import OVERALL, Report, tell
+from editcollapse.study.model_editors import ModelEditors
 from editcollapse.study.plan import CovariancePlan, ModelPlan, StudyPlan, checkpoints
-from editcollapse.study.sequences import ModelEditors
 
 Count = Callable[[StudyPlan, ModelPlan], int]
 

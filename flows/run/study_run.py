@@ -22,8 +22,8 @@ from editcollapse.rows.study import RejectionRow, StudyEditRow
 from editcollapse.study.artifacts import ArtifactRef, ArtifactStore
 from editcollapse.study.generation_jobs import MostDamaging
 from editcollapse.study.jobs import EditJob, Job, Manifest, RecordJob, ReportJob
+from editcollapse.study.model_editors import ModelEditors
 from editcollapse.study.plan import ModelPlan, StudyPlan
-from editcollapse.study.sequences import ModelEditors
 from editcollapse.study.study_rows import StudyKind, first_run, study_rows
 from flows.observe.run_page import Part, report_link, show_findings, shown_progress
 from flows.run.covariance_steps import RunsJobs, measured_moments

@@ -127,7 +127,7 @@ def test_single_edits_are_the_references(tiny_model, variant, name):
     ours, rewrites = our_settings(theirs, row), rewrites_of(loaded)
     before = {layer: loaded.weight(layer).clone() for layer in layers}
     equations = {layer: NormalEquation(moments[layer], row, ours) for layer in layers}
-    found = find_targets(loaded, rewrites, row, ours)
+    found = find_targets(loaded, rewrites, EditorSetup(name=name, joint=ours).targets)
     hooked = last_layer(loaded, ours)
     goals = goal_values(hooked, rewrites, found.before, found.delta, row, LENGTH)
     made = independent_edits(loaded, rewrites, goals, row, ours, equations)

@@ -11,8 +11,8 @@ import torch
 from editcollapse.config.study_file import read_study
 from editcollapse.errors import StudyError
 from editcollapse.study.artifacts import ArtifactStore
+from editcollapse.study.model_editors import ModelEditors
 from editcollapse.study.plan import plan_study
-from editcollapse.study.sequences import ModelEditors
 from storage.ask import ask
 from storage.readers import editor_sequences
 from tests.support.flow_runs import manifests, tables, units_computed

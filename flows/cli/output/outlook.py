@@ -22,8 +22,9 @@ from editcollapse.study.guarded import known_jobs
 from editcollapse.study.jobs import EditJob
 from editcollapse.study.locks import cached_manifest
 from editcollapse.study.missing_inputs import ExpectedModel, MissingInput, expected_models
+from editcollapse.study.model_editors import ModelEditors
 from editcollapse.study.plan import CovariancePlan, ModelPlan, StudyPlan
-from editcollapse.study.sequences import ModelEditors, n_edits_of
+from editcollapse.study.sequences import n_edits_of
 from flows.cli.output.subjects import ModelSubjects, subjects_known, subjects_of
 from flows.cli.output.time_outlook import (
     KnownTimes,

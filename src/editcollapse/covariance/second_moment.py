@@ -515,6 +515,20 @@ def measure_moment(
     return moment
 
 
+def damped(moment: Tensor, damping: float) -> Tensor:
+    """Return C as it is solved with; C itself, not a copy, where nothing is added.
+
+    Args:
+        moment: C, (K, K) float64.
+        damping: added to the diagonal, in units of its mean.
+    """
+    if damping == 0:
+        return moment
+    found = moment.clone()
+    found.diagonal().add_(damping * moment.diagonal().mean())
+    return found
+
+
 class MomentSolver:
     """Solves with C.
 
@@ -549,11 +563,7 @@ class MomentSolver:
         if n_tokens is not None:
             self.tokens_per_d_key = n_tokens / len(moment)
         matrix = moment.double()
-        damped = matrix
-        if damping != 0:
-            damped = matrix.clone()
-            damped.diagonal().add_(damping * matrix.diagonal().mean())
-        factor, info = torch.linalg.cholesky_ex(damped)
+        factor, info = torch.linalg.cholesky_ex(damped(matrix, damping))
         if int(info) != 0 or not bool(torch.isfinite(factor).all()):
             raise MomentError(
                 f"the second moment ({len(matrix)} x {len(matrix)}, damping {damping:g}) is "

@@ -19,6 +19,17 @@ from editcollapse.study.artifacts import ArtifactRef
 from editcollapse.study.jobs import Job, Manifest, ModelSetup
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class TargetSettings:
+    """What decides z* on a model: editors with the same share it."""
+
+    layer: int
+    """The last of the list."""
+    values: ValueSettings
+    predicted_passes: int | None
+    """As for ``optimise_values``."""
+
+
 class EditorSetup(BaseModel):
     """An editor as a study uses it on a model."""
 
@@ -43,6 +54,16 @@ class EditorSetup(BaseModel):
     def settings(self) -> EditorSettings | None:
         """Its own settings; None for a rank-one method."""
         return self.joint or self.gradient
+
+    @property
+    def targets(self) -> TargetSettings:
+        """What decides z*, of a joint editor."""
+        settings, row = self.joint, self.row
+        assert settings is not None
+        assert isinstance(row, JointEditor)
+        early = row.target == "until predicted"
+        passes = settings.predicted_passes if early else None
+        return TargetSettings(settings.layers[-1], settings.values, passes)
 
     def layers(self, model: ModelSetup) -> tuple[int, ...]:
         """Return the layers that it edits, in ascending order."""

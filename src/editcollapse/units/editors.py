@@ -13,7 +13,7 @@ from torch import Tensor
 
 from editcollapse.catalog.editor_presets import JointSettings
 from editcollapse.catalog.editors import JointEditor
-from editcollapse.covariance.second_moment import MomentSolver, read_moment
+from editcollapse.covariance.second_moment import MomentSolver, damped, read_moment
 from editcollapse.editors.joint import mean_length_of, target_site, value_lengths
 from editcollapse.editors.normal_equation import NormalEquation
 from editcollapse.editors.running_sum import LayerScale
@@ -25,7 +25,7 @@ from editcollapse.rome.values import TargetValues
 from editcollapse.runtime.precision import float32_products
 from editcollapse.study.artifacts import ArtifactRef, ArtifactStore
 from editcollapse.study.jobs import Manifest
-from editcollapse.study.sequence_jobs import EditorInputs, LengthsJob, TargetsJob
+from editcollapse.study.sequence_jobs import EditorInputs, LengthsJob, TargetSettings, TargetsJob
 from editcollapse.units.edit import optimise_in_groups
 from editcollapse.units.prepare import Progress, load
 
@@ -83,11 +83,8 @@ def _made(store: ArtifactStore, loaded: LoadedModel, inputs: EditorInputs) -> Ed
         scales[each.layer] = _scales[key]
         if isinstance(editor, JointEditor):
             assert setup.joint is not None
-            damped = moment
-            if inputs.damping and each.moment is not None:
-                damped = moment.clone()
-                damped.diagonal().add_(inputs.damping * moment.diagonal().mean())
-            equations[each.layer] = NormalEquation(damped, editor, setup.joint)
+            used = moment if each.moment is None else damped(moment, inputs.damping)
+            equations[each.layer] = NormalEquation(used, editor, setup.joint)
         elif setup.settings is None:
             solver = MomentSolver(None if each.moment is None else moment, inputs.damping)
     return EditorOnModel(scales, equations, solver)
@@ -160,8 +157,7 @@ def last_layer(loaded: LoadedModel, settings: JointSettings) -> HookedLayer:
 def find_targets(
     loaded: LoadedModel,
     rewrites: Sequence[Rewrite],
-    editor: JointEditor,
-    settings: JointSettings,
+    asked: TargetSettings,
     on_step: Progress = None,
 ) -> Targets:
     """Return the optimised deltas of B facts on the model as it is, each by itself.
@@ -169,13 +165,12 @@ def find_targets(
     Args:
         loaded: the model.
         rewrites: B facts with the same context templates.
-        editor: its rule for z*.
-        settings: on this model.
+        asked: where z* stands, and how it is found.
         on_step: called with passes done and the most there can be.
     """
-    passes = settings.predicted_passes if editor.target == "until predicted" else None
-    hooked = last_layer(loaded, settings)
-    return Targets.of(optimise_in_groups(hooked, rewrites, settings.values, on_step, passes))
+    hooked = HookedLayer(loaded, asked.layer, target_site(loaded, (asked.layer,)))
+    found = optimise_in_groups(hooked, rewrites, asked.values, on_step, asked.predicted_passes)
+    return Targets.of(found)
 
 
 @float32_products()
@@ -193,9 +188,8 @@ def optimise_targets(job: TargetsJob, on_step: Progress = None) -> Manifest:
     store = ArtifactStore(job.results)
     ref = None
     if rewrites:
-        hooked = HookedLayer(loaded, job.layer, target_site(loaded, (job.layer,)))
-        found = optimise_in_groups(hooked, rewrites, job.values, on_step, job.predicted_passes)
-        ref = store.put_tensors("targets", Targets.of(found).tensors())
+        asked = TargetSettings(job.layer, job.values, job.predicted_passes)
+        ref = store.put_tensors("targets", find_targets(loaded, rewrites, asked, on_step).tensors())
     summary = f"z* of {len(rewrites)} requests, {job.label}"
     provenance = clock.row(summary, len(rewrites), str(loaded.device))
     return Manifest(

@@ -6,10 +6,11 @@ always read from its predecessor's files, so a sequence that was killed loses on
 no bit.
 """
 
+import contextlib
 import dataclasses
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ from editcollapse.catalog.methods import Method
 from editcollapse.data.requests import EditRequest
 from editcollapse.editors.fine_tuning import fine_tune
 from editcollapse.editors.joint import JointChange, goal_values, joint_edit
+from editcollapse.editors.past_keys import PastKeys
 from editcollapse.editors.restraints import masked, restrained
 from editcollapse.editors.running_sum import (
     Factors,
@@ -202,22 +204,25 @@ class _Chunk:
             if decision == STOPPED:
                 self.is_stopped = True
                 break
-            asked = [each for each in step if each.request_id in self._job.measured]
-            self._score(written, number, [(number, request) for request in asked], IMMEDIATE)
+            asked = [(number, each) for each in step if each.request_id in self._job.measured]
+            if asked:
+                with self._as_measured(written):
+                    self._score(number, asked, IMMEDIATE)
             if on_edit is not None:
                 on_edit(n_edits - self._job.n_before, n_all)
 
     def measure(self, written: WrittenWeights) -> None:
         """Measure the model after the last step: perplexity, layers, and success of all so far."""
         job, loaded = self._job, self._loaded
-        restraint = self._restraint
-        if restraint != "none":
-            write_all(written, self._sums, restraint)
         texts = encode_texts(loaded.encoder, self._store.json(job.texts))
         hooked = HookedLayer(loaded, min(self._sums))
         budget = tokens_per_forward(loaded.device, loaded.size(hooked.layer), "answers")
-        (found,) = perplexities(text_nll(hooked, texts, no_update(loaded.widths), budget))
         last = self.rows.steps[-1]
+        is_refused = last.decision == STOPPED
+        made = [each for each in job.sample if each[0] < last.step + (not is_refused)]
+        with self._as_measured(written):
+            (found,) = perplexities(text_nll(hooked, texts, no_update(loaded.widths), budget))
+            self._score(last.step, made, FINAL)
         self.rows.checkpoints.append(
             SequenceCheckpointRow(
                 sequence_id=job.sequence_id,
@@ -233,9 +238,6 @@ class _Chunk:
         self.rows.layers += [
             self._layer_row(last.step, layer, total) for layer, total in self._measured_sums()
         ]
-        is_refused = last.decision == STOPPED
-        made = [each for each in job.sample if each[0] < last.step + (not is_refused)]
-        self._score(written, last.step, made, FINAL, restraint)
 
     def stored(self) -> tuple[ArtifactRef, ...]:
         """Write where the chunk leaves the weights; return all files that say so."""
@@ -246,7 +248,7 @@ class _Chunk:
         if is_dense:
             for layer, total in self._sums.items():
                 tensors[f"total.{layer}"] = total.total
-                tensors |= _past_tensors(layer, self._past[layer])
+                tensors |= self._past[layer].tensors(layer)
             return (self._store.put_tensors(STATES, tensors),)
         for layer, new in self._new.items():
             if new:
@@ -263,6 +265,18 @@ class _Chunk:
         editor = self._setup.row
         return editor.restraint if isinstance(editor, JointEditor) else "none"
 
+    @contextlib.contextmanager
+    def _as_measured(self, written: WrittenWeights) -> Iterator[None]:
+        """Let the model be in the block what its editor takes home: restrained, for PRUNE."""
+        if self._restraint == "none":
+            yield
+            return
+        write_all(written, self._sums, self._restraint)
+        try:
+            yield
+        finally:
+            write_all(written, self._sums)
+
     def _measured_sums(self) -> Iterator[tuple[int, LayerSum]]:
         """Yield each layer's sum as the model that is measured has it."""
         for layer, total in self._sums.items():
@@ -273,15 +287,15 @@ class _Chunk:
                 same = drawn is total.total
                 yield layer, total if same else LayerSum(total.scale, drawn)
 
-    def _read(self, refs: Sequence[ArtifactRef]) -> tuple[dict[int, LayerSum], dict[int, "_Past"]]:
+    def _read(self, refs: Sequence[ArtifactRef]) -> tuple[dict[int, LayerSum], dict[int, PastKeys]]:
         """Return sums and past keys of all layers as files have them."""
         if not refs:
             scales = self._on_model.scales
             return {layer: LayerSum(scales[layer]) for layer in scales}, {
-                layer: _Past() for layer in scales
+                layer: PastKeys() for layer in scales
             }
         totals = {layer: torch.zeros_like(s.weight) for layer, s in self._on_model.scales.items()}
-        past = {layer: _Past() for layer in totals}
+        past = {layer: PastKeys() for layer in totals}
         for ref in refs:
             tensors = self._store.tensors(ref)
             for layer, keys in past.items():
@@ -361,7 +375,7 @@ class _Chunk:
         """Make one joint edit."""
         settings = self._setup.joint
         assert settings is not None
-        found = find_targets(self._loaded, rewrites, editor, settings)
+        found = find_targets(self._loaded, rewrites, self._setup.targets)
         goals = goal_values(
             last_layer(self._loaded, settings),
             rewrites,
@@ -431,7 +445,8 @@ class _Chunk:
     def _decide(self, written: WrittenWeights, kept: "_Kept | None") -> str:
         """Return what becomes of the step just made: applied, or undone by the guard."""
         guard: SequenceGuard | None = self._job.guard
-        if guard is None or kept is None or self._text_change() <= guard.bound:
+        sums = [total for _, total in self._measured_sums()] if guard is not None else []
+        if guard is None or kept is None or _text_change(sums) <= guard.bound:
             return APPLIED
         if guard.policy == "roll back":
             self._origin, self.rank = self._job.safe_states, self._job.safe_rank
@@ -449,11 +464,6 @@ class _Chunk:
         decisions = {"stop": STOPPED, "skip": SKIPPED, "roll back": ROLLED_BACK}
         return decisions[guard.policy]
 
-    def _text_change(self) -> float:
-        """The largest text change of a layer; nan where one is no number."""
-        changes = [total.text_change for _, total in self._measured_sums()]
-        return math.nan if any(math.isnan(each) for each in changes) else max(changes)
-
     def _step_row(
         self, number: int, n_edits: int, decision: str, norm: float, done: _Done
     ) -> SequenceStepRow:
@@ -468,7 +478,7 @@ class _Chunk:
             update_norm=norm,
             drift_norm=drift,
             relative_drift=drift / whole,
-            text_change=self._text_change(),
+            text_change=_text_change(sums),
             loss=done.loss,
             target_probability=done.target_probability,
             n_passes=done.n_passes,
@@ -496,20 +506,8 @@ class _Chunk:
         (found,) = answer_probes(hooked, plans, [None], budget)
         return found
 
-    def _score(
-        self,
-        written: WrittenWeights,
-        step: int,
-        edits: Sequence[tuple[int, EditRequest]],
-        moment: str,
-        restraint: Restraint | None = None,
-    ) -> None:
-        """Ask the edited model the probes of some edits."""
-        if not edits:
-            return
-        drawn = self._restraint if restraint is None else "none"
-        if drawn != "none":
-            write_all(written, self._sums, drawn)
+    def _score(self, step: int, edits: Sequence[tuple[int, EditRequest]], moment: str) -> None:
+        """Ask the model as it is the probes of some edits."""
         known = [
             (edited_at, self._unedited[request.request_id])
             for edited_at, request in edits
@@ -535,58 +533,6 @@ class _Chunk:
                     target_new_nll=scores.target_new_nll,
                 )
             )
-        if drawn != "none":
-            write_all(written, self._sums)
-
-
-class _Past:
-    """S of one layer, and the keys that it is the sum of until it is smaller itself."""
-
-    def __init__(self) -> None:
-        self.keys: list[Tensor] = []
-        self.base: Tensor | None = None
-        """Sum of K Kᵀ of keys that are not kept, as ``NormalEquation.gram`` gives it."""
-        self.gram: Tensor | None = None
-        """S; None for zero."""
-
-    def read(self, layer: int, tensors: Mapping[str, Tensor]) -> None:
-        """Take what a file of states has."""
-        if f"gram.{layer}" in tensors:
-            self.base = tensors[f"gram.{layer}"]
-        if f"past.{layer}" in tensors:
-            self.keys.append(tensors[f"past.{layer}"])
-
-    def forget(self) -> None:
-        """Drop what was read: a whole state follows."""
-        self.keys, self.base = [], None
-
-    def settle(self, gram_of: Callable[[Tensor], Tensor]) -> None:
-        """Work out S of all that was read."""
-        self.gram = None if self.base is None else self.base.clone()
-        if self.keys:
-            own = gram_of(torch.cat(self.keys))
-            self.gram = own if self.gram is None else self.gram + own
-
-    def add(self, keys: Tensor, gram: Tensor) -> None:
-        """Add keys."""
-        self.keys.append(keys)
-        self.gram = gram if self.gram is None else self.gram + gram
-
-    def copied(self) -> "_Past":
-        """Return what ``add`` does not change."""
-        found = _Past()
-        found.keys, found.base, found.gram = list(self.keys), self.base, self.gram
-        return found
-
-
-def _past_tensors(layer: int, past: _Past) -> dict[str, Tensor]:
-    """Return S of a layer to be stored: its keys, or itself where it is smaller."""
-    if past.gram is None:
-        return {}
-    n_keys = sum(len(keys) for keys in past.keys)
-    if past.base is None and n_keys * past.keys[0].shape[1] < past.gram.numel():
-        return {f"past.{layer}": torch.cat(past.keys)}
-    return {f"gram.{layer}": past.gram}
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -594,10 +540,16 @@ class _Kept:
     """Where a chunk stood before a step."""
 
     totals: dict[int, Tensor]
-    past: dict[int, _Past]
+    past: dict[int, PastKeys]
     n_new: dict[int, int]
     n_new_past: dict[int, int]
     rank: int
+
+
+def _text_change(sums: Sequence[LayerSum]) -> float:
+    """Return the largest text change of a layer; nan where one is no number."""
+    changes = [total.text_change for total in sums]
+    return math.nan if any(math.isnan(each) for each in changes) else max(changes)
 
 
 def _mean(values: Sequence[float]) -> float:
