@@ -26,20 +26,6 @@ ROWS = Path(__file__).parent.parent / "demo" / "rows"
 """One Parquet file for each table that has rows."""
 _OF_A_MACHINE = {"provenance"}
 """Tables that say where and when something ran, which is nobody else's business."""
-_NEEDED = {
-    "sequence_scores": """
-        (from sequence_scores as scores
-        where moment = 'final' or exists (
-            from sequence_scores as later
-            where later.sequence_id = scores.sequence_id
-                and later.request_id = scores.request_id
-                and later.edited_at = scores.step
-                and later.moment = 'final'
-        ))
-    """
-}
-"""Of tables that would be large, the rows that a view reads: each final score, and the immediate
-one that it is compared with."""
 
 
 def unpack(results: Path) -> Path:
@@ -84,12 +70,11 @@ def take(results: Path) -> None:
     """
     with open_snapshot(results) as connection:
         frames: dict[str, pl.DataFrame] = {
-            table: connection.sql(
-                f"from {_NEEDED.get(table, table)} order by {', '.join(keys)}"
-            ).pl()
+            table: connection.sql(f"from {table} order by {', '.join(keys)}").pl()
             for table, keys in NATURAL_KEYS.items()
             if table not in _OF_A_MACHINE
         }
+    frames["sequence_scores"] = _compared(frames["sequence_scores"])
     ROWS.mkdir(exist_ok=True)
     for old in ROWS.glob("*.parquet"):
         old.unlink()
@@ -99,6 +84,18 @@ def take(results: Path) -> None:
             frame.select(own).write_parquet(
                 ROWS / f"{table}.parquet", compression="zstd", compression_level=19
             )
+
+
+def _compared(scores: pl.DataFrame) -> pl.DataFrame:
+    """Return the scores that a view reads: each final one, and the immediate one beside it."""
+    final = scores.filter(pl.col("moment") == "final")
+    immediate = scores.filter(pl.col("moment") == "immediate").join(
+        final,
+        left_on=["sequence_id", "request_id", "step"],
+        right_on=["sequence_id", "request_id", "edited_at"],
+        how="semi",
+    )
+    return pl.concat([final, immediate]).sort(NATURAL_KEYS["sequence_scores"])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -125,7 +125,9 @@ def test_model_without_edits_has_no_texts(damaged):
     run = SimpleNamespace(listed=SimpleNamespace(correct=lambda *n: counted.append(n)))
     plan = SimpleNamespace(
         results=str(damaged.results),
-        study=SimpleNamespace(evaluation=SimpleNamespace(continuations=N_WORST)),
+        study=SimpleNamespace(
+            evaluation=SimpleNamespace(continuations=N_WORST), rank_one_methods=("rome",)
+        ),
     )
     store = ArtifactStore(damaged.results)
     (key,) = manifests(damaged.results, "unedited-")

@@ -52,7 +52,11 @@ def write_whole_study(results: Path) -> str:
     folder = Folder(results)
     study_id = ask(results, "select study_id from studies").item()
     models = ask(results, "select model_id from study_models order by name")["model_id"].to_list()
-    edits = ask(results, "select edit_id, model_id, method, request_id, denominator from edits")
+    edits = ask(
+        results,
+        "select edit_id, model_id, method, request_id, denominator from edits "
+        "where denominator is not null",  # of rank-one methods, which alone are forecast
+    )
     folder.write(
         "forecasts",
         *(
