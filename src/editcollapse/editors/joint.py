@@ -14,6 +14,7 @@ from torch import Tensor
 from editcollapse.catalog.editor_presets import JointSettings
 from editcollapse.catalog.editors import JointEditor
 from editcollapse.editors.normal_equation import NormalEquation
+from editcollapse.editors.past_keys import PastKeys
 from editcollapse.editors.restraints import masked, restrained_values
 from editcollapse.editors.subject_reads import current_values, mean_keys
 from editcollapse.errors import StudyError
@@ -116,7 +117,7 @@ def joint_edit(
     goals: Tensor,
     layers: Sequence[int],
     equations: Equations,
-    past: Mapping[int, Tensor | None],
+    past: Mapping[int, PastKeys],
     write: Callable[[JointChange], None],
 ) -> None:
     """Write n facts at once into the layers of a list, the lowest first.
@@ -127,7 +128,7 @@ def joint_edit(
         goals: z* of each, (n, D) float64.
         layers: in ascending order; z* stands at the last.
         equations: of each layer.
-        past: S of each layer, as ``NormalEquation.gram`` gives it.
+        past: of each layer, for editors that look at earlier keys; empty for others.
         write: takes each layer's change, and edits the model by it, before the next one is worked
             out.
     """
@@ -136,7 +137,7 @@ def joint_edit(
         keys = mean_keys(loaded, layer, rewrites)
         missing = goals - current_values(last, rewrites)
         share = in_value(last, missing / (len(layers) - index))
-        solved = equations[layer].solve(keys, past.get(layer))
+        solved = (past.get(layer) or equations[layer]).solve(keys)
         write(JointChange(layer, share.T.contiguous(), solved, keys))
 
 

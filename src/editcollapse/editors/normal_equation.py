@@ -35,7 +35,8 @@ class NormalEquation:
             self.ridge = kept if settings.ridge is None else settings.ridge
             """L2."""
             self._base = self.ridge * torch.eye(self._basis.shape[1], dtype=torch.float64)
-            self._factor = self._base.sqrt()
+            self.factor = self._base.sqrt()
+            """Of M, what is solved with where there is no past; lower, (M, M)."""
             return
         self.ridge = 0.0
         if editor.identity:
@@ -43,56 +44,58 @@ class NormalEquation:
             self.ridge = mean if settings.identity_weight is None else settings.identity_weight
         self._base = weight * moment
         self._base.diagonal().add_(self.ridge)
-        self._factor = _cholesky(self._base, weight)
+        self.factor = _cholesky(self._base, weight)
 
     @property
     def kept_dimensions(self) -> int | None:
         """Directions that P keeps; None without P."""
         return None if self._basis is None else self._basis.shape[1]
 
+    @property
+    def size(self) -> int:
+        """Rows of M: directions that P keeps, K without P."""
+        return len(self._base)
+
     def gram(self, keys: Tensor) -> Tensor:
-        """Return K Kᵀ as ``solve`` takes S: in the directions that P keeps, where there is P.
+        """Return S of some keys: K Kᵀ in the directions that P keeps, where there is P.
 
         Args:
             keys: (n, K) float64.
         """
-        seen = self._seen(keys)
+        seen = self.seen(keys)
         gram: Tensor = seen.T @ seen
         return gram
 
-    def solve(self, keys: Tensor, past: Tensor | None = None) -> Tensor:
-        """Return Xᵀ of one joint edit, (n, K): dW = R Xᵀ.
+    def factor_with(self, past: Tensor | None) -> Tensor | None:
+        """Return the Cholesky factor of M + S; None where it has none: keys were no numbers.
+
+        Args:
+            past: S, as ``gram`` gives it.
+        """
+        if past is None:
+            return self.factor
+        factor: Tensor
+        factor, info = torch.linalg.cholesky_ex(self._base + past)
+        return factor if int(info) == 0 and bool(torch.isfinite(factor).all()) else None
+
+    def solve(self, keys: Tensor) -> Tensor:
+        """Return Xᵀ of one joint edit without a past, (n, K): dW = R Xᵀ.
 
         Args:
             keys: of its n facts, (n, K) float64.
-            past: S, as ``gram`` gives it; None for zero, and for editors that do not look at it.
 
         Returns:
             Of float64; nan where a key is no finite number.
         """
-        seen = self._seen(keys)
-        found: Tensor
-        if self._editor.equality:
-            solved = torch.cholesky_solve(seen.T, self._factor)  # C'⁻¹ K
-            inner = seen @ solved
-            if len(keys) > 1:
-                inner.diagonal().add_(self._constraint_ridge)
-            found = torch.linalg.solve(inner, solved.T)
-            return found
-        if past is None or self._editor.past == "none":
-            # (M + K Kᵀ)⁻¹ K = M⁻¹ K (I + Kᵀ M⁻¹ K)⁻¹, with M's factor at hand.
-            solved = torch.cholesky_solve(seen.T, self._factor)
-            inner = seen @ solved
+        seen = self.seen(keys)
+        # (M + K Kᵀ)⁻¹ K = M⁻¹ K (I + Kᵀ M⁻¹ K)⁻¹, with M's factor at hand.
+        solved = torch.cholesky_solve(seen.T, self.factor)
+        inner = seen @ solved
+        if not self._editor.equality:
             inner.diagonal().add_(1.0)
-            found = torch.linalg.solve(inner, solved.T)
-        else:
-            whole = self._base + past + seen.T @ seen
-            factor, info = torch.linalg.cholesky_ex(whole)
-            if int(info) != 0 or not bool(torch.isfinite(seen).all()):
-                # Keys of a collapsed model may be no numbers: nor is what would be written.
-                return torch.full_like(keys, torch.nan)
-            found = torch.cholesky_solve(seen.T, factor).T
-        return self._whole(found)
+        elif len(keys) > 1:
+            inner.diagonal().add_(self._constraint_ridge)
+        return self.whole(torch.linalg.solve(inner, solved.T))
 
     def solve_each(self, keys: Tensor) -> Tensor:
         """Return Xᵀ of B edits of one fact each, without a past, (B, K); as ``solve`` of each.
@@ -100,16 +103,16 @@ class NormalEquation:
         Args:
             keys: (B, K) float64.
         """
-        seen = self._seen(keys)
-        solved: Tensor = torch.cholesky_solve(seen.T, self._factor).T
+        seen = self.seen(keys)
+        solved: Tensor = torch.cholesky_solve(seen.T, self.factor).T
         inner = (seen * solved).sum(dim=1, keepdim=True)
-        return self._whole(solved / (inner if self._editor.equality else 1.0 + inner))
+        return self.whole(solved / (inner if self._editor.equality else 1.0 + inner))
 
-    def _seen(self, keys: Tensor) -> Tensor:
+    def seen(self, keys: Tensor) -> Tensor:
         """Return keys, (n, K), in the directions that P keeps, (n, M); as they are without P."""
         return keys if self._basis is None else keys @ self._basis
 
-    def _whole(self, rows: Tensor) -> Tensor:
+    def whole(self, rows: Tensor) -> Tensor:
         """Return rows in the directions that P keeps, (n, M), as (n, K)."""
         return rows if self._basis is None else rows @ self._basis.T
 

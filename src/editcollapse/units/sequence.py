@@ -248,7 +248,8 @@ class _Chunk:
         if is_dense:
             for layer, total in self._sums.items():
                 tensors[f"total.{layer}"] = total.total
-                tensors |= self._past[layer].tensors(layer)
+            for layer, keys in self._past.items():
+                tensors |= keys.tensors(layer)
             return (self._store.put_tensors(STATES, tensors),)
         for layer, new in self._new.items():
             if new:
@@ -291,28 +292,34 @@ class _Chunk:
         """Return sums and past keys of all layers as files have them."""
         if not refs:
             scales = self._on_model.scales
-            return {layer: LayerSum(scales[layer]) for layer in scales}, {
-                layer: PastKeys() for layer in scales
-            }
+            return {layer: LayerSum(scales[layer]) for layer in scales}, self._no_past()
         totals = {layer: torch.zeros_like(s.weight) for layer, s in self._on_model.scales.items()}
-        past = {layer: PastKeys() for layer in totals}
+        past = self._no_past()
         for ref in refs:
             tensors = self._store.tensors(ref)
+            totals |= {
+                each: tensors[f"total.{each}"] for each in totals if f"total.{each}" in tensors
+            }
+            for layer, total in totals.items():
+                if f"left.{layer}" in tensors:
+                    total.addmm_(tensors[f"left.{layer}"], tensors[f"right.{layer}"])
             for layer, keys in past.items():
                 if f"total.{layer}" in tensors:
-                    totals[layer] = tensors[f"total.{layer}"]
                     keys.forget()
-                if f"left.{layer}" in tensors:
-                    totals[layer].addmm_(tensors[f"left.{layer}"], tensors[f"right.{layer}"])
                 keys.read(layer, tensors)
-        for layer, each in past.items():
-            equation = self._on_model.equations.get(layer)
-            if equation is not None:
-                each.settle(equation.gram)
+        for each in past.values():
+            each.settle()
         sums = {
             layer: LayerSum(self._on_model.scales[layer], total) for layer, total in totals.items()
         }
         return sums, past
+
+    def _no_past(self) -> dict[int, PastKeys]:
+        """Return an empty S of each layer, for an editor that looks at earlier keys."""
+        editor = self._setup.row
+        if not isinstance(editor, JointEditor) or editor.past == "none":
+            return {}
+        return {layer: PastKeys(each) for layer, each in self._on_model.equations.items()}
 
     def _rewrites(self, step: Sequence[EditRequest]) -> list[Rewrite]:
         """Return a step's facts in tokens, those that the model cannot take named."""
@@ -397,13 +404,12 @@ class _Chunk:
             else:
                 factors = Factors(change.left, change.right)
                 norms.append(self._add(written, change.layer, factors))
-            if editor.past != "none":
+            if change.layer in self._past:
                 # A layer's key does not depend on its own W: read on the edited model, after the
                 # write, it is the same.
                 self._remember(change.layer, change.keys)
 
-        past = {layer: each.gram for layer, each in self._past.items()}
-        joint_edit(self._loaded, rewrites, goals, settings.layers, equations, past, write)
+        joint_edit(self._loaded, rewrites, goals, settings.layers, equations, self._past, write)
         for layer, whole in unmasked.items():
             weight = edited_weight(self._sums[layer])
             norms.append(self._add(written, layer, masked(whole, weight, settings.mask_share)))
@@ -429,7 +435,7 @@ class _Chunk:
 
     def _remember(self, layer: int, keys: Tensor) -> None:
         """Add keys to a layer's S."""
-        self._past[layer].add(keys, self._on_model.equations[layer].gram(keys))
+        self._past[layer].add(keys)
         self._new_past[layer].append(keys)
 
     def _kept(self) -> "_Kept":
@@ -456,9 +462,9 @@ class _Chunk:
         else:
             for layer, total in kept.totals.items():
                 self._sums[layer] = LayerSum(self._sums[layer].scale, total)
-                self._past[layer] = kept.past[layer]
                 del self._new[layer][kept.n_new[layer] :]
                 del self._new_past[layer][kept.n_new_past[layer] :]
+            self._past = kept.past
             self.rank = kept.rank
         write_all(written, self._sums)
         decisions = {"stop": STOPPED, "skip": SKIPPED, "roll back": ROLLED_BACK}

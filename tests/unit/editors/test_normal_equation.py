@@ -9,6 +9,7 @@ from editcollapse.catalog.editor_presets import IDENTITY_SHARE, JointSettings
 from editcollapse.catalog.editors import EDITORS, JointEditor
 from editcollapse.catalog.presets import ValueSettings
 from editcollapse.editors.normal_equation import NormalEquation
+from editcollapse.editors.past_keys import PastKeys
 from editcollapse.editors.restraints import masked, restrained, restrained_values
 from editcollapse.errors import MomentError
 from tests.support.cases import TIGHT, distance, drawing, some_moment
@@ -50,14 +51,13 @@ def test_steps_of_one_with_their_past_are_one_joint_step(name):
     on the weights as they are.
     """
     made, keys, targets = equation(name), keys_of(N), drawing(9)(N, D)
-    total, past = torch.zeros(D, K, dtype=torch.float64), None
+    total, past = torch.zeros(D, K, dtype=torch.float64), PastKeys(made)
     for n in range(N):
         key = keys[n : n + 1]
         missing = targets[n : n + 1] - key @ total.T
-        total = total + missing.T @ made.solve(key, past)
-        gram = made.gram(key)
-        past = gram if past is None else past + gram
-    assert distance(past, made.gram(keys)) < TIGHT  # S is the sum of its batches
+        total = total + missing.T @ past.solve(key)
+        past.add(key)
+    assert distance(past.gram, made.gram(keys)) < TIGHT  # S is the sum of its batches
     assert distance(total, targets.T @ made.solve(keys)) < 100 * TIGHT
 
 
@@ -90,10 +90,53 @@ def test_keys_that_are_no_numbers_give_none(name):
     """A collapsed model's keys may be nan: then so is what would be written, and nothing raises."""
     made, keys = equation(name), keys_of(2)
     keys[1, 0] = torch.nan
-    found = made.solve(keys, made.gram(keys_of(3, 5)))
+    found = made.solve(keys)
     assert found.shape == keys.shape
     assert bool(found.isnan().any())
     assert bool(made.solve_each(keys)[1].isnan().all())
+    past = PastKeys(made)
+    past.add(keys_of(3, 5))
+    assert bool(past.solve(keys).isnan().all())
+    past.add(keys)
+    assert bool(past.solve(keys_of(2)).isnan().all())
+
+
+WITH_PAST = [name for name, row in JOINT.items() if row.past != "none"]
+
+
+@pytest.mark.parametrize("sizes", [(1,), (1, 1, 1), (2, 1, 4, 3), (9, 1), (1, 30, 2)])
+@pytest.mark.parametrize("name", WITH_PAST)
+def test_a_past_is_solved_with_as_the_whole_matrix(name, sizes):
+    """Steps of any size, folded in or not: X is (M + S + K Kᵀ)⁻¹ K, as one dense solve gives it."""
+    made, past, before = equation(name), PastKeys(equation(name)), [torch.empty(0, K).double()]
+    basis = made.whole(torch.eye(made.size, dtype=torch.float64))  # (M, K)
+    ridge = made.ridge * torch.eye(made.size, dtype=torch.float64)
+    base = ridge if JOINT[name].projected else ridge + 0.7 * C
+    for seed, size in enumerate(sizes):
+        keys = keys_of(size, seed)
+        seen = torch.cat([*before, keys]) @ basis.T
+        plain = torch.linalg.solve(base + seen.T @ seen, (keys @ basis.T).T).T @ basis
+        assert distance(past.solve(keys), plain) < TIGHT
+        past.add(keys)
+        before.append(keys)
+
+
+@pytest.mark.parametrize("n_keys", [3, 40])
+@pytest.mark.parametrize("name", WITH_PAST)
+def test_a_past_is_read_back_as_stored(name, n_keys):
+    """Keys while they are smaller, their sum after that: both give the same solutions."""
+    made, past = equation(name), PastKeys(equation(name))
+    for key in keys_of(n_keys, 3):
+        past.add(key[None])
+    stored = past.tensors(1)
+    assert list(stored) == ["past.1" if n_keys == 3 else "gram.1"]
+    again = PastKeys(made)
+    again.read(1, stored)
+    again.settle()
+    assert distance(again.solve(keys_of(2)), past.solve(keys_of(2))) < TIGHT
+    kept = again.copied()
+    again.add(keys_of(5, 11))
+    assert distance(kept.solve(keys_of(2)), past.solve(keys_of(2))) < TIGHT
 
 
 def test_unusable_moments_are_told():
