@@ -35,6 +35,7 @@ _OTHERS = (
     "position_profiles",
     "tuning_facts",
     "tuning_trials",
+    "editor_settings",
     "sequences",
     "study_sequences",
     "sequence_steps",

@@ -49,6 +49,9 @@ class EditorRun:
             self._with_length(self._editors.inputs(setup, templates, own, moments))
             for setup in self._editors.setups
         )
+        settings = [each.editor_row() for each in self._inputs]
+        rows = [each for each in settings if each is not None]
+        run.rows.add([run.store.put_rows("editor_settings", rows)])
         (ref,) = (ref for ref in unedited.rows if ref.table == "base_perplexities")
         (self._unedited,) = rows_of("base_perplexities", run.store.frame(ref))
         """The unedited model's row."""

@@ -7,6 +7,18 @@ import dataclasses
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class EditorSettingsRow:
+    """Settings of an editor beyond rank one on a model."""
+
+    settings_id: str
+    editor: str
+    layers: list[int]
+    second_moment_weight: float | None
+    settings: str
+    source: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class SequenceRow:
     """One model, one editor, one order of the requests."""
 
@@ -15,8 +27,6 @@ class SequenceRow:
     editor: str
     layers: list[int]
     settings_id: str
-    settings: str
-    source: str
     order_seed: int
     edits_per_step: int
     evaluation_id: str

@@ -15,6 +15,7 @@ from editcollapse.rows.other import (
     PositionProfileRow,
 )
 from editcollapse.rows.sequences import (
+    EditorSettingsRow,
     SequenceCheckpointRow,
     SequenceLayerRow,
     SequenceRow,
@@ -442,6 +443,7 @@ ROW_TYPES: dict[str, type] = {
     "position_profiles": PositionProfileRow,
     "tuning_facts": TuningFactRow,
     "tuning_trials": TuningTrialRow,
+    "editor_settings": EditorSettingsRow,
     "sequences": SequenceRow,
     "study_sequences": StudySequenceRow,
     "sequence_steps": SequenceStepRow,
@@ -480,6 +482,7 @@ NATURAL_KEYS: dict[str, tuple[str, ...]] = {
     "position_profiles": ("model_id", "text_set_digest", "stack", "layer", "position"),
     "tuning_facts": ("fact_set_id", "request_id"),
     "tuning_trials": ("tuning_id", "part", "rung", "trial", "method"),
+    "editor_settings": ("settings_id",),
     "sequences": ("sequence_id",),
     "study_sequences": ("study_id", "sequence_id"),
     "sequence_steps": ("sequence_id", "step"),

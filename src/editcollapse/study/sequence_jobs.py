@@ -5,6 +5,7 @@ goes on where it stopped, and a longer one begins with the chunks of the shorter
 """
 
 import dataclasses
+import json
 
 from pydantic import BaseModel, ConfigDict
 
@@ -13,7 +14,8 @@ from editcollapse.catalog.editors import EDITORS, GradientEditor, JointEditor, e
 from editcollapse.catalog.methods import METHODS, Method
 from editcollapse.catalog.presets import ValueSettings
 from editcollapse.data.requests import EditRequest
-from editcollapse.fingerprints import digest, unit_key
+from editcollapse.fingerprints import canonical, digest, unit_key
+from editcollapse.rows.sequences import EditorSettingsRow
 from editcollapse.rows.study import ValueSettingsRow
 from editcollapse.study.artifacts import ArtifactRef
 from editcollapse.study.jobs import Job, Manifest, ModelSetup
@@ -148,6 +150,22 @@ class EditorInputs(BaseModel):
             settings_id=setup.settings_id(self.model),
             source=setup.source(self.model),
             **dataclasses.asdict(values),
+        )
+
+    def editor_row(self) -> EditorSettingsRow | None:
+        """Return all of the editor's own settings as a row; None for a rank-one method."""
+        setup = self.editor
+        if setup.settings is None:
+            return None
+        joint, editor = setup.joint, setup.row
+        has_moment = isinstance(editor, JointEditor) and editor.second_moment
+        return EditorSettingsRow(
+            settings_id=setup.settings_id(self.model),
+            editor=setup.name,
+            layers=list(setup.settings.layers),
+            second_moment_weight=joint.second_moment_weight if joint and has_moment else None,
+            settings=json.dumps(canonical(setup.settings), sort_keys=True),
+            source=setup.source(self.model),
         )
 
     def with_length(self, job: "LengthsJob", done: Manifest) -> "EditorInputs":

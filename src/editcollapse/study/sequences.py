@@ -1,7 +1,6 @@
 """Sequences as jobs: an order of the requests, chunks of steps, checkpoints."""
 
 import dataclasses
-import json
 import random
 from collections.abc import Iterator
 from functools import cached_property
@@ -10,7 +9,7 @@ from editcollapse import NUMERICS
 from editcollapse.config.sequence import SequenceSpec
 from editcollapse.data.requests import EditRequest
 from editcollapse.errors import StudyError
-from editcollapse.fingerprints import canonical, digest
+from editcollapse.fingerprints import digest
 from editcollapse.rows.collapse_rule import CollapseRule
 from editcollapse.rows.sequences import SequenceRow, StudySequenceRow
 from editcollapse.study.artifacts import ArtifactRef
@@ -205,15 +204,12 @@ class ModelSequence:
     def rows(self) -> tuple[SequenceRow, StudySequenceRow]:
         """Return the sequence, and its place in the study, as rows."""
         setup, model, guard = self.inputs.editor, self.inputs.model, self.spec.guard
-        settings = model.values if setup.settings is None else setup.settings
         sequence = SequenceRow(
             sequence_id=self.sequence_id,
             model_id=model.model_id,
             editor=setup.name,
             layers=list(setup.layers(model)),
             settings_id=setup.settings_id(model),
-            settings=json.dumps(canonical(settings), sort_keys=True),
-            source=setup.source(model),
             order_seed=self.order_seed,
             edits_per_step=self.edits_per_step,
             evaluation_id=self.plan.evaluation_id,

@@ -330,7 +330,7 @@ comment on column edits.request_id is 'Edit request: requests.request_id, a dige
 comment on column edits.covariance_id is 'Second moment: covariances.covariance_id.';
 comment on column edits.template_set_id is 'Set of context templates: templates.template_set_id.';
 comment on column edits.settings_id is
-    'Settings of the v* optimisation: value_settings.settings_id.';
+    'Settings of the v* optimisation: value_settings.settings_id; of an editor beyond rank one its other settings too: editor_settings.settings_id.';
 comment on column edits.method is
     'rome, c_rome, r_rome, p_rome or v_relative: which key is b and a, and what r is; of edits that are made, not foreseen, another editor too: memit, memit_seq, emmet, alphaedit, rect, prune, encore, nas, ft, ft_l, ft_m or locft_bf. Text.';
 comment on column edits.layer is

@@ -1,14 +1,31 @@
 -- One model edited many times: what each step wrote, how far the weights are from where they were, and
 -- what the model says on the way.
 
+create table editor_settings (
+    settings_id varchar not null,
+    editor varchar not null,
+    layers bigint[] not null,
+    second_moment_weight double,
+    settings varchar not null,
+    source varchar not null
+);
+comment on table editor_settings is 'Settings of editors beyond rank one, of single edits and of sequences; those of their optimisation stand in value_settings too.';
+comment on column editor_settings.settings_id is 'Digest of the editor and its settings. Key.';
+comment on column editor_settings.editor is 'What edits, as edits.method. Text.';
+comment on column editor_settings.layers is 'Edited blocks. Indices from 0.';
+comment on column editor_settings.second_moment_weight is
+    'lambda: weight of C in the normal equation. No unit. NULL = an editor without C there.';
+comment on column editor_settings.settings is
+    'All settings; null is worked out from C by the rules of docs/editors.md. JSON text.';
+comment on column editor_settings.source is
+    'Where such settings are published for such a model, or unpublished. Text.';
+
 create table sequences (
     sequence_id varchar not null,
     model_id varchar not null,
     editor varchar not null,
     layers bigint[] not null,
     settings_id varchar not null,
-    settings varchar not null,
-    source varchar not null,
     order_seed bigint not null,
     edits_per_step bigint not null,
     evaluation_id varchar not null,
@@ -23,10 +40,8 @@ comment on column sequences.model_id is 'Model: models.model_id.';
 comment on column sequences.editor is
     'What edits: a rank-one method or another editor, as edits.method. Text.';
 comment on column sequences.layers is 'Edited blocks. Indices from 0.';
-comment on column sequences.settings_id is 'Digest of the editor''s settings. Hex digits.';
-comment on column sequences.settings is 'The editor''s settings. JSON text.';
-comment on column sequences.source is
-    'Where such settings are published for such a model, or unpublished. Text.';
+comment on column sequences.settings_id is
+    'Digest of the editor''s settings: editor_settings.settings_id; of a rank-one method value_settings.settings_id.';
 comment on column sequences.order_seed is 'Seeds the permutation of the requests. Integer.';
 comment on column sequences.edits_per_step is
     'Edits that are written at once; the last step may have fewer. Count.';
