@@ -112,11 +112,11 @@ def forecast(results: Path) -> str:
 
 
 def _rows(results: Path, query: str, studies: tuple[str, ...] = _STUDIES) -> list[dict[str, Any]]:
-    """Return the answer of a query, of some studies, in their order."""
+    """Return the answer of a query, of some studies, or those that are shown, in their order."""
     found = ask(results, (_QUERIES / f"{query}.sql").read_text(encoding="utf-8"))
     return [
         row
-        for study in studies
+        for study in studies or _STUDIES
         for row in found.filter(pl.col("study") == study).iter_rows(named=True)
     ]
 
