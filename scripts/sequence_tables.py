@@ -111,7 +111,7 @@ def forecast(results: Path) -> str:
     )
 
 
-def _rows(results: Path, query: str, studies: tuple[str, ...] = _STUDIES) -> list[dict[str, Any]]:
+def _rows(results: Path, query: str, studies: tuple[str, ...] = ()) -> list[dict[str, Any]]:
     """Return the answer of a query, of some studies, or those that are shown, in their order."""
     found = ask(results, (_QUERIES / f"{query}.sql").read_text(encoding="utf-8"))
     return [
