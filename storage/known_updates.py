@@ -88,7 +88,7 @@ def _spec(row: dict[str, Any]) -> ModelSpec:
     loaded is the same (``stored.models``).
     """
     models = json.loads(row["study_settings"]).get("models", [])
-    own = next((each for each in models if each.get("name") == row["model"]), {})
+    own: dict[str, Any] = next((each for each in models if each.get("name") == row["model"]), {})
     known = {name: own[name] for name in _OPENINGS if name in own}
     asked = {"name": row["model"] or "model", "source": row["source"], "dtype": row["dtype"]}
     return ModelSpec.model_validate(asked | known)
