@@ -20,8 +20,6 @@ from editcollapse.stored.weights import down_projection_path
 def write_adapter(
     folder: Path, update: StoredUpdate, base: Base, options: ExportOptions
 ) -> Written:
-    folder: Path, update: StoredUpdate, base: Base, options: ExportOptions
-) -> Written:
     """Write a LoRA adapter into an empty folder as peft stores it: W + B A, with a scaling of 1.
 
     Raises:

@@ -17,8 +17,6 @@ from editcollapse.stored.weights import down_projection_path
 def write_factors(
     folder: Path, update: StoredUpdate, base: Base, options: ExportOptions
 ) -> Written:
-    folder: Path, update: StoredUpdate, base: Base, options: ExportOptions
-) -> Written:
     """Write an update into an empty folder as it is stored.
 
     Raises:
