@@ -4,10 +4,13 @@ import dataclasses
 import re
 from typing import Literal
 
+from torch import Tensor
+
 from editcollapse.catalog.architectures import Architecture
-from editcollapse.errors import StudyError
+from editcollapse.errors import ModelError, StudyError
+from editcollapse.models.loading import load_model
 from editcollapse.stored.models import BaseModel
-from editcollapse.stored.weight_files import DTYPES
+from editcollapse.stored.weight_files import DTYPES, stored_weight_of
 
 ExportKind = Literal["weights", "adapter", "factors"]
 KINDS: tuple[ExportKind, ...] = ("weights", "adapter", "factors")
@@ -76,6 +79,22 @@ class Base:
         """Return a model that was found."""
         files = found.files
         return cls(files.source, found.spec.revision, files.architecture, found)
+
+    def weight(self, layer: int) -> Tensor:
+        """Return W of a layer as studies load it, (D, K); for editors that restrain a sum.
+
+        Raises:
+            ModelError: the model is not known on this machine.
+        """
+        if self.found is None:
+            raise ModelError(
+                f"the sum of this editor's updates is restrained by the weights of {self.name}, "
+                "and the model is not found. Say where it lies with `model`."
+            )
+        spec, files = self.found.spec, self.found.files
+        if files.gguf is not None:
+            return load_model(spec, "cpu", files).weight(layer)
+        return stored_weight_of(files, layer).to(DTYPES[spec.dtype])
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

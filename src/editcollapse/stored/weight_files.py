@@ -96,6 +96,17 @@ def read_tensor(tensor: StoredTensor) -> Tensor:
     return found
 
 
+def stored_weight_of(files: ModelFiles, layer: int) -> Tensor:
+    """Return W of a layer's down projection, (D, K), of a model's safetensors files.
+
+    Raises:
+        ModelError: a file is not whole, or names its tensors otherwise.
+    """
+    tensors = stored_tensors(files)
+    found = read_tensor(tensors[down_projection_name(files, tensors, layer)])
+    return found.T if files.architecture.transposed else found
+
+
 def write_weights(
     folder: Path,
     tensors: Mapping[str, StoredTensor],

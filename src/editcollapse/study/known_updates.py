@@ -17,6 +17,8 @@ class KnownEdit:
     model_id: str
     spec: ModelSpec
     """How the model is loaded; the source of a local one is its folder's or file's name."""
+    family: str
+    """Of the model: a row of the architecture table."""
     method: str
     layer: int
     """The last one, of an editor of several."""
@@ -53,6 +55,7 @@ class KnownSequence:
     model_id: str
     spec: ModelSpec
     """As ``KnownEdit.spec``."""
+    family: str
     editor: str
     layers: tuple[int, ...]
     order_seed: int
