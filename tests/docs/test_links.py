@@ -91,6 +91,7 @@ def test_pages_are_few():
     assert names == {
         "editors.md",
         "explore.ipynb",
+        "generation.md",
         "method.md",
         "operations.md",
         "results.md",
