@@ -92,6 +92,7 @@ def test_pages_are_few():
         "after_the_edit.md",
         "editors.md",
         "explore.ipynb",
+        "generation.md",
         "method.md",
         "operations.md",
         "results.md",
