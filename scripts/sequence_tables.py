@@ -143,7 +143,8 @@ def _until(row: dict[str, Any], rule: str = "") -> str:
 
 
 def _share(value: float | None) -> str:
-    return _NONE if value is None else f"{value:.2f}"
+    # A mean's last bits hang on the order in which threads add.
+    return _NONE if value is None else f"{round(value, 9):.2f}"
 
 
 def _known(value: float | None) -> str:
