@@ -46,9 +46,9 @@ by_order as (
         measured.quantity as quantity,
         sequence_id,
         count(*) as n_scored,
-        avg(measured.immediate) as immediate,
-        avg(measured.final) as final,
-        avg(measured.immediate - measured.final) as lost
+        favg(measured.immediate) as immediate,
+        favg(measured.final) as final,
+        favg(measured.immediate - measured.final) as lost
     from paired
     where measured.immediate is not null and measured.final is not null
     group by all
@@ -63,9 +63,9 @@ summed as (
         quantity,
         count(*) as n_orders,
         sum(n_scored)::bigint as n_scored,
-        avg(immediate) as immediate,
-        avg(final) as final,
-        avg(lost) as lost,
+        favg(immediate) as immediate,
+        favg(final) as final,
+        favg(lost) as lost,
         main.t_quantile(count(*) - 1) * stddev_samp(lost) / sqrt(count(*)) as reach
     from by_order
     group by study_id, model, editor, n_edits, quantity
