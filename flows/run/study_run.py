@@ -27,6 +27,7 @@ from editcollapse.study.plan import ModelPlan, StudyPlan
 from editcollapse.study.study_rows import StudyKind, first_run, study_rows
 from flows.observe.run_page import Part, report_link, show_findings, shown_progress
 from flows.run.covariance_steps import RunsJobs, measured_moments
+from flows.run.events import RunEvents
 from flows.run.guard_steps import guarded_jobs
 from flows.run.outcome import CACHED, JobTally, completed, tell_of_collapses
 from flows.run.row_buffer import RowsToRecord
@@ -114,6 +115,8 @@ class StudyRun:
         plan.store_texts(self.store)
         self.rows = RowsToRecord(plan.results, lambda task, job: started(task, job)())
         self.tally = JobTally()
+        self.events = RunEvents(plan, self.rule, self.store)
+        self._new: set[str] = set()
         self.is_news = False
         """Whether the report is of other rows than the last one, or by another rule."""
         self._steps = tuple(steps)
@@ -175,10 +178,10 @@ class StudyRun:
             if len(editing) == at_once:
                 measuring.append(self._measure(editing.popleft()))
             if len(measuring) == at_once:
-                self._enter(model, measuring.popleft(), worst)
+                self._enter(model, measuring.popleft(), worst, unedited)
         measuring += [self._measure(edits) for edits in editing]
         for measured in measuring:
-            self._enter(model, measured, worst)
+            self._enter(model, measured, worst, unedited)
         continue_worst(self, self.rows, self.plan, model, worst)
 
     def jobs(self, model: ModelPlan, templates: Manifest, moment: Manifest) -> Iterator[EditJob]:
@@ -193,7 +196,9 @@ class StudyRun:
         job = self.plan.evaluate_job(edits.job, done)
         return _Measured(edits.job, done, self.start(evaluate_edits, job))
 
-    def _enter(self, model: ModelPlan, measured: _Measured, worst: MostDamaging) -> None:
+    def _enter(
+        self, model: ModelPlan, measured: _Measured, worst: MostDamaging, unedited: Manifest
+    ) -> None:
         """Wait for the measurements of a batch; hand its rows to the database."""
         job, edits = measured.job, measured.edits
         done = measured.wait()
@@ -214,6 +219,9 @@ class StudyRun:
                 self.store.put_rows("rejections", rejected),
             ]
         )
+        if self.is_new(done):
+            rows = (*edits.rows, *done.rows)
+            self.events.edits_measured(model, job.batch_index, job.requests, rows, unedited)
 
     @contextlib.contextmanager
     def recording(self) -> Iterator[None]:
@@ -224,6 +232,8 @@ class StudyRun:
             with contextlib.suppress(EditCollapseError):  # the first error is the one to tell
                 self.rows.publish()
             raise
+        finally:
+            self.events.flush()
 
     def compute(self, task: Task[[Any], Manifest], job: Job) -> Manifest:
         """Return a job's manifest, computed or cached."""
@@ -242,11 +252,17 @@ class StudyRun:
         def wait() -> Manifest:
             done = ended()
             self.tally.add(was_cached=done.was_cached)
+            if not done.was_cached:
+                self._new.add(done.result.unit_id)
             logger.info("%s", done.result.summary)
             self.listed.finish_one()
             return done.result
 
         return wait
+
+    def is_new(self, done: Manifest) -> bool:
+        """Return whether a job was computed in this run, not found cached."""
+        return done.unit_id in self._new
 
     def in_order(
         self, task: Task[[Any], Manifest], pairs: Iterable[tuple[EditJob, Job]]
@@ -398,6 +414,7 @@ def edit_and_report(
     said, report = sentence(found), report_link(plan.results, plan.study.name)
     if run.is_news:
         tell_of_collapses(found, said, report)
+    run.events.finish(run.kind, found, said, report, run.tally)
     return completed(plan.study_id, said, run.tally, report)
 
 
