@@ -480,7 +480,7 @@ class RunEvents:
 
 def _plain(payload: Any) -> dict[str, Any]:
     """Return a payload as JSON: ``about`` beside the rest, and NaN and Infinity as words."""
-    found: dict[str, Any] = to_jsonable_python(dataclasses.asdict(payload), inf_nan_mode="strings")
+    found: dict[str, Any] = json.loads(to_json(payload, inf_nan_mode="strings"))
     return {**found.pop("about", {}), **found}
 
 
