@@ -34,6 +34,7 @@ from flows.run.row_buffer import RowsToRecord
 from flows.run.sequence_steps import EditorRun
 from flows.run.steps import STUDY, TEXTS, JobList, Step
 from flows.run.submit import Runner, started, tag_study, task_runner_of
+from flows.run.tracking import track
 from reports.headline import headline
 from storage.ask import StudyFindings, findings
 from tasks.editing import apply_edits
@@ -415,6 +416,7 @@ def edit_and_report(
     if run.is_news:
         tell_of_collapses(found, said, report)
     run.events.finish(run.kind, found, said, report, run.tally)
+    track(plan, run.store.results, run.kind, found)
     return completed(plan.study_id, said, run.tally, report)
 
 

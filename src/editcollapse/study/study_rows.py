@@ -101,10 +101,11 @@ def _study_row(plan: StudyPlan) -> StudyRow:
 def _settings(plan: StudyPlan) -> Any:
     """Return the study as plain data: nothing of the machine, nor of where its tasks ran.
 
-    Nor how many texts were continued: table ``continuations`` has them, and no id depends on it.
+    Nor where it is tracked, nor how many texts were continued: table ``continuations`` has them,
+    and no id depends on it.
     """
     settings = canonical(without_paths(plan.study))
-    del settings["runner"]
+    del settings["runner"], settings["tracking"]
     del settings["evaluation"]["continuations"]
     for model in settings["models"]:
         if not model["chat_template"]:  # as the studies of before it was there
