@@ -5,6 +5,7 @@ import shutil
 from collections import Counter
 
 import pytest
+import yaml
 
 from editcollapse.config.spec import CollapseSpec
 from editcollapse.config.study_file import read_study
@@ -218,3 +219,13 @@ def test_batch_that_was_measured_elsewhere_is_not_told(study, results, emitted):
     spec = write_toml(study.with_name("renamed_events.toml"), name="renamed")
     run(spec, copy)
     assert [event for event, _ in emitted] == [STUDY_FINISHED]
+
+
+def test_example_of_webhooks_waits_for_every_event():
+    """The automations of deploy/webhooks.yaml expect all events that a run emits, each one once."""
+    from flows.deploy.register import WEBHOOKS
+
+    rules = yaml.safe_load(WEBHOOKS.read_text(encoding="utf-8"))["automations"]
+    expected = [name for rule in rules for name in rule["trigger"]["expect"]]
+    names = [name for kind in events.KINDS for name in (kind.event, kind.together)]
+    assert sorted(expected) == sorted([*names, STUDY_FINISHED])
