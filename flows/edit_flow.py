@@ -13,7 +13,7 @@ from editcollapse.study.known_setup import known_manifests, with_known_setup
 from editcollapse.study.plan import ModelPlan, StudyPlan
 from flows.observe.run_names import dated
 from flows.run.guard_steps import plan_guarded
-from flows.run.steps import EDIT, EVALUATE, FORECAST, GUARD, PREPARE, TEXTS, UNEDITED
+from flows.run.steps import ANSWERS, EDIT, EVALUATE, FORECAST, GUARD, PREPARE, TEXTS, UNEDITED
 from flows.run.study_run import StudyRun, edit_and_report
 from flows.run.submit import one_at_a_time
 from reports.text import number
@@ -35,7 +35,8 @@ class SingleEditRun(StudyRun):
     def __init__(self, plan: StudyPlan, known: KnownSetup | None) -> None:
         prepared = PREPARE if known is None else ()
         forecast_step = GUARD if plan.study.guard is not None else FORECAST
-        super().__init__(plan, (*prepared, UNEDITED, forecast_step, EDIT, EVALUATE, TEXTS))
+        steps = (*prepared, UNEDITED, forecast_step, EDIT, EVALUATE, TEXTS, ANSWERS)
+        super().__init__(plan, steps)
         self._known = known
 
     def prepare(self, model: ModelPlan) -> tuple[Manifest, Sequence[Manifest]]:

@@ -107,7 +107,9 @@ def plan_reevaluation(study: StudySpec, evaluation: EvaluationSpec, results: str
             f"study {study.name!r} has no edits by rank-one methods, and only theirs are measured "
             "again. Run it with other texts as a study of its own."
         )
-    measured = evaluation.model_copy(update={"continuations": 0})  # no edit writes anything new
+    # No edit writes anything new.
+    silent = {"continuations": 0, "generation": None, "judge": None}
+    measured = evaluation.model_copy(update=silent)
     changes = {
         "evaluation": measured,
         # Only updates of rank-one methods are taken as they are stored.

@@ -23,7 +23,7 @@ import vl_convert
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
-from editcollapse.config import sequence, spec
+from editcollapse.config import generation, sequence, spec
 from editcollapse.fingerprints import digest
 from editcollapse.runtime.settings import settings_table
 from reports.edit_charts import denominator_figure
@@ -60,6 +60,8 @@ _TABLES: tuple[tuple[str, type[BaseModel]], ...] = (
     ("[covariance]", spec.CovarianceSpec),
     ("[value], or [models.value] below a model", spec.ValueSpec),
     ("[evaluation]", spec.EvaluationSpec),
+    ("[evaluation.generation]", generation.GenerationSpec),
+    ("[evaluation.judge]", generation.JudgeSpec),
     ("[collapse]", spec.CollapseSpec),
     ("[guard]", spec.GuardSpec),
     ("[[editors]]", sequence.EditorSpec),
@@ -213,7 +215,7 @@ def _shown(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):
-        return f'"{value}"'
+        return json.dumps(value, ensure_ascii=False)
     if isinstance(value, tuple):
         return "[" + ", ".join(_shown(item) for item in value) + "]"
     return str(value)
@@ -310,6 +312,7 @@ def sequences_page(text: str, results: Path) -> str:
     """
     tables = {
         "sequence ends": sequence_tables.ends(results),
+        "edits at once": sequence_tables.at_once(results),
         "single edits": sequence_tables.single_edits(results),
         "sequence forecast": sequence_tables.forecast(results),
     }

@@ -13,6 +13,8 @@ from storage.ask import ask
 _QUERIES = Path(__file__).parent / "sql"
 _STUDIES = ("sequence_real", "sequence_demo")
 """Studies whose sequences are shown, the real model's first."""
+_AT_ONCE = "sequence_batches"
+"""The study of several numbers of edits a step."""
 _NONE = "-"
 
 
@@ -38,6 +40,29 @@ def ends(results: Path) -> str:
                 cell(row["text_change"]),
             )
             for row in _rows(results, "sequence_ends")
+        ),
+    )
+
+
+def at_once(results: Path) -> str:
+    """Return how sequences of several edits a step end, a line an editor and number."""
+    head = (
+        *("model", "editor", "edits a step", "collapsed", "perplexity above 3x"),
+        *("ratio at the end", "efficacy", "generalization", "locality", "text change"),
+    )
+    return _table(
+        head,
+        (
+            (
+                *_names(row, "method"),
+                str(row["edits_per_step"]),
+                f"{row['n_collapsed']} of {row['n_orders']}",
+                f"{row['n_tripled']} of {row['n_orders']}",
+                cell(row["perplexity_ratio"]),
+                *map(_share, (row["efficacy"], row["generalization"], row["locality"])),
+                cell(row["text_change"]),
+            )
+            for row in _rows(results, "sequence_ends", (_AT_ONCE,))
         ),
     )
 
@@ -86,12 +111,12 @@ def forecast(results: Path) -> str:
     )
 
 
-def _rows(results: Path, query: str) -> list[dict[str, Any]]:
-    """Return the answer of a query, of the studies that are shown, in their order."""
+def _rows(results: Path, query: str, studies: tuple[str, ...] = ()) -> list[dict[str, Any]]:
+    """Return the answer of a query, of some studies, or those that are shown, in their order."""
     found = ask(results, (_QUERIES / f"{query}.sql").read_text(encoding="utf-8"))
     return [
         row
-        for study in _STUDIES
+        for study in studies or _STUDIES
         for row in found.filter(pl.col("study") == study).iter_rows(named=True)
     ]
 

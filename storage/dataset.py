@@ -18,16 +18,25 @@ from storage.database import open_snapshot
 
 FILE = "rows.parquet"
 """Name of the file in each table's folder."""
-VIEWS = ("edit_outcomes", "collapse_incidence", "guard_outcomes", "sequence_outcomes")
+VIEWS = (
+    "edit_outcomes",
+    "collapse_incidence",
+    "guard_outcomes",
+    "sequence_outcomes",
+    "generation_outcomes",
+)
 """Views that go with the tables; the first is what a reader wants first."""
 _NOT_OF_A_STUDY = ("provenance", "tuning_facts", "tuning_trials")
 """Tables that name machines, or belong to no study."""
-_BY_THEMSELVES = ("study_id", "sequence_id", "anatomy_id")
+_NOT_FOR_OTHERS = {"judges": "url"}
+"""A column that names a machine, by table; left out."""
+_BY_THEMSELVES = ("study_id", "anatomy_id")
 """Ids of which one decides whether a row belongs to a study, whatever other ids it has."""
 
 _IDS = (
     *_BY_THEMSELVES,
     "edit_id",
+    "sequence_id",
     "calibration_id",
     "model_id",
     "dataset_id",
@@ -36,8 +45,10 @@ _IDS = (
     "template_set_id",
     "covariance_id",
     "settings_id",
+    "generation_id",
+    "judge_id",
 )
-"""Ids that query ``study_keys`` gives; a row belongs to a study where all of its own are there."""
+"""Ids that query ``study_keys`` gives; a row is a study's where all that it has are there."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -111,13 +122,15 @@ def _frames(
             continue
         columns = [row[0] for row in connection.sql(f"describe {table}").fetchall()]
         ids = [column for column in columns if column in _IDS]
+        assert ids, f"{table} has no id of query study_keys: name it there, or leave it out"
         alone = next((each for each in _BY_THEMSELVES if each in ids), None)
         asked = " and ".join(
-            f"{each} in (select id from study_keys where name = '{each}')"  # noqa: S608  ours
+            f"({each} is null or {each} in (select id from study_keys where name = '{each}'))"  # noqa: S608  ours
             for each in (ids if alone is None else [alone])
         )
         text = f"from {table} where {asked} order by {', '.join(keys)}"
-        yield table, connection.sql(text).pl()
+        frame: pl.DataFrame = connection.sql(text).pl()
+        yield table, frame.drop(_NOT_FOR_OTHERS.get(table, ()))
 
 
 def _write(frame: pl.DataFrame, path: Path) -> None:
@@ -135,7 +148,9 @@ def _table(name: str, described: pl.DataFrame, n_rows: int) -> DatasetTable:
     """Return what the database says of a table."""
     rows = described.filter((pl.col("name") == name) & (pl.col("kind") != "macro"))
     (comment,) = rows.filter(rows["column"].is_null())["comment"].to_list()
-    columns = rows.filter(rows["column"].is_not_null())
+    columns = rows.filter(
+        rows["column"].is_not_null() & rows["column"].ne_missing(_NOT_FOR_OTHERS.get(name, ""))
+    )
     return DatasetTable(
         name=name,
         comment=comment or "",

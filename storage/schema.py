@@ -42,6 +42,10 @@ _OTHERS = (
     "sequence_layers",
     "sequence_checkpoints",
     "sequence_scores",
+    "generation_settings",
+    "generated_answers",
+    "judges",
+    "judged_answers",
     "row_files",
     "schema_version",
 )

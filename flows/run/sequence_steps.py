@@ -14,6 +14,7 @@ from editcollapse.study.model_editors import ModelEditors
 from editcollapse.study.plan import ModelPlan
 from editcollapse.study.sequence_jobs import STOPPED, EditorBatchJob, EditorInputs, TargetsJob
 from editcollapse.study.sequences import Chunk, ModelSequence, Standing
+from flows.run.answer_steps import AnswersRun
 from tasks.preparing import context_templates
 from tasks.sequences import edit_chunk, edit_singly, target_values, value_lengths
 
@@ -58,8 +59,12 @@ class EditorRun:
         (self._unedited,) = rows_of("base_perplexities", run.store.frame(ref))
         """The unedited model's row."""
 
-    def edit_singly(self) -> None:
-        """Make and measure the single edits of every editor, batch by batch."""
+    def edit_singly(self, answers: AnswersRun) -> None:
+        """Make and measure the single edits of every editor, batch by batch.
+
+        Args:
+            answers: is told of every batch.
+        """
         run = self._run
         run.rows.add([run.store.put_rows("study_models", self._editors.layer_rows())])
         waiting: deque[tuple[EditorBatchJob, Callable[[], Manifest]]] = deque()
@@ -71,9 +76,9 @@ class EditorRun:
             for job in self._editors.batch_jobs(inputs, targets):
                 waiting.append((job, run.start(edit_singly, job)))
                 if len(waiting) > run.plan.study.runner.workers:
-                    self._enter(*waiting.popleft())
+                    self._enter(*waiting.popleft(), answers)
         for job, wait in waiting:
-            self._enter(job, wait)
+            self._enter(job, wait, answers)
 
     def edit_sequences(self) -> None:
         """Make the model's sequences, chunk by chunk, as many at once as there are workers."""
@@ -119,9 +124,12 @@ class EditorRun:
             found.append(self._found[job.key])
         return found
 
-    def _enter(self, job: EditorBatchJob, wait: Callable[[], Manifest]) -> None:
+    def _enter(
+        self, job: EditorBatchJob, wait: Callable[[], Manifest], answers: AnswersRun
+    ) -> None:
         """Wait for a batch of single edits; hand its rows to the database."""
         run, done = self._run, wait()
+        answers.add(job, done)
         unusable = dict(done.unusable)
         members = [
             StudyEditRow(run.plan.study_id, job.edit_id(request.request_id))

@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 
 from editcollapse.runtime.environment import OVERALL, Report, tell
+from editcollapse.study.answer_jobs import ModelAnswers
 from editcollapse.study.model_editors import ModelEditors
 from editcollapse.study.plan import CovariancePlan, ModelPlan, StudyPlan, checkpoints
 
@@ -64,10 +65,11 @@ EDIT = Step(_rank_one_batches, per_batch=1)
 EVALUATE = Step(_rank_one_batches, per_batch=1)
 TEXTS = Step(_texts)
 EDITORS = Step(lambda plan, model: ModelEditors(plan, model).n_jobs(singly=True))
+ANSWERS = Step(lambda plan, model: ModelAnswers(plan, model).n_jobs)
 SEQUENCES = Step(lambda plan, model: ModelEditors(plan, model).n_jobs(singly=False))
 
 PREPARE = (TEMPLATES, COVARIANCE)
-STUDY = (*PREPARE, UNEDITED, GUARD, EDIT, EVALUATE, TEXTS, EDITORS)
+STUDY = (*PREPARE, UNEDITED, GUARD, EDIT, EVALUATE, TEXTS, EDITORS, ANSWERS)
 ONLY_SEQUENCES = (*PREPARE, UNEDITED, SEQUENCES)
 
 

@@ -1,7 +1,8 @@
 """One pass through a study's plan: jobs computed or taken from the cache, rows on their way.
 
 For each model: templates and second moment, edits and their evaluation batch by batch, texts after
-the most damaging edits; with several models or a cluster each has a sub-flow. Then the report.
+the most damaging edits, free answers where they are asked for; with several models or a cluster
+each has a sub-flow. Then the report.
 """
 
 import contextlib
@@ -26,13 +27,14 @@ from editcollapse.study.model_editors import ModelEditors
 from editcollapse.study.plan import ModelPlan, StudyPlan
 from editcollapse.study.study_rows import StudyKind, first_run, study_rows
 from flows.observe.run_page import Part, report_link, show_findings, shown_progress
+from flows.run.answer_steps import AnswersRun
 from flows.run.covariance_steps import RunsJobs, measured_moments
 from flows.run.events import RunEvents
 from flows.run.guard_steps import guarded_jobs
 from flows.run.outcome import CACHED, JobTally, completed, tell_of_collapses
 from flows.run.row_buffer import RowsToRecord
 from flows.run.sequence_steps import EditorRun
-from flows.run.steps import STUDY, TEXTS, JobList, Step
+from flows.run.steps import ANSWERS, STUDY, TEXTS, JobList, Step
 from flows.run.submit import Runner, started, tag_study, task_runner_of
 from flows.run.tracking import track
 from reports.headline import headline
@@ -154,20 +156,28 @@ class StudyRun:
         As many batches are edited, and as many measured, at the same time as the runner has
         workers; their rows are entered in the order of the dataset.
         """
-        editors = ModelEditors(self.plan, model)
+        editors, answers = ModelEditors(self.plan, model), AnswersRun(self, model)
         templates, moments = self.prepare(model)
         unedited = self.compute(unedited_model, self.plan.unedited_job(model))
         self.rows.add(unedited.rows)
         if self.edits_singly and self.plan.study.rank_one_methods:
-            self._edit_by_rank_one(model, templates, editors.own_moment(moments), unedited)
+            moment = editors.own_moment(moments)
+            self._edit_by_rank_one(model, templates, moment, unedited, answers)
         if editors.names:
             more = EditorRun(self, model, templates, moments, unedited)
             if self.edits_singly:
-                more.edit_singly()
+                more.edit_singly(answers)
             more.edit_sequences()
+        if ANSWERS in self._steps:
+            answers.finish()
 
     def _edit_by_rank_one(
-        self, model: ModelPlan, templates: Manifest, moment: Manifest, unedited: Manifest
+        self,
+        model: ModelPlan,
+        templates: Manifest,
+        moment: Manifest,
+        unedited: Manifest,
+        answers: AnswersRun,
     ) -> None:
         """Edit and measure by rank-one methods, batch by batch."""
         at_once = self.plan.study.runner.workers
@@ -179,10 +189,10 @@ class StudyRun:
             if len(editing) == at_once:
                 measuring.append(self._measure(editing.popleft()))
             if len(measuring) == at_once:
-                self._enter(model, measuring.popleft(), worst, unedited)
+                self._enter(model, measuring.popleft(), worst, answers, unedited)
         measuring += [self._measure(edits) for edits in editing]
         for measured in measuring:
-            self._enter(model, measured, worst, unedited)
+            self._enter(model, measured, worst, answers, unedited)
         continue_worst(self, self.rows, self.plan, model, worst)
 
     def jobs(self, model: ModelPlan, templates: Manifest, moment: Manifest) -> Iterator[EditJob]:
@@ -198,12 +208,18 @@ class StudyRun:
         return _Measured(edits.job, done, self.start(evaluate_edits, job))
 
     def _enter(
-        self, model: ModelPlan, measured: _Measured, worst: MostDamaging, unedited: Manifest
+        self,
+        model: ModelPlan,
+        measured: _Measured,
+        worst: MostDamaging,
+        answers: AnswersRun,
+        unedited: Manifest,
     ) -> None:
         """Wait for the measurements of a batch; hand its rows to the database."""
         job, edits = measured.job, measured.edits
         done = measured.wait()
         worst.add(job, edits, done)
+        answers.add(job, edits)
         unusable = dict(edits.unusable)
         members = [
             StudyEditRow(self.plan.study_id, job.edit_id(method, request.request_id))

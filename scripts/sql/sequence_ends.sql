@@ -1,7 +1,8 @@
 -- How the sequences of each editor end on each model: collapses, edits until them, success and text change.
 with steps as (
-    select study_sequences.*, last.text_change
+    select study_sequences.*, sequences.edits_per_step, last.text_change
     from study_sequences
+    inner join sequences using (sequence_id)
     inner join sequence_steps as last using (sequence_id)
     where last.n_edits <= study_sequences.n_edits
     qualify last.step = max(last.step) over (partition by study_id, sequence_id)
@@ -30,6 +31,7 @@ ends as (
         steps.study_id,
         steps.model,
         steps.editor,
+        any_value(steps.edits_per_step) as edits_per_step,
         median(steps.text_change) as text_change,
         median(measured.perplexity_ratio) as perplexity_ratio,
         avg(scored.efficacy) as efficacy,
@@ -56,4 +58,5 @@ order by
     model_order(found.study_id, found.model),
     found.model,
     method_order(found.method),
+    ends.edits_per_step,
     found.editor

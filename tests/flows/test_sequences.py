@@ -47,8 +47,9 @@ def whole(many, run_sequences, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def longer(many, run_sequences, tmp_path_factory):
-    """Return a study of longer sequences, and an uninterrupted run of it; not to be changed."""
-    file = write_toml(many.parent / "longer.toml", **(SEQUENCES | {"sequence.n_edits": 8}))
+    """Return a study of longer sequences of some, and an uninterrupted run; not to be changed."""
+    changes = {"sequence.n_edits": 8, "sequence.editors": ["memit_seq", "ft_m"], "methods": []}
+    file = write_toml(many.parent / "longer.toml", **(SEQUENCES | changes))
     folder = tmp_path_factory.mktemp("longer") / "results"
     run_sequences(file, folder)
     return file, folder
@@ -156,10 +157,11 @@ def test_longer_sequences_begin_with_the_shorter_ones(whole, longer, run_sequenc
 
 
 def assert_same_steps(found, expected):
-    """Check that two folders say the same of every step, to the last bit."""
+    """Check that two folders say the same of every step of the second, to the last bit."""
     query = "from sequence_steps order by sequence_id, step"
     left, right = ask(found, query), ask(expected, query)
-    assert left.equals(right)
+    known = right["sequence_id"].unique().to_list()
+    assert left.filter(pl.col("sequence_id").is_in(known)).equals(right)
 
 
 @pytest.mark.slow
@@ -177,7 +179,7 @@ def test_lost_states_are_made_again(many, whole, longer, run_sequences, tmp_path
 
 
 def test_whole_states_are_thinned(longer):
-    """Of RECT's and fine-tuning's whole states those at checkpoints are left, and the last."""
+    """Of fine-tuning's whole states those at checkpoints are left, and the last."""
     study, folder = longer
     plan = plan_study(read_study(study), folder)
     store = ArtifactStore(folder)

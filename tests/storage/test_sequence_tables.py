@@ -6,7 +6,7 @@ import pytest
 from scripts import demo_rows, sequence_tables
 from storage.ask import ask
 from tests.storage.conftest import make_row as row_of
-from tests.support.sequence_rows import WALKS, write_scores, write_sequences, write_study
+from tests.support.sequence_rows import STEP, WALKS, write_scores, write_sequences, write_study
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +54,19 @@ def test_ends_have_a_line_an_editor(many):
     assert memit["efficacy"] == "-"
     assert alphaedit["edits until collapse"] == "-"
     assert alphaedit["text change"] == "0.4"
+
+
+def test_edits_at_once_are_of_their_own_study(many, folder_at, tmp_path):
+    """A line an editor and number of edits a step; other studies have none there."""
+    assert sequence_tables.at_once(many.results) == ""
+    folder = folder_at(tmp_path)
+    write_study(folder, row_of, name="sequence_batches")
+    write_sequences(folder, row_of)
+    folder.publish()
+    found = _lines(sequence_tables.at_once(folder.results))
+    assert [row["editor"] for row in found] == ["ROME", "MEMIT", "AlphaEdit", "FT"]
+    assert {row["edits a step"] for row in found} == {str(STEP)}
+    assert found[0]["collapsed"] == "3 of 3"
 
 
 def test_forecast_has_a_line_an_editor_left_out(many):

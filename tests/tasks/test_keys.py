@@ -3,6 +3,8 @@
 import pytest
 from prefect.cache_policies import NO_CACHE
 
+from editcollapse.config.generation import GenerationSpec, JudgeSpec
+from editcollapse.study.answer_jobs import AnswersJob, EditToAnswer, JudgeJob
 from editcollapse.study.artifacts import ArtifactRef
 from editcollapse.study.generation_jobs import EditToContinue, GenerationJob
 from editcollapse.study.jobs import EvaluateJob, ForecastJob, Manifest, RecordJob, ReportJob
@@ -17,6 +19,7 @@ from tasks.covariance import (
 from tasks.editing import apply_edits
 from tasks.evaluation import continue_edits, evaluate_edits
 from tasks.forecasting import forecast_edits
+from tasks.generation import answer_freely, judge_answers
 from tasks.preparing import context_templates, unedited_model
 from tasks.results import publish_report, record_rows
 
@@ -33,6 +36,8 @@ TASKS = {
     "evaluation": (evaluate_edits, "evaluate {} layer 1, rome, c_rome, r_rome, batch 1 of 4"),
     "forecast": (forecast_edits, "forecast {} layer 1, batch 1 of 4"),
     "continuations": (continue_edits, "continue {} layer 1, 1 edits"),
+    "answers": (answer_freely, "answers of {}, 1 edits, batch 1 of 4"),
+    "judged": (judge_answers, "judge {}, 1 edits, batch 1 of 4"),
     "report": (publish_report, "report small"),
 }
 
@@ -47,7 +52,20 @@ def jobs(plan: StudyPlan) -> dict:
     edits = next(plan.edit_jobs(model, templates, moment))
     results = str(plan.results)
     worst = EditToContinue(edit_id="e", prompt="Mira is", updates=_REF, method="rome", update_row=0)
+    asked = EditToAnswer(edit_id="e", request_id="r", update_row=0, method="rome")
+    answers = AnswersJob(
+        results=results,
+        model=model.setup,
+        generation=GenerationSpec(),
+        requests=edits.requests,
+        edits=(asked,),
+        updates=_REF,
+        batch_label=edits.batch_label,
+    )
+    judge = JudgeSpec(url="http://127.0.0.1:1/v1", model="stub")
     return {
+        "answers": answers,
+        "judged": JudgeJob(results=results, judge=judge, answers=(_REF,), label=answers.label),
         "templates": model.templates,
         "corpus": moments.corpus_job(),
         "shard": moments.shard_jobs(one)[0],
@@ -127,6 +145,17 @@ def test_continuations_follow_their_edits(here, change):
     longer = job.model_copy(update={"n_new_tokens": 9})
     keys = {job.key, longer.key, job.model_copy(update={"edits": (other,)}).key}
     assert len(keys) == 3
+
+
+def test_judge_is_who_and_what_it_is_asked(here):
+    """Another model or prompt is another judge; another address of the same is not."""
+    job: JudgeJob = jobs(here)["judged"]
+    keys = {
+        job.model_copy(update={"judge": job.judge.model_copy(update=change)}).key
+        for change in ({"model": "other"}, {"prompt": "?"}, {"url": "http://127.0.0.1:2/v1"}, {})
+    }
+    assert len(keys) == 3
+    assert not job.needs_device
 
 
 def test_recording_is_never_cached():

@@ -16,14 +16,16 @@ from editcollapse.runtime.memory import (
     packed_bytes,
 )
 from editcollapse.runtime.settings import settings
+from editcollapse.study.answer_jobs import ModelAnswers
 from editcollapse.study.artifacts import ArtifactStore
 from editcollapse.study.generation_jobs import MostDamaging
 from editcollapse.study.guarded import known_jobs
-from editcollapse.study.jobs import EditJob
+from editcollapse.study.jobs import EditJob, Manifest
 from editcollapse.study.locks import cached_manifest
 from editcollapse.study.missing_inputs import ExpectedModel, MissingInput, expected_models
 from editcollapse.study.model_editors import ModelEditors
 from editcollapse.study.plan import CovariancePlan, ModelPlan, StudyPlan
+from editcollapse.study.sequence_jobs import EditorBatchJob
 from editcollapse.study.sequences import n_edits_of
 from flows.cli.output.subjects import ModelSubjects, subjects_known, subjects_of
 from flows.cli.output.time_outlook import (
@@ -245,6 +247,7 @@ def _model_outlook(plan: StudyPlan, model: ModelPlan) -> ModelOutlook:
         JobCount("evaluation batches", counts.n_batches, counts.n_evaluated),
         *_continuation_counts(plan, model, worst, is_measured=counts.is_measured),
         *_editor_counts(editors),
+        *_answer_counts(plan, model, templates, moment),
     )
     units = tuple(
         dataclasses.replace(count, seconds=_seconds(plan, times, count)) for count in counted
@@ -308,6 +311,8 @@ def _seconds(plan: StudyPlan, times: KnownTimes, count: JobCount) -> float | Non
         "texts of the worst": ("continuations", plan.study.evaluation.continuations),
         "editor batches": ("editor batch", n_requests),
         "sequence chunks": ("sequence", None),
+        "free answers": ("answers", None),
+        "judged answers": ("judged", None),
     }[count.kind]
     if n_items is None:
         return times.of_jobs(kind, count.n_left)
@@ -408,6 +413,40 @@ def _editor_counts(editors: ModelEditors) -> Iterator[JobCount]:
         sequences = [one for each in known for one in editors.sequences(each)]
         n_cached = sum(1 for one in sequences for _ in one.cached_chunks())
         yield JobCount("sequence chunks", editors.n_chunks, n_cached)
+
+
+def _answer_counts(
+    plan: StudyPlan, model: ModelPlan, templates: Manifest | None, moment: Manifest | None
+) -> Iterator[JobCount]:
+    """Yield the counts of free answers and of their judge's jobs, where they are asked for."""
+    answers = ModelAnswers(plan, model)
+    if not answers.n_jobs:
+        return
+    editors = ModelEditors(plan, model)
+    batches: list[EditJob | EditorBatchJob] = [
+        job
+        for inputs in editors.known_inputs()
+        if inputs.editor.name in plan.study.single_editors
+        for job in editors.batch_jobs(inputs)
+    ]
+    if templates is not None and moment is not None and plan.study.rank_one_methods:
+        known = known_jobs(plan, model, templates, moment)
+        batches += [job for _, jobs in known for job in jobs or ()]
+    n_answered = n_judged = 0
+    for batch in batches:
+        edits = cached_manifest(batch)
+        job = None if edits is None else answers.job(batch, edits)
+        done = None if job is None else cached_manifest(job)
+        if job is None or done is None:
+            continue
+        n_answered += 1
+        judged = answers.judge_job(job, done)
+        n_judged += judged is not None and cached_manifest(judged) is not None
+    n_each = answers.n_jobs
+    if plan.study.evaluation.judge is not None:
+        n_each //= 2
+        yield JobCount("judged answers", max(n_each, n_judged), n_judged)
+    yield JobCount("free answers", max(n_each, n_answered), n_answered)
 
 
 def _forwards(

@@ -9,6 +9,7 @@ from editcollapse.catalog.methods import METHODS
 from editcollapse.catalog.presets import ValueSettings
 from editcollapse.config.base import Count, Spec
 from editcollapse.config.field_paths import FieldPath
+from editcollapse.config.generation import GenerationSpec, JudgeSpec
 from editcollapse.config.sequence import EditorName, EditorSpec, SequenceSpec
 from editcollapse.rows.collapse_rule import DEFAULT_RULE, CollapseRule, Measure
 
@@ -266,6 +267,19 @@ class EvaluationSpec(Spec):
     """Of each model, how many of its most damaging edits to show at work, of those that more than
     double its perplexity: what the model writes on from their prompts, before and after. 0: none.
     No id depends on it."""
+    generation: GenerationSpec | None = None
+    """What edited models answer freely, beside the teacher-forced scores; where left out, nothing.
+    No id depends on it."""
+    judge: JudgeSpec | None = None
+    """Who judges these answers, beside exact match; where left out, nobody."""
+
+    @model_validator(mode="after")
+    def _judges_something(self) -> "EvaluationSpec":
+        if self.judge is not None and self.generation is None:
+            raise ValueError(
+                "a `judge` judges free answers: give `generation` too, or leave it out"
+            )
+        return self
 
 
 class GuardSpec(Spec):

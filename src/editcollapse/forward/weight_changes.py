@@ -33,6 +33,11 @@ class LayerChange:
         right = None if self.right is None else self.right[index]
         return LayerChange(self.layer, self.left[index], right)
 
+    def to(self, device: torch.device, dtype: torch.dtype) -> "LayerChange":
+        """Return the changes elsewhere or in another type."""
+        right = None if self.right is None else self.right.to(device, dtype)
+        return LayerChange(self.layer, self.left.to(device, dtype), right)
+
     def matrix(self, index: int) -> Tensor:
         """Return one change multiplied out, (D, K)."""
         return self.left[index] if self.right is None else self.left[index] @ self.right[index]

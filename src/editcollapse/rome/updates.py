@@ -32,7 +32,7 @@ class RankOneUpdates:
         """Return one update multiplied out, (D, K)."""
         return torch.outer(self.left[index], self.right[index])
 
-    def rows(self, index: slice) -> "RankOneUpdates":
+    def rows(self, index: slice | Tensor) -> "RankOneUpdates":
         """Return some of the updates."""
         return RankOneUpdates(self.left[index], self.right[index])
 

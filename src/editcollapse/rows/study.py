@@ -6,6 +6,12 @@ the two lists equal. None means not measured. ``inf`` and ``nan`` are measuremen
 
 import dataclasses
 
+from editcollapse.rows.generation import (
+    GeneratedAnswerRow,
+    GenerationSettingsRow,
+    JudgedAnswerRow,
+    JudgeRow,
+)
 from editcollapse.rows.other import (
     AnatomyFindingRow,
     AnatomyRow,
@@ -450,6 +456,10 @@ ROW_TYPES: dict[str, type] = {
     "sequence_layers": SequenceLayerRow,
     "sequence_checkpoints": SequenceCheckpointRow,
     "sequence_scores": SequenceScoreRow,
+    "generation_settings": GenerationSettingsRow,
+    "generated_answers": GeneratedAnswerRow,
+    "judges": JudgeRow,
+    "judged_answers": JudgedAnswerRow,
 }
 """Table name to row type."""
 
@@ -489,5 +499,16 @@ NATURAL_KEYS: dict[str, tuple[str, ...]] = {
     "sequence_layers": ("sequence_id", "step", "layer"),
     "sequence_checkpoints": ("sequence_id", "step"),
     "sequence_scores": ("sequence_id", "step", "moment", "request_id"),
+    "generation_settings": ("generation_id",),
+    "generated_answers": ("edit_id", "generation_id", "context", "probe", "prompt_index"),
+    "judges": ("judge_id",),
+    "judged_answers": (
+        "edit_id",
+        "generation_id",
+        "context",
+        "probe",
+        "prompt_index",
+        "judge_id",
+    ),
 }
 """Table name to the columns that identify a row."""

@@ -44,6 +44,7 @@ def _variable(
     *,
     must_be: str = "",
     parse: Callable[[str], Any] = str,
+    secret: bool = False,
 ) -> Any:
     """Return a field of the settings.
 
@@ -53,9 +54,10 @@ def _variable(
         description: what it does, a sentence of Markdown.
         must_be: what a usable value is, for the error.
         parse: returns the value of a text; raises ValueError where it is none.
+        secret: whether the settings are shown without it.
     """
     words = {"shown": shown, "description": description, "must_be": must_be, "parse": parse}
-    return dataclasses.field(default=default, metadata=words)
+    return dataclasses.field(default=default, metadata=words, repr=not secret)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -106,6 +108,13 @@ class Settings:
     )
     results: str = _variable(
         "results", "`results`", "The results folder that deployments write to, at registration."
+    )
+    judge_key: str = _variable(
+        "",
+        "none",
+        "Key of the judge of free answers (`[evaluation.judge]`). It is sent to the judge alone, "
+        "over https or on this machine, and stored nowhere.",
+        secret=True,
     )
     run: str = _variable(
         "", "none", "Set by a command for its temporary Prefect server; not to be set by hand."

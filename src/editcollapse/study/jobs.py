@@ -8,7 +8,7 @@ ids of the edits that they are about.
 """
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -39,6 +39,9 @@ class Job(BaseModel):
     """Base of all jobs."""
 
     model_config = ConfigDict(frozen=True)
+
+    needs_device: ClassVar[bool] = True
+    """Whether the process that computes it has the device to itself."""
 
     results: str
     """The results folder; not part of any key."""

@@ -51,7 +51,7 @@ def cached_or_computed(job: Job, compute: Callable[[], Manifest]) -> Manifest:
             return cached
         if damaged:
             logger.warning("computing again, damaged or missing: %s", ", ".join(damaged))
-        with device_lock(), time_limit():
+        with device_lock() if job.needs_device else contextlib.nullcontext(), time_limit():
             manifest = compute()
         return _store(store, job, manifest)
 

@@ -101,12 +101,13 @@ def _study_row(plan: StudyPlan) -> StudyRow:
 def _settings(plan: StudyPlan) -> Any:
     """Return the study as plain data: nothing of the machine, nor of where its tasks ran.
 
-    Nor where it is tracked, nor how many texts were continued: table ``continuations`` has them,
-    and no id depends on it.
+    Nor where it is tracked, how many texts were continued, nor what was answered freely: tables
+    ``continuations``, ``generation_settings`` and ``judges`` have them, and no id depends on it.
     """
     settings = canonical(without_paths(plan.study))
     del settings["runner"], settings["tracking"]
-    del settings["evaluation"]["continuations"]
+    for name in ("continuations", "generation", "judge"):
+        del settings["evaluation"][name]
     for model in settings["models"]:
         if not model["chat_template"]:  # as the studies of before it was there
             del model["chat_template"]

@@ -9,8 +9,9 @@ A model that has collapsed may give logits that are no numbers. Then no token is
 the text ends there; the other rows go on.
 """
 
+import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +20,10 @@ from transformers import DynamicCache
 from editcollapse.forward.batching import length_batches
 from editcollapse.forward.module_views import with_modules
 from editcollapse.forward.prefix_cache import cache_of, picked
+from editcollapse.forward.weight_changes import LayerChange
 from editcollapse.models.loading import LoadedModel, widened
 from editcollapse.models.tokenization import pad_right
+from editcollapse.rome.edited_model import Updates
 from editcollapse.rome.updates import RankOneUpdates, no_update
 from editcollapse.rows.other import ContinuationRow
 from editcollapse.runtime.devices import tokens_per_forward
@@ -35,6 +38,19 @@ from editcollapse.units.prepare import Progress, load
 _CACHED_TOKENS = 2048
 """Tokens of one batch at most, those still to be written included: every block keeps keys and
 values of each."""
+
+StopReason = Literal["stop string", "end of text", "length", "positions", "no number"]
+"""What ends a text: a string that was asked for, the model's own end, as many tokens as were asked
+for, no position left in the model, or logits that are not all numbers."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Written:
+    """What a model adds to one row."""
+
+    ids: tuple[int, ...]
+    """Tokens, one that ends the text included."""
+    stopped_by: StopReason
 
 
 def edited_value(value: Tensor, key: Tensor, left: Tensor, right: Tensor) -> Tensor:
@@ -74,27 +90,59 @@ class _EditedProjection(nn.Module):
         values, keys = (each.view(len(self.updates), -1, each.shape[-1]) for each in (value, key))
         return edited_value(values, keys, self.updates.left, self.updates.right).view_as(value)
 
+    def keep(self, places: Sequence[int]) -> None:
+        """Keep some of the rows' updates."""
+        index = torch.tensor(places, device=self.updates.left.device)
+        self.updates = RankOneUpdates(self.updates.left[index], self.updates.right[index])
+
+
+class _ChangedProjection(nn.Module):
+    """Stands for a down projection with a change of any rank, another for each row.
+
+    Args:
+        projection: the down projection; nothing is written to its W.
+        change: one a row.
+    """
+
+    def __init__(self, projection: nn.Module, change: LayerChange) -> None:
+        super().__init__()
+        self.projection = projection
+        self.change = change
+
+    def forward(self, key: Tensor) -> Tensor:
+        """Return the edited values, (N, T, D), dtype of the weights."""
+        value: Tensor = self.projection(key)
+        keys = widened(key.view(len(self.change), -1, key.shape[-1]))
+        moved = self.change.of_own(keys, torch.arange(len(keys), device=key.device))
+        return value + moved.view_as(value).to(value.dtype)
+
+    def keep(self, places: Sequence[int]) -> None:
+        """Keep some of the rows' changes."""
+        self.change = self.change.rows(torch.tensor(places, device=self.change.left.device))
+
 
 class Continuer:
     """Lets one model go on from prompts.
 
     Args:
         loaded: the model; it stays as it is.
-        layer: zero-based block that edits change.
+        layer: zero-based block that edits change; of several the lowest.
         n_new_tokens: tokens that are generated at most.
+        stops: strings that end a text, beside the model's own ends.
 
     Raises:
         ModelError: the model has no such layer.
     """
 
-    def __init__(self, loaded: LoadedModel, layer: int, n_new_tokens: int) -> None:
+    def __init__(
+        self, loaded: LoadedModel, layer: int, n_new_tokens: int, stops: Sequence[str] = ()
+    ) -> None:
         self.loaded = loaded
-        self._layer = layer
-        self.projection = loaded.down_projection(layer)
-        row = loaded.architecture
-        self.path = f"{row.blocks}.{layer}.{row.down_projection}"
+        self.layer = layer
+        loaded.down_projection(layer)
         self._n_new_tokens = n_new_tokens
         self.ends = loaded.end_ids
+        self._stops = tuple(stops)
 
     def text(self, prompt: str, update: RankOneUpdates | None = None) -> str:
         """Return the generated text behind a prompt, without special tokens.
@@ -122,7 +170,7 @@ class Continuer:
         """
         rows = [self.loaded.encoder.prompt_ids(prompt) for prompt in prompts]
         added = self.tokens(rows, updates, on_token)
-        return [self._decoded(ids, new) for ids, new in zip(rows, added, strict=True)]
+        return [self.decoded(ids, new) for ids, new in zip(rows, added, strict=True)]
 
     def tokens(
         self,
@@ -143,22 +191,42 @@ class Continuer:
         Raises:
             DeviceMemoryError: one row alone does not fit on the device.
         """
+        found = self.written(rows, updates, range(len(rows)), on_token)
+        return [each.ids for each in found]
+
+    def written(
+        self,
+        rows: Sequence[tuple[int, ...]],
+        updates: Updates,
+        owner: Sequence[int],
+        on_token: Progress = None,
+    ) -> list[Written]:
+        """Return the tokens that the model adds to each row, and what ended them.
+
+        Args:
+            rows: N, each a start token and a prompt.
+            updates: any number, of layers from ``layer`` on.
+            owner: N, each row's update.
+            on_token: as of ``tokens``.
+
+        Raises:
+            DeviceMemoryError: one row alone does not fit on the device.
+        """
         loaded = self.loaded
         room = [min(self._n_new_tokens, loaded.encoder.max_length - len(row)) for row in rows]
         going = [n for n, row in enumerate(rows) if row and room[n] > 0]
-        budget = tokens_per_forward(loaded.device, loaded.size(self._layer), "answers")
+        budget = tokens_per_forward(loaded.device, loaded.size(self.layer), "answers")
         sizes = [len(rows[n]) + room[n] for n in going]
         batches = length_batches(sizes, min(budget, _CACHED_TOKENS))
         limit = GroupLimit(loaded.device, "a text that a model writes")
         n_before, n_all = 0, self._n_new_tokens * len(batches)
 
-        def run(group: Sequence[int]) -> list[tuple[int, ...]]:
-            index = torch.tensor(group)
+        def run(group: Sequence[int]) -> list[Written]:
             batch = _Batch(
                 self,
                 [rows[n] for n in group],
                 [room[n] for n in group],
-                RankOneUpdates(updates.left[index], updates.right[index]),
+                updates.rows(torch.tensor([owner[n] for n in group])),
             )
             return batch.run(lambda n_added: report(n_before + n_added))
 
@@ -169,16 +237,52 @@ class Continuer:
         def size_of(group: Sequence[int]) -> int:
             return sum(len(rows[n]) + room[n] for n in group)
 
-        found: list[tuple[int, ...]] = [()] * len(rows)
+        found = [Written((), "positions")] * len(rows)
         for batch in batches:
             for group, added in oom_split([going[place] for place in batch], run, limit, size_of):
-                for n, ids in zip(group, added, strict=True):
-                    found[n] = ids
+                for n, each in zip(group, added, strict=True):
+                    found[n] = each
             n_before += self._n_new_tokens
             report(n_before)
         return found
 
-    def _decoded(self, ids: tuple[int, ...], added: tuple[int, ...]) -> str:
+    def stops_at(self, added: Sequence[list[int]]) -> list[bool]:
+        """Return whether each of some texts, in tokens, has a stop string in it."""
+        if not self._stops:
+            return [False] * len(added)
+        texts = (self._text_of(tuple(ids)) for ids in added)
+        return [any(stop in text for stop in self._stops) for text in texts]
+
+    def why(self, ids: Sequence[int]) -> StopReason:
+        """Return why a text of numbers ended that no stop string has ended."""
+        if ids[-1] in self.ends:
+            return "end of text"
+        return "length" if len(ids) == self._n_new_tokens else "positions"
+
+    def projections(self, updates: Updates) -> dict[str, _EditedProjection | _ChangedProjection]:
+        """Return what stands for the down projections of edited layers, by path in the decoder.
+
+        Args:
+            updates: N, one a row of the decoder's batch.
+        """
+        loaded, row = self.loaded, self.loaded.architecture
+        dtype = torch.promote_types(loaded.dtype, torch.float32)
+
+        def path(layer: int) -> str:
+            return f"{row.blocks}.{layer}.{row.down_projection}"
+
+        if isinstance(updates, RankOneUpdates):
+            own = updates.to(loaded.device, dtype)
+            projection = loaded.down_projection(self.layer)
+            return {path(self.layer): _EditedProjection(projection, own)}
+        return {
+            path(each.layer): _ChangedProjection(
+                loaded.down_projection(each.layer), each.to(loaded.device, dtype)
+            )
+            for each in updates.layers
+        }
+
+    def decoded(self, ids: tuple[int, ...], added: tuple[int, ...]) -> str:
         """Return the text of the tokens that were added.
 
         Decoded behind the prompt, whose own text is then taken off: alone, the first of them would
@@ -198,7 +302,7 @@ class _Batch:
     """Rows that are written on at the same time; one that has ended leaves the batch.
 
     Args:
-        continuer: whose model and end tokens they are.
+        continuer: whose model, end tokens and stop strings they are.
         rows: N, of one token at least.
         room: tokens that each may be given at most, one at least.
         updates: N, each its row's own.
@@ -209,19 +313,19 @@ class _Batch:
         continuer: Continuer,
         rows: Sequence[tuple[int, ...]],
         room: Sequence[int],
-        updates: RankOneUpdates,
+        updates: Updates,
     ) -> None:
-        loaded, path = continuer.loaded, continuer.path
+        loaded = continuer.loaded
+        self._continuer = continuer
         self._logits, self._ends = loaded.logits, continuer.ends
         self._rows, self._room = rows, room
-        self._updates = updates.to(loaded.device, torch.promote_types(loaded.dtype, torch.float32))
-        self._projection = _EditedProjection(continuer.projection, self._updates)
-        self._decoder: Any = with_modules(loaded.decoder, {path: self._projection})
+        self._projections = continuer.projections(updates)
+        self._decoder: Any = with_modules(loaded.decoder, self._projections)
         self._device = loaded.device
 
     @torch.inference_mode()
-    def run(self, on_token: Callable[[int], None]) -> list[tuple[int, ...]]:
-        """Return the tokens added to each row.
+    def run(self, on_token: Callable[[int], None]) -> list[Written]:
+        """Return the tokens added to each row, and what ended them.
 
         Args:
             on_token: called with the tokens that each row has been given so far, at most.
@@ -235,17 +339,12 @@ class _Batch:
         hidden = hidden[torch.arange(len(ids), device=self._device), sizes - 1]
         cache, mask = _moved_right(cache, sizes)
         added: list[list[int]] = [[] for _ in self._rows]
+        stopped: dict[int, StopReason] = {}
         going = list(range(len(self._rows)))
         for step in range(max(self._room)):
             on_token(step)
-            logits = self._logits(hidden)
-            kept = []
-            picks = zip(logits.argmax(-1).tolist(), logits.isnan().any(-1).tolist(), strict=True)
-            for place, (row, (token, is_broken)) in enumerate(zip(going, picks, strict=True)):
-                if not is_broken:
-                    added[row].append(token)
-                    if token not in self._ends and len(added[row]) < self._room[row]:
-                        kept.append(place)
+            self._add_tokens(self._logits(hidden), going, added, stopped)
+            kept = [place for place, row in enumerate(going) if row not in stopped]
             if not kept:
                 break
             if len(kept) < len(going):
@@ -253,8 +352,8 @@ class _Batch:
                 cache.batch_select_indices(index)
                 mask, sizes = mask[index], sizes[index]
                 going = [going[place] for place in kept]
-                own = RankOneUpdates(self._updates.left[going], self._updates.right[going])
-                self._projection.updates = own
+                for projection in self._projections.values():
+                    projection.keep(kept)
             mask = torch.cat([mask, mask.new_ones(len(going), 1)], dim=1)
             last = torch.tensor([[added[row][-1]] for row in going], device=self._device)
             hidden = self._decoder(
@@ -264,7 +363,29 @@ class _Batch:
                 past_key_values=cache,
                 use_cache=True,
             ).last_hidden_state[:, 0]
-        return [tuple(new) for new in added]
+        return [Written(tuple(new), stopped[row]) for row, new in enumerate(added)]
+
+    def _add_tokens(
+        self,
+        logits: Tensor,
+        going: Sequence[int],
+        added: Sequence[list[int]],
+        stopped: dict[int, StopReason],
+    ) -> None:
+        """Add the likeliest token to each row that goes on, and write down which rows end."""
+        picks = zip(logits.argmax(-1).tolist(), logits.isnan().any(-1).tolist(), strict=True)
+        for row, (token, is_broken) in zip(going, picks, strict=True):
+            if is_broken:
+                stopped[row] = "no number"
+                continue
+            added[row].append(token)
+            if token in self._ends or len(added[row]) == self._room[row]:
+                stopped[row] = self._continuer.why(added[row])
+        left = [row for row in going if stopped.get(row) not in {"no number", "end of text"}]
+        found = self._continuer.stops_at([added[row] for row in left])
+        for row, has_stop in zip(left, found, strict=True):
+            if has_stop:
+                stopped[row] = "stop string"
 
 
 def _moved_right(cache: DynamicCache, sizes: Tensor) -> tuple[DynamicCache, Tensor]:

@@ -78,5 +78,11 @@ from (
     select 'settings_id', settings_id from foreseen
     union all
     select 'settings_id', settings_id from sequenced
+    union all
+    select 'generation_id', generation_id
+    from main.generated_answers inner join edited using (edit_id)
+    union all
+    select 'judge_id', judge_id
+    from main.judged_answers inner join edited using (edit_id)
 )
 where id is not null
