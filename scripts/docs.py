@@ -68,6 +68,7 @@ _TABLES: tuple[tuple[str, type[BaseModel]], ...] = (
     ("[sequence]", sequence.SequenceSpec),
     ("[sequence.guard]", sequence.SequenceGuardSpec),
     ("[runner]", spec.RunnerSpec),
+    ("[tracking]", spec.TrackingSpec),
 )
 _STUDIES_HEAD = """# The study file
 

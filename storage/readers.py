@@ -73,6 +73,40 @@ def known_setups(results: Path, model_id: str) -> list[KnownSetup]:
     ]
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class RatioQuantiles:
+    """How much worse a study's edits by one method make one model."""
+
+    model: str
+    method: str
+    n_edits: int
+    """Measured edits."""
+    n_collapsed: int
+    n_not_finite: int
+    """Edits whose ratio of perplexities is inf or nan."""
+    ratio_median: float
+    ratio_q90: float
+    ratio_q99: float
+    ratio_max: float
+    """Perplexity over the unedited model's, by the rule's measure; inf and nan are kept."""
+
+
+def ratio_quantiles(results: Path, study_id: str, rule: CollapseRule) -> tuple[RatioQuantiles, ...]:
+    """Return the quantiles of a study's ratios of perplexities, by model and method.
+
+    Args:
+        results: the results folder.
+        study_id: an id of table ``studies``.
+        rule: when an edit counts as a collapse, and by which measure.
+
+    Raises:
+        ResultsError: there are no results yet.
+    """
+    asked = {"study_id": study_id, **dataclasses.asdict(rule)}
+    frame = _frame(results, "ratio_quantiles", asked)
+    return tuple(RatioQuantiles(**row) for row in frame.iter_rows(named=True))
+
+
 def _frame(results: Path, query: str, asked: dict[str, Any]) -> pl.DataFrame:
     """Return the answer to a named query."""
     with open_snapshot(results) as snapshot:

@@ -128,6 +128,14 @@ def deploy(
             "failed runs and collapses",
         ),
     ] = None,
+    webhook: Annotated[
+        str | None,
+        typer.Option(
+            metavar="BLOCK",
+            help="webhook block of the server, webhook/NAME, that is called with the numbers of "
+            "each collapsed or refused edit and of each finished study",
+        ),
+    ] = None,
 ) -> int:
     """Register the deployments of prefect.yaml, their work pool, and the rule for dead runs."""
     from flows.observe import environment
@@ -136,7 +144,7 @@ def deploy(
         os.environ["PREFECT_API_URL"] = "http://127.0.0.1:4200/api"  # of make server
     from flows.deploy.register import deploy_all, read_deployment_file
 
-    for line in deploy_all(read_deployment_file(on), results, notify=notify):
+    for line in deploy_all(read_deployment_file(on), results, notify=notify, webhook=webhook):
         print_line(line)
     return 0
 

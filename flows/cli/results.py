@@ -1,7 +1,8 @@
-"""Commands on a results folder: ask it, report on it, tidy it up, back it up, bring it back."""
+"""Commands on a results folder: ask it, report on it, hand it on, tidy it up, back it up."""
 
 import dataclasses
 import re
+import tempfile
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,6 +29,7 @@ from flows.cli.output.answers import digests_in, print_frame, print_rows
 from flows.cli.output.console import shown
 
 if TYPE_CHECKING:
+    from storage.dataset import DatasetTable
     from storage.garbage import Garbage
 
 _AGE = re.compile(r"(\d+(?:\.\d+)?)([dh])")
@@ -166,6 +168,104 @@ def report(
     path = write_report(folder, found.study_id, rule)
     print_line(f"report: {shown(f'{folder.name}/{path}')}")
     return 0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class DatasetReport:
+    """Result of ``dataset``, for ``--json``."""
+
+    study_id: str
+    folder: str
+    address: str | None
+    """Where it is on the hub; None where it was not pushed."""
+    tables: "tuple[DatasetTable, ...]"
+
+
+@commands.command(
+    rich_help_panel=_PANEL,
+    epilog=examples(
+        "dataset demo demo-rows",
+        "dataset demo demo-rows --push somebody/gpt2-collapse",
+        "dataset demo demo-rows --push somebody/gpt2-collapse --public --license mit",
+    ),
+)
+def dataset(
+    study: Annotated[
+        str, typer.Argument(metavar="STUDY", help="name or id (of a name of several the newest)")
+    ],
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="a new folder")],
+    push: Annotated[
+        str | None,
+        typer.Option(
+            metavar="OWNER/NAME",
+            help="upload the folder to this dataset of the Hugging Face hub as well, as whoever "
+            "is logged in there (hf auth login); a new one is private",
+        ),
+    ] = None,
+    public: Annotated[
+        bool, typer.Option("--public", help="with --push: let anyone read a new dataset")
+    ] = False,
+    licence: Annotated[
+        str,
+        typer.Option("--license", metavar="ID", help="licence on the card, as the hub names it"),
+    ] = "unknown",
+    as_json: JsonOption = False,
+    results: ResultsOption = "results",
+) -> int:
+    """Write a study's rows as a dataset: Parquet files, one a table, and a card.
+
+    DuckDB reads it by its path, and from the hub as hf://datasets/OWNER/NAME/TABLE/rows.parquet.
+    """
+    from editcollapse.study.results_folder import results_at
+    from storage.ask import look_up_study
+    from storage.hub import check_repo, push_dataset
+    from storage.publish import folder_to_read
+
+    if public and push is None:
+        raise ResultsError("--public is about a dataset of the hub. Name one with --push.")
+    if push is not None:
+        check_repo(push)
+    readable = folder_to_read(results_at(results))
+    study_id = look_up_study(readable, study).study_id
+    tables = _dataset(readable, study_id, folder, push, licence)
+    address = None
+    if push is not None:
+        address = push_dataset(folder, push, is_public=public)
+    if as_json:
+        print_json(DatasetReport(study_id, str(folder), address, tables))
+        return 0
+    n_rows = sum(table.n_rows for table in tables)
+    print_line(f"dataset: {shown(folder)}, {len(tables)} tables, {n_rows} rows")
+    if address is not None:
+        print_line(f"pushed:  {visible(address)}")
+    return 0
+
+
+def _dataset(
+    readable: Path, study_id: str, folder: Path, repo: str | None, licence: str
+) -> "tuple[DatasetTable, ...]":
+    """Write rows and card to a new folder, whole or not at all; return what was written."""
+    from reports.dataset_card import dataset_card
+    from reports.headline import headline
+    from storage.ask import findings
+    from storage.dataset import write_dataset
+
+    try:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise ResultsError(f"{folder} is there and not empty. Name a new folder.")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as draft:
+            whole = Path(draft) / "whole"
+            tables = write_dataset(readable, study_id, whole)
+            found = findings(readable, study_id)
+            card = dataset_card(found, headline(found), tables, repo, licence)
+            (whole / "README.md").write_text(card, encoding="utf-8")
+            whole.replace(folder)
+    except OSError as error:
+        raise ResultsError(
+            f"cannot write {folder}: {error.strerror}. Free space or choose another folder."
+        ) from error
+    return tables
 
 
 @commands.command(rich_help_panel=_PANEL, epilog=examples("rebuild --results results"))

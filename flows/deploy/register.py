@@ -41,6 +41,7 @@ OVERRIDES = ROOT / "deploy"
 """Folder of the files that move the deployments to another kind of pool."""
 AUTOMATIONS = OVERRIDES / "automations.yaml"
 NOTIFICATIONS = OVERRIDES / "notifications.yaml"
+WEBHOOKS = OVERRIDES / "webhooks.yaml"
 _PREFECT_FILE = ROOT / "prefect.yaml"
 _WITHDRAWN = ("report/report",)
 """Deployments, FLOW/DEPLOYMENT, that earlier versions registered: the report is part of a study."""
@@ -162,6 +163,7 @@ def deploy_all(
     results: str | None = None,
     automations: Path = AUTOMATIONS,
     notify: str | None = None,
+    webhook: str | None = None,
 ) -> Iterator[str]:
     """Register all deployments of a file; yield lines for people.
 
@@ -172,6 +174,8 @@ def deploy_all(
         automations: file of the rules that end dead runs.
         notify: notification block, BLOCK-TYPE/NAME, that is to tell of failed runs and collapses;
             what was registered before stays where left out.
+        webhook: block webhook/NAME that is to be called for each collapsed or refused edit, and
+            for each finished study; as ``notify`` where left out.
 
     Raises:
         ServerError: no server answers, it refuses, or it has no such block.
@@ -183,7 +187,11 @@ def deploy_all(
         plan_study(study, folder if is_url(folder) else ROOT / folder)
     with get_client(sync_client=True) as client:
         _check(client)
-        block_id = None if notify is None else _block_id(client, notify)
+        told_by = [
+            (file, block, _block_id(client, block))
+            for file, block in ((NOTIFICATIONS, notify), (WEBHOOKS, webhook))
+            if block is not None
+        ]
         register_pool(client, wanted.pool)
         yield f"work pool {wanted.pool.name}: {wanted.pool.type}, one flow run at a time"
         _deploy(wanted, folder)
@@ -193,9 +201,9 @@ def deploy_all(
             yield f"removed: deployment {name}, which is no longer needed"
         for name in register_automations(client, automations):
             yield f"automation {name}"
-        if block_id is not None:
-            for name in register_automations(client, NOTIFICATIONS, block_id):
-                yield f"automation {name}, by {notify}"
+        for file, block, block_id in told_by:
+            for name in register_automations(client, file, block_id):
+                yield f"automation {name}, by {block}"
     yield f"study {study.name} of {_below_root(str(wanted.study))}; results in {folder}"
     yield from _next_steps(wanted.names[0])
 
@@ -263,7 +271,7 @@ def register_automations(
     Args:
         client: of the server.
         file: YAML.
-        block_id: notification block that the file's actions send by.
+        block_id: notification or webhook block that the file's actions send by.
     """
     for content in _read(file)["automations"]:
         if block_id is not None:
@@ -280,7 +288,7 @@ def register_automations(
 
 
 def _block_id(client: SyncPrefectClient, asked: str) -> UUID:
-    """Return the id of a notification block of the server.
+    """Return the id of a block of the server that sends.
 
     Raises:
         ServerError: it has none of that name.
@@ -291,7 +299,8 @@ def _block_id(client: SyncPrefectClient, asked: str) -> UUID:
     except ObjectNotFound as error:
         raise ServerError(
             f"the Prefect server has no block {asked!r}. Make one on its page Blocks, such as a "
-            "Slack Webhook, and name it as slack-webhook/NAME; prefect block ls lists them."
+            "Slack Webhook or a Webhook, and name it as slack-webhook/NAME or webhook/NAME; "
+            "prefect block ls lists them."
         ) from error
 
 

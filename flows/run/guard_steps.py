@@ -119,6 +119,8 @@ def _jobs(
         run.rows.add(rows)
     decisions = decisions_on(guard, batch, forecasts, tried, behind)
     made = decision_rows(run.plan, guard, decisions)
+    if not run.store.is_whole(run.store.rows_ref("guard_decisions", made)):
+        run.events.edits_refused(model, batch.batch_index, guard, decisions)
     run.rows.add([run.store.put_rows("guard_decisions", made)])
     jobs = jobs_of(batch, decisions)
     run.correct_batch(len(jobs))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from editcollapse.rows.collapse_rule import CollapseRule
 from editcollapse.rows.frames import rows_of
+from editcollapse.rows.sequences import SequenceCheckpointRow
 from editcollapse.rows.study import StudyEditRow
 from editcollapse.study.jobs import Manifest
 from editcollapse.study.locks import cached_manifest
@@ -53,6 +54,7 @@ class EditorRun:
         settings = [each.editor_row() for each in self._inputs]
         rows = [each for each in settings if each is not None]
         run.rows.add([run.store.put_rows("editor_settings", rows)])
+        self._unedited_job = unedited
         (ref,) = (ref for ref in unedited.rows if ref.table == "base_perplexities")
         (self._unedited,) = rows_of("base_perplexities", run.store.frame(ref))
         """The unedited model's row."""
@@ -142,12 +144,17 @@ class EditorRun:
                 run.store.put_rows("rejections", rejected),
             ]
         )
+        if run.is_new(done):
+            run.events.edits_measured(
+                self._model, job.batch_index, job.requests, done.rows, self._unedited_job
+            )
 
     def _chunks(self, sequence: ModelSequence) -> Iterator[None]:
         """Make a sequence chunk by chunk; yields when a chunk has been started."""
         run, standing = self._run, Standing()
         n_whole = self._resumable(sequence)
         n_made = 0
+        alive: int | None = 0
         for place, chunk in enumerate(sequence.chunks):
             # What lies behind is read from its manifests; from there on states are needed.
             job = sequence.chunk_job(chunk, standing)
@@ -157,6 +164,7 @@ class EditorRun:
             done = wait()
             n_made += 1
             run.rows.add(done.rows)
+            alive = self._tell(sequence, chunk, done, alive)
             own = run.plan.study.collapse.rule  # the one that the sequence's id knows
             is_safe = chunk.is_checkpoint and not self._has_collapsed(done, own)
             before, standing = standing, standing.after(done, is_safe=is_safe)
@@ -198,11 +206,45 @@ class EditorRun:
         ends = sequence.spec.ends_at_collapse and chunk.is_checkpoint
         return ends and self._has_collapsed(done, self._run.rule)
 
+    def _tell(
+        self, sequence: ModelSequence, chunk: Chunk, done: Manifest, alive: int | None
+    ) -> int | None:
+        """Emit the events of a chunk that was computed in this run.
+
+        Args:
+            sequence: which one.
+            chunk: of it.
+            done: what its job returned.
+            alive: edits at the last checkpoint before at which the model was alive; None where it
+                has collapsed.
+
+        Returns:
+            The same after this chunk.
+        """
+        run, is_new = self._run, self._run.is_new(done)
+        if is_new:
+            run.events.steps_made(self._model, sequence, done)
+        if alive is None or not chunk.is_checkpoint:
+            return alive
+        for row in self._checkpoints(done):
+            if not self._is_collapsed(row, run.rule):
+                alive = row.n_edits
+                continue
+            if is_new:
+                run.events.sequence_collapsed(self._model, sequence, row, self._unedited, alive)
+            return None
+        return alive
+
     def _has_collapsed(self, done: Manifest, rule: CollapseRule) -> bool:
         """Return whether a measured chunk's model has collapsed by a rule."""
+        return any(self._is_collapsed(row, rule) for row in self._checkpoints(done))
+
+    def _is_collapsed(self, row: SequenceCheckpointRow, rule: CollapseRule) -> bool:
+        """Return whether a model has collapsed at a checkpoint by a rule."""
+        before = rule.perplexity_of(self._unedited)
+        return bool(rule.collapsed(rule.perplexity_of(row), before))
+
+    def _checkpoints(self, done: Manifest) -> Sequence[SequenceCheckpointRow]:
+        """Return the checkpoints of a measured chunk."""
         (ref,) = (ref for ref in done.rows if ref.table == "sequence_checkpoints")
-        base = self._unedited
-        return any(
-            bool(rule.collapsed(rule.perplexity_of(row), rule.perplexity_of(base)))
-            for row in rows_of("sequence_checkpoints", self._run.store.frame(ref))
-        )
+        return rows_of("sequence_checkpoints", self._run.store.frame(ref))

@@ -29,12 +29,14 @@ from editcollapse.study.study_rows import StudyKind, first_run, study_rows
 from flows.observe.run_page import Part, report_link, show_findings, shown_progress
 from flows.run.answer_steps import AnswersRun
 from flows.run.covariance_steps import RunsJobs, measured_moments
+from flows.run.events import RunEvents
 from flows.run.guard_steps import guarded_jobs
 from flows.run.outcome import CACHED, JobTally, completed, tell_of_collapses
 from flows.run.row_buffer import RowsToRecord
 from flows.run.sequence_steps import EditorRun
 from flows.run.steps import ANSWERS, STUDY, TEXTS, JobList, Step
 from flows.run.submit import Runner, started, tag_study, task_runner_of
+from flows.run.tracking import track
 from reports.headline import headline
 from storage.ask import StudyFindings, findings
 from tasks.editing import apply_edits
@@ -116,6 +118,8 @@ class StudyRun:
         plan.store_texts(self.store)
         self.rows = RowsToRecord(plan.results, lambda task, job: started(task, job)())
         self.tally = JobTally()
+        self.events = RunEvents(plan, self.rule, self.store)
+        self._new: set[str] = set()
         self.is_news = False
         """Whether the report is of other rows than the last one, or by another rule."""
         self._steps = tuple(steps)
@@ -185,10 +189,10 @@ class StudyRun:
             if len(editing) == at_once:
                 measuring.append(self._measure(editing.popleft()))
             if len(measuring) == at_once:
-                self._enter(model, measuring.popleft(), worst, answers)
+                self._enter(model, measuring.popleft(), worst, answers, unedited)
         measuring += [self._measure(edits) for edits in editing]
         for measured in measuring:
-            self._enter(model, measured, worst, answers)
+            self._enter(model, measured, worst, answers, unedited)
         continue_worst(self, self.rows, self.plan, model, worst)
 
     def jobs(self, model: ModelPlan, templates: Manifest, moment: Manifest) -> Iterator[EditJob]:
@@ -204,7 +208,12 @@ class StudyRun:
         return _Measured(edits.job, done, self.start(evaluate_edits, job))
 
     def _enter(
-        self, model: ModelPlan, measured: _Measured, worst: MostDamaging, answers: AnswersRun
+        self,
+        model: ModelPlan,
+        measured: _Measured,
+        worst: MostDamaging,
+        answers: AnswersRun,
+        unedited: Manifest,
     ) -> None:
         """Wait for the measurements of a batch; hand its rows to the database."""
         job, edits = measured.job, measured.edits
@@ -227,6 +236,9 @@ class StudyRun:
                 self.store.put_rows("rejections", rejected),
             ]
         )
+        if self.is_new(done):
+            rows = (*edits.rows, *done.rows)
+            self.events.edits_measured(model, job.batch_index, job.requests, rows, unedited)
 
     @contextlib.contextmanager
     def recording(self) -> Iterator[None]:
@@ -237,6 +249,8 @@ class StudyRun:
             with contextlib.suppress(EditCollapseError):  # the first error is the one to tell
                 self.rows.publish()
             raise
+        finally:
+            self.events.flush()
 
     def compute(self, task: Task[[Any], Manifest], job: Job) -> Manifest:
         """Return a job's manifest, computed or cached."""
@@ -255,11 +269,17 @@ class StudyRun:
         def wait() -> Manifest:
             done = ended()
             self.tally.add(was_cached=done.was_cached)
+            if not done.was_cached:
+                self._new.add(done.result.unit_id)
             logger.info("%s", done.result.summary)
             self.listed.finish_one()
             return done.result
 
         return wait
+
+    def is_new(self, done: Manifest) -> bool:
+        """Return whether a job was computed in this run, not found cached."""
+        return done.unit_id in self._new
 
     def in_order(
         self, task: Task[[Any], Manifest], pairs: Iterable[tuple[EditJob, Job]]
@@ -411,6 +431,8 @@ def edit_and_report(
     said, report = sentence(found), report_link(plan.results, plan.study.name)
     if run.is_news:
         tell_of_collapses(found, said, report)
+    run.events.finish(run.kind, found, said, report, run.tally)
+    track(plan, run.store.results, run.kind, found)
     return completed(plan.study_id, said, run.tally, report)
 
 

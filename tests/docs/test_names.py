@@ -114,6 +114,16 @@ def columns() -> dict[str, set[str]]:
     return found
 
 
+@cache
+def events() -> set[str]:
+    """Return the names of events, and of labels and tags, that flows give."""
+    trees = (ast.parse(path.read_text(encoding="utf-8")) for path in (ROOT / "flows").rglob("*.py"))
+    said = (
+        node.value for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Constant)
+    )
+    return {text for text in said if isinstance(text, str) and text.startswith("editcollapse.")}
+
+
 def texts() -> list[tuple[str, str]]:
     """Return every page and every docstring with its file, relative to the repository."""
     pages = (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"))
@@ -127,9 +137,9 @@ def texts() -> list[tuple[str, str]]:
 
 
 def exists(name: str) -> bool:
-    """Return whether a dotted name is one of ours, a study's field, a column or somebody else's."""
+    """Return whether a dotted name is ours: a field, column or event, or that of others."""
     parts = name.split(".")
-    if parts[-1] in SUFFIXES or parts[0] in FOREIGN:
+    if parts[-1] in SUFFIXES or parts[0] in FOREIGN or name in events():
         return True
     known = (definitions(), study_fields(), columns())
     return any(

@@ -5,6 +5,7 @@ Loads neither torch nor Prefect by itself: tests of every folder share these fix
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -85,9 +86,20 @@ def results(first_run: Run, tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Return the API's address of a server started for the tests that use other processes."""
+    with prefect_server(tmp_path_factory.mktemp("server"), acts=False) as url:
+        yield url
+
+
+@contextlib.contextmanager
+def prefect_server(home: Path, *, acts: bool) -> Iterator[str]:
+    """Serve Prefect's API for the block; give its address.
+
+    Args:
+        home: a folder of its own.
+        acts: whether its automations do anything.
+    """
     from tests.support.flow_runs import REPOSITORY, free_port
 
-    home = tmp_path_factory.mktemp("server")
     port = free_port()
     environment = os.environ | {
         "PREFECT_HOME": str(home),
@@ -95,7 +107,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "200",
         # Whole seconds: a fraction is cut to 0, and the server then spins.
         "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
-        "PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED": "false",
+        "PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED": str(acts).lower(),
         "PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED": "false",
         "PREFECT_SERVER_UI_ENABLED": "false",
         "DO_NOT_TRACK": "1",

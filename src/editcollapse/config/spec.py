@@ -375,6 +375,31 @@ class RunnerSpec(Spec):
         return self
 
 
+class TrackingSpec(Spec):
+    """MLflow as a second place for a study's numbers: one run a study, made at the study's end.
+
+    Nothing of it enters the study's identity or its tables, and a study ends well without it.
+    """
+
+    uri: str | None = Field(default=None, pattern=r"^[A-Za-z][\w+.-]*:", max_length=2000)
+    """Tracking server or store, such as `https://mlflow.example.org` or
+    `sqlite:////data/mlflow.db`; where left out, what `MLFLOW_TRACKING_URI` says. User and password
+    stand in `MLFLOW_TRACKING_USERNAME` and `MLFLOW_TRACKING_PASSWORD`, never here."""
+    experiment: str = Field(default="editcollapse", min_length=1, max_length=200)
+    """Experiment that the run is in; made where it is not there."""
+    artifacts: bool = True
+    """Whether the report and the study file are stored with the run."""
+
+    @model_validator(mode="after")
+    def _holds_no_secret(self) -> "TrackingSpec":
+        if self.uri is not None and "@" in self.uri.partition("://")[2].partition("/")[0]:
+            raise ValueError(
+                "`uri` holds a user or a password, and a study is shown on run pages: put them "
+                "into MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+            )
+        return self
+
+
 class StudySpec(Spec):
     """A grid of models, methods and requests, with what to measure."""
 
@@ -414,6 +439,8 @@ class StudySpec(Spec):
     """Sequences of edits, one on the other; where left out, there are none."""
     runner: RunnerSpec = RunnerSpec()
     """Where the tasks run."""
+    tracking: TrackingSpec | None = None
+    """MLflow beside the report; where left out, there is none."""
 
     @property
     def rank_one_methods(self) -> tuple[str, ...]:

@@ -97,9 +97,15 @@ class ArtifactStore:
         Raises:
             ResultsError: the folder cannot be written.
         """
-        written = io.BytesIO()  # Polars tells of a full disk in words of its own
-        frame.write_parquet(written)
-        return self._put(kind, "parquet", lambda path: path.write_bytes(written.getvalue()))
+        data = _parquet_bytes(frame)
+        return self._put(kind, "parquet", lambda path: path.write_bytes(data))
+
+    def rows_ref(self, table: str, rows: Iterable[Any]) -> ArtifactRef:
+        """Return the reference that ``put_rows`` would, without writing anything."""
+        data = _parquet_bytes(frame_of(table, rows))
+        digest = digest_bytes(data)
+        path = f"{_FOLDER}/rows/{table}/{digest}.parquet"
+        return ArtifactRef(digest=digest, path=path, n_bytes=len(data), table=table)
 
     def put_json(self, kind: str, value: Any) -> ArtifactRef:
         """Write plain data as JSON.
@@ -255,6 +261,13 @@ def unwritable(results: str, error: Exception) -> ResultsError:
 
 def _has_bytes(path: Path, ref: ArtifactRef) -> bool:
     return path.stat().st_size == ref.n_bytes and digest_file(path) == ref.digest
+
+
+def _parquet_bytes(frame: pl.DataFrame) -> bytes:
+    """Return a frame as Parquet; in memory, as Polars tells of a full disk in its own words."""
+    written = io.BytesIO()
+    frame.write_parquet(written)
+    return written.getvalue()
 
 
 def _json_bytes(value: Any) -> bytes:

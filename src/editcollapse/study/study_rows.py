@@ -101,11 +101,11 @@ def _study_row(plan: StudyPlan) -> StudyRow:
 def _settings(plan: StudyPlan) -> Any:
     """Return the study as plain data: nothing of the machine, nor of where its tasks ran.
 
-    Nor how many texts were continued, nor what was answered freely: tables ``continuations``,
-    ``generation_settings`` and ``judges`` have them, and no id depends on it.
+    Nor where it is tracked, how many texts were continued, nor what was answered freely: tables
+    ``continuations``, ``generation_settings`` and ``judges`` have them, and no id depends on it.
     """
     settings = canonical(without_paths(plan.study))
-    del settings["runner"]
+    del settings["runner"], settings["tracking"]
     for name in ("continuations", "generation", "judge"):
         del settings["evaluation"][name]
     for model in settings["models"]:
