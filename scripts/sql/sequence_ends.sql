@@ -11,9 +11,9 @@ scored as (
     -- Each sequence's own last checkpoint, and of it the edits that had been asked for.
     select
         sequence_id,
-        favg(efficacy) as efficacy,
-        favg(generalization) as generalization,
-        favg(locality) as locality
+        avg(efficacy) as efficacy,
+        avg(generalization) as generalization,
+        avg(locality) as locality
     from (
         from sequence_scores
         where moment = 'final' and edited_at <= step
@@ -34,9 +34,9 @@ ends as (
         any_value(steps.edits_per_step) as edits_per_step,
         median(steps.text_change) as text_change,
         median(measured.perplexity_ratio) as perplexity_ratio,
-        favg(scored.efficacy) as efficacy,
-        favg(scored.generalization) as generalization,
-        favg(scored.locality) as locality
+        avg(scored.efficacy) as efficacy,
+        avg(scored.generalization) as generalization,
+        avg(scored.locality) as locality
     from steps
     left join scored using (sequence_id)
     left join measured using (study_id, sequence_id)

@@ -7,9 +7,9 @@ select
     count(*) filter (where collapsed) as n_collapsed,
     count(*) filter (where perplexity_ratio > 2) as n_doubled,
     max(perplexity_ratio) as largest,
-    favg(efficacy) as efficacy,
-    favg(generalization) as generalization,
-    favg(locality) as locality,
+    avg(efficacy) as efficacy,
+    avg(generalization) as generalization,
+    avg(locality) as locality,
     median(text_change) as text_change
 from edit_outcomes
 where perplexity is not null

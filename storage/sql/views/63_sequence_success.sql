@@ -46,9 +46,9 @@ by_order as (
         measured.quantity as quantity,
         sequence_id,
         count(*) as n_scored,
-        favg(measured.immediate) as immediate,
-        favg(measured.final) as final,
-        favg(measured.immediate - measured.final) as lost
+        avg(measured.immediate) as immediate,
+        avg(measured.final) as final,
+        avg(measured.immediate - measured.final) as lost
     from paired
     where measured.immediate is not null and measured.final is not null
     group by all
@@ -63,24 +63,25 @@ summed as (
         quantity,
         count(*) as n_orders,
         sum(n_scored)::bigint as n_scored,
-        favg(immediate) as immediate,
-        favg(final) as final,
-        favg(lost) as lost,
+        avg(immediate) as immediate,
+        avg(final) as final,
+        avg(lost) as lost,
         main.t_quantile(count(*) - 1) * stddev_samp(lost) / sqrt(count(*)) as reach
     from by_order
     group by study_id, model, editor, n_edits, quantity
 )
+-- Rounded: the last bits of a mean hang on the order in which threads add.
 select
     studies.name as study,
     summed.model,
     summed.editor,
     summed.n_edits,
     summed.quantity,
-    summed.immediate,
-    summed.final,
-    summed.lost,
-    summed.lost - summed.reach as lost_low,
-    summed.lost + summed.reach as lost_high,
+    round(summed.immediate, 12) as immediate,
+    round(summed.final, 12) as final,
+    round(summed.lost, 12) as lost,
+    round(summed.lost - summed.reach, 12) as lost_low,
+    round(summed.lost + summed.reach, 12) as lost_high,
     summed.n_orders,
     summed.n_scored,
     summed.method,
