@@ -42,6 +42,10 @@ _OTHERS = (
     "sequence_layers",
     "sequence_checkpoints",
     "sequence_scores",
+    "checks",
+    "check_names",
+    "check_tensors",
+    "check_scores",
     "row_files",
     "schema_version",
 )

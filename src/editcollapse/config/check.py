@@ -1,5 +1,6 @@
 """What a check is asked: the model before, the model after, and what both are measured on."""
 
+from pathlib import Path, PurePath
 from typing import Annotated
 
 from pydantic import Field
@@ -13,8 +14,7 @@ NO_COVARIANCE = "none"
 
 
 class CheckSpec(Spec):
-    """A model that was edited, merged, fine-tuned or quantised, and the one that it was made from.
-    """
+    """A model that was edited, merged or quantised, and the one that it was made from."""
 
     base: str = Field(min_length=1)
     """The model before: a folder, a .gguf file or a Hugging Face hub id."""
@@ -49,3 +49,20 @@ class CheckSpec(Spec):
     """Of a corpus or of samples, so many at most."""
     collapse: CollapseSpec = CollapseSpec()
     """When the edited model counts as collapsed."""
+
+    @property
+    def label(self) -> str:
+        """What runs are called: the name, else the last part of the edited model's source."""
+        return self.name or PurePath(self.edited).name or self.edited
+
+    def with_absolute_paths(self, folder: Path) -> "CheckSpec":
+        """The spec with every path that names something below ``folder`` made absolute."""
+
+        def absolute(text: str | None) -> str | None:
+            if text is None or text in {TEXTS, NO_COVARIANCE, "samples", "identity"}:
+                return text
+            found = (folder / Path(text).expanduser()).resolve()
+            return str(found) if found.exists() else text
+
+        names = ("base", "edited", "texts", "facts", "covariance")
+        return self.model_copy(update={name: absolute(getattr(self, name)) for name in names})

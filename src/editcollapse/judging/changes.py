@@ -49,9 +49,7 @@ class OtherWeights:
     def __init__(self, base: Weights, edited: Weights) -> None:
         self._edited = edited
         self._names = [
-            name
-            for name in base.places
-            if not (base.is_shared(name) and edited.is_shared(name))
+            name for name in base.places if not (base.is_shared(name) and edited.is_shared(name))
         ]
 
     def names(self) -> Iterable[str]:
@@ -159,7 +157,9 @@ def read_delta(path: Path, described: ModelWeights, source: str) -> Products:
                 f"{source} changes {asked}, which is no weight of this model. Is it of another one?"
             )
         whole.setdefault(known, {})[key] = tensor
-    changes = {name: _oriented(found, described.places[name], source) for name, found in whole.items()}
+    changes = {
+        name: _oriented(found, described.places[name], source) for name, found in whole.items()
+    }
     if not changes:
         raise ModelError(f"{source} holds no change. Give a file with one.")
     return Products(changes, described.places)
@@ -219,7 +219,9 @@ def _tensors(path: Path, source: str) -> "Iterable[tuple[str, Tensor]]":
             for name in stored.keys():  # noqa: SIM118  safetensors' file is no mapping
                 tensor: Any = stored.get_tensor(name)
                 if not tensor.is_floating_point():
-                    raise ModelError(f"{name} of {source} holds {tensor.dtype}, which is no change.")
+                    raise ModelError(
+                        f"{name} of {source} holds {tensor.dtype}, which is no change."
+                    )
                 yield name, tensor
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{source} is no whole safetensors file: {error}.") from error

@@ -182,7 +182,7 @@ class _Check:
         self._notes += [f"a request cannot be asked: {reason}." for reason in probes.unusable]
         before, n_texts = perplexity_on(loaded, texts)
         if self._is_broken:
-            nothing = MeasuredTexts(math.nan, math.nan, math.nan, math.nan)
+            nothing = MeasuredTexts(math.nan, math.nan, math.nan)
             return _Said(before, nothing, n_texts)
         unedited = answers_to(loaded, probes)
         encoder, digests, edited = loaded.encoder, loaded.digests, inputs.edited.model
@@ -200,7 +200,9 @@ class _Check:
             return {}
         inputs, by_module = self._inputs, {place.module: place for place in linear}
         rows = list(_rows(inputs, loaded))
-        budget = tokens_per_forward(loaded.device, loaded.size(loaded.widths.n_layers - 1), "moment")
+        budget = tokens_per_forward(
+            loaded.device, loaded.size(loaded.widths.n_layers - 1), "moment"
+        )
         what = f"{loaded.name}: second moments of {len(by_module)} maps' inputs"
         found: dict[str, _OnText] = {}
         moments = input_moments(loaded, list(by_module), rows, budget, begun(what, "token"))
@@ -209,9 +211,7 @@ class _Check:
                 found[by_module[module].name] = self._changed_by(by_module[module], moment)
         return found
 
-    def _by_statistics(
-        self, statistics: Path, linear: Sequence[WeightPlace]
-    ) -> dict[str, _OnText]:
+    def _by_statistics(self, statistics: Path, linear: Sequence[WeightPlace]) -> dict[str, _OnText]:
         """Return the change on text of the one down projection that statistics are of."""
         down = [place for place in linear if place.part == "down projection"]
         if len(down) != 1:
@@ -315,11 +315,15 @@ def _notes(inputs: CheckInputs, unread: Sequence[str]) -> Iterator[str]:
     if not has_tokenizer(edited):
         yield f"{edited.source} has no tokenizer: that of {base.source} is taken."
     elif fingerprint_tokenizer(base) != fingerprint_tokenizer(edited):
-        yield _same_tokens(inputs, edited)
+        yield from _tokenizers(inputs, edited)
 
 
-def _same_tokens(inputs: CheckInputs, edited: ModelFiles) -> str:
-    """Return a note on two tokenizers. Raises ModelError where one reads text otherwise."""
+def _tokenizers(inputs: CheckInputs, edited: ModelFiles) -> Iterator[str]:
+    """Yield a note on tokens of one tokenizer alone.
+
+    Raises:
+        ModelError: one reads text otherwise than the other.
+    """
     one, other = (read_encoder(files, inputs.base_spec) for files in (inputs.base, edited))
     vocabularies = [each.tokenizer.get_vocab() for each in (one, other)]
     shared = vocabularies[0].keys() & vocabularies[1].keys()
@@ -331,11 +335,12 @@ def _same_tokens(inputs: CheckInputs, edited: ModelFiles) -> str:
             f"{inputs.base.source} ({len(moved)} of {len(shared)} tokens have other ids), so that "
             "their perplexities cannot be compared. Give a model with the same tokenizer."
         )
-    n_other = len(vocabularies[0].keys() ^ vocabularies[1].keys())
-    return (
-        f"the tokenizers' files differ, their ids do not; {n_other} tokens are in one of them "
-        f"alone. That of {inputs.base.source} is taken."
-    )
+    others = sorted(vocabularies[0].keys() ^ vocabularies[1].keys())
+    if others:
+        yield (
+            f"{len(others)} tokens are in one of the two tokenizers alone "
+            f"({', '.join(others[:3])}). That of {inputs.base.source} is taken."
+        )
 
 
 def _tensor_change(found: TensorDifference, on_text: _OnText | None) -> TensorChange:
@@ -355,7 +360,6 @@ def _tensor_change(found: TensorDifference, on_text: _OnText | None) -> TensorCh
         spectral_norm=found.spectral_norm,
         effective_rank=found.effective_rank,
         first_share=found.first_share,
-        has_one_direction=found.has_one_direction,
         text_change=None if on_text is None else on_text.change,
         n_tokens=None if on_text is None else on_text.n_tokens,
         tokens_per_input=None if on_text is None else on_text.tokens_per_input,

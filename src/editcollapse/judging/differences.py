@@ -19,9 +19,6 @@ _SPECTRUM = 1 << 12
 """Rows or columns, whichever are fewer, up to which singular values are found."""
 _SPECTRUM_COST = 1 << 36
 """And products that they may take: rows times columns times the fewer."""
-ONE_DIRECTION = 0.99
-"""Share of a difference's squared norm in its first direction from which on it counts as of rank
-one: what is left is the rounding of the stored type."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -56,11 +53,6 @@ class TensorDifference:
     def relative_norm(self) -> float:
         """Norm of the difference over that of the tensor; inf where that is 0 and this is not."""
         return ratio(self.norm, self.weight_norm)
-
-    @property
-    def has_one_direction(self) -> bool:
-        """Whether the difference is of rank one, to the rounding of the stored type."""
-        return self.first_share is not None and self.first_share >= ONE_DIRECTION
 
 
 def ratio(norm: float, weight_norm: float) -> float:

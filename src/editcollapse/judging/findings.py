@@ -14,6 +14,9 @@ from editcollapse.forecast.verdicts import is_supported
 from editcollapse.judging.change_curve import ChangeCurve, change_curve
 from editcollapse.rows.collapse_rule import DAMAGE_RATIO, CollapseRule
 
+ONE_DIRECTION = 0.99
+"""Share of a difference's squared norm in its first direction from which on it counts as of rank
+one: what is left is the rounding of the stored type."""
 CheckVerdict = Literal[
     "nothing differs", "alive", "at risk", "collapsed", "safe", "will collapse", "not known"
 ]
@@ -43,13 +46,17 @@ class TensorChange:
     spectral_norm: float | None
     effective_rank: float | None
     first_share: float | None
-    has_one_direction: bool
     text_change: float | None
     """sqrt(tr(D C DT) / tr(W C WT)); None where it is not known."""
     n_tokens: int | None
     """Of C; None where there is no text change."""
     tokens_per_input: float | None
     """Of C for each of its dimensions; None likewise."""
+
+    @property
+    def has_one_direction(self) -> bool:
+        """Whether the difference is of rank one, to the rounding of the stored type."""
+        return self.first_share is not None and self.first_share >= ONE_DIRECTION
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -58,7 +65,6 @@ class MeasuredTexts:
 
     perplexity: float
     perplexity_median: float
-    perplexity_max: float
     nll_mean: float
 
 

@@ -63,8 +63,10 @@ class CheckInputs:
         assert self.source is not None
         if self.source.statistics is not None:
             return digest_file(self.source.statistics)
-        return self.source.spec.kind if self.source.corpus is None else (
-            self.source.corpus.content_digest
+        return (
+            self.source.spec.kind
+            if self.source.corpus is None
+            else (self.source.corpus.content_digest)
         )
 
 
@@ -92,7 +94,9 @@ def check_inputs(spec: CheckSpec) -> CheckInputs:
     edited = identify_edited(spec.edited, spec.edited_revision, base)
     needs_texts = spec.perplexity or spec.covariance == TEXTS
     texts = read_texts(texts_file(EvaluationSpec(texts=spec.texts))) if needs_texts else None
-    facts = None if spec.facts is None else select(read_requests(Path(spec.facts)), limit=spec.limit)
+    facts = (
+        None if spec.facts is None else select(read_requests(Path(spec.facts)), limit=spec.limit)
+    )
     if facts is not None and not spec.perplexity:
         raise StudyError(
             "facts are asked of both models, and without perplexity neither is run: leave the "

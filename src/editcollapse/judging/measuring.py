@@ -59,7 +59,7 @@ def perplexity_on(loaded: LoadedModel, texts: Sequence[str]) -> tuple[MeasuredTe
     report = reporter(f"{loaded.name}: perplexity", "text")
     nll = text_nll(hooked, encoded, no_update(loaded.widths), budget, report)
     (found,) = perplexities(nll)
-    figures = MeasuredTexts(found.mean, found.median, found.max, found.nll_mean)
+    figures = MeasuredTexts(found.mean, found.median, found.nll_mean)
     return figures, len(encoded.rows)
 
 

@@ -6,6 +6,7 @@ the two lists equal. None means not measured. ``inf`` and ``nan`` are measuremen
 
 import dataclasses
 
+from editcollapse.rows.checks import CheckNameRow, CheckRow, CheckScoreRow, CheckTensorRow
 from editcollapse.rows.other import (
     AnatomyFindingRow,
     AnatomyRow,
@@ -450,6 +451,10 @@ ROW_TYPES: dict[str, type] = {
     "sequence_layers": SequenceLayerRow,
     "sequence_checkpoints": SequenceCheckpointRow,
     "sequence_scores": SequenceScoreRow,
+    "checks": CheckRow,
+    "check_names": CheckNameRow,
+    "check_tensors": CheckTensorRow,
+    "check_scores": CheckScoreRow,
 }
 """Table name to row type."""
 
@@ -489,5 +494,9 @@ NATURAL_KEYS: dict[str, tuple[str, ...]] = {
     "sequence_layers": ("sequence_id", "step", "layer"),
     "sequence_checkpoints": ("sequence_id", "step"),
     "sequence_scores": ("sequence_id", "step", "moment", "request_id"),
+    "checks": ("check_id",),
+    "check_names": ("check_id", "name"),
+    "check_tensors": ("check_id", "tensor"),
+    "check_scores": ("check_id", "request_id", "side"),
 }
 """Table name to the columns that identify a row."""
