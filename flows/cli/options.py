@@ -2,8 +2,6 @@
 
 import contextlib
 import dataclasses
-import functools
-import inspect
 import math
 import re
 import sys
@@ -14,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.markup import escape
 
-from editcollapse.cli.options import with_options
+from editcollapse.cli import options as library_options
 from editcollapse.errors import EditCollapseError, StudyError
 from editcollapse.rows.collapse_rule import DEFAULT_RULE, CollapseRule, Measure
 
@@ -140,6 +138,10 @@ def with_one_edit(
     return with_options(
         OneEdit, "asked", required=required, without=() if has_layer else ("layer",)
     )
+
+
+with_options = library_options.with_options
+"""Gives a command an option for each field of a dataclass; here for the commands of the project."""
 
 
 def given_flags(asked: Any, *, but: Sequence[str] = ()) -> list[str]:

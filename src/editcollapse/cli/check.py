@@ -250,15 +250,20 @@ def _lines(found: "CheckFindings", name: str, rule: "CollapseRule") -> Iterator[
         unknown = f"; not known of {found.n_unknown} others" if found.n_unknown else ""
         yield (
             "on text:    ",
-            f"at most {largest.text_change:.3g} times a map's own output, at "
-            f"{visible(largest.tensor)} ({found.covariance}, {largest.n_tokens} tokens){unknown}",
+            (
+                f"at most {largest.text_change:.3g} times a map's output, by "
+                f"{visible(largest.tensor)} ({found.covariance}, {largest.n_tokens} tokens)"
+                f"{unknown}"
+            ),
         )
     if found.before is not None and found.after is not None:
         before, after = rule.perplexity_of(found.before), rule.perplexity_of(found.after)
         yield (
             "perplexity: ",
-            f"{before:.4g} before, {after:.4g} after, {after / before:.4g} times as large, on "
-            f"{visible(str(found.text_set))}",
+            (
+                f"{before:.4g} before, {after:.4g} after, {after / before:.4g} times as large, on "
+                f"{visible(str(found.text_set))}"
+            ),
         )
     yield from _fact_lines(found)
     if found.differs and found.before is not None and found.forecast.probability is not None:

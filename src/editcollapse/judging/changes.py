@@ -113,10 +113,10 @@ def read_lora(path: Path, lora: LoraConfig, described: ModelWeights, source: str
             "linear weight. Merge the adapter (merge_and_unload in peft), save the model and give "
             "that."
         )
-    changes = {}
+    changes: dict[str, tuple[Tensor, ...]] = {}
     for module, pair in factors.items():
-        name = described.canonical(f"{module}.weight")
-        place = None if name is None else described.places[name]
+        known = described.canonical(f"{module}.weight")
+        place = None if known is None else described.places[known]
         if place is None or not (place.is_linear or place.part == "head"):
             raise ModelError(
                 f"{source} changes {module}, which is no linear weight of this model. Is the "
@@ -200,18 +200,17 @@ def _ways(u: Tensor, v: Tensor, place: WeightPlace) -> list[tuple[Tensor, Tensor
     left, right = (each[:, None] if each.dim() == 1 else each for each in (u, v))
     if left.dim() != 2 or right.dim() != 2:  # noqa: PLR2004  matrices
         return []
-    found = []
-    for other in (right, right.T):
-        if left.shape[1] != other.shape[0]:
-            continue
-        for way in ((left, other), (other.T, left.T)):
-            if (way[0].shape[0], way[1].shape[1]) == place.shape:
-                found.append(way)
-    return found
+    return [
+        way
+        for other in (right, right.T)
+        if left.shape[1] == other.shape[0]
+        for way in ((left, other), (other.T, left.T))
+        if (way[0].shape[0], way[1].shape[1]) == place.shape
+    ]
 
 
 def _tensors(path: Path, source: str) -> "Iterable[tuple[str, Tensor]]":
-    """Yield name and numbers of each tensor. Raises ModelError where one is no finite matrix."""
+    """Yield name and numbers of each tensor. Raises ModelError where one is of integers."""
     from safetensors import SafetensorError, safe_open
 
     try:

@@ -220,7 +220,7 @@ class _Check:
                 f"down projections of {len(down)} differ. Give texts or a corpus."
             )
         found = read_statistics(statistics, self._inputs.base.widths.d_key)
-        moment = InputMoment((down[0].module,), found.moment, found.n_tokens)
+        moment = InputMoment((down[0].module,), found.matrix, found.n_tokens)
         return {down[0].name: self._changed_by(down[0], moment)}
 
     def _changed_by(self, place: WeightPlace, moment: InputMoment) -> _OnText:

@@ -1,8 +1,10 @@
 """What a check has found as rows of the results database, and back; loads no torch."""
 
 from collections.abc import Sequence
+from typing import cast
 
 from editcollapse.forecast.probability import Probability
+from editcollapse.forecast.verdicts import Verdict
 from editcollapse.judging.findings import (
     ChangeForecast,
     CheckFindings,
@@ -142,7 +144,7 @@ def findings_of(
         ),
         after=_measured(check.perplexity, check.perplexity_median, check.nll_mean),
         scores=tuple(_request_scores(each) for each in scores),
-        forecast=ChangeForecast(check.forecast, chance, check.forecast_why),
+        forecast=ChangeForecast(cast("Verdict", check.forecast), chance, check.forecast_why),
     )
 
 
@@ -181,7 +183,7 @@ def _request_scores(row: CheckScoreRow) -> RequestScores:
         request_id=row.request_id,
         subject=row.subject,
         target_new=row.target_new,
-        side=row.side,
+        side="before" if row.side == "before" else "after",
         efficacy=row.efficacy,
         generalization=row.generalization,
         locality=row.locality,

@@ -66,9 +66,9 @@ def identify_edited(source: str, revision: str | None, base: ModelFiles) -> Edit
     if path.is_file() and path.suffix.lower() in _PICKLES:
         raise ModelError(
             f"{path.name} is a pickle or of no known kind, and pickles are never loaded. Where you "
-            "trust it, convert it where it was made: safetensors.torch.save_file(changes, "
-            '"delta.safetensors"), in changes for each weight\'s NAME its change, or its factors as '
-            "NAME.matU and NAME.matV."
+            "trust it, convert it there: safetensors.torch.save_file(changes, "
+            '"delta.safetensors"), where changes holds for each weight NAME its change, or its '
+            "factors as NAME.matU and NAME.matV."
         )
     if path.is_file() and path.suffix.lower() == _SAFETENSORS:
         tensor_headers(path)

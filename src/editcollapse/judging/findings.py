@@ -6,6 +6,7 @@ known before it is measured.
 """
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Literal
 
 from editcollapse.forecast.probability import Probability
@@ -188,7 +189,7 @@ def forecast_change(
         settings_changed: fields of the configuration that do.
         curve: P(collapse) by the change on text; the package's own where left out.
     """
-    reason = _beyond(changes, settings_changed)
+    reason = next(_beyond(changes, settings_changed), None)
     if reason is not None:
         return ChangeForecast("not known", None, f"Not known without perplexity: {reason}.")
     (change,) = changes
@@ -207,33 +208,28 @@ def forecast_change(
     return ChangeForecast(verdict, chance, why)
 
 
-def _beyond(changes: tuple[TensorChange, ...], settings_changed: tuple[str, ...]) -> str | None:
-    """Return why the measured edits say nothing of a difference; None where they do."""
+def _beyond(changes: tuple[TensorChange, ...], settings_changed: tuple[str, ...]) -> Iterator[str]:
+    """Yield why the measured edits say nothing of a difference; nothing where they do."""
     if not changes and not settings_changed:
-        return "nothing differs"
+        yield "nothing differs"
     if settings_changed:
-        return f"the configuration differs too ({', '.join(settings_changed)})"
+        yield f"the configuration differs too ({', '.join(settings_changed)})"
     if len(changes) > 1:
-        return (
-            f"{len(changes)} tensors differ, and P(collapse) rests on edits of one down projection"
-        )
-    (change,) = changes
-    if change.n_not_finite:
-        return "there are weights that are NaN or infinite"
-    if change.part != "down projection":
-        return (
-            f"{change.tensor} is no down projection, and P(collapse) rests on edits of those alone"
-        )
-    if not change.has_one_direction:
-        return (
-            f"the difference of {change.tensor} is not of rank one, and P(collapse) rests on such "
-            "edits"
-        )
-    if change.text_change is None:
-        return f"the change of {change.tensor} on text was not measured"
-    if not is_supported(change.tokens_per_input):
-        return (
-            f"C has {change.tokens_per_input:.1f} tokens for each dimension of the keys, too few: "
-            "give a corpus"
-        )
-    return None
+        yield f"{len(changes)} tensors differ, and P(collapse) rests on edits of one"
+    for change in changes[:1]:
+        if change.n_not_finite:
+            yield "there are weights that are NaN or infinite"
+        if change.part != "down projection":
+            yield f"{change.tensor} is no down projection, and P(collapse) rests on edits of those"
+        if not change.has_one_direction:
+            yield (
+                f"the difference of {change.tensor} is not of rank one, and P(collapse) rests on "
+                "such edits"
+            )
+        if change.text_change is None:
+            yield f"the change of {change.tensor} on text was not measured"
+        elif not is_supported(change.tokens_per_input):
+            yield (
+                f"C has {change.tokens_per_input:.1f} tokens for each dimension of the keys, too "
+                "few: give a corpus"
+            )

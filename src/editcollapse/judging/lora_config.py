@@ -55,12 +55,12 @@ class LoraConfig:
 
     def rank_of(self, module: str) -> int:
         """Return the rank of a module's factors."""
-        return _own(self.ranks, module, self.rank)
+        return int(_own(self.ranks, module, self.rank))
 
     def scaling_of(self, module: str) -> float:
         """Return what B A is multiplied by at a module."""
         rank = self.rank_of(module)
-        alpha = _own(self.alphas, module, self.alpha)
+        alpha = float(_own(self.alphas, module, self.alpha))
         return alpha / (math.sqrt(rank) if self.is_rank_stabilised else rank)
 
 
@@ -100,7 +100,8 @@ def read_lora_config(folder: Path, source: str) -> LoraConfig:
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(
             f"{CONFIG_FILE} of {source} has no usable r, lora_alpha, rank_pattern or alpha_pattern "
-            f"({error}). Merge the adapter (merge_and_unload in peft), save the model and give that."
+            f"({error}). Merge the adapter (merge_and_unload in peft), save the model and "
+            "give that."
         ) from error
 
 

@@ -9,7 +9,7 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class CheckRow:
-    """One edited model beside its unedited one: what differs, what was foreseen, what was measured."""
+    """One edited model beside its unedited one: differences, forecast and perplexities."""
 
     check_id: str
     method: str

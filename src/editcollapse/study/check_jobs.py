@@ -23,7 +23,5 @@ class CheckJob(Job):
 
     @property
     def key(self) -> str:
-        """Cache key of the job: what it is called and when a model counts as collapsed is none of
-        it.
-        """
+        """Cache key of the job; names and the rule of collapse are no part of it."""
         return unit_key("check", self.check_id)
