@@ -34,7 +34,7 @@ class ChangeCurve:
 
     @property
     def at_risk_at(self) -> float:
-        """Change from which on no edit is called safe; as ``forecast.defaults`` has it."""
+        """Change from which on an edit is at risk; as ``forecast.defaults`` has it for bounds."""
         never_safe_from = min(
             self.smallest_collapse / MARGIN, self.curve.bound_of_high(LIKELY_FROM)
         )

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from typing import cast
 
 from editcollapse.forecast.probability import Probability
-from editcollapse.forecast.verdicts import Verdict
 from editcollapse.judging.findings import (
     ChangeForecast,
     CheckFindings,
+    Foreseen,
     MeasuredTexts,
     RequestScores,
     TensorChange,
@@ -144,7 +144,7 @@ def findings_of(
         ),
         after=_measured(check.perplexity, check.perplexity_median, check.nll_mean),
         scores=tuple(_request_scores(each) for each in scores),
-        forecast=ChangeForecast(cast("Verdict", check.forecast), chance, check.forecast_why),
+        forecast=ChangeForecast(cast("Foreseen", check.forecast), chance, check.forecast_why),
     )
 
 

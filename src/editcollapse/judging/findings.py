@@ -1,8 +1,9 @@
 """What a check has found, as plain data, and the verdict on it; loads no torch.
 
 A verdict is measured where perplexity was: the collapse rule decides. Without it there is a
-forecast, which says something of single edits of rank one alone; of any other difference nothing is
-known before it is measured.
+forecast, which warns of large single edits of rank one. It calls nothing safe: P(collapse) rests on
+edits of ROME's family, and a difference that was made otherwise can do more harm with less change
+(docs/check.md).
 """
 
 import dataclasses
@@ -10,7 +11,6 @@ from collections.abc import Iterator
 from typing import Literal
 
 from editcollapse.forecast.probability import Probability
-from editcollapse.forecast.verdicts import Verdict as ForecastVerdict
 from editcollapse.forecast.verdicts import is_supported
 from editcollapse.judging.change_curve import ChangeCurve, change_curve
 from editcollapse.rows.collapse_rule import DAMAGE_RATIO, CollapseRule
@@ -18,12 +18,11 @@ from editcollapse.rows.collapse_rule import DAMAGE_RATIO, CollapseRule
 ONE_DIRECTION = 0.99
 """Share of a difference's squared norm in its first direction from which on it counts as of rank
 one: what is left is the rounding of the stored type."""
-CheckVerdict = Literal[
-    "nothing differs", "alive", "at risk", "collapsed", "safe", "will collapse", "not known"
-]
-"""``alive`` and ``collapsed`` are measured, ``safe``, ``will collapse`` and ``not known`` are
-forecasts; ``at risk`` is either: perplexity more than doubled, or a change at which some edits
-collapsed their models."""
+Foreseen = Literal["at risk", "will collapse", "not known"]
+CheckVerdict = Literal["nothing differs", "alive", "collapsed"] | Foreseen
+"""``alive`` and ``collapsed`` are measured, ``will collapse`` and ``not known`` are forecasts;
+``at risk`` is either: perplexity more than doubled, or a change at which some edits collapsed their
+models."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -90,9 +89,10 @@ class RequestScores:
 class ChangeForecast:
     """What the difference alone lets expect."""
 
-    verdict: ForecastVerdict
+    verdict: Foreseen
     probability: Probability | None
-    """P(collapse); None where nothing is known."""
+    """P(collapse) of an edit of ROME's family with this change; None where it is none of rank one
+    at one down projection, or its change is not known."""
     why: str
     """A sentence."""
 
@@ -196,15 +196,15 @@ def forecast_change(
     assert change.text_change is not None
     found = change_curve() if curve is None else curve
     chance = found.curve.at(change.text_change)
-    if change.text_change < found.at_risk_at:
-        verdict: ForecastVerdict = "safe"
-    else:
-        verdict = "at risk" if change.text_change < found.collapse_at else "will collapse"
     why = (
         f"On text the output of {change.tensor} changes by {change.text_change:.3g} times its "
-        f"size; edits are at risk from {found.at_risk_at:.3g} on, likely to collapse from "
-        f"{found.collapse_at:.3g}. P(collapse) {chance}, of other models' edits."
+        f"size; edits of ROME's family are at risk from {found.at_risk_at:.3g} on, likely to "
+        f"collapse from {found.collapse_at:.3g}. P(collapse) {chance}, of other models' edits."
     )
+    if change.text_change < found.at_risk_at:
+        why += " A difference of another making can do more harm with less change: measure it."
+        return ChangeForecast("not known", chance, why)
+    verdict: Foreseen = "at risk" if change.text_change < found.collapse_at else "will collapse"
     return ChangeForecast(verdict, chance, why)
 
 

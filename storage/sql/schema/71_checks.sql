@@ -58,9 +58,9 @@ comment on column checks.n_unknown is
 comment on column checks.covariance is 'What C was taken over, in words. Text. NULL = no change on text is known.';
 comment on column checks.n_tokens is 'Tokens that C was summed over. Count. NULL as covariance.';
 comment on column checks.forecast is
-    'What the difference alone lets expect: safe, at risk, will collapse or not known. It is known of single differences of rank one of a down projection. Text.';
+    'What the difference alone lets expect: at risk, will collapse or not known. It warns of single differences of rank one of a down projection and calls nothing safe. Text.';
 comment on column checks.forecast_probability is
-    'P(collapse) by the change on text, from measured edits of other models. Fraction 0-1. NULL = not known.';
+    'P(collapse) of an edit of ROME''s family with this change on text, from measured edits of other models. Fraction 0-1. NULL = not of rank one at one down projection, or no change known.';
 comment on column checks.forecast_low is 'Lower end of its 95 % interval. Fraction 0-1. NULL likewise.';
 comment on column checks.forecast_high is 'Upper end. Fraction 0-1. NULL likewise.';
 comment on column checks.forecast_why is 'Why the forecast is what it is. Text.';

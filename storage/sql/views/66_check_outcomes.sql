@@ -83,9 +83,9 @@ comment on column check_outcomes.text_change_tensor is 'The tensor that has it. 
 comment on column check_outcomes.n_unknown is
     'Tensors that differ and have no known change on text. Count.';
 comment on column check_outcomes.forecast is
-    'safe, at risk, will collapse or not known, from the difference alone. Text.';
+    'at risk, will collapse or not known, from the difference alone. Text.';
 comment on column check_outcomes.forecast_probability is
-    'P(collapse) of that forecast. Fraction 0-1. NULL = not known.';
+    'P(collapse) of an edit of ROME''s family with such a change. Fraction 0-1. NULL = not known.';
 comment on column check_outcomes.perplexity_before is
     'Of the unedited model, by the rule''s measure. exp(nats). NULL = not measured.';
 comment on column check_outcomes.perplexity is
