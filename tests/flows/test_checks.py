@@ -20,11 +20,11 @@ DOWN = "transformer.h.1.mlp.c_proj.weight"
 
 @pytest.fixture(scope="module")
 def ruined(tmp_path_factory):
-    """Return a model of which one down projection is a thousand times as large."""
+    """Return a model with one down projection twice as large, and its logits turned round."""
     return edited_copy(
         BASE,
         tmp_path_factory.mktemp("models") / "ruined",
-        times(DOWN, 1000),
+        times(h__1__mlp__c_proj=2, ln_f=-5),
     )
 
 
@@ -57,11 +57,11 @@ def test_check_is_published(published, ruined):
     assert (row["name"], row["method"], row["kind"]) == ("ruined", "external", "model")
     assert row["collapsed"] is True
     assert row["perplexity_ratio"] > 10
-    assert row["text_change"] == pytest.approx(999.0, rel=1e-4)
-    assert (row["n_changed"], row["n_requests"]) == (1, 2)
+    assert row["text_change"] == pytest.approx(1.0, rel=1e-4)
+    assert (row["n_changed"], row["n_requests"]) == (2, 2)
     never = "select collapsed from check_outcomes(threshold := null, ratio := null)"
     assert ask(results, never).item() is False
-    assert ask(results, "from check_tensors").height == 1
+    assert ask(results, "from check_tensors").height == 2
     assert ask(results, "from check_scores").height == 4
     assert ask(results, "from provenance where kind = 'check'").height == 1
     found = check_findings(results, state.result(), "ruined")

@@ -27,11 +27,12 @@ def edited_copy(source: Path, folder: Path, edit: Callable[[Weights], Any]) -> P
     return folder
 
 
-def times(name: str, factor: float) -> Callable[[Weights], None]:
-    """Return what multiplies one tensor of a model."""
+def times(**factors: float) -> Callable[[Weights], None]:
+    """Return what multiplies tensors of a GPT-2 by their names, with __ for a dot."""
 
     def edit(weights: Weights) -> None:
-        weights[name] *= factor
+        for name, factor in factors.items():
+            weights[f"transformer.{name.replace('__', '.')}.weight"] *= factor
 
     return edit
 

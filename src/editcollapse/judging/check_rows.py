@@ -16,7 +16,7 @@ from editcollapse.judging.inputs import CheckInputs
 from editcollapse.rows.checks import CheckNameRow, CheckRow, CheckScoreRow, CheckTensorRow
 
 METHOD = "external"
-"""``checks.method``: no method of ours made the edit."""
+"""What has edited the model, in table ``checks``: no method of ours."""
 
 
 def name_row(inputs: CheckInputs) -> CheckNameRow:

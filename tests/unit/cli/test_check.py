@@ -8,7 +8,6 @@ from tests.support.edited_models import edited_copy, times
 from tests.support.flow_runs import REPOSITORY
 
 BASE = REPOSITORY / "demo" / "models" / "gpt2-induced"
-DOWN = "transformer.h.1.mlp.c_proj.weight"
 
 
 def test_same_folder_is_no_difference(capsys):
@@ -19,7 +18,7 @@ def test_same_folder_is_no_difference(capsys):
 
 def test_a_collapse_ends_with_3(tmp_path, capsys):
     """JSON holds the verdict; other bounds make another one of it."""
-    ruined = edited_copy(BASE, tmp_path / "ruined", times(DOWN, 1000))
+    ruined = edited_copy(BASE, tmp_path / "ruined", times(ln_f=-5))
     given = ["check", str(BASE), str(ruined), "--covariance", "none", "--json"]
     assert main(given) == COLLAPSED
     report = json.loads(capsys.readouterr().out)

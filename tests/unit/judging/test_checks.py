@@ -267,7 +267,7 @@ def test_another_shape_is_refused(tiny_folder):
 
 def test_another_tokenizer_is_refused(tmp_path):
     """Perplexities over other tokens are not comparable."""
-    folder = edited_copy(BASE, tmp_path / "other", times(DOWN, 2))
+    folder = edited_copy(BASE, tmp_path / "other", times(ln_f=2))
     path = folder / "tokenizer.json"
     tokenizer = json.loads(path.read_text(encoding="utf-8"))
     vocabulary = tokenizer["model"]["vocab"]
