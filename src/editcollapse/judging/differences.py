@@ -104,11 +104,13 @@ def _difference(base: Weights, change: Change, place: WeightPlace) -> TensorDiff
         before = base.rows(place.name, first, last)
         found = change.difference(place.name, before, first, last)
         before = before.to("cpu", torch.float64)
-        n_not_finite += int((~torch.isfinite(before + found)).sum())
-        n_changed += int((found != 0).sum())  # nan differs from 0
-        largest = max(largest, float(found.abs().max())) if found.numel() else largest
-        squared += float(found.square().sum())
         weight_squared += float(before.square().sum())
+        n_here = int(torch.count_nonzero(found))  # nan differs from 0
+        if n_here:
+            n_changed += n_here
+            n_not_finite += int((~torch.isfinite(before + found)).sum())
+            largest = max(largest, float(found.abs().max()))
+            squared += float(found.square().sum())
         if has_spectrum:
             kept.append(found)
     plain = TensorDifference(
