@@ -15,6 +15,8 @@ from editcollapse.forecast.calibration import SAFE_BELOW, Targets, calibrated
 from editcollapse.forecast.defaults import default_thresholds
 from editcollapse.forecast.probability import CollapseCurve, Outcomes
 from editcollapse.forecast.verdicts import LayerVerdicts, Thresholds
+from editcollapse.judging.check_rows import findings_of
+from editcollapse.judging.findings import CheckFindings
 from editcollapse.rows.collapse_rule import DEFAULT_RULE, CollapseRule, Measure
 from editcollapse.rows.frames import rows_of, schema_of
 from editcollapse.rows.study import ForecastCalibrationRow, ForecastRow, PositionRow
@@ -555,3 +557,27 @@ def fact_counts(results: Path, fact_set_id: str) -> FactCounts:
             "the facts of the tuning are not in the database. Run the same command again."
         )
     return FactCounts(**frame.row(0, named=True))
+
+
+def check_findings(results: Path, check_id: str, name: str) -> CheckFindings:
+    """Return what a check has found, as it is published.
+
+    Args:
+        results: the results folder.
+        check_id: of the check.
+        name: what it calls the edited model.
+
+    Raises:
+        ResultsError: there are no results yet, or no such check in them.
+    """
+    asked = {"check_id": check_id}
+    checks = rows_of("checks", _frame(results, "check", asked))
+    names = rows_of("check_names", _frame(results, "check_name", asked | {"name": name}))
+    if not checks or not names:
+        raise ResultsError("the check is not in the database. Run the same command again.")
+    return findings_of(
+        checks[0],
+        names[0],
+        rows_of("check_tensors", _frame(results, "check_tensors", asked)),
+        rows_of("check_scores", _frame(results, "check_scores", asked)),
+    )

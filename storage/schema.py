@@ -46,6 +46,10 @@ _OTHERS = (
     "generated_answers",
     "judges",
     "judged_answers",
+    "checks",
+    "check_names",
+    "check_tensors",
+    "check_scores",
     "row_files",
     "schema_version",
 )

@@ -13,13 +13,26 @@ from typing import Annotated, Any, Literal, NoReturn
 import typer
 from typer.core import TyperGroup
 
+from editcollapse.cli.check import COLLAPSED
 from editcollapse.cli.check_model import add_check_model
 from editcollapse.cli.console import console, print_line, progress_shown
 from editcollapse.cli.fetch_model import add_fetch_model
 from editcollapse.cli.mistakes import STOPPED, USER_ERROR, print_mistake, usage_mistake
 from editcollapse.errors import EditCollapseError, nearest_first
 from editcollapse.study.planned import cached_plans
-from flows.cli import anatomy, demo, edit, export, forecast, init, results, study, sweep, tune
+from flows.cli import (
+    anatomy,
+    check,
+    demo,
+    edit,
+    export,
+    forecast,
+    init,
+    results,
+    study,
+    sweep,
+    tune,
+)
 from flows.cli.options import NAME, PROGRAM, examples
 from flows.cli.output.console import shown
 from flows.observe.compat import stop_temporary_server
@@ -58,7 +71,8 @@ app = typer.Typer(
     ),
 )
 commands = typer.Typer()
-for _commands in (demo, init, study, tune, anatomy, forecast, sweep, edit, results, export):
+_MODULES = (demo, init, study, tune, anatomy, forecast, sweep, edit, check, results, export)
+for _commands in _MODULES:
     app.add_typer(_commands.commands)
 add_check_model(app)
 add_fetch_model(app)
@@ -176,7 +190,7 @@ def run() -> NoReturn:
 
 def _leave(status: int) -> NoReturn:
     """End the process; DuckDB's binding prints a page of leak notes where Python unwinds."""
-    if status in {USER_ERROR, edit.REFUSED}:  # the last line says what to do, or why not
+    if status in {USER_ERROR, edit.REFUSED, COLLAPSED}:  # the last line says what to do, or why not
         logging.disable()
         logging.raiseExceptions = False
     stop_temporary_server()

@@ -2,8 +2,6 @@
 
 import contextlib
 import dataclasses
-import functools
-import inspect
 import math
 import re
 import sys
@@ -14,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.markup import escape
 
+from editcollapse.cli import options as library_options
 from editcollapse.errors import EditCollapseError, StudyError
 from editcollapse.rows.collapse_rule import DEFAULT_RULE, CollapseRule, Measure
 
@@ -141,49 +140,8 @@ def with_one_edit(
     )
 
 
-def with_options(
-    record: type[Any],
-    parameter: str,
-    *,
-    required: Sequence[str] = (),
-    without: Sequence[str] = (),
-) -> Callable[[Callable[..., int]], Callable[..., int]]:
-    """Give a command an option for each field of a dataclass, which it takes as one parameter.
-
-    Args:
-        record: the dataclass; its fields are annotated as Typer wants options.
-        parameter: the command's parameter that is a record.
-        required: fields whose options have to be given.
-        without: fields that are left at their defaults.
-    """
-
-    def decorate(command: Callable[..., int]) -> Callable[..., int]:
-        fields = [each for each in dataclasses.fields(record) if each.name not in without]
-        names = {each.name for each in fields}
-
-        @functools.wraps(command)
-        def called(**given: Any) -> int:
-            asked = record(**{name: given.pop(name) for name in names})
-            return command(**{parameter: asked}, **given)
-
-        ours = [
-            inspect.Parameter(
-                each.name,
-                inspect.Parameter.KEYWORD_ONLY,
-                annotation=each.type,
-                default=inspect.Parameter.empty if each.name in required else each.default,
-            )
-            for each in fields
-        ]
-        others = [
-            each.replace(kind=inspect.Parameter.KEYWORD_ONLY)
-            for each in inspect.signature(command).parameters.values()
-            if each.name != parameter
-        ]
-        called.__signature__ = inspect.Signature([*ours, *others])  # type: ignore[attr-defined]
-        return called
-
-    return decorate
+with_options = library_options.with_options
+"""Gives a command an option for each field of a dataclass; here for the commands of the project."""
 
 
 def given_flags(asked: Any, *, but: Sequence[str] = ()) -> list[str]:

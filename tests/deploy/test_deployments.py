@@ -47,6 +47,7 @@ NAMES = (
     "collapse-anatomy",
     "tune-settings",
     "edit-sequence",
+    "collapse-check",
 )
 CONTAINERS = ("docker", "kubernetes")
 _FORM = TypeAdapter(StudyForm)
@@ -82,6 +83,7 @@ def test_deployments_are_those_of_the_documentation():
         "collapse-anatomy": [],
         "tune-settings": [],
         "edit-sequence": [],
+        "collapse-check": [],
     }
 
 

@@ -47,8 +47,13 @@ def test_page_is_current(demo):
 def test_recipe_has_an_answer_in_a_fixed_job(demo, recipe):
     """Each question has rows, and says in which order, or the page would change by itself."""
     assert recipe.question.endswith(("?", "."))
-    # Recipes on sequences or free generation have none until the checked-in rows have any.
-    tables = {"equence": "sequences", "generation": "generated_answers"}
+    # Recipes on what is not among the checked-in rows have none.
+    tables = {
+        "equence": "sequences",
+        "generation": "generated_answers",
+        "checked": "checks",
+        "ownstream": "downstream_scores",
+    }
     of = [f"from {table}" for word, table in tables.items() if word in recipe.question]
     is_early = any(ask(demo, query).is_empty() for query in of)
     assert is_early or ask(demo, recipe.sql).height > 0

@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 from editcollapse import __version__
+from editcollapse.cli.check import add_check
 from editcollapse.cli.check_model import add_check_model
 from editcollapse.cli.edit import add_edit
 from editcollapse.cli.fetch_model import add_fetch_model
@@ -112,3 +113,4 @@ add_check_model(app)
 add_fetch_model(app)
 add_forecast(app)
 add_edit(app)
+add_check(app)

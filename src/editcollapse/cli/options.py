@@ -1,6 +1,10 @@
 """Options that several commands have: which model, which edit, where C comes from."""
 
-from typing import Annotated, Literal
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -110,3 +114,48 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text
 def examples(*lines: str) -> str:
     """Return the epilog that shows how a command is called, a line each."""
     return "\n\n".join(("Examples:", *lines))
+
+
+def with_options(
+    record: type[Any],
+    parameter: str,
+    *,
+    required: Sequence[str] = (),
+    without: Sequence[str] = (),
+) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """Give a command an option for each field of a dataclass, which it takes as one parameter.
+
+    Args:
+        record: the dataclass; its fields are annotated as Typer wants options.
+        parameter: the command's parameter that is a record.
+        required: fields whose options have to be given.
+        without: fields that are left at their defaults.
+    """
+
+    def decorate(command: Callable[..., int]) -> Callable[..., int]:
+        fields = [each for each in dataclasses.fields(record) if each.name not in without]
+        names = {each.name for each in fields}
+
+        @functools.wraps(command)
+        def called(**given: Any) -> int:
+            asked = record(**{name: given.pop(name) for name in names})
+            return command(**{parameter: asked}, **given)
+
+        ours = [
+            inspect.Parameter(
+                each.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                annotation=each.type,
+                default=inspect.Parameter.empty if each.name in required else each.default,
+            )
+            for each in fields
+        ]
+        others = [
+            each.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+            for each in inspect.signature(command).parameters.values()
+            if each.name != parameter
+        ]
+        called.__signature__ = inspect.Signature([*ours, *others])  # type: ignore[attr-defined]
+        return called
+
+    return decorate

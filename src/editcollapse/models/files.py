@@ -133,6 +133,7 @@ _TOKENIZER_FILES = (
     "special_tokens_map.json",
     "tokenizer_config.json",
 )
+_VOCABULARIES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 _CHAT_TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json")
 _VOLATILE = ("_name_or_path", "transformers_version", "torch_dtype", "dtype", "use_cache")
 _SAFETENSORS = ("model.safetensors", "model.safetensors.index.json")
@@ -265,8 +266,7 @@ def plain_folder(source: str, revision: str | None = None) -> PlainFolder:
     if gguf is not None:
         header = read_gguf(gguf)
         return PlainFolder(gguf.parent, gguf.name, header.config, (gguf,), gguf=header)
-    if not folder.is_dir():
-        folder = _download(source, revision)
+    folder = folder_of(source, revision)
     config_path = folder / "config.json"
     if not config_path.is_file():
         raise ModelError(f"no config.json in {source}: give the folder that save_pretrained wrote.")
@@ -279,6 +279,28 @@ def plain_folder(source: str, revision: str | None = None) -> PlainFolder:
     _check_plain(folder, config, source)
     name = source if not Path(source).expanduser().is_dir() else folder.resolve().name
     return PlainFolder(folder, name, config, _weight_files(folder, source))
+
+
+def folder_of(source: str, revision: str | None = None) -> Path:
+    """Return the folder of this machine that a source names, or that a hub id is downloaded into.
+
+    Raises:
+        ModelError: there is no such folder and no such hub id.
+    """
+    folder = Path(source).expanduser()
+    return folder if folder.is_dir() else _download(source, revision)
+
+
+def lasting_config(files: PlainFolder) -> dict[str, Any]:
+    """Return the configuration without what a new release of transformers writes otherwise."""
+    return {key: value for key, value in files.config.items() if key not in _VOLATILE}
+
+
+def has_tokenizer(files: PlainFolder) -> bool:
+    """Return whether a tokenizer lies beside a model's weights."""
+    if files.gguf is not None:
+        return True
+    return any((files.folder / name).is_file() for name in _VOCABULARIES)
 
 
 def _gguf_of(path: Path) -> Path | None:
@@ -312,7 +334,7 @@ def fingerprint_model(files: ModelFiles) -> str:
             f"config.json of {files.source} says {files.widths.n_layers} layers, but its weights "
             f"hold {len(tensors)} tensors. Is it the model's own config.json?"
         )
-    return digest("model", _lasting_config(files), sorted(tensors.items()))
+    return digest("model", lasting_config(files), sorted(tensors.items()))
 
 
 def fingerprint_folder(files: PlainFolder) -> str:
@@ -324,7 +346,7 @@ def fingerprint_folder(files: PlainFolder) -> str:
     if files.gguf is not None:
         return digest("folder", _digest_gguf(files))
     tensors = sorted(_tensors_of(files).items())
-    return digest("folder", _lasting_config(files), tensors, fingerprint_tokenizer(files))
+    return digest("folder", lasting_config(files), tensors, fingerprint_tokenizer(files))
 
 
 def fingerprint_tokenizer(files: PlainFolder) -> str:
@@ -336,7 +358,7 @@ def fingerprint_tokenizer(files: PlainFolder) -> str:
     if files.gguf is not None:
         return digest("gguf-tokenizer", _digest_gguf(files))
     found = [name for name in _TOKENIZER_FILES if (files.folder / name).is_file()]
-    if not set(found) & {"tokenizer.json", "tokenizer.model", "vocab.json"}:
+    if not set(found) & set(_VOCABULARIES):
         raise ModelError(
             f"no tokenizer in {files.source}: found none of tokenizer.json, tokenizer.model, "
             "vocab.json. Save it beside the weights with tokenizer.save_pretrained(folder)."
@@ -420,11 +442,6 @@ def _json_object(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _lasting_config(files: PlainFolder) -> dict[str, Any]:
-    """Return the configuration without what a new release of transformers writes otherwise."""
-    return {key: value for key, value in files.config.items() if key not in _VOLATILE}
 
 
 def _tensors_of(files: PlainFolder) -> dict[str, str]:

@@ -230,7 +230,25 @@ def whole_model(
     Raises:
         ModelError: it cannot be loaded, or lacks weights.
     """
-    from transformers import AutoConfig, AutoTokenizer
+    from transformers import AutoTokenizer
+
+    model = whole_weights(loader, files, text_part, **settings)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(files.folder, **_plain_reading(files))
+    except Exception as error:  # transformers has no one error for a tokenizer that is no good
+        raise _not_loaded(files.source, error) from error
+    return model, tokenizer
+
+
+def whole_weights(
+    loader: Any, files: PlainFolder, text_part: TextPart | None = None, **settings: Any
+) -> Any:
+    """Return a model, without gradients, as ``whole_model``; a tokenizer need not be there.
+
+    Raises:
+        ModelError: it cannot be loaded, or lacks weights.
+    """
+    from transformers import AutoConfig
 
     source, plain = files.source, _plain_reading(files)
     try:
@@ -241,7 +259,6 @@ def whole_model(
         model, report = loader.from_pretrained(
             files.folder, output_loading_info=True, use_safetensors=True, **plain, **settings
         )
-        tokenizer = AutoTokenizer.from_pretrained(files.folder, **plain)
     except Exception as error:  # transformers has no one error for a configuration that is no good
         raise _not_loaded(source, error) from error
     if report["missing_keys"]:
@@ -251,7 +268,7 @@ def whole_model(
             f"{source} lacks {len(report['missing_keys'])} weights of its own configuration "
             f"({lacking}): copy or download it again."
         )
-    return model.eval().requires_grad_(False), tokenizer
+    return model.eval().requires_grad_(False)
 
 
 def _plain_reading(files: PlainFolder) -> dict[str, Any]:
@@ -283,18 +300,10 @@ def load_model(spec: "ModelSpec", device: str, files: ModelFiles | None = None) 
     files = files or locate_model(spec.source, spec.revision)
     tell(Report(f"{_name_of(files.source)}: loading"))
     digests = digest_model(files, spec)
-    settings: dict[str, Any] = {"dtype": _DTYPES[spec.dtype]}
-    if files.config.get("attn_logit_softcapping") is not None:
-        # Some releases (5.17) take torch's SDPA for such models, which leaves the cap out.
-        settings["attn_implementation"] = "eager"
-    if files.config.get(str(files.architecture.eager_differs)):
-        settings["attn_implementation"] = "sdpa"
-    model, tokenizer = whole_model(AutoModelForCausalLM, files, files.text_part, **settings)
-    if files.gguf is not None:
-        _check_read_as_said(model.config, files)
-    _check_finite(model, files, spec.dtype)
-    fuse_activations_(model)
-    model = _moved(model, target, files.source)
+    model, tokenizer = whole_model(
+        AutoModelForCausalLM, files, files.text_part, **_settings_of(files, spec.dtype)
+    )
+    model = _ready(model, files, spec.dtype, target)
     positions = getattr(model.config, "max_position_embeddings", None)
     loaded = LoadedModel(
         model=model,
@@ -305,7 +314,85 @@ def load_model(spec: "ModelSpec", device: str, files: ModelFiles | None = None) 
         source=files.source,
         quantization=files.quantization,
     )
-    if packed_bytes(_weight_bytes(model), spec.dtype, target.type, host_bytes()):
+    return _packed_where_it_fits(loaded, spec.dtype, target)
+
+
+def load_with_encoder(
+    files: ModelFiles, encoder: Encoder, digests: ModelDigests, device: str
+) -> LoadedModel:
+    """Return another checkpoint of a model, with the tokenizer of that model.
+
+    Args:
+        files: the checkpoint's; a tokenizer need not be among them.
+        encoder: the model's tokenizer.
+        digests: the model's, for the type of the weights; they do not tell this checkpoint.
+        device: a torch device; ``auto`` takes the best that is there.
+
+    Raises:
+        ModelError: as ``load_model``.
+        DeviceMemoryError: the weights do not fit on the device.
+    """
+    from transformers import AutoModelForCausalLM
+
+    target = best_device(device)
+    tell(Report(f"{_name_of(files.source)}: loading"))
+    settings = _settings_of(files, digests.dtype)
+    model = whole_weights(AutoModelForCausalLM, files, files.text_part, **settings)
+    loaded = LoadedModel(
+        model=_ready(model, files, digests.dtype, target),
+        encoder=encoder,
+        architecture=files.architecture,
+        widths=files.widths,
+        digests=digests,
+        source=files.source,
+        quantization=files.quantization,
+    )
+    return _packed_where_it_fits(loaded, digests.dtype, target)
+
+
+def load_plain_weights(files: ModelFiles) -> nn.Module:
+    """Return a model in float32 on the CPU, as transformers makes it: to look at its weights.
+
+    Raises:
+        ModelError: it cannot be loaded, or lacks weights.
+    """
+    from transformers import AutoModelForCausalLM
+
+    settings = _settings_of(files, "float32")
+    model: nn.Module = whole_weights(AutoModelForCausalLM, files, files.text_part, **settings)
+    if files.gguf is not None:
+        _check_read_as_said(model.config, files)
+    return model
+
+
+def _settings_of(files: ModelFiles, dtype: str) -> dict[str, Any]:
+    """Return what transformers has to be told to load a model."""
+    settings: dict[str, Any] = {"dtype": _DTYPES[dtype]}
+    if files.config.get("attn_logit_softcapping") is not None:
+        # Some releases (5.17) take torch's SDPA for such models, which leaves the cap out.
+        settings["attn_implementation"] = "eager"
+    if files.config.get(str(files.architecture.eager_differs)):
+        settings["attn_implementation"] = "sdpa"
+    return settings
+
+
+def _ready(model: Any, files: ModelFiles, dtype: str, target: torch.device) -> nn.Module:
+    """Return a model that has been loaded on its device, its weights looked at.
+
+    Raises:
+        ModelError: a weight is NaN or infinite, or a GGUF was read otherwise than it says.
+        DeviceMemoryError: the weights do not fit on the device.
+    """
+    if files.gguf is not None:
+        _check_read_as_said(model.config, files)
+    _check_finite(model, files, dtype)
+    fuse_activations_(model)
+    return _moved(model, target, files.source)
+
+
+def _packed_where_it_fits(loaded: LoadedModel, dtype: str, target: torch.device) -> LoadedModel:
+    """Return the model, its products packed where the memory allows that."""
+    if packed_bytes(_weight_bytes(loaded.model), dtype, target.type, host_bytes()):
         _pack(loaded)
     return loaded
 

@@ -12,6 +12,7 @@ from editcollapse.rows.generation import (
     JudgedAnswerRow,
     JudgeRow,
 )
+from editcollapse.rows.checks import CheckNameRow, CheckRow, CheckScoreRow, CheckTensorRow
 from editcollapse.rows.other import (
     AnatomyFindingRow,
     AnatomyRow,
@@ -460,6 +461,10 @@ ROW_TYPES: dict[str, type] = {
     "generated_answers": GeneratedAnswerRow,
     "judges": JudgeRow,
     "judged_answers": JudgedAnswerRow,
+    "checks": CheckRow,
+    "check_names": CheckNameRow,
+    "check_tensors": CheckTensorRow,
+    "check_scores": CheckScoreRow,
 }
 """Table name to row type."""
 
@@ -510,5 +515,9 @@ NATURAL_KEYS: dict[str, tuple[str, ...]] = {
         "prompt_index",
         "judge_id",
     ),
+    "checks": ("check_id",),
+    "check_names": ("check_id", "name"),
+    "check_tensors": ("check_id", "tensor"),
+    "check_scores": ("check_id", "request_id", "side"),
 }
 """Table name to the columns that identify a row."""
