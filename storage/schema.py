@@ -42,6 +42,7 @@ _OTHERS = (
     "sequence_layers",
     "sequence_checkpoints",
     "sequence_scores",
+    "downstream_scores",
     "row_files",
     "schema_version",
 )

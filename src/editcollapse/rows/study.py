@@ -6,6 +6,7 @@ the two lists equal. None means not measured. ``inf`` and ``nan`` are measuremen
 
 import dataclasses
 
+from editcollapse.rows.downstream import DownstreamScoreRow
 from editcollapse.rows.other import (
     AnatomyFindingRow,
     AnatomyRow,
@@ -450,6 +451,7 @@ ROW_TYPES: dict[str, type] = {
     "sequence_layers": SequenceLayerRow,
     "sequence_checkpoints": SequenceCheckpointRow,
     "sequence_scores": SequenceScoreRow,
+    "downstream_scores": DownstreamScoreRow,
 }
 """Table name to row type."""
 
@@ -489,5 +491,6 @@ NATURAL_KEYS: dict[str, tuple[str, ...]] = {
     "sequence_layers": ("sequence_id", "step", "layer"),
     "sequence_checkpoints": ("sequence_id", "step"),
     "sequence_scores": ("sequence_id", "step", "moment", "request_id"),
+    "downstream_scores": ("score_set_id", "task", "metric", "filter"),
 }
 """Table name to the columns that identify a row."""
