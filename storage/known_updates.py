@@ -1,0 +1,94 @@
+"""Find stored updates in the published results: of single edits, and of sequences of edits."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from editcollapse.config.spec import ModelSpec
+from editcollapse.study.known_updates import KnownEdit, KnownSequence
+from storage.ask import query_text
+from storage.database import open_snapshot
+
+_OPENINGS = ("revision", "start_token", "chat_template")
+"""Of a model, what its study alone tells."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Which updates are looked for; None where anything will do."""
+
+    id: str | None = None
+    """Of an edit or a sequence, or how it begins."""
+    study: str | None = None
+    """Name, or how its id begins."""
+    model: str | None = None
+    """What the study calls it, or how its id begins."""
+    method: str | None = None
+    """Of edits the method, of sequences the editor."""
+    subject: str | None = None
+    case: str | None = None
+    """The dataset's own name of the record."""
+
+
+def known_edits(results: Path, wanted: Wanted) -> list[KnownEdit]:
+    """Return the single edits that are looked for, by study, model, method and place in the file.
+
+    Raises:
+        ResultsError: there are no results yet.
+    """
+    asked = {
+        "edit": wanted.id,
+        "study": wanted.study,
+        "model": wanted.model,
+        "method": wanted.method,
+        "subject": wanted.subject,
+        "case": wanted.case,
+    }
+    names = [field.name for field in dataclasses.fields(KnownEdit) if field.name != "spec"]
+    return [
+        KnownEdit(spec=_spec(row), **{name: row[name] for name in names})
+        for row in _rows(results, "known_edits", asked)
+    ]
+
+
+def known_sequences(results: Path, wanted: Wanted) -> list[KnownSequence]:
+    """Return the sequences that are looked for, by study, model, editor and order.
+
+    Raises:
+        ResultsError: there are no results yet.
+    """
+    asked = {
+        "sequence": wanted.id,
+        "study": wanted.study,
+        "model": wanted.model,
+        "method": wanted.method,
+    }
+    names = [field.name for field in dataclasses.fields(KnownSequence) if field.name != "spec"]
+    found = []
+    for row in _rows(results, "known_sequences", asked):
+        own = {name: row[name] for name in names} | {"layers": tuple(row["layers"])}
+        found.append(KnownSequence(spec=_spec(row), **own))
+    return found
+
+
+def _rows(results: Path, query: str, asked: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the answer to a named query, row by row."""
+    with open_snapshot(results) as snapshot:
+        frame: pl.DataFrame = snapshot.sql(query_text(query), params=asked).pl()
+    return frame.to_dicts()
+
+
+def _spec(row: dict[str, Any]) -> ModelSpec:
+    """Return how a row's model is loaded, as its study says.
+
+    Revision, start token and chat template stand nowhere else; the model's id tells whether what is
+    loaded is the same (``stored.models``).
+    """
+    models = json.loads(row["study_settings"]).get("models", [])
+    own = next((each for each in models if each.get("name") == row["model"]), {})
+    known = {name: own[name] for name in _OPENINGS if name in own}
+    asked = {"name": row["model"] or "model", "source": row["source"], "dtype": row["dtype"]}
+    return ModelSpec.model_validate(asked | known)
