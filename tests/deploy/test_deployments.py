@@ -47,6 +47,7 @@ NAMES = (
     "collapse-anatomy",
     "tune-settings",
     "edit-sequence",
+    "judge-downstream",
 )
 CONTAINERS = ("docker", "kubernetes")
 _FORM = TypeAdapter(StudyForm)

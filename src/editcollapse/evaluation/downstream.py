@@ -59,14 +59,15 @@ class TaskScore:
     filter: str
     """What lm_eval made of the answers before it scored them; ``none``: nothing."""
     value: float | None
-    """As lm_eval gives it; None where an answer's log-likelihood is no number, so that lm_eval would
-    count a choice that the model has not made, or where the score itself is NaN."""
+    """As lm_eval gives it; None where an answer is no number, so that lm_eval would count a choice
+    that the model has not made, or where the score itself is NaN."""
     stderr: float | None
     """Standard error of a mean; None where ``value`` is, or the score is no mean, or of one item."""
     higher_is_better: bool | None
     n_samples: int
     n_without_answer: int
-    """Requests of all tasks that were run, whose log-likelihood was NaN."""
+    """Requests, of all tasks that were run, whose log-likelihood, or whose first logits where text
+    is written, were NaN."""
     n_shot: int | None
 
 
@@ -150,6 +151,7 @@ class _Harness:
 
     evaluator: Any
     huggingface: Any
+    model: Any
     task: Any
     metrics: Any
     registry: Any
@@ -168,6 +170,7 @@ def _harness() -> _Harness:
     names = {
         "evaluator": "lm_eval.evaluator",
         "huggingface": "lm_eval.models.huggingface",
+        "model": "lm_eval.api.model",
         "task": "lm_eval.api.task",
         "metrics": "lm_eval.api.metrics",
         "registry": "lm_eval.api.registry",
@@ -197,6 +200,20 @@ def _language_model(harness: _Harness, loaded: LoadedModel, settings: HarnessSet
             answers = super()._loglikelihood_tokens(*args, **kwargs)
             self.n_without_answer += sum(math.isnan(value) for value, _ in answers)
             return answers
+
+        def _model_generate(self, *args: Any, **kwargs: Any) -> Any:
+            broken: list[int] = []
+
+            def look(_module: Any, _inputs: Any, output: Any) -> None:
+                if not broken:  # at what follows the prompts
+                    broken.append(int(output.logits[:, -1].isnan().any(-1).sum()))
+
+            hook = self.model.register_forward_hook(look)
+            try:
+                return super()._model_generate(*args, **kwargs)
+            finally:
+                hook.remove()
+                self.n_without_answer += sum(broken)
 
     model: Any = loaded.model
     tokenizer = copy.deepcopy(loaded.encoder.tokenizer)  # lm_eval gives it a padding token
@@ -396,7 +413,7 @@ def _quiet(harness: _Harness, on_request: Progress) -> Iterator[None]:
     levels = {name: logging.getLogger(name).level for name in _LOGGERS}
     with contextlib.ExitStack() as stack:
         stack.enter_context(_replaced(harness.huggingface, "tqdm", bar))
-        for module in (harness.task, harness.metrics):
+        for module in (harness.model, harness.task, harness.metrics):
             stack.enter_context(_replaced(module, "tqdm", _Bar))
         for name, level in levels.items():
             logging.getLogger(name).setLevel(logging.CRITICAL)
