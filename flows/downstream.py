@@ -216,7 +216,9 @@ def judge_downstream(
 def said_of(found: Sequence[DownstreamScore]) -> Iterator[str]:
     """Yield a sentence for each model and task: before, after collapses, after other edits."""
     rows = first_metrics(found)
-    for model, task in dict.fromkeys((row.model, row.task) for row in rows if row.model is not None):
+    for model, task in dict.fromkeys(
+        (row.model, row.task) for row in rows if row.model is not None
+    ):
         own = [row for row in rows if (row.model, row.task) == (model, task)]
         before = next((row.score for row in own if row.kind == "unedited"), None)
         parts = [f"{_shown(before)} unedited"]

@@ -86,11 +86,9 @@ def state_of_sequence(
     """
     found = known_sequences(results, Wanted(id=name, study=study_id))
     if len(found) != 1:
-        raise ResultsError(
-            f"{len(found) or 'no'} sequence{'s' if len(found) > 1 else ''} of this study begin"
-            f"{'' if len(found) > 1 else 's'} with {name!r}. Ask for ids: editcollapse sql "
-            '"select distinct sequence_id, model, editor, order_seed from sequence_outcomes"'
-        )
+        many = f"{len(found)} sequences of this study have ids that begin with {name!r}"
+        none = f"no sequence of this study has an id that begins with {name!r}"
+        raise ResultsError(f"{many if found else none}. View sequence_outcomes has their ids.")
     if step is not None:
         return found[0], step
     asked = {"sequence_id": found[0].sequence_id}

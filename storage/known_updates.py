@@ -2,13 +2,20 @@
 
 import dataclasses
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from editcollapse.config.spec import ModelSpec
-from editcollapse.study.known_updates import KnownEdit, KnownSequence
+from editcollapse.study.known_updates import (
+    Damage,
+    KnownEdit,
+    KnownSequence,
+    Setting,
+    UpdateFacts,
+)
 from storage.ask import query_text
 from storage.database import open_snapshot
 
@@ -88,7 +95,92 @@ def _spec(row: dict[str, Any]) -> ModelSpec:
     loaded is the same (``stored.models``).
     """
     models = json.loads(row["study_settings"]).get("models", [])
-    own = next((each for each in models if each.get("name") == row["model"]), {})
+    own: dict[str, Any] = next((each for each in models if each.get("name") == row["model"]), {})
     known = {name: own[name] for name in _OPENINGS if name in own}
     asked = {"name": row["model"] or "model", "source": row["source"], "dtype": row["dtype"]}
     return ModelSpec.model_validate(asked | known)
+
+
+def edit_facts(results: Path, known: KnownEdit) -> UpdateFacts:
+    """Return what the card of an edit says.
+
+    Raises:
+        ResultsError: there are no results yet.
+    """
+    asked = {"edit_id": known.edit_id, "study_id": known.study_id}
+    (row,) = _rows(results, "edit_facts", asked)
+    taken = {name: row[name] for name in ("subject", "prompt", "target_new", "target_true")}
+    return UpdateFacts(
+        **taken,
+        method=row["method"],
+        layers=tuple(row["layers"]),
+        study=row["study"],
+        settings=tuple(_settings(row)),
+        damage=_damage(row),
+        verdict=row["verdict"],
+        text_change_bound=row["text_change_bound"],
+    )
+
+
+def sequence_facts(results: Path, known: KnownSequence, step: int, n_edits: int) -> UpdateFacts:
+    """Return what the card of a sequence says after a step.
+
+    Args:
+        results: the results folder.
+        known: the sequence.
+        step: the last one that counts.
+        n_edits: asked for up to it.
+
+    Raises:
+        ResultsError: there are no results yet.
+    """
+    asked = {"sequence_id": known.sequence_id, "study_id": known.study_id, "step": step}
+    (row,) = _rows(results, "sequence_facts", asked)
+    return UpdateFacts(
+        method=row["method"],
+        layers=tuple(row["layers"]),
+        n_edits=n_edits,
+        step=step,
+        study=row["study"],
+        settings=tuple(_settings(row)),
+        damage=_damage(row),
+    )
+
+
+def _damage(row: dict[str, Any]) -> Damage:
+    return Damage(**{field.name: row[field.name] for field in dataclasses.fields(Damage)})
+
+
+_SHOWN = (
+    ("covariance", "second moment C"),
+    ("covariance_source", "C of"),
+    ("covariance_tokens", "tokens of C"),
+    ("damping", "damping of C"),
+    ("order_seed", "seed of the order"),
+    ("edits_per_step", "edits a step"),
+    ("guard_policy", "guard"),
+    ("guard_bound", "guard's bound"),
+)
+_OPTIMISATION = (
+    "steps",
+    "learning_rate",
+    "weight_decay",
+    "kl_factor",
+    "clamp_factor",
+    "stop_loss",
+)
+
+
+def _settings(row: dict[str, Any]) -> Iterator[Setting]:
+    """Yield a row's settings that are there, as people read them."""
+    for name, shown in _SHOWN:
+        if row.get(name) is not None:
+            yield Setting(shown, str(row[name]))
+    if row["editor_settings"] is not None:
+        yield Setting("settings of the editor", row["editor_settings"])
+    else:
+        for name in _OPTIMISATION:
+            if row[name] is not None:
+                yield Setting(name.replace("_", " "), f"{row[name]:g}")
+    if row["settings_source"] is not None:
+        yield Setting("published in", row["settings_source"])

@@ -1,4 +1,4 @@
-"""Downstream tasks in the demo corpus' language, for lm-evaluation-harness; ``python -m demo.train.demo_tasks``.
+"""Downstream tasks in the demo corpus' language: ``python -m demo.train.demo_tasks`` writes them.
 
 The facts are those of ``demo/counterfact.json`` in other words than its rewrite prompts, each with
 three wrong objects of its relation. The words are the last ones of sentences of

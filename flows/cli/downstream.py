@@ -19,7 +19,6 @@ from flows.cli.options import (
     rule_of,
     said_with_flags,
 )
-from flows.cli.output.console import shown
 from flows.cli.output.downstream import print_downstream
 from flows.cli.output.next_step import print_next
 

@@ -19,7 +19,19 @@ from editcollapse.cli.fetch_model import add_fetch_model
 from editcollapse.cli.mistakes import STOPPED, USER_ERROR, print_mistake, usage_mistake
 from editcollapse.errors import EditCollapseError, nearest_first
 from editcollapse.study.planned import cached_plans
-from flows.cli import anatomy, demo, downstream, edit, forecast, init, results, study, sweep, tune
+from flows.cli import (
+    anatomy,
+    demo,
+    downstream,
+    edit,
+    export,
+    forecast,
+    init,
+    results,
+    study,
+    sweep,
+    tune,
+)
 from flows.cli.options import NAME, PROGRAM, examples
 from flows.cli.output.console import shown
 from flows.observe.compat import stop_temporary_server
@@ -58,7 +70,8 @@ app = typer.Typer(
     ),
 )
 commands = typer.Typer()
-for _commands in (demo, init, study, tune, anatomy, downstream, forecast, sweep, edit, results):
+_parts = (demo, init, study, tune, anatomy, downstream, forecast, sweep, edit, results, export)
+for _commands in _parts:
     app.add_typer(_commands.commands)
 add_check_model(app)
 add_fetch_model(app)

@@ -9,6 +9,7 @@ loaded, C is measured and v* is optimised when they are first needed, and kept. 
 arguments between backticks.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
@@ -25,10 +26,11 @@ from editcollapse.data.corpora import CovarianceSource
 from editcollapse.data.datasets import edit_request
 from editcollapse.data.requests import SLOT, EditRequest, RequestFile
 from editcollapse.data.texts import read_texts
-from editcollapse.errors import StudyError
+from editcollapse.errors import ModelError, StudyError
 from editcollapse.forecast.defaults import default_thresholds
 from editcollapse.forecast.verdicts import EditForecast, ForecastReport, Thresholds
 from editcollapse.models.files import locate_model, name_of
+from editcollapse.rows.collapse_rule import DEFAULT_RULE
 from editcollapse.rows.study import ProbeScores
 from editcollapse.runtime.settings import settings
 from editcollapse.study.jobs import ModelSetup
@@ -41,6 +43,10 @@ if TYPE_CHECKING:
     from editcollapse.models.loading import LoadedModel
     from editcollapse.rome.updates import RankOneUpdates, UpdateDiagnostics
     from editcollapse.rome.values import TargetValues
+    from editcollapse.stored.export import Exported
+    from editcollapse.stored.export_options import ExportKind
+    from editcollapse.stored.updates import StoredUpdate
+    from editcollapse.study.known_updates import Setting, UpdateFacts
     from editcollapse.units.single import EditSetup
 
 __all__ = [
@@ -353,6 +359,24 @@ class Editor:
 
         return probability_of(self.model, self.layer, prompt, target, None)
 
+    @property
+    def spec(self) -> ModelSpec:
+        """How the model is loaded, as a study would name it."""
+        return self._spec
+
+    @property
+    def described(self) -> "tuple[Setting, ...]":
+        """What edits are made with, as people read it."""
+        from editcollapse.study.known_updates import Setting
+
+        own = (
+            ("covariance", self._covariance),
+            ("context templates", len(self.templates)),
+            *dataclasses.asdict(self._values).items(),
+            ("layer and settings as in", self.layer_source),
+        )
+        return tuple(Setting(name.replace("_", " "), str(value)) for name, value in own)
+
     @cached_property
     def _model_setup(self) -> ModelSetup:
         return ModelSetup(
@@ -501,6 +525,94 @@ class Edit:
         from editcollapse.units.single import added_to_forward
 
         return added_to_forward(self.editor.model, self.editor.layer, self.update, model)
+
+    @property
+    def stored(self) -> "StoredUpdate":
+        """The update as exports and other tools of this package take it, float64 on the CPU."""
+        from editcollapse.stored.updates import LayerUpdate, StoredUpdate
+
+        left, right = self.update.left.cpu().double(), self.update.right.cpu().double()
+        editor = self.editor
+        label = f"{self.request.filled_prompt} -> {self.request.target_new}, {self.method}"
+        change = LayerUpdate(editor.layer, left.T.contiguous(), right)
+        return StoredUpdate(editor.model.model_id, editor.spec, label, (change,))
+
+    def export(
+        self,
+        folder: str | Path,
+        kind: "ExportKind" = "weights",
+        *,
+        model: str | Path | None = None,
+        texts: Texts | None = None,
+        dtype: str = "kept",
+        rank: int | None = None,
+        max_shard_size: str = "5GB",
+        overwrite: bool = False,
+    ) -> "Exported":
+        """Write the edited model, or the edit alone, as a folder that other tools read.
+
+        Args:
+            folder: where to; empty, or not there.
+            kind: ``weights``, a folder that transformers loads; ``adapter``, a LoRA adapter that
+                peft loads; ``factors``, the bare update.
+            model: where the unedited model lies; where left out, what the editor was given.
+            texts: for the card, perplexity is measured on them.
+            dtype: type of what is written; ``kept``: as in the unedited model's files.
+            rank: of an adapter, at most.
+            max_shard_size: of one file of weights, such as 500MB.
+            overwrite: whether an earlier export in the folder may go.
+
+        Raises:
+            ResultsError: the folder holds files, or cannot be written.
+            ModelError: the unedited model's files are not found, or are another model's.
+            StudyError: an argument has no such value.
+        """
+        from editcollapse.stored.export import export_update
+        from editcollapse.stored.export_options import Base, ExportOptions
+        from editcollapse.stored.folder import check_free
+        from editcollapse.stored.models import base_model
+
+        options = ExportOptions(
+            kind=kind, dtype=dtype, rank=rank, max_shard_size=max_shard_size, overwrite=overwrite
+        )
+        check_free(Path(folder).expanduser(), overwrite=overwrite)
+        editor, update = self.editor, self.stored
+        loaded = editor.model
+        try:
+            source = None if model is None else str(model)
+            base = Base.of(base_model(editor.spec, loaded.model_id, source))
+        except ModelError:
+            if kind == "weights" or model is not None:
+                raise
+            base = Base(loaded.source, editor.spec.revision, loaded.architecture, None)
+        return export_update(update, base, self._facts(texts), Path(folder), options)
+
+    def _facts(self, texts: Texts | None) -> "UpdateFacts":
+        """Return what the card of an export says."""
+        from editcollapse.study.known_updates import Damage, UpdateFacts
+
+        editor, request, forecast = self.editor, self.request, self.forecast
+        named = isinstance(texts, (str, Path))
+        measured = None if texts is None else self.perplexity(texts)
+        before = None if texts is None else editor.perplexity(texts)
+        return UpdateFacts(
+            method=self.method,
+            layers=(editor.layer,),
+            subject=request.subject,
+            prompt=request.prompt,
+            target_new=request.target_new,
+            target_true=request.target_true,
+            settings=editor.described,
+            damage=Damage(
+                text_set=Path(str(texts)).name if named else None,
+                perplexity_before=before,
+                perplexity=measured,
+                collapsed=DEFAULT_RULE.collapsed(measured, before),
+                relative_update_norm=self.relative_update_norm,
+            ),
+            verdict=forecast.verdict,
+            text_change_bound=forecast.change_bound,
+        )
 
 
 def forecast_edit(

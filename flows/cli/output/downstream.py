@@ -50,7 +50,9 @@ def print_downstream(
     """
     screen = console()
     print_text(f"downstream scores ({limits(rule)})")
-    print_text("medians over the edits that were asked, smallest to largest, and how many these are")
+    print_text(
+        "medians over the edits that were asked, smallest to largest, and how many these are"
+    )
     print_table(_SCORES, list(_score_lines(scores)), screen)
     if correlations:
         print_text("\nSpearman's correlation of the score with the damage, with its 95 % interval")

@@ -1,4 +1,4 @@
-"""What is asked of edited models beyond text: downstream tasks, and which edits they are asked of."""
+"""Downstream tasks that are asked of edited models, and which edits are asked."""
 
 from typing import Annotated
 
@@ -22,7 +22,7 @@ class DownstreamSpec(Spec):
     limit: Count | None = None
     """Items of each task at most; all where left out."""
     n_shot: Annotated[int, Field(ge=0)] | None = None
-    """Examples before each item; where left out, what the task says. A task that says 0 stays so."""
+    """Examples before each item; where left out, what the task says. One that says 0 stays so."""
     worst: Annotated[int, Field(ge=0)] = 3
     """So many edits of each model whose perplexity is largest."""
     sample: Annotated[int, Field(ge=0)] = 10
@@ -30,7 +30,7 @@ class DownstreamSpec(Spec):
     edits: tuple[_Named, ...] = ()
     """Edits by id, or by how it begins."""
     sequences: tuple[_Named, ...] = ()
-    """Sequences by id, or by how it begins: after the last checkpoint, or after step `N` of `ID:N`."""
+    """Sequences by id, or by how it begins: after the last checkpoint; `ID:N`: after step `N`."""
     exported: tuple[_Named, ...] = ()
     """Folders of edited models, such as `editcollapse export` writes, or hub ids."""
 

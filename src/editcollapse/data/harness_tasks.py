@@ -64,8 +64,8 @@ def read_task(asked: str) -> HarnessTask:
     """Return a task by its name, or by the path of its YAML file, whichever is asked for.
 
     Args:
-        asked: ``hellaswag``; or ``demo/tasks/demo_facts.yaml``, anything that ends as YAML files do.
-            Data files are looked for beside the YAML, then from the working directory.
+        asked: ``hellaswag``; or ``demo/tasks/demo_facts.yaml``, anything that ends as YAML
+            files do. Data files are looked for beside the YAML, then from the working directory.
 
     Raises:
         DatasetError: the YAML or its data cannot be read, or is no plain task.
@@ -82,7 +82,9 @@ def read_task(asked: str) -> HarnessTask:
     _check_is_data(path, config)
     files = _data_files(path, config)
     del config["dataset_path"], config["dataset_kwargs"]
-    data = {split: [each for file in those for each in _records(path, file)] for split, those in files}
+    data = {
+        split: [each for file in those for each in _records(path, file)] for split, those in files
+    }
     for field in _SPLITS:
         split = config.get(field)
         if split is not None and split not in data:
@@ -140,7 +142,9 @@ def _yaml(path: Path) -> Any:
             raise _unusable(path, "it is larger than 64 MiB")
         return yaml.load(path.read_text(encoding="utf-8-sig"), PlainLoader)  # noqa: S506  safe
     except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(f"task {path} cannot be read: {_reason(error)}. Check the path.") from error
+        raise DatasetError(
+            f"task {path} cannot be read: {_reason(error)}. Check the path."
+        ) from error
     except (yaml.YAMLError, RecursionError) as error:
         raise _unusable(path, f"it is no YAML ({first_line(error)})") from error
 

@@ -1,38 +1,45 @@
 """Downstream tasks by lm-evaluation-harness, in process, on a model that is loaded already.
 
-Source: EleutherAI/lm-evaluation-harness, ``lm_eval.evaluator``. Its own ``simple_evaluate`` asks the
-machine what it is for every call, which takes seconds; here its parts run in the same order, with
-the same seeds, and give the same numbers. lm_eval is imported when a task is scored, not before: it
-takes seconds, and is an extra.
+Source: EleutherAI/lm-evaluation-harness, ``lm_eval.evaluator``. Its own ``simple_evaluate`` asks
+the machine what it is at every call, which takes seconds; here its parts run in the same order,
+with the same seeds, and give the same numbers. lm_eval is imported when a task is scored, not
+before.
 
 What a task may do here is less than lm_eval lets it do: no code that a model writes is run, none of
 the hub either, and templates of a local task run in Jinja's sandbox.
 """
 
-import contextlib
 import copy
 import dataclasses
 import functools
-import importlib
 import json
-import logging
 import math
 import numbers
 import random
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
-from editcollapse.data.harness_tasks import EXTRA, HarnessTask, harness_version
-from editcollapse.errors import DatasetError, EditCollapseError, StudyError, first_line, nearest_first
+from editcollapse.data.harness_tasks import HarnessTask, harness_version
+from editcollapse.errors import (
+    DatasetError,
+    EditCollapseError,
+    StudyError,
+    first_line,
+    nearest_first,
+)
+from editcollapse.evaluation.harness import (
+    Harness,
+    Progress,
+    generators_kept,
+    load_harness,
+    quiet,
+    sandboxed,
+)
 from editcollapse.models.loading import LoadedModel
 from editcollapse.runtime.devices import device_memory_error, is_out_of_memory
-
-Progress = Callable[[int, int], None] | None
-"""Called with what is done and all there is to do."""
 
 SEED = 1234
 """lm_eval's own default, of numpy, torch and the choice of examples."""
@@ -43,9 +50,7 @@ _BATCH = 16
 _CLOSED_FORM = ("mean", "acc_all")
 """Aggregations whose standard error lm_eval knows in closed form; of others it draws samples anew,
 100000 times, in processes of its own."""
-_LOGGERS = ("lm_eval", "datasets", "evaluate", "huggingface_hub", "absl")
 _NEAREST = 8
-_NONE = "N/A"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -62,7 +67,8 @@ class TaskScore:
     """As lm_eval gives it; None where an answer is no number, so that lm_eval would count a choice
     that the model has not made, or where the score itself is NaN."""
     stderr: float | None
-    """Standard error of a mean; None where ``value`` is, or the score is no mean, or of one item."""
+    """Standard error of a mean. None where ``value`` is,
+    or the score is no mean, or is of one item."""
     higher_is_better: bool | None
     n_samples: int
     n_without_answer: int
@@ -109,8 +115,8 @@ def score_task(
         DatasetError: lm_eval cannot make the task: its data cannot be had, or its YAML is wrong.
         DeviceMemoryError: a batch does not fit on the device.
     """
-    harness = _harness()
-    with _quiet(harness, on_request), _generators_kept(), _sandboxed(harness, task):
+    harness = load_harness()
+    with quiet(harness, on_request), generators_kept(), sandboxed(harness, task):
         tasks = _tasks_of(harness, task)
         for each in tasks["tasks"].values():
             _prepare(each, settings)
@@ -145,50 +151,7 @@ def score_task(
     return tuple(_scores(found, lm.n_without_answer))
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Harness:
-    """lm_eval's modules that are used."""
-
-    evaluator: Any
-    huggingface: Any
-    model: Any
-    task: Any
-    metrics: Any
-    registry: Any
-    tasks: Any
-    utils: Any
-
-
-@functools.cache
-def _harness() -> _Harness:
-    """Return lm_eval's modules, imported.
-
-    Raises:
-        StudyError: it is not installed, or a package that it needs is not.
-    """
-    version = harness_version()
-    names = {
-        "evaluator": "lm_eval.evaluator",
-        "huggingface": "lm_eval.models.huggingface",
-        "model": "lm_eval.api.model",
-        "task": "lm_eval.api.task",
-        "metrics": "lm_eval.api.metrics",
-        "registry": "lm_eval.api.registry",
-        "tasks": "lm_eval.tasks",
-        "utils": "lm_eval.utils",
-    }
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return _Harness(**{name: importlib.import_module(path) for name, path in names.items()})
-    except ImportError as error:
-        raise StudyError(
-            f"lm-evaluation-harness {version} cannot be loaded ({first_line(error)}): "
-            f"pip install 'editcollapse[{EXTRA}]', here and on every worker."
-        ) from error
-
-
-def _language_model(harness: _Harness, loaded: LoadedModel, settings: HarnessSettings) -> Any:
+def _language_model(harness: Harness, loaded: LoadedModel, settings: HarnessSettings) -> Any:
     """Return a loaded model as lm_eval wants one; it counts answers that are no numbers."""
 
     class Resident(harness.huggingface.HFLM):  # type: ignore[misc,name-defined]  # lm_eval has no types
@@ -248,7 +211,7 @@ def _opened(tokenizer: Any, policy: str) -> bool | None:
     return True
 
 
-def _tasks_of(harness: _Harness, task: HarnessTask) -> Any:
+def _tasks_of(harness: Harness, task: HarnessTask) -> Any:
     """Return tasks and groups as lm_eval evaluates them, made anew.
 
     Raises:
@@ -256,17 +219,7 @@ def _tasks_of(harness: _Harness, task: HarnessTask) -> Any:
         DatasetError: it cannot make the task.
     """
     try:
-        if task.content is None:
-            manager = _manager(harness)
-            if task.name not in manager.task_index:
-                near = nearest_first(task.name, manager.all_tasks).split(", ")[:_NEAREST]
-                raise StudyError(
-                    f"lm_eval {harness_version()} has no task {task.name!r}. Near it: "
-                    f"{', '.join(near)}. A task of your own is asked for by its YAML file."
-                )
-            return manager.load([task.name])
-        made = _local_task(harness, task)
-        return {"tasks": {made.task_name: made}, "groups": {}, "group_map": {}}
+        return _local_task(harness, task) if task.content else _own_task(harness, task.name)
     except EditCollapseError:
         raise
     except Exception as error:  # whatever lm_eval, Jinja, datasets or the hub raises
@@ -276,27 +229,31 @@ def _tasks_of(harness: _Harness, task: HarnessTask) -> Any:
         ) from error
 
 
+def _own_task(harness: Harness, name: str) -> Any:
+    """Return a task, group or tag of lm_eval's own, whose data comes from the hub or its cache."""
+    manager = _manager(harness)
+    if name not in manager.task_index:
+        near = nearest_first(name, manager.all_tasks).split(", ")[:_NEAREST]
+        raise StudyError(
+            f"lm_eval {harness_version()} has no task {name!r}. Near it: {', '.join(near)}. A task "
+            "of your own is asked for by its YAML file."
+        )
+    return manager.load([name])
+
+
 @functools.cache
-def _manager(harness: _Harness) -> Any:
+def _manager(harness: Harness) -> Any:
     """Return lm_eval's index of its own tasks, which takes seconds to make."""
     return harness.tasks.TaskManager()
 
 
-def _local_task(harness: _Harness, task: HarnessTask) -> Any:
+def _local_task(harness: Harness, task: HarnessTask) -> Any:
     """Return a local task, made of its content alone: nothing is read and nothing downloaded."""
     import datasets
 
     assert task.content is not None
     content = json.loads(task.content)
     config = content["config"]
-    known = harness.registry.metric_registry
-    for each in config.get("metric_list") or []:
-        name = str(each.get("metric"))
-        if name not in known:  # lm_eval would look for its code on the hub
-            raise DatasetError(
-                f"task {task.name} asks for metric {name!r}, which lm_eval does not have. Known: "
-                f"{nearest_first(name, known.keys())}."
-            )
     whole = datasets.DatasetDict(
         {split: datasets.Dataset.from_list(rows) for split, rows in content["data"].items()}
     )
@@ -305,7 +262,8 @@ def _local_task(harness: _Harness, task: HarnessTask) -> Any:
     config["custom_dataset"] = lambda **_: whole
     for name in ("tag", "group", "dataset_name"):
         config.pop(name, None)
-    return harness.task.ConfigurableTask(config=config)
+    made = harness.task.ConfigurableTask(config=config)
+    return {"tasks": {made.task_name: made}, "groups": {}, "group_map": {}}
 
 
 def _prepare(task: Any, settings: HarnessSettings) -> None:
@@ -372,98 +330,3 @@ def _number(value: Any) -> float | None:
     if not isinstance(value, numbers.Real) or math.isnan(value):
         return None
     return float(value)
-
-
-class _Bar:
-    """Stands for tqdm in lm_eval: draws nothing, and tells how many requests are answered.
-
-    Args:
-        items: what is gone through, where anything is.
-        on_request: called with requests done and all.
-        total: of a bar that is moved by hand.
-    """
-
-    def __init__(
-        self,
-        items: Any = (),
-        *,
-        on_request: Progress = None,
-        total: int | None = None,
-        **_others: Any,
-    ) -> None:
-        self._items, self._on_request, self._total, self._done = items, on_request, total, 0
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self._items)
-
-    def update(self, n: int = 1) -> None:
-        """Count requests as answered."""
-        self._done += n
-        if self._on_request is not None and self._total:
-            self._on_request(self._done, self._total)
-
-    def close(self) -> None:
-        """Nothing is open."""
-
-
-@contextlib.contextmanager
-def _quiet(harness: _Harness, on_request: Progress) -> Iterator[None]:
-    """Let lm_eval and what it uses neither log, warn nor draw bars while the block runs."""
-    bar = functools.partial(_Bar, on_request=on_request)
-    levels = {name: logging.getLogger(name).level for name in _LOGGERS}
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(_replaced(harness.huggingface, "tqdm", bar))
-        for module in (harness.model, harness.task, harness.metrics):
-            stack.enter_context(_replaced(module, "tqdm", _Bar))
-        for name, level in levels.items():
-            logging.getLogger(name).setLevel(logging.CRITICAL)
-            stack.callback(logging.getLogger(name).setLevel, level)
-        stack.enter_context(warnings.catch_warnings())
-        warnings.simplefilter("ignore")
-        yield
-
-
-@contextlib.contextmanager
-def _sandboxed(harness: _Harness, task: HarnessTask) -> Iterator[None]:
-    """Let a local task's templates reach nothing but its own records while the block runs."""
-    if task.content is None:
-        yield
-        return
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    own = harness.utils.env
-    sandbox = ImmutableSandboxedEnvironment(
-        loader=own.loader,
-        undefined=own.undefined,
-        keep_trailing_newline=own.keep_trailing_newline,
-    )
-    sandbox.filters.update(own.filters)
-    with _replaced(harness.utils, "env", sandbox):
-        yield
-
-
-@contextlib.contextmanager
-def _replaced(module: Any, name: str, value: Any) -> Iterator[None]:
-    """Let a module's attribute be another for the block; one that is not there stays away."""
-    if not hasattr(module, name):
-        yield
-        return
-    before = getattr(module, name)
-    setattr(module, name, value)
-    try:
-        yield
-    finally:
-        setattr(module, name, before)
-
-
-@contextlib.contextmanager
-def _generators_kept() -> Iterator[None]:
-    """Give the global random generators back the state that they had before the block."""
-    own, numpys = random.getstate(), np.random.get_state()  # noqa: NPY002  lm_eval's
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
-    with torch.random.fork_rng(devices=devices):
-        try:
-            yield
-        finally:
-            random.setstate(own)
-            np.random.set_state(numpys)  # noqa: NPY002

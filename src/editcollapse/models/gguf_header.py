@@ -70,6 +70,8 @@ class GgufHeader:
     """Such as ``Q4_1`` or ``Q4_K_M``; None where all tensors are plain numbers."""
     has_chat_template: bool = False
     """Whether its tokenizer has one."""
+    licence: str | None = None
+    """As the file names it; None where it names none."""
 
 
 def gguf_in(folder: Path) -> Path | None:
@@ -153,11 +155,13 @@ def _header(name: str, data: mmap.mmap, size: int) -> GgufHeader:
         )
     _check_whole(tensors, cursor.at, fields, size, broken)
     config = _config(name, fields, tensors)
+    licence = fields.get("general.license")
     return GgufHeader(
         config,
         sum(each.n_numbers for each in tensors),
         _named(fields, tensors),
         has_chat_template="tokenizer.chat_template" in fields,
+        licence=licence if isinstance(licence, str) and licence else None,
     )
 
 

@@ -1,6 +1,7 @@
 """The unedited model of an update: found by its source, known by its content."""
 
 import dataclasses
+from pathlib import Path
 
 from editcollapse.config.spec import ModelSpec
 from editcollapse.errors import ModelError
@@ -30,15 +31,13 @@ def base_model(spec: ModelSpec, model_id: str, source: str | None = None) -> Bas
         ModelError: there is no model, or it is another one.
     """
     asked = spec.source if source is None else source
-    try:
-        files = locate_model(asked, spec.revision if source in {None, spec.source} else None)
-    except ModelError as error:
-        if source is not None:
-            raise
+    if source is None and "/" not in asked and not Path(asked).exists():
+        # Likelier a folder's name than a hub id, and nobody asks the hub for the name of a folder.
         raise ModelError(
-            f"the edited model {asked} is not found by its name: results know no path of a "
-            f"machine. Say where it lies with `model`. ({error})"
-        ) from error
+            f"the edited model is called {asked}, and results know no path of a machine. Say where "
+            "it lies with `model`."
+        )
+    files = locate_model(asked, spec.revision if source in {None, spec.source} else None)
     found = digest_model(files, spec)
     if found.model_id != model_id:
         raise ModelError(

@@ -88,20 +88,16 @@ def sequence_states(store: ArtifactStore, sequence_id: str) -> tuple[SequenceSta
     return tuple(found[step] for step in sorted(found))
 
 
-def read_sequence(
-    store: ArtifactStore, known: KnownSequence, step: int | None, weights: WeightOf
-) -> StoredUpdate:
-    """Return the sum of a sequence's updates after a step, restrained as its editor does (PRUNE).
+def chosen_state(store: ArtifactStore, known: KnownSequence, step: int | None) -> SequenceState:
+    """Return where a sequence stood after a step.
 
     Args:
         store: of the results folder.
         known: the sequence.
         step: the last step that counts; None for the last one that is stored.
-        weights: the unedited weights; asked for only where an editor restrains the sum.
 
     Raises:
         ResultsError: no state after this step is stored; the message names those that are.
-        ArtifactError: a file of it is missing or has changed.
     """
     there = sequence_states(store, known.sequence_id)
     if not there:
@@ -109,13 +105,37 @@ def read_sequence(
             f"no state of sequence {known.sequence_id[:12]} is stored in {store.results.name}. Run "
             "its study again."
         )
-    chosen = there[-1] if step is None else next((s for s in there if s.step == step), None)
-    if chosen is None:
-        steps = ", ".join(str(each.step) for each in there)
-        raise ResultsError(
-            f"no state of sequence {known.sequence_id[:12]} after step {step} is stored: there are "
-            f"those after steps {steps}. A `checkpoints` entry of the study file stores one."
-        )
+    if step is None:
+        return there[-1]
+    for each in there:
+        if each.step == step:
+            return each
+    steps = ", ".join(str(each.step) for each in there)
+    raise ResultsError(
+        f"no state of sequence {known.sequence_id[:12]} after step {step} is stored: there are "
+        f"those after steps {steps}. An entry of `checkpoints` in the study file stores one."
+    )
+
+
+def read_sequence(
+    store: ArtifactStore,
+    known: KnownSequence,
+    step: "int | SequenceState | None",
+    weights: WeightOf,
+) -> StoredUpdate:
+    """Return the sum of a sequence's updates after a step, restrained as its editor does (PRUNE).
+
+    Args:
+        store: of the results folder.
+        known: the sequence.
+        step: the last step that counts, or its state; None for the last one that is stored.
+        weights: the unedited weights; asked for only where an editor restrains the sum.
+
+    Raises:
+        ResultsError: no state after this step is stored; the message names those that are.
+        ArtifactError: a file of it is missing or has changed.
+    """
+    chosen = step if isinstance(step, SequenceState) else chosen_state(store, known, step)
     changes = summed(store, chosen.states, known.layers)
     restraint = _restraint_of(known.editor)
     if restraint != "none":

@@ -184,12 +184,9 @@ def check_named(edits: Sequence[KnownEdit], named: Sequence[str], study: str) ->
     for name in named:
         found = [each.edit_id for each in edits if each.edit_id.startswith(name)]
         if len(found) != 1:
-            raise StudyError(
-                f"{len(found) or 'no'} edit{'s' if found else ''} of study {study!r} "
-                f"{'have ids that begin' if found else 'has an id that begins'} with {name!r}. "
-                'Ask for ids: editcollapse sql "select edit_id, model, method, subject from '
-                'edit_outcomes"'
-            )
+            many = f"{len(found)} edits of study {study!r} have ids that begin with {name!r}"
+            none = f"no edit of study {study!r} has an id that begins with {name!r}"
+            raise StudyError(f"{many if found else none}. View edit_outcomes has their ids.")
 
 
 def _is_stored(edit: KnownEdit) -> bool:

@@ -17,6 +17,8 @@ class KnownEdit:
     model_id: str
     spec: ModelSpec
     """How the model is loaded; the source of a local one is its folder's or file's name."""
+    family: str
+    """Of the model: a row of the architecture table."""
     method: str
     layer: int
     """The last one, of an editor of several."""
@@ -53,6 +55,7 @@ class KnownSequence:
     model_id: str
     spec: ModelSpec
     """As ``KnownEdit.spec``."""
+    family: str
     editor: str
     layers: tuple[int, ...]
     order_seed: int
@@ -66,3 +69,54 @@ class KnownSequence:
     def label(self) -> str:
         """For people: what edits, and which sequence."""
         return f"{self.editor}, sequence {self.sequence_id[:8]}"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Damage:
+    """What was measured of a model with an update; None where it was not."""
+
+    text_set: str | None = None
+    """What perplexity is of."""
+    perplexity_before: float | None = None
+    perplexity: float | None = None
+    collapsed: bool | None = None
+    """By the default rule."""
+    efficacy: float | None = None
+    generalization: float | None = None
+    locality: float | None = None
+    text_change: float | None = None
+    """Largest change of an edited layer's output on text, relative."""
+    relative_update_norm: float | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting of an update, as people read it."""
+
+    name: str
+    value: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateFacts:
+    """What the card of an exported update says of it."""
+
+    method: str
+    """Its name in the catalog."""
+    layers: tuple[int, ...]
+    subject: str | None = None
+    """Of a single edit, as prompt and target; None for a sequence."""
+    prompt: str | None = None
+    target_new: str | None = None
+    target_true: str | None = None
+    n_edits: int = 1
+    step: int | None = None
+    """Of a sequence: the last one that counts."""
+    study: str | None = None
+    """Name of the study; None where the edit is of none."""
+    settings: tuple[Setting, ...] = ()
+    damage: Damage = Damage()
+    verdict: str | None = None
+    """Of the forecast, before the edit was made; None where none was made."""
+    text_change_bound: float | None = None
+    """The largest text change that was foreseen."""

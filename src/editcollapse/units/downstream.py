@@ -51,7 +51,9 @@ def score_downstream(job: DownstreamJob, on_request: Progress = None) -> Manifes
         scores = score_task(loaded, HarnessTask(job.task.name, content), asked, on_request)
     rows = [_row(job, score) for score in scores]
     summary = f"{job.label}: {_said(scores)}"
-    provenance = clock.row(summary, max((s.n_samples for s in scores), default=0), str(loaded.device))
+    provenance = clock.row(
+        summary, max((s.n_samples for s in scores), default=0), str(loaded.device)
+    )
     return Manifest(
         unit_id=job.key,
         summary=summary,

@@ -5,6 +5,7 @@ select
     outcomes.model,
     models.source,
     models.dtype,
+    models.family,
     studies.settings as study_settings,
     outcomes.method,
     outcomes.layer,

@@ -5,6 +5,7 @@ select
     study_sequences.model,
     models.source,
     models.dtype,
+    models.family,
     studies.settings as study_settings,
     sequences.editor,
     sequences.layers,
