@@ -147,8 +147,21 @@ def score_task(
                     f"task {task.name} runs code that the model writes, and that is never done "
                     "here. Ask another task."
                 ) from error
+            if task.content is not None and isinstance(error, _faults_of_tasks()):
+                raise DatasetError(
+                    f"lm_eval cannot ask task {task.name}: {type(error).__name__}: "
+                    f"{first_line(error)}. Look for an item without an answer, with an answer of "
+                    "no token, or without a field that its templates name."
+                ) from error
             raise
     return tuple(_scores(found, lm.n_without_answer))
+
+
+def _faults_of_tasks() -> tuple[type[Exception], ...]:
+    """Return what lm_eval raises for items that do not fit their task."""
+    from jinja2 import TemplateError
+
+    return (AssertionError, LookupError, TypeError, ValueError, TemplateError)
 
 
 def _language_model(harness: Harness, loaded: LoadedModel, settings: HarnessSettings) -> Any:
