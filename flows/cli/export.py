@@ -62,7 +62,7 @@ def export(
         typer.Argument(metavar="ID", help="id of an edit or a sequence, or how it begins"),
     ] = None,
     study: Annotated[str | None, _of_which("STUDY", "name, or how its id begins")] = None,
-    in_study: Annotated[str | None, _of_which("NAME", "what the study calls the model")] = None,
+    model_name: Annotated[str | None, _of_which("NAME", "what the study calls the model")] = None,
     method: Annotated[str | None, _of_which("NAME", "method, or editor of a sequence")] = None,
     subject: Annotated[str | None, _of_which("TEXT", "of a single edit: its subject")] = None,
     case: Annotated[str | None, _of_which("ID", "of a single edit: the dataset's case id")] = None,
@@ -102,7 +102,12 @@ def export(
     max_shard_size: Annotated[
         str, _of_how("SIZE", "of one file of weights, such as 500MB", shows=True)
     ] = "5GB",
-    overwrite: Annotated[bool, _of_how(text="an earlier export in the folder may go")] = False,
+    overwrite: Annotated[
+        bool,
+        typer.Option(
+            "--overwrite", help="an earlier export in the folder may go", rich_help_panel=_HOW
+        ),
+    ] = False,
     as_json: JsonOption = False,
     results: ResultsOption = "results",
 ) -> int:
@@ -111,7 +116,7 @@ def export(
     from storage.known_updates import Wanted
 
     wanted = Wanted(
-        id=update, study=study, model=in_study, method=method, subject=subject, case=case
+        id=update, study=study, model=model_name, method=method, subject=subject, case=case
     )
     folder = results_at(results)
     if lists:

@@ -121,6 +121,8 @@ _PATTERNS = [
     "*.jinja",
     "tokenizer.model",
     "*.txt",
+    "README.md",
+    "LICENSE*",
 ]
 _TOKENIZER_FILES = (
     "tokenizer.json",

@@ -9,6 +9,7 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -120,6 +121,7 @@ def _dequantised(
         losses.append(_edited(weight, change, weight.dtype)[1])
     with in_weights(model, update):
         tell(Report("export: writing the weights"))
+        _forget_codes(model)
         model.save_pretrained(folder, max_shard_size=options.shard_bytes)
     tokenizer.save_pretrained(folder)
     name = str(model.dtype).removeprefix("torch.")
@@ -128,6 +130,13 @@ def _dequantised(
         f"these are its weights dequantised to {name}, and no model that was ever trained."
     )
     return tuple(losses), (note,)
+
+
+def _forget_codes(model: Any) -> None:
+    """Take from a model that it came from codes: its weights are numbers, and are saved as such."""
+    model.hf_quantizer = None
+    if getattr(model.config, "quantization_config", None) is not None:
+        del model.config.quantization_config
 
 
 def _edited(weight: Tensor, change: LayerUpdate, dtype: torch.dtype) -> tuple[Tensor, LayerLoss]:
