@@ -76,8 +76,8 @@ class DownstreamPlan:
                 results=self.study.results,
                 model=model,
                 task=task,
-                limit=self.spec.limit,
-                n_shot=self.spec.n_shot,
+                limit=self.spec.items,
+                n_shot=self.spec.shots,
                 harness_version=self.harness_version,
             )
             for model in models

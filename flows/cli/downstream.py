@@ -103,8 +103,8 @@ def downstream(
     rule = rule_of(spec.collapse.rule, threshold, ratio, measure)
     wanted = _spec(
         tasks=tasks,
-        limit=items,
-        n_shot=shots,
+        items=items,
+        shots=shots,
         worst=worst,
         sample=sample,
         edits=edit or (),

@@ -19,9 +19,9 @@ class DownstreamSpec(Spec):
     tasks: tuple[_Named, ...] = Field(min_length=1)
     """Tasks, groups or tags by lm_eval's own name; or YAML files of local tasks with local data,
     relative to the working directory."""
-    limit: Count | None = None
+    items: Count | None = None
     """Items of each task at most; all where left out."""
-    n_shot: Annotated[int, Field(ge=0)] | None = None
+    shots: Annotated[int, Field(ge=0)] | None = None
     """Examples before each item; where left out, what the task says. One that says 0 stays so."""
     worst: Annotated[int, Field(ge=0)] = 3
     """So many edits of each model whose perplexity is largest."""

@@ -51,6 +51,8 @@ _CLOSED_FORM = ("mean", "acc_all")
 """Aggregations whose standard error lm_eval knows in closed form; of others it draws samples anew,
 100000 times, in processes of its own."""
 _NEAREST = 8
+_UNSTATED = "Yaml"
+"""lm_eval's word for the version of a task that states none."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -60,6 +62,7 @@ class TaskScore:
     task: str
     """Of a group that was asked for: the group, or one of its tasks."""
     version: str | None
+    """None where the task states none."""
     metric: str
     filter: str
     """What lm_eval made of the answers before it scored them; ``none``: nothing."""
@@ -326,7 +329,7 @@ def _scores(found: Any, n_without_answer: int) -> Iterator[TaskScore]:
             stderr = _number(metrics.get(f"{metric}_stderr,{kind}"))
             yield TaskScore(
                 task=task,
-                version=None if version is None else str(version),
+                version=None if version in {None, _UNSTATED} else str(version),
                 metric=metric,
                 filter=kind,
                 value=score,

@@ -77,7 +77,9 @@ _OF = "test: {name}.json"
         (CHOICES.replace(_OF, "train: {name}.json"), "test_split is 'test'"),
         (CHOICES.replace("test_split: test", ""), "neither test_split nor validation_split"),
         (
-            CHOICES.replace("    test: {name}.json", "    test: {name}.json\n  trust_remote_code: 1"),
+            CHOICES.replace(
+                "    test: {name}.json", "    test: {name}.json\n  trust_remote_code: 1"
+            ),
             "and no more",
         ),
         ("- a list\n", "no fields"),
@@ -95,7 +97,12 @@ def test_what_is_no_plain_task_is_refused(tmp_path, form, said):
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("[", "no JSON"), ('{"a": 1}', "list of objects"), ("[1]", "list of objects"), ("[]", "no rec")],
+    [
+        ("[", "no JSON"),
+        ('{"a": 1}', "list of objects"),
+        ("[1]", "list of objects"),
+        ("[]", "no rec"),
+    ],
 )
 def test_broken_data_is_refused(tmp_path, text, said):
     """Data that is no list of objects, or empty."""
@@ -120,9 +127,7 @@ def test_where_lm_eval_is_not_installed_the_extra_is_named(monkeypatch):
 
 def test_demo_tasks_are_those_of_the_demo_data():
     """The checked-in files can be asked, and are what the script makes."""
-    found = {
-        path.stem: read_task(str(path)) for path in sorted(demo_tasks.TASKS.glob("*.yaml"))
-    }
+    found = {path.stem: read_task(str(path)) for path in sorted(demo_tasks.TASKS.glob("*.yaml"))}
     assert list(found) == ["demo_facts", "demo_words", "plain_english"]
     data = {name: json.loads(task.content)["data"]["test"] for name, task in found.items()}
     assert data["demo_facts"] == demo_tasks.facts()

@@ -62,6 +62,17 @@ def _ours(loaded, path, **asked):
     return scores | {name: value for name, value in errors.items() if value is not None}
 
 
+def _same(ours, theirs):
+    """Whether scores are the same: shares exactly, a perplexity to float64's rounding.
+
+    GPT-2's activation is one kernel in a loaded model, and four in a plain one.
+    """
+    perplexity = "perplexity,none"
+    if perplexity in theirs:
+        assert ours.pop(perplexity) == pytest.approx(theirs.pop(perplexity), rel=1e-12)
+    return ours == theirs
+
+
 def _update(layer=1, size=1.0):
     generator = torch.Generator().manual_seed(5)
     left = torch.randn(D_MODEL, 1, generator=generator, dtype=torch.float64)
@@ -85,16 +96,16 @@ def test_scores_are_those_of_lm_eval_by_itself(
     loaded = tiny_model(variant)
     model, tokenizer = _plain(tiny_folder(variant))
     before = _ours(loaded, path)
-    assert before == by_itself(model, tokenizer, path)
+    assert _same(dict(before), by_itself(model, tokenizer, path))
     with in_weights(loaded.model, [_update()]):
         after = _ours(loaded, path)
     with torch.no_grad():
         weight = stored_weight(model, loaded.architecture, 1)
         weight.copy_(with_change(weight, _update()))
-    assert after == by_itself(model, tokenizer, path)
     assert _ours(loaded, path) == before
     if form != "writes":
         assert after != before
+    assert _same(after, by_itself(model, tokenizer, path))
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -138,17 +149,15 @@ def test_model_tokenizer_and_generators_stay_as_they_are(tiny_model, tmp_path, c
     weights = {name: each.clone() for name, each in loaded.model.state_dict().items()}
     pointers = {name: each.data_ptr() for name, each in loaded.model.named_parameters()}
     names = set(vars(loaded.model))
-    state = random.getstate(), np.random.get_state()[1].copy(), torch.get_rng_state()
+    state = random.getstate(), np.random.get_state()[1].copy(), torch.get_rng_state()  # noqa: NPY002
     levels = [logging.getLogger(name).level for name in ("lm_eval", "datasets")]
     seen = []
     capfd.readouterr()
-    score_task(
-        loaded, read_task(str(path)), HarnessSettings(), lambda *counts: seen.append(counts)
-    )
+    score_task(loaded, read_task(str(path)), HarnessSettings(), lambda *counts: seen.append(counts))
     assert capfd.readouterr() == ("", "")
     assert seen[-1] == (3 * N_ITEMS, 3 * N_ITEMS)
     assert random.getstate() == state[0]
-    assert (np.random.get_state()[1] == state[1]).all()
+    assert (np.random.get_state()[1] == state[1]).all()  # noqa: NPY002
     assert torch.equal(torch.get_rng_state(), state[2])
     assert loaded.encoder.tokenizer.pad_token is None
     assert [logging.getLogger(name).level for name in ("lm_eval", "datasets")] == levels
