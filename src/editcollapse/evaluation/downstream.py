@@ -1,6 +1,6 @@
 """Downstream tasks by lm-evaluation-harness, in process, on a model that is loaded already.
 
-Source: EleutherAI/lm-evaluation-harness, ``lm_eval.evaluator``. Its own ``simple_evaluate`` asks
+Source: EleutherAI/lm-evaluation-harness, its evaluator. The ``simple_evaluate`` there ``simple_evaluate`` asks
 the machine what it is at every call, which takes seconds; here its parts run in the same order,
 with the same seeds, and give the same numbers. lm_eval is imported when a task is scored, not
 before.
