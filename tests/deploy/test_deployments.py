@@ -83,6 +83,7 @@ def test_deployments_are_those_of_the_documentation():
         "collapse-anatomy": [],
         "tune-settings": [],
         "edit-sequence": [],
+        "judge-downstream": [],
     }
 
 

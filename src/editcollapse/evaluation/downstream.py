@@ -1,9 +1,8 @@
 """Downstream tasks by lm-evaluation-harness, in process, on a model that is loaded already.
 
-Source: EleutherAI/lm-evaluation-harness, its evaluator. The ``simple_evaluate`` there ``simple_evaluate`` asks
-the machine what it is at every call, which takes seconds; here its parts run in the same order,
-with the same seeds, and give the same numbers. lm_eval is imported when a task is scored, not
-before.
+Source: EleutherAI/lm-evaluation-harness, its evaluator. Its ``simple_evaluate`` asks the machine
+what it is at every call, which takes seconds; here its parts run in the same order, with the same
+seeds, and give the same numbers. lm_eval is imported when a task is scored, not before.
 
 What a task may do here is less than lm_eval lets it do: no code that a model writes is run, none of
 the hub either, and templates of a local task run in Jinja's sandbox.
