@@ -13,7 +13,7 @@ from flows.__main__ import USER_ERROR, main
 from storage.ask import ask
 from tests.support.flow_runs import manifests, units_computed
 from tests.support.harness_tasks import CLOZE, items, write_task
-from tests.support.small_study import write_model
+from tests.support.small_study import write_model, write_toml
 
 _WORDS = ("The", "city", "of", "river", "colour", "red", "blue", "green", "Oslo", "Mira", "tennis")
 _WORST, _SAMPLE = 2, 4
@@ -198,3 +198,33 @@ def test_results_are_needed(study, tasks, tmp_path):
 
     with pytest.raises(ResultsError, match="run a study first"):
         plan_downstream(read_study(study), DownstreamSpec(tasks=tasks), str(tmp_path / "none"))
+
+
+def test_states_of_a_sequence_are_asked(backend, study, tasks, tmp_path):
+    """After its last checkpoint and after a step; their perplexity stands beside them."""
+    from flows.downstream import judge_downstream
+    from flows.sequence import edit_sequence
+
+    changes = {"sequence.editors": ["rome"], "sequence.n_edits": 4, "sequence.checkpoints": [2]}
+    spec = read_study(
+        write_toml(study.parent / "walks.toml", **({"models.source": "model"} | changes))
+    )
+    results = tmp_path / "results"
+    edit_sequence(spec, results=str(results))
+    (name,) = ask(results, "select min(sequence_id) from sequences").row(0)
+    asked = DownstreamSpec(tasks=tasks[1:], sequences=(name[:12], f"{name}:2"))
+    judge_downstream(spec, asked, str(results))
+    query = "from downstream_outcomes where metric = 'perplexity' order by step nulls first"
+    rows = ask(results, query).to_dicts()
+    assert [(row["kind"], row["step"]) for row in rows] == [
+        ("unedited", None),
+        ("sequence", 2),
+        ("sequence", 4),
+    ]
+    assert len({row["score"] for row in rows}) == 3
+    measured = ask(results, "from sequence_checkpoints order by step").to_dicts()
+    own = [each["perplexity"] for each in measured if each["sequence_id"] == name]
+    assert [row["perplexity"] for row in rows[1:]] == own
+    unknown = asked.model_copy(update={"sequences": (f"{name}:3",)})
+    with pytest.raises(ResultsError, match="after step 3 is stored"):
+        judge_downstream(spec, unknown, str(results))
