@@ -127,7 +127,7 @@ def _dequantised(
     name = str(model.dtype).removeprefix("torch.")
     note = (
         f"The base is the GGUF file `{files.source}` of {files.quantization or 'plain numbers'}: "
-        f"these are its weights dequantised to {name}, and no model that was ever trained."
+        f"these are its weights dequantised to {name}, not those that it was quantised from."
     )
     return tuple(losses), (note,)
 
