@@ -35,7 +35,7 @@ $(VENV)/.runs: pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.installed: $(VENV)/.runs
-	$(PIP) -e '.[gguf,s3,dask,ray,mlflow]' --group dev
+	$(PIP) -e '.[gguf,s3,dask,ray,mlflow,downstream]' --group dev
 	@touch $@
 
 demo: $(VENV)/.runs ## edit a real LLM and the embedded models, and print what it found

@@ -50,6 +50,7 @@ _OTHERS = (
     "check_names",
     "check_tensors",
     "check_scores",
+    "downstream_scores",
     "row_files",
     "schema_version",
 )

@@ -24,6 +24,7 @@ from flows.cli import (
     anatomy,
     check,
     demo,
+    downstream,
     edit,
     export,
     forecast,
@@ -71,7 +72,10 @@ app = typer.Typer(
     ),
 )
 commands = typer.Typer()
-_MODULES = (demo, init, study, tune, anatomy, forecast, sweep, edit, check, results, export)
+_MODULES = (
+    *(demo, init, study, tune, anatomy, forecast, sweep, edit),
+    *(check, downstream, results, export),
+)
 for _commands in _MODULES:
     app.add_typer(_commands.commands)
 add_check_model(app)

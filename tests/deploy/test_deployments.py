@@ -48,6 +48,7 @@ NAMES = (
     "tune-settings",
     "edit-sequence",
     "collapse-check",
+    "judge-downstream",
 )
 CONTAINERS = ("docker", "kubernetes")
 _FORM = TypeAdapter(StudyForm)
@@ -84,6 +85,7 @@ def test_deployments_are_those_of_the_documentation():
         "tune-settings": [],
         "edit-sequence": [],
         "collapse-check": [],
+        "judge-downstream": [],
     }
 
 

@@ -6,13 +6,14 @@ the two lists equal. None means not measured. ``inf`` and ``nan`` are measuremen
 
 import dataclasses
 
+from editcollapse.rows.checks import CheckNameRow, CheckRow, CheckScoreRow, CheckTensorRow
+from editcollapse.rows.downstream import DownstreamScoreRow
 from editcollapse.rows.generation import (
     GeneratedAnswerRow,
     GenerationSettingsRow,
     JudgedAnswerRow,
     JudgeRow,
 )
-from editcollapse.rows.checks import CheckNameRow, CheckRow, CheckScoreRow, CheckTensorRow
 from editcollapse.rows.other import (
     AnatomyFindingRow,
     AnatomyRow,
@@ -465,6 +466,7 @@ ROW_TYPES: dict[str, type] = {
     "check_names": CheckNameRow,
     "check_tensors": CheckTensorRow,
     "check_scores": CheckScoreRow,
+    "downstream_scores": DownstreamScoreRow,
 }
 """Table name to row type."""
 
@@ -519,5 +521,6 @@ NATURAL_KEYS: dict[str, tuple[str, ...]] = {
     "check_names": ("check_id", "name"),
     "check_tensors": ("check_id", "tensor"),
     "check_scores": ("check_id", "request_id", "side"),
+    "downstream_scores": ("score_set_id", "task", "metric", "filter"),
 }
 """Table name to the columns that identify a row."""

@@ -1,0 +1,252 @@
+"""Downstream tasks by lm-evaluation-harness, asked of a study's edits and of exported models.
+
+An update stands in the weights of the resident model while a task is asked; nothing is copied and
+no model is written. Each task of each model is cached by content: a second run asks nothing.
+"""
+
+import dataclasses
+import logging
+import statistics
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from prefect import State, flow
+
+from editcollapse.config.downstream import DownstreamSpec
+from editcollapse.config.spec import StudySpec
+from editcollapse.config.study_file import with_absolute_paths
+from editcollapse.data.harness_tasks import HarnessTask, harness_version, read_task
+from editcollapse.errors import ResultsError, StudyError
+from editcollapse.study.artifacts import ArtifactStore
+from editcollapse.study.downstream_jobs import (
+    AskedTask,
+    DownstreamJob,
+    DownstreamModel,
+    check_named,
+    chosen_edits,
+    exported_model,
+    stored_task,
+)
+from editcollapse.study.plan import ModelPlan, StudyPlan, plan_study
+from flows.observe.run_names import dated
+from flows.observe.run_page import shown_progress
+from flows.run.outcome import CACHED, completed
+from flows.run.steps import Step
+from flows.run.study_form import StudyForm
+from flows.run.study_run import StudyRun, for_each_model
+from flows.run.submit import one_at_a_time, tag_study
+from storage.downstream import (
+    DownstreamScore,
+    downstream_scores,
+    edits_of_study,
+    state_of_sequence,
+)
+from tasks.downstream import ask_task
+
+logger = logging.getLogger(__name__)
+
+_FIRST_METRICS = ("acc", "exact_match", "acc_norm", "f1")
+"""Metrics that stand for a task where it has several, the first of them that it has."""
+Read = tuple[tuple[str, HarnessTask], ...]
+"""Tasks as they were asked for, and as they were read."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class DownstreamPlan:
+    """What is asked of which models."""
+
+    study: StudyPlan
+    tasks: Read
+    models: tuple[tuple[str, tuple[DownstreamModel, ...]], ...]
+    """Name of a model in the study, and what is asked of it: unedited, then under its updates."""
+    exported: tuple[DownstreamModel, ...]
+    spec: DownstreamSpec
+    harness_version: str
+
+    def of(self, model: ModelPlan) -> tuple[DownstreamModel, ...]:
+        """What is asked of one model of the study."""
+        return dict(self.models)[model.setup.spec.name]
+
+    def jobs(
+        self, models: Sequence[DownstreamModel], tasks: Sequence[AskedTask]
+    ) -> list[DownstreamJob]:
+        """The jobs of some models, model by model."""
+        return [
+            DownstreamJob(
+                results=self.study.results,
+                model=model,
+                task=task,
+                limit=self.spec.items,
+                n_shot=self.spec.shots,
+                harness_version=self.harness_version,
+            )
+            for model in models
+            for task in tasks
+        ]
+
+    def all_jobs(self, tasks: Sequence[AskedTask]) -> list[DownstreamJob]:
+        """All jobs, those of the study's models first."""
+        own = [each for _, models in self.models for each in models]
+        return self.jobs([*own, *self.exported], tasks)
+
+    def stored_tasks(self) -> list[AskedTask]:
+        """The tasks as jobs have them, written to the results folder.
+
+        Raises:
+            ResultsError: it cannot be written.
+        """
+        store = ArtifactStore(self.study.results)
+        return [stored_task(store, asked, task) for asked, task in self.tasks]
+
+
+def plan_downstream(study: StudySpec, spec: DownstreamSpec, results: str) -> DownstreamPlan:
+    """Return what is asked of which models; nothing is written, no weight is loaded.
+
+    Args:
+        study: with absolute paths; its edits are stored.
+        spec: tasks, and which edits.
+        results: path or URL of the results folder.
+
+    Raises:
+        StudyError: lm_eval is not installed, or an edit that is named is not there.
+        ResultsError: the study has not been run, or a sequence is not there.
+        EditCollapseError: an input is missing or unusable.
+    """
+    version = harness_version()
+    tasks = tuple((asked, read_task(asked)) for asked in spec.tasks)
+    names = [task.name for _, task in tasks]
+    if len(set(names)) != len(names):
+        raise StudyError(f"two tasks have one name: {', '.join(names)}. Rename one in its YAML.")
+    plan = plan_study(study, results)
+    here = ArtifactStore(plan.results).here
+    edits = edits_of_study(here, plan.study_id)
+    states = [_state(here, plan, asked) for asked in spec.sequences]
+    if not edits and not states:
+        raise ResultsError(
+            f"no edit of study {study.name!r} as it stands is in {plan.results}. Run it first: "
+            f"editcollapse run STUDY.toml --results {plan.results}"
+        )
+    check_named(edits, spec.edits, study.name)
+    models = []
+    for model in plan.models:
+        setup = model.setup
+        is_twice = sum(each.setup.model_id == setup.model_id for each in plan.models) > 1
+        own = [
+            each
+            for each in edits
+            if each.model_id == setup.model_id and (not is_twice or each.layer == setup.layer)
+        ]
+        chosen = chosen_edits(own, spec.worst, spec.sample, spec.edits, study.seed)
+        found = [
+            DownstreamModel(kind="unedited", spec=setup.spec, model_id=setup.model_id),
+            *(
+                DownstreamModel(kind="edit", spec=setup.spec, model_id=setup.model_id, edit=edit)
+                for edit in chosen
+            ),
+            *(
+                each.model_copy(update={"spec": setup.spec})
+                for each in states
+                if each.model_id == setup.model_id
+            ),
+        ]
+        models.append((setup.spec.name, tuple(found)))
+    exported = tuple(exported_model(source) for source in spec.exported)
+    return DownstreamPlan(plan, tasks, tuple(models), exported, spec, version)
+
+
+def _state(here: Path, plan: StudyPlan, asked: str) -> DownstreamModel:
+    """Return a sequence's state as ``ID`` or ``ID:STEP`` names it."""
+    name, _, step = asked.partition(":")
+    if step and not step.isdecimal():
+        raise StudyError(f"sequence {asked!r}: behind the colon stands a step, such as 20.")
+    sequence, at = state_of_sequence(here, plan.study_id, name, int(step) if step else None)
+    return DownstreamModel(
+        kind="sequence",
+        spec=sequence.spec,
+        model_id=sequence.model_id,
+        sequence=sequence,
+        step=at,
+    )
+
+
+@flow(
+    name="judge-downstream",
+    flow_run_name=dated("downstream {study.name}"),
+    description="Ask lm-evaluation-harness' tasks of a study's edited models, in memory.",
+    task_runner=one_at_a_time(),
+    result_serializer="json",
+)
+def judge_downstream(
+    study: StudyForm, downstream: DownstreamSpec, results: str = "results"
+) -> State[str]:
+    """Ask tasks of a study's models, unedited and edited, and return the study's id.
+
+    Args:
+        study: one that has been run; paths are absolute, or relative to the working directory.
+        downstream: the tasks, and which edits are asked.
+        results: folder or URL that the study was written to.
+
+    Returns:
+        A state with the study's id, which is what a call of the flow returns.
+
+    Raises:
+        EditCollapseError: an input is missing or unusable, or lm_eval is not installed.
+    """
+    plan = plan_downstream(with_absolute_paths(study, Path.cwd()), downstream, results)
+    tasks = plan.stored_tasks()
+    step = Step(lambda _study, model: len(plan.of(model)) * len(tasks))
+    run = StudyRun(plan.study, (step,), n_last=len(plan.exported) * len(tasks))
+
+    def ask(models: Sequence[DownstreamModel]) -> None:
+        for done in run.compute_all(ask_task, plan.jobs(models, tasks)):
+            run.rows.add(done.rows)
+
+    tag_study(plan.study)
+    logger.info(CACHED)
+    with shown_progress("downstream", plan.study.study.name), run.recording():
+        label = ", ".join(task.name for task in tasks)
+        for_each_model(run, lambda model: ask(plan.of(model)), label)
+        ask(plan.exported)
+        run.rows.publish()
+    rule = plan.study.study.collapse.rule
+    found = downstream_scores(run.store.here, plan.study.study_id, rule, plan.all_jobs(tasks))
+    return completed(plan.study.study_id, " ".join(said_of(found)), run.tally)
+
+
+def said_of(found: Sequence[DownstreamScore]) -> Iterator[str]:
+    """Yield a sentence for each model and task: before, after collapses, after other edits."""
+    rows = first_metrics(found)
+    for model, task in dict.fromkeys(
+        (row.model, row.task) for row in rows if row.model is not None
+    ):
+        own = [row for row in rows if (row.model, row.task) == (model, task)]
+        before = next((row.score for row in own if row.kind == "unedited"), None)
+        parts = [f"{_shown(before)} unedited"]
+        for name, collapsed in (("collapsed", True), ("other", False)):
+            of = [row for row in own if row.kind != "unedited" and row.collapsed is collapsed]
+            scores = [row.score for row in of if row.score is not None]
+            if of:
+                parts.append(
+                    f"{_shown(statistics.median(scores) if scores else None)} the median of "
+                    f"{len(of)} {name}"
+                )
+        yield f"{model}, {task} {own[0].metric}: {', '.join(parts)}."
+
+
+def first_metrics(found: Sequence[DownstreamScore]) -> list[DownstreamScore]:
+    """Return the rows of one metric a task: the first of ``_FIRST_METRICS`` that it has."""
+    metrics: dict[str, set[tuple[str, str]]] = {}
+    for row in found:
+        metrics.setdefault(row.task, set()).add((row.metric, row.filter))
+    first = {task: min(those, key=_rank) for task, those in metrics.items()}
+    return [row for row in found if (row.metric, row.filter) == first[row.task]]
+
+
+def _rank(metric: tuple[str, str]) -> tuple[int, tuple[str, str]]:
+    name, _ = metric
+    known = name in _FIRST_METRICS
+    return (_FIRST_METRICS.index(name) if known else len(_FIRST_METRICS), metric)
+
+
+def _shown(score: float | None) -> str:
+    return "no number" if score is None else f"{score:.3g}"
