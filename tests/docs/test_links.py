@@ -86,7 +86,7 @@ def test_tree_has_a_line_for_each_package():
 
 
 def test_pages_are_few():
-    """Thirteen pages, three of them generated, and an SQL notebook: a fact is said on one of them."""
+    """Thirteen pages, three of them generated, and a notebook: a fact is said on one of them."""
     names = {page.name for page in (ROOT / "docs").iterdir() if page.is_file()}
     assert names == {
         "after_the_edit.md",
