@@ -26,7 +26,10 @@ VIEWS = (
     "generation_outcomes",
 )
 """Views that go with the tables; the first is what a reader wants first."""
-_NOT_OF_A_STUDY = ("provenance", "tuning_facts", "tuning_trials")
+_NOT_OF_A_STUDY = (
+    *("provenance", "tuning_facts", "tuning_trials"),
+    *("checks", "check_names", "check_tensors", "check_scores"),
+)
 """Tables that name machines, or belong to no study."""
 _NOT_FOR_OTHERS = {"judges": "url"}
 """A column that names a machine, by table; left out."""
