@@ -12,7 +12,7 @@ from tests.support.flow_fixtures import prefect_server
 from tests.support.flow_runs import run_command
 from tests.support.small_study import write_study
 
-pytestmark = pytest.mark.server
+pytestmark = [pytest.mark.server, pytest.mark.slow]
 _PATIENCE_S = 90.0
 
 

@@ -200,6 +200,7 @@ def test_results_are_needed(study, tasks, tmp_path):
         plan_downstream(read_study(study), DownstreamSpec(tasks=tasks), str(tmp_path / "none"))
 
 
+@pytest.mark.slow
 def test_states_of_a_sequence_are_asked(backend, study, tasks, tmp_path):
     """After its last checkpoint and after a step; their perplexity stands beside them."""
     from flows.downstream import judge_downstream

@@ -185,8 +185,9 @@ def test_mistakes_are_told_in_options(export, options, words, tmp_path, capsys):
     assert not list(tmp_path.iterdir())
 
 
-def test_command_lists_what_there_is(export, capsys):
+def test_command_lists_what_there_is(export, capsys, monkeypatch):
     """Edits with whether they are stored, sequences with the steps that are."""
+    monkeypatch.setenv("COLUMNS", "200")
     assert export("--list", "--study", "taken") == 0
     out = capsys.readouterr().out
     assert out.count(" c_rome ") == 4

@@ -211,7 +211,10 @@ def test_weights_are_put_back(many, whole):
         assert torch.equal(resident.weight(layer), fresh.weight(layer))
 
 
-@pytest.mark.parametrize("policy", ["stop", "skip", "roll back"])
+@pytest.mark.parametrize(
+    "policy",
+    ["roll back", *(pytest.param(each, marks=pytest.mark.slow) for each in ("stop", "skip"))],
+)
 def test_guards_decide_on_every_step(study, run_sequences, tmp_path, policy):
     """A step that would change text by more than the bound is undone; each decision is a row."""
     guarded = write_toml(

@@ -11,6 +11,7 @@ _QUOTED = {"literal"}
 """Functions whose result is quoted."""
 KNOWN = {
     "storage/ask.py": {"name"},
+    "storage/dataset.py": {"table"},
     "storage/ingest.py": {"table", "same"},
     "storage/schema.py": {"view", "column"},
     "scripts/demo_rows.py": {"', '.join(keys)", "table"},

@@ -88,6 +88,7 @@ def test_schema_page_opens_with_a_picture_of_the_schema():
         picture(without)
 
 
+@pytest.mark.slow
 def test_check_tells_stale_pages(tmp_path, monkeypatch, capsys):
     """--check returns 1 and says what to do until a page is written; make check runs it on ours."""
     old = {
