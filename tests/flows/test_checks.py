@@ -73,7 +73,8 @@ def test_same_models_under_another_name_are_not_measured_again(published, spec, 
     """A copy of the folder and a label are one check with two names."""
     from flows.check_flow import collapse_check
 
-    results, state = published
+    whole, state = published
+    results = shutil.copytree(whole, tmp_path / "results", copy_function=shutil.copy2)
     copy = shutil.copytree(ruined, tmp_path / "copy")
     again = spec.model_copy(update={"edited": str(copy), "name": "night build"})
     other = collapse_check(again, str(results), return_state=True)

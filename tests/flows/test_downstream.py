@@ -44,6 +44,14 @@ def judged(backend, study, first_run, tasks, tmp_path_factory):
     return results, spec, state.message
 
 
+@pytest.fixture
+def copied(judged, tmp_path):
+    """Return a copy of the results, to be added to, and what was asked of them."""
+    results, spec, _ = judged
+    copy = shutil.copytree(results, tmp_path / "copied", copy_function=shutil.copy2)
+    return copy, spec
+
+
 def test_each_task_is_asked_of_the_unedited_and_of_chosen_models(judged):
     """A row a metric; and what the run says stands in its state."""
     results, _, message = judged
@@ -84,11 +92,11 @@ def test_scores_stand_beside_perplexity(judged):
     assert any(row["spearman_low"] is not None for row in found)
 
 
-def test_second_run_asks_nothing(judged, study):
+def test_second_run_asks_nothing(copied, study):
     """All is cached; a longer sample asks only what is new."""
     from flows.downstream import judge_downstream
 
-    results, spec, _ = judged
+    results, spec = copied
     before = units_computed(results)
     again = judge_downstream(read_study(study), spec, str(results), return_state=True)
     assert "Nothing had to be computed" in again.message
@@ -100,11 +108,11 @@ def test_second_run_asks_nothing(judged, study):
     assert min(new).startswith("downstream-")
 
 
-def test_another_task_of_the_same_name_is_asked_anew(judged, study, tmp_path):
+def test_another_task_of_the_same_name_is_asked_anew(copied, study, tmp_path):
     """What counts is its YAML and data; an edit by the beginning of its id, and no other."""
     from flows.downstream import judge_downstream
 
-    results, _, _ = judged
+    results, _ = copied
     path = str(write_task(tmp_path, name="choices", records=items(_WORDS, seed=1)))
     (edit_id,) = ask(results, "select min(edit_id) from edits").row(0)
     spec = DownstreamSpec(tasks=(path,), worst=0, sample=0, edits=(edit_id[:12],))
@@ -117,11 +125,11 @@ def test_another_task_of_the_same_name_is_asked_anew(judged, study, tmp_path):
     assert found.item() == 2
 
 
-def test_an_exported_model_is_asked_too(judged, study, tasks, tmp_path):
+def test_an_exported_model_is_asked_too(copied, study, tasks, tmp_path):
     """A folder that no study knows: a row of its own, and the study's model is whole again."""
     from flows.downstream import judge_downstream
 
-    results, _, _ = judged
+    results, _ = copied
     folder = write_model(tmp_path / "edited model", seed=3)
     spec = DownstreamSpec(tasks=tasks[:1], worst=0, sample=0, exported=(str(folder),))
     judge_downstream(read_study(study), spec, str(results))
