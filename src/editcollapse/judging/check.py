@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -65,7 +66,7 @@ _OF_NO_MATTER = frozenset(
         *("_attn_implementation", "attn_implementation", "task_specific_params", "id2label"),
         *("label2id", "problem_type", "chunk_size_feed_forward", "is_llama_config"),
         *("output_attentions", "output_hidden_states", "return_dict", "pretraining_tp"),
-        *("initializer_range", "rope_interleaved", "head_dim", "name_or_path"),
+        *("initializer_range", "head_dim", "name_or_path", "quantization_config"),
     }
 )
 """Fields of a configuration that decide no logits, or that others decide."""
@@ -109,6 +110,18 @@ class _OnText:
     tokens_per_input: float
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Checkpoint:
+    """A model's weights and its configuration."""
+
+    described: ModelWeights
+    weights: Weights
+    config: dict[str, Any]
+    """As transformers reads it, with its defaults."""
+    unread: tuple[str, ...]
+    """Tensors of its files that the model does not have."""
+
+
 class _Check:
     """A check, its weights compared.
 
@@ -120,16 +133,23 @@ class _Check:
 
     def __init__(self, inputs: CheckInputs, device: str, opened: ExitStack) -> None:
         self._inputs, self._device = inputs, device
-        self._source = inputs.edited.source
-        described = described_weights(inputs.base)
-        self._base = _weights(inputs.base, described, opened)
-        self._change, self._unread = _change(inputs, described, self._base, opened)
-        self._settings = _settings_changed(inputs.base, inputs.edited.model)
+        base = _opened(inputs.base, opened)
+        self._base = base.weights
+        self._settings: tuple[str, ...] = ()
+        unread: tuple[str, ...] = ()
+        if inputs.edited.model is None:
+            self._change: Change = _factored(inputs, base.described)
+        else:
+            edited = _opened(inputs.edited.model, opened)
+            _check_same_tensors(inputs, base, edited)
+            self._change = OtherWeights(self._base, edited.weights)
+            self._settings = _settings_changed(base.config, edited.config)
+            unread = edited.unread
         report = begun(f"{inputs.name}: weights", "tensor")
         self._found = list(differences(self._base, self._change, report))
         self._changed = [each for each in self._found if each.is_changed]
         self._is_broken = any(each.n_not_finite for each in self._changed)
-        self._notes = list(_notes(inputs, self._unread))
+        self._notes = list(_notes(inputs, unread))
 
     def findings(self) -> CheckFindings:
         """Return all that is found."""
@@ -231,33 +251,37 @@ class _Check:
         return _OnText(change, moment.n_tokens, moment.n_tokens / len(moment.moment))
 
 
-def _weights(files: ModelFiles, described: ModelWeights, opened: ExitStack) -> Weights:
+def _opened(files: ModelFiles, opened: ExitStack) -> _Checkpoint:
     """Return a model's weights: in its files, or of a GGUF dequantised in memory."""
     if files.gguf is not None:
-        return LoadedWeights(load_plain_weights(files), files)
-    return opened.enter_context(StoredWeights(files, described))
+        model: Any = load_plain_weights(files)
+        described, weights = ModelWeights(model, files), LoadedWeights(model, files)
+        return _Checkpoint(described, weights, model.config.to_dict(), ())
+    config = read_config(files)
+    described = described_weights(files, config)
+    stored = opened.enter_context(StoredWeights(files, described))
+    return _Checkpoint(described, stored, config.to_dict(), tuple(stored.unread))
 
 
-def _change(
-    inputs: CheckInputs, described: ModelWeights, base: Weights, opened: ExitStack
-) -> tuple[Change, list[str]]:
-    """Return what has been done to the weights, and tensors of the files that no model reads."""
+def _factored(inputs: CheckInputs, described: ModelWeights) -> Change:
+    """Return what an adapter or a delta does to the weights."""
     edited = inputs.edited
-    if edited.model is not None:
-        own = described_weights(edited.model)
-        if own.places.keys() != described.places.keys() or any(
-            own.places[name].shape != place.shape for name, place in described.places.items()
-        ):
-            raise ModelError(
-                f"{edited.source} has other weights than {inputs.base.source}, by its "
-                "configuration. Give a model that was made from it."
-            )
-        after = _weights(edited.model, own, opened)
-        return OtherWeights(base, after), getattr(after, "unread", [])
     assert edited.weights is not None
     if edited.lora is not None:
-        return read_lora(edited.weights, edited.lora, described, edited.source), []
-    return read_delta(edited.weights, described, edited.source), []
+        return read_lora(edited.weights, edited.lora, described, edited.source)
+    return read_delta(edited.weights, described, edited.source)
+
+
+def _check_same_tensors(inputs: CheckInputs, base: _Checkpoint, edited: _Checkpoint) -> None:
+    """Raise ModelError where two configurations make other tensors."""
+    one, other = base.described.places, edited.described.places
+    if one.keys() != other.keys() or any(
+        other[name].shape != place.shape for name, place in one.items()
+    ):
+        raise ModelError(
+            f"{inputs.edited.source} has other weights than {inputs.base.source}, by its "
+            "configuration. Give a model that was made from it."
+        )
 
 
 @torch.no_grad()
@@ -289,11 +313,8 @@ def _rows(inputs: CheckInputs, loaded: LoadedModel) -> Iterable[tuple[int, ...]]
     )
 
 
-def _settings_changed(base: ModelFiles, edited: ModelFiles | None) -> tuple[str, ...]:
+def _settings_changed(one: dict[str, Any], other: dict[str, Any]) -> tuple[str, ...]:
     """Return the fields that differ of two configurations, as transformers reads them."""
-    if edited is None:
-        return ()
-    one, other = (read_config(files).to_dict() for files in (base, edited))
     fields = sorted((one.keys() | other.keys()) - _OF_NO_MATTER)
     return tuple(name for name in fields if one.get(name) != other.get(name))
 

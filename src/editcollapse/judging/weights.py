@@ -112,18 +112,22 @@ def _part(module: nn.Module, field: str, is_down: Any, *, in_block: int | None) 
     return "norm" if "norm" in type(module).__name__.lower() else "other"
 
 
-def described_weights(files: ModelFiles) -> ModelWeights:
+def described_weights(files: ModelFiles, config: Any = None) -> ModelWeights:
     """Return a model's tensors as its configuration has them; none is loaded.
+
+    Args:
+        files: the model's.
+        config: what ``read_config`` returned; read here where left out.
 
     Raises:
         ModelError: transformers makes no model of the configuration.
     """
     from transformers import AutoModelForCausalLM
 
-    config = read_config(files)
+    own = read_config(files) if config is None else config
     try:
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+            model = AutoModelForCausalLM.from_config(own, trust_remote_code=False)
     except Exception as error:  # transformers has no one error for a configuration that is no good
         raise ModelError(f"no model can be made of the configuration of {files.source}.") from error
     return ModelWeights(model, files)
