@@ -1,7 +1,7 @@
 """Our side: the very functions that the tasks call, with the jobs that a study gives them."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from editcollapse.catalog.editors import JointEditor
 from editcollapse.covariance.second_moment import measure_moment
 from editcollapse.data.requests import EditRequest
 from editcollapse.editors.joint import mean_length_of, value_lengths
-from editcollapse.editors.running_sum import LayerSum, edited_weight, writing
+from editcollapse.editors.running_sum import LayerSum, edited_weight, with_state, writing
 from editcollapse.evaluation.perplexity import EncodedTexts, text_nll
 from editcollapse.forward.hooked_layer import HookedLayer
 from editcollapse.forward.keys import read_keys
@@ -123,16 +123,9 @@ def totals(case: Case, inputs: EditorInputs, standing: Standing) -> dict[int, Te
     for layer, scale in editor_on_model(case.store, case.loaded, inputs).scales.items():
         total = torch.zeros_like(scale.weight)
         for ref in standing.states:
-            total = _with_state(total, layer, case.store.tensors(ref))
+            total = with_state(total, layer, case.store.tensors(ref))
         found[layer] = edited_weight(LayerSum(scale, total), restraint) - scale.weight
     return found
-
-
-def _with_state(total: Tensor, layer: int, tensors: Mapping[str, Tensor]) -> Tensor:
-    """Return a layer's sum of updates after one more file."""
-    if f"total.{layer}" in tensors:
-        return tensors[f"total.{layer}"]
-    return total + tensors[f"left.{layer}"] @ tensors[f"right.{layer}"]
 
 
 def mean_length(case: Case, inputs: EditorInputs, requests: Sequence[EditRequest]) -> float:

@@ -151,6 +151,22 @@ def query_text(name: str) -> str:
     return (QUERIES / f"{name}.sql").read_text(encoding="utf-8")
 
 
+def ask_named(results: Path, query: str, asked: dict[str, Any]) -> pl.DataFrame:
+    """Return the answer to a named query.
+
+    Args:
+        results: the results folder.
+        query: its name: a file of ``sql/queries``.
+        asked: its parameters.
+
+    Raises:
+        ResultsError: there are no results yet.
+    """
+    with open_snapshot(results) as snapshot:
+        frame: pl.DataFrame = snapshot.sql(query_text(query), params=asked).pl()
+    return frame
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Answer:
     """A query of one study and what it gave."""

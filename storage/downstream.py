@@ -3,16 +3,12 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-import polars as pl
 
 from editcollapse.errors import ResultsError
 from editcollapse.rows.collapse_rule import CollapseRule
 from editcollapse.study.downstream_jobs import DownstreamJob
 from editcollapse.study.known_updates import KnownEdit, KnownSequence
-from storage.ask import query_text
-from storage.database import open_snapshot
+from storage.ask import ask_named
 from storage.known_updates import Wanted, known_edits, known_sequences
 
 
@@ -92,7 +88,7 @@ def state_of_sequence(
     if step is not None:
         return found[0], step
     asked = {"sequence_id": found[0].sequence_id}
-    steps = _frame(results, "checkpoint_steps", asked)["step"].to_list()
+    steps = ask_named(results, "checkpoint_steps", asked)["step"].to_list()
     if not steps:
         raise ResultsError(f"sequence {name!r} has no checkpoint yet. Run its study again.")
     return found[0], int(steps[-1])
@@ -117,7 +113,7 @@ def downstream_scores(
         "score_sets": [job.score_set_id for job in jobs],
         **dataclasses.asdict(rule),
     }
-    frame = _frame(results, "downstream_scores", asked)
+    frame = ask_named(results, "downstream_scores", asked)
     return tuple(DownstreamScore(**row) for row in frame.iter_rows(named=True))
 
 
@@ -146,12 +142,5 @@ def downstream_correlations(
             | {job.task.digest for job in jobs if job.task.digest is not None}
         ),
     }
-    frame = _frame(results, "downstream_correlations", asked)
+    frame = ask_named(results, "downstream_correlations", asked)
     return tuple(DownstreamCorrelation(**row) for row in frame.iter_rows(named=True))
-
-
-def _frame(results: Path, query: str, asked: dict[str, Any]) -> pl.DataFrame:
-    """Return the answer to a named query."""
-    with open_snapshot(results) as snapshot:
-        frame: pl.DataFrame = snapshot.sql(query_text(query), params=asked).pl()
-    return frame

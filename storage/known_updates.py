@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
 from editcollapse.config.spec import ModelSpec
 from editcollapse.study.known_updates import (
     Damage,
@@ -16,8 +14,7 @@ from editcollapse.study.known_updates import (
     Setting,
     UpdateFacts,
 )
-from storage.ask import query_text
-from storage.database import open_snapshot
+from storage.ask import ask_named
 
 _OPENINGS = ("revision", "start_token", "chat_template")
 """Of a model, what its study alone tells."""
@@ -57,7 +54,7 @@ def known_edits(results: Path, wanted: Wanted) -> list[KnownEdit]:
     names = [field.name for field in dataclasses.fields(KnownEdit) if field.name != "spec"]
     return [
         KnownEdit(spec=_spec(row), **{name: row[name] for name in names})
-        for row in _rows(results, "known_edits", asked)
+        for row in ask_named(results, "known_edits", asked).to_dicts()
     ]
 
 
@@ -75,17 +72,10 @@ def known_sequences(results: Path, wanted: Wanted) -> list[KnownSequence]:
     }
     names = [field.name for field in dataclasses.fields(KnownSequence) if field.name != "spec"]
     found = []
-    for row in _rows(results, "known_sequences", asked):
+    for row in ask_named(results, "known_sequences", asked).to_dicts():
         own = {name: row[name] for name in names} | {"layers": tuple(row["layers"])}
         found.append(KnownSequence(spec=_spec(row), **own))
     return found
-
-
-def _rows(results: Path, query: str, asked: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the answer to a named query, row by row."""
-    with open_snapshot(results) as snapshot:
-        frame: pl.DataFrame = snapshot.sql(query_text(query), params=asked).pl()
-    return frame.to_dicts()
 
 
 def _spec(row: dict[str, Any]) -> ModelSpec:
@@ -108,7 +98,7 @@ def edit_facts(results: Path, known: KnownEdit) -> UpdateFacts:
         ResultsError: there are no results yet.
     """
     asked = {"edit_id": known.edit_id, "study_id": known.study_id}
-    (row,) = _rows(results, "edit_facts", asked)
+    (row,) = ask_named(results, "edit_facts", asked).to_dicts()
     taken = {name: row[name] for name in ("subject", "prompt", "target_new", "target_true")}
     return UpdateFacts(
         **taken,
@@ -135,7 +125,7 @@ def sequence_facts(results: Path, known: KnownSequence, step: int, n_edits: int)
         ResultsError: there are no results yet.
     """
     asked = {"sequence_id": known.sequence_id, "study_id": known.study_id, "step": step}
-    (row,) = _rows(results, "sequence_facts", asked)
+    (row,) = ask_named(results, "sequence_facts", asked).to_dicts()
     return UpdateFacts(
         method=row["method"],
         layers=tuple(row["layers"]),

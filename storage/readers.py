@@ -3,7 +3,6 @@
 import dataclasses
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -24,7 +23,7 @@ from editcollapse.rows.tuning import TuningTrialRow
 from editcollapse.study.anatomy_jobs import RomeOutcome
 from editcollapse.study.jobs import EditJob, KnownSetup, ModelSetup, template_set_id_of
 from editcollapse.study.sweep import ModelSweep
-from storage.ask import query_text, study_rule
+from storage.ask import ask_named, query_text, study_rule
 from storage.database import open_snapshot
 
 
@@ -45,7 +44,7 @@ def forecast_rows(results: Path, edits: EditJob) -> list[ForecastRow]:
         "template_set_id": edits.template_set_id,
         "settings_id": edits.model.settings_id,
     }
-    found = _frame(results, "forecast_rows", asked)
+    found = ask_named(results, "forecast_rows", asked)
     wanted = [request.request_id for request in edits.requests]
     frame = found.filter(pl.col("request_id").is_in(wanted))
     return list(rows_of("forecasts", frame.select(list(schema_of("forecasts")))))
@@ -57,7 +56,7 @@ def position_rows(results: Path, model_id: str) -> dict[str, PositionRow]:
     Raises:
         ResultsError: there are no results yet.
     """
-    frame = _frame(results, "position_rows", {"model_id": model_id})
+    frame = ask_named(results, "position_rows", {"model_id": model_id})
     rows: list[PositionRow] = list(rows_of("positions", frame.select(list(schema_of("positions")))))
     return {row.request_id: row for row in rows}
 
@@ -68,7 +67,7 @@ def known_setups(results: Path, model_id: str) -> list[KnownSetup]:
     Raises:
         ResultsError: there are no results yet.
     """
-    frame = _frame(results, "known_setups", {"model_id": model_id})
+    frame = ask_named(results, "known_setups", {"model_id": model_id})
     return [
         KnownSetup(**{**row, "templates": tuple(row["templates"])})
         for row in frame.iter_rows(named=True)
@@ -105,15 +104,8 @@ def ratio_quantiles(results: Path, study_id: str, rule: CollapseRule) -> tuple[R
         ResultsError: there are no results yet.
     """
     asked = {"study_id": study_id, **dataclasses.asdict(rule)}
-    frame = _frame(results, "ratio_quantiles", asked)
+    frame = ask_named(results, "ratio_quantiles", asked)
     return tuple(RatioQuantiles(**row) for row in frame.iter_rows(named=True))
-
-
-def _frame(results: Path, query: str, asked: dict[str, Any]) -> pl.DataFrame:
-    """Return the answer to a named query."""
-    with open_snapshot(results) as snapshot:
-        frame: pl.DataFrame = snapshot.sql(query_text(query), params=asked).pl()
-    return frame
 
 
 def sweep_rows(results: Path, sweep: ModelSweep, templates: tuple[str, ...]) -> list[LayerVerdicts]:
@@ -343,7 +335,7 @@ def job_rates(
         "n_methods": n_methods,
         "evaluation_id": evaluation_id,
     }
-    rows = _frame(results, "job_rates", asked).iter_rows(named=True)
+    rows = ask_named(results, "job_rates", asked).iter_rows(named=True)
     return {row.pop("kind"): JobRate(**row) for row in rows}
 
 
@@ -514,7 +506,7 @@ def editor_sequences(
     """
     rule = rule or study_rule(results, study_id)
     asked = {"study_id": study_id} | dataclasses.asdict(rule)
-    return editor_sequences_in(_frame(results, "sequences_in_study", asked))
+    return editor_sequences_in(ask_named(results, "sequences_in_study", asked))
 
 
 def editor_sequences_in(frame: pl.DataFrame) -> tuple[EditorSequences, ...]:
@@ -541,7 +533,7 @@ def tuning_trials(results: Path, tuning_id: str) -> list[TuningTrialRow]:
     Raises:
         ResultsError: there are no results yet.
     """
-    frame = _frame(results, "tuning_trials", {"tuning_id": tuning_id})
+    frame = ask_named(results, "tuning_trials", {"tuning_id": tuning_id})
     return list(rows_of("tuning_trials", frame))
 
 
@@ -551,7 +543,7 @@ def fact_counts(results: Path, fact_set_id: str) -> FactCounts:
     Raises:
         ResultsError: there are no results yet, or no such facts in them.
     """
-    frame = _frame(results, "tuning_facts", {"fact_set_id": fact_set_id})
+    frame = ask_named(results, "tuning_facts", {"fact_set_id": fact_set_id})
     if frame.is_empty():
         raise ResultsError(
             "the facts of the tuning are not in the database. Run the same command again."
@@ -571,13 +563,13 @@ def check_findings(results: Path, check_id: str, name: str) -> CheckFindings:
         ResultsError: there are no results yet, or no such check in them.
     """
     asked = {"check_id": check_id}
-    checks = rows_of("checks", _frame(results, "check", asked))
-    names = rows_of("check_names", _frame(results, "check_name", asked | {"name": name}))
+    checks = rows_of("checks", ask_named(results, "check", asked))
+    names = rows_of("check_names", ask_named(results, "check_name", asked | {"name": name}))
     if not checks or not names:
         raise ResultsError("the check is not in the database. Run the same command again.")
     return findings_of(
         checks[0],
         names[0],
-        rows_of("check_tensors", _frame(results, "check_tensors", asked)),
-        rows_of("check_scores", _frame(results, "check_scores", asked)),
+        rows_of("check_tensors", ask_named(results, "check_tensors", asked)),
+        rows_of("check_scores", ask_named(results, "check_scores", asked)),
     )

@@ -29,6 +29,7 @@ from editcollapse.rows.study import BasePerplexityRow
 from editcollapse.study.artifacts import ArtifactRef, ArtifactStore
 from editcollapse.study.jobs import Manifest
 from editcollapse.study.plan import ModelPlan, StudyPlan
+from editcollapse.study.sequence_jobs import APPLIED
 from editcollapse.study.sequences import ModelSequence
 from editcollapse.visible import visible
 from flows.run.outcome import JobTally
@@ -40,8 +41,6 @@ SINGLE = 100
 """Events of one kind that a run emits one by one, at most."""
 TOGETHER = 1000
 """Of those beyond, so many are told by one event; the last ones at the run's end."""
-APPLIED = "applied"
-"""Decision on a step of a sequence that was made; any other is a guard's refusal."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -164,12 +164,13 @@ class EditorRun:
             done = wait()
             n_made += 1
             run.rows.add(done.rows)
-            alive = self._tell(sequence, chunk, done, alive)
+            measured = self._checkpoints(chunk, done)
+            alive = self._tell(sequence, done, measured, alive)
             own = run.plan.study.collapse.rule  # the one that the sequence's id knows
-            is_safe = chunk.is_checkpoint and not self._has_collapsed(done, own)
+            is_safe = chunk.is_checkpoint and not self._has_collapsed(measured, own)
             before, standing = standing, standing.after(done, is_safe=is_safe)
             self._thin(sequence, place, before, standing)
-            if self._is_last(sequence, chunk, done):
+            if self._is_last(sequence, done, measured):
                 break
         run.listed.correct(len(sequence.chunks), n_made)
 
@@ -192,29 +193,36 @@ class EditorRun:
         cached = list(zip(sequence.chunks, sequence.cached_chunks(), strict=False))
         if cached:
             chunk, (_, done) = cached[-1]
-            if len(cached) == len(sequence.chunks) or self._is_last(sequence, chunk, done):
+            if len(cached) == len(sequence.chunks):
+                return len(cached)
+            if self._is_last(sequence, done, self._checkpoints(chunk, done)):
                 return len(cached)
         for place, (_, (job, _)) in reversed(list(enumerate(cached, start=1))):
             if cached_manifest(job.model_copy(update={"needs_states": True})) is not None:
                 return place
         return 0
 
-    def _is_last(self, sequence: ModelSequence, chunk: Chunk, done: Manifest) -> bool:
+    def _is_last(
+        self, sequence: ModelSequence, done: Manifest, measured: Sequence[SequenceCheckpointRow]
+    ) -> bool:
         """Return whether a sequence ends with a chunk: by its guard, or collapsed."""
         if STOPPED in done.values[1:]:
             return True
-        ends = sequence.spec.ends_at_collapse and chunk.is_checkpoint
-        return ends and self._has_collapsed(done, self._run.rule)
+        return sequence.spec.ends_at_collapse and self._has_collapsed(measured, self._run.rule)
 
     def _tell(
-        self, sequence: ModelSequence, chunk: Chunk, done: Manifest, alive: int | None
+        self,
+        sequence: ModelSequence,
+        done: Manifest,
+        measured: Sequence[SequenceCheckpointRow],
+        alive: int | None,
     ) -> int | None:
         """Emit the events of a chunk that was computed in this run.
 
         Args:
             sequence: which one.
-            chunk: of it.
-            done: what its job returned.
+            done: what the chunk's job returned.
+            measured: the chunk's checkpoint.
             alive: edits at the last checkpoint before at which the model was alive; None where it
                 has collapsed.
 
@@ -224,9 +232,9 @@ class EditorRun:
         run, is_new = self._run, self._run.is_new(done)
         if is_new:
             run.events.steps_made(self._model, sequence, done)
-        if alive is None or not chunk.is_checkpoint:
+        if alive is None:
             return alive
-        for row in self._checkpoints(done):
+        for row in measured:
             if not self._is_collapsed(row, run.rule):
                 alive = row.n_edits
                 continue
@@ -235,16 +243,18 @@ class EditorRun:
             return None
         return alive
 
-    def _has_collapsed(self, done: Manifest, rule: CollapseRule) -> bool:
-        """Return whether a measured chunk's model has collapsed by a rule."""
-        return any(self._is_collapsed(row, rule) for row in self._checkpoints(done))
+    def _has_collapsed(self, measured: Sequence[SequenceCheckpointRow], rule: CollapseRule) -> bool:
+        """Return whether a model has collapsed by a rule at one of some checkpoints."""
+        return any(self._is_collapsed(row, rule) for row in measured)
 
     def _is_collapsed(self, row: SequenceCheckpointRow, rule: CollapseRule) -> bool:
         """Return whether a model has collapsed at a checkpoint by a rule."""
         before = rule.perplexity_of(self._unedited)
         return bool(rule.collapsed(rule.perplexity_of(row), before))
 
-    def _checkpoints(self, done: Manifest) -> Sequence[SequenceCheckpointRow]:
-        """Return the checkpoints of a measured chunk."""
+    def _checkpoints(self, chunk: Chunk, done: Manifest) -> Sequence[SequenceCheckpointRow]:
+        """Return the checkpoint that a chunk ends with; nothing where it ends with none."""
+        if not chunk.is_checkpoint:
+            return ()
         (ref,) = (ref for ref in done.rows if ref.table == "sequence_checkpoints")
         return rows_of("sequence_checkpoints", self._run.store.frame(ref))

@@ -103,13 +103,12 @@ class PastKeys:
 
     def tensors(self, layer: int) -> dict[str, Tensor]:
         """Return S of a layer to be stored: its keys, or itself where it is smaller."""
+        if self._base is None and self._keys:
+            keys = torch.cat(self._keys)
+            if keys.numel() < self._equation.size**2:
+                return {f"past.{layer}": keys}
         gram = self.gram
-        if gram is None:
-            return {}
-        keys = torch.cat(self._keys) if self._base is None else None
-        if keys is not None and keys.numel() < gram.numel():
-            return {f"past.{layer}": keys}
-        return {f"gram.{layer}": gram}
+        return {} if gram is None else {f"gram.{layer}": gram}
 
     def _take(self, keys: Tensor) -> None:
         """Bring keys that ``_keys`` has already to where they are solved with."""

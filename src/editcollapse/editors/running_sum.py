@@ -138,6 +138,21 @@ class WrittenWeights:
             weight.copy_(self._saved[layer])
 
 
+def with_state(total: Tensor, layer: int, tensors: Mapping[str, Tensor]) -> Tensor:
+    """Return a layer's sum of updates after one more file of a sequence's states.
+
+    Args:
+        total: after the files before, (D, K) float64; may be changed.
+        layer: zero-based block.
+        tensors: of the file, by kind and layer: the whole sum (D, K), or factors of what is new, a
+            left (D, n) and a right (n, K).
+    """
+    total = tensors.get(f"total.{layer}", total)
+    if f"left.{layer}" in tensors:
+        total.addmm_(tensors[f"left.{layer}"], tensors[f"right.{layer}"])
+    return total
+
+
 def edited_weight(total: LayerSum, restraint: Restraint = "none") -> Tensor:
     """Return W plus the sum of updates, restrained where an editor asks for it, (D, K) float64."""
     weight = total.scale.weight

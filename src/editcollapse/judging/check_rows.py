@@ -1,7 +1,8 @@
 """What a check has found as rows of the results database, and back; loads no torch."""
 
+import dataclasses
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 from editcollapse.forecast.probability import Probability
 from editcollapse.judging.findings import (
@@ -69,24 +70,7 @@ def tensor_rows(check_id: str, found: CheckFindings) -> list[CheckTensorRow]:
     """Return a row for each tensor that differs."""
     return [
         CheckTensorRow(
-            check_id=check_id,
-            tensor=each.tensor,
-            layer=each.layer,
-            part=each.part,
-            shape=list(each.shape),
-            n_entries=each.n_entries,
-            n_changed=each.n_changed,
-            n_not_finite=each.n_not_finite,
-            max_abs=each.max_abs,
-            norm=each.norm,
-            weight_norm=each.weight_norm,
-            relative_norm=each.relative_norm,
-            spectral_norm=each.spectral_norm,
-            effective_rank=each.effective_rank,
-            first_share=each.first_share,
-            text_change=each.text_change,
-            n_tokens=each.n_tokens,
-            tokens_per_input=each.tokens_per_input,
+            check_id=check_id, **_fields(each, TensorChange) | {"shape": list(each.shape)}
         )
         for each in found.changes
     ]
@@ -95,21 +79,7 @@ def tensor_rows(check_id: str, found: CheckFindings) -> list[CheckTensorRow]:
 def score_rows(check_id: str, found: CheckFindings) -> list[CheckScoreRow]:
     """Return a row for each request and side."""
     return [
-        CheckScoreRow(
-            check_id=check_id,
-            request_id=each.request_id,
-            side=each.side,
-            subject=each.subject,
-            target_new=each.target_new,
-            efficacy=each.efficacy,
-            generalization=each.generalization,
-            locality=each.locality,
-            efficacy_score=each.efficacy_score,
-            paraphrase_score=each.paraphrase_score,
-            neighborhood_score=each.neighborhood_score,
-            target_new_nll=each.target_new_nll,
-        )
-        for each in found.scores
+        CheckScoreRow(check_id=check_id, **_fields(each, RequestScores)) for each in found.scores
     ]
 
 
@@ -157,38 +127,13 @@ def _measured(
 
 
 def _tensor_change(row: CheckTensorRow) -> TensorChange:
-    return TensorChange(
-        tensor=row.tensor,
-        layer=row.layer,
-        part=row.part,
-        shape=tuple(row.shape),
-        n_entries=row.n_entries,
-        n_changed=row.n_changed,
-        n_not_finite=row.n_not_finite,
-        max_abs=row.max_abs,
-        norm=row.norm,
-        weight_norm=row.weight_norm,
-        relative_norm=row.relative_norm,
-        spectral_norm=row.spectral_norm,
-        effective_rank=row.effective_rank,
-        first_share=row.first_share,
-        text_change=row.text_change,
-        n_tokens=row.n_tokens,
-        tokens_per_input=row.tokens_per_input,
-    )
+    return TensorChange(**_fields(row, TensorChange) | {"shape": tuple(row.shape)})
 
 
 def _request_scores(row: CheckScoreRow) -> RequestScores:
-    return RequestScores(
-        request_id=row.request_id,
-        subject=row.subject,
-        target_new=row.target_new,
-        side="before" if row.side == "before" else "after",
-        efficacy=row.efficacy,
-        generalization=row.generalization,
-        locality=row.locality,
-        efficacy_score=row.efficacy_score,
-        paraphrase_score=row.paraphrase_score,
-        neighborhood_score=row.neighborhood_score,
-        target_new_nll=row.target_new_nll,
-    )
+    return RequestScores(**_fields(row, RequestScores))
+
+
+def _fields(found: object, kind: type[TensorChange] | type[RequestScores]) -> dict[str, Any]:
+    """Return the fields of a kind, which a row has under the same names."""
+    return {each.name: getattr(found, each.name) for each in dataclasses.fields(kind)}

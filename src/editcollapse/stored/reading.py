@@ -1,7 +1,6 @@
 """Read updates back from a results folder: of single edits, and of sequences after a step."""
 
 import dataclasses
-import json
 from collections.abc import Callable, Iterator, Sequence
 
 import polars as pl
@@ -248,7 +247,7 @@ def _manifests_with_states(store: ArtifactStore) -> Iterator[Manifest]:
             if '"states":[]' in text or '"states"' not in text:
                 continue
             yield Manifest.model_validate_json(text)
-        except (OSError, ValueError, json.JSONDecodeError):
+        except (OSError, ValueError):
             continue
 
 

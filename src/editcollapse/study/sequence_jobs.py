@@ -343,5 +343,7 @@ class SequenceChunkJob(Job):
         )
 
 
+APPLIED, SKIPPED, ROLLED_BACK = "applied", "skipped", "rolled back"
+"""Decisions on a step: made, or undone by the guard."""
 STOPPED = "stopped"
-"""Value of a chunk's manifest where its guard has ended the sequence."""
+"""Likewise; and value of a chunk's manifest where its guard has ended the sequence."""

@@ -27,6 +27,7 @@ from editcollapse.editors.running_sum import (
     LayerSum,
     WrittenWeights,
     edited_weight,
+    with_state,
     write_all,
     writing,
 )
@@ -48,7 +49,14 @@ from editcollapse.runtime.devices import tokens_per_forward
 from editcollapse.runtime.precision import float32_products
 from editcollapse.study.artifacts import ArtifactRef, ArtifactStore
 from editcollapse.study.jobs import Manifest
-from editcollapse.study.sequence_jobs import STOPPED, SequenceChunkJob, SequenceGuard
+from editcollapse.study.sequence_jobs import (
+    APPLIED,
+    ROLLED_BACK,
+    SKIPPED,
+    STOPPED,
+    SequenceChunkJob,
+    SequenceGuard,
+)
 from editcollapse.units.edit import optimise_in_groups
 from editcollapse.units.editors import EditorOnModel, editor_on_model, find_targets, last_layer
 from editcollapse.units.prepare import Progress, load
@@ -58,7 +66,6 @@ logger = logging.getLogger(__name__)
 STATES = "sequence_states"
 """Kind of the files of sums of updates."""
 IMMEDIATE, FINAL = "immediate", "final"
-APPLIED, SKIPPED, ROLLED_BACK = "applied", "skipped", "rolled back"
 
 
 @float32_products()
@@ -297,12 +304,7 @@ class _Chunk:
         past = self._no_past()
         for ref in refs:
             tensors = self._store.tensors(ref)
-            totals |= {
-                each: tensors[f"total.{each}"] for each in totals if f"total.{each}" in tensors
-            }
-            for layer, total in totals.items():
-                if f"left.{layer}" in tensors:
-                    total.addmm_(tensors[f"left.{layer}"], tensors[f"right.{layer}"])
+            totals = {each: with_state(total, each, tensors) for each, total in totals.items()}
             for layer, keys in past.items():
                 if f"total.{layer}" in tensors:
                     keys.forget()
