@@ -105,7 +105,7 @@ def open_case(name: str, asked: Asked, sides: Sides = "both") -> Case:
     loaded = _plain(setup) if sides == "reference" else load(setup)
     model = _plain(setup).model if sides == "both" else loaded.model
     row = loaded.architecture
-    path = f"{row.decoder}.{row.blocks}.{setup.layer}.{row.down_projection}"
+    path = row.down_projection_in_model(setup.layer)
     published = Published(
         model=model,
         projection=model.get_submodule(path),

@@ -108,7 +108,8 @@ def chunk(
         order_label="benchmark",
     )
     made = _Chunk(case.store, case.loaded, job)
-    with writing(case.loaded, inputs.editor.layers(inputs.model)) as written:
+    layers = inputs.editor.layers(inputs.model)
+    with writing({each: case.loaded.weight(each) for each in layers}) as written:
         made.run(written, None)
     assert not made.unusable, made.unusable
     n_passes = before.n_passes + sum(row.n_passes for row in made.rows.steps)

@@ -122,7 +122,7 @@ def case_of(shape: str, model: Any, sizes: Sizes) -> GpuCase:
     )
     preset = preset_for(None, row.family, loaded.widths)
     steps = sizes.steps or preset.values.steps
-    path = f"{row.decoder}.{row.blocks}.{preset.layer}.{row.down_projection}"
+    path = row.down_projection_in_model(preset.layer)
     inputs = random_inputs(
         words_of(tokenizer),
         n_requests=sizes.n_edits,

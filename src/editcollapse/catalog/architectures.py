@@ -97,6 +97,14 @@ class Architecture:
     than the one that the model was made with: it is never used, and attention weights are unknown.
     """
 
+    def down_projection_in_decoder(self, layer: int) -> str:
+        """Return the path of a block's down projection below the decoder."""
+        return f"{self.blocks}.{layer}.{self.down_projection}"
+
+    def down_projection_in_model(self, layer: int) -> str:
+        """Return the path of a block's down projection in a causal LM of the family."""
+        return f"{self.decoder}.{self.down_projection_in_decoder(layer)}"
+
 
 _BIDIRECTIONAL = Refusal(
     "use_bidirectional_attention",

@@ -8,14 +8,13 @@ of rank n costs K² n + D K n, whatever the sum D is.
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor
 
 from editcollapse.catalog.editors import Restraint
 from editcollapse.editors.restraints import restrained
-from editcollapse.models.loading import LoadedModel
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -102,12 +101,15 @@ class LayerSum:
 
 
 @contextlib.contextmanager
-def writing(loaded: LoadedModel, layers: Sequence[int]) -> Iterator["WrittenWeights"]:
-    """Let a sequence write into some layers; the unedited weights are put back at the end.
+def writing(weights: Mapping[int, Tensor]) -> Iterator["WrittenWeights"]:
+    """Let some layers' weights be written; the unedited ones are put back at the end.
 
     The weights are put back bit by bit, whatever happens in the block.
+
+    Args:
+        weights: W by layer, (D, K): the model's own parameters, or views of them.
     """
-    written = WrittenWeights(loaded, layers)
+    written = WrittenWeights(weights)
     try:
         yield written
     finally:
@@ -115,20 +117,19 @@ def writing(loaded: LoadedModel, layers: Sequence[int]) -> Iterator["WrittenWeig
 
 
 class WrittenWeights:
-    """The weights of some layers while a sequence edits them.
+    """The weights of some layers while they are edited.
 
     Args:
-        loaded: the model.
-        layers: that are edited.
+        weights: as of ``writing``.
     """
 
-    def __init__(self, loaded: LoadedModel, layers: Sequence[int]) -> None:
-        self._weights = {layer: loaded.weight(layer) for layer in layers}
+    def __init__(self, weights: Mapping[int, Tensor]) -> None:
+        self._weights = dict(weights)
         self._saved = {layer: each.detach().clone() for layer, each in self._weights.items()}
 
     @torch.no_grad()
     def write(self, layer: int, edited: Tensor) -> None:
-        """Set a layer's W, (D, K) float64, rounded to the type of the weights."""
+        """Set a layer's W, (D, K), rounded to the type of the weights."""
         self._weights[layer].copy_(edited.to(self._weights[layer].dtype))
 
     @torch.no_grad()

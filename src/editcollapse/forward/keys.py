@@ -65,8 +65,7 @@ class KeyReader:
             _Recorder(loaded.down_projection(layer), is_highest=layer == highest)
             for layer in layers
         ]
-        row = loaded.architecture
-        paths = [f"{row.blocks}.{layer}.{row.down_projection}" for layer in self.layers]
+        paths = map(loaded.architecture.down_projection_in_decoder, self.layers)
         recorders = dict(zip(paths, self._recorders, strict=True))
         self._view = with_modules(loaded.decoder, recorders)
 

@@ -14,7 +14,6 @@ from editcollapse.stored.export_options import KEPT, Base, ExportOptions, LayerL
 from editcollapse.stored.low_rank import BalancedFactors, balanced_factors
 from editcollapse.stored.updates import StoredUpdate
 from editcollapse.stored.weight_files import DTYPES
-from editcollapse.stored.weights import down_projection_path
 
 
 def write_adapter(
@@ -38,7 +37,7 @@ def write_adapter(
                 f"factors of layer {change.layer} hold numbers that {dtype} has not. Export with "
                 "`dtype` float32."
             )
-        path = f"base_model.model.{down_projection_path(row, part.layer)}"
+        path = f"base_model.model.{row.down_projection_in_model(part.layer)}"
         tensors[f"{path}.lora_A.weight"] = down.contiguous()
         tensors[f"{path}.lora_B.weight"] = up.contiguous()
         whole = float(change.matrix.norm())
@@ -84,7 +83,7 @@ def _lora_config(parts: Sequence[BalancedFactors], base: Base) -> dict[str, Any]
     A layer of another rank than the first stands in the patterns, with alpha equal to its rank: the
     scaling of every layer is 1.
     """
-    paths = {each.layer: down_projection_path(base.architecture, each.layer) for each in parts}
+    paths = {each.layer: base.architecture.down_projection_in_model(each.layer) for each in parts}
     rank = parts[0].rank
     others = {paths[each.layer]: each.rank for each in parts if each.rank != rank}
     return {

@@ -11,7 +11,6 @@ from editcollapse.errors import ModelError
 from editcollapse.stored.export_options import KEPT, Base, ExportOptions, LayerLoss, Written
 from editcollapse.stored.updates import StoredUpdate
 from editcollapse.stored.weight_files import DTYPES
-from editcollapse.stored.weights import down_projection_path
 
 
 def write_factors(
@@ -48,7 +47,7 @@ def write_factors(
         'factors = load_file("factors.safetensors")\n'
         "# dW = left @ right of a layer, (D, K); or the whole dW where it is of full rank\n"
     )
-    path = down_projection_path(base.architecture, update.layers[0].layer)
+    path = base.architecture.down_projection_in_model(update.layers[0].layer)
     stored_as = "transposed, as Conv1D has it" if base.architecture.transposed else "as it is"
     note = f"W of a layer is `{path}.weight` and its like, {stored_as}."
     what = "The bare update: what is added to W, layer by layer."

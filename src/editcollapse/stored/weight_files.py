@@ -77,7 +77,7 @@ def down_projection_name(files: ModelFiles, tensors: Mapping[str, StoredTensor],
         ModelError: no tensor has such a name, or several have.
     """
     row = files.architecture
-    inside = f"{row.blocks}.{layer}.{row.down_projection}.weight"
+    inside = f"{row.down_projection_in_decoder(layer)}.weight"
     starts = files.text_part.decoders if files.text_part is not None else (f"{row.decoder}.", "")
     found = [name for name in (f"{start}{inside}" for start in starts) if name in tensors]
     if len(found) != 1:

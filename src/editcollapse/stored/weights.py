@@ -8,13 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from editcollapse.catalog.architectures import Architecture, architecture_of
+from editcollapse.editors.running_sum import writing
 from editcollapse.errors import ModelError
 from editcollapse.stored.updates import LayerUpdate, StoredUpdate
-
-
-def down_projection_path(row: Architecture, layer: int) -> str:
-    """Return the path of a block's down projection in a causal LM of a family."""
-    return f"{row.decoder}.{row.blocks}.{layer}.{row.down_projection}"
 
 
 def stored_weight(model: nn.Module, row: Architecture, layer: int) -> Tensor:
@@ -28,7 +24,7 @@ def stored_weight(model: nn.Module, row: Architecture, layer: int) -> Tensor:
     Raises:
         ModelError: it has no such block.
     """
-    path = down_projection_path(row, layer)
+    path = row.down_projection_in_model(layer)
     try:
         weight = model.get_submodule(path).weight
     except AttributeError as error:
@@ -77,15 +73,9 @@ def in_weights(
     changes = update.layers if isinstance(update, StoredUpdate) else update
     config: Any = model.config
     row = architecture_of(config.to_dict(), type(model).__name__)
-    weights = [stored_weight(model, row, change.layer) for change in changes]
-    edited = [with_change(w, change) for w, change in zip(weights, changes, strict=True)]
-    saved = [weight.detach().clone() for weight in weights]
-    try:
-        with torch.no_grad():
-            for weight, new in zip(weights, edited, strict=True):
-                weight.copy_(new)
+    weights = {each.layer: stored_weight(model, row, each.layer) for each in changes}
+    edited = {each.layer: with_change(weights[each.layer], each) for each in changes}
+    with writing(weights) as written:
+        for layer, new in edited.items():
+            written.write(layer, new)
         yield model
-    finally:
-        with torch.no_grad():
-            for weight, old in zip(weights, saved, strict=True):
-                weight.copy_(old)

@@ -265,12 +265,8 @@ class Continuer:
         Args:
             updates: N, one a row of the decoder's batch.
         """
-        loaded, row = self.loaded, self.loaded.architecture
+        loaded, path = self.loaded, self.loaded.architecture.down_projection_in_decoder
         dtype = torch.promote_types(loaded.dtype, torch.float32)
-
-        def path(layer: int) -> str:
-            return f"{row.blocks}.{layer}.{row.down_projection}"
-
         if isinstance(updates, RankOneUpdates):
             own = updates.to(loaded.device, dtype)
             projection = loaded.down_projection(self.layer)

@@ -88,7 +88,8 @@ def sequence_chunk(job: SequenceChunkJob, on_edit: Progress = None) -> Manifest:
     asked = [request for step in job.steps for request in step]
     immediate = [each for each in asked if each.request_id in job.measured]
     chunk.answer_unedited([*immediate, *(request for _, request in job.sample)])
-    with writing(loaded, job.inputs.editor.layers(job.inputs.model)) as written:
+    layers = job.inputs.editor.layers(job.inputs.model)
+    with writing({each: loaded.weight(each) for each in layers}) as written:
         chunk.run(written, on_edit)
         if job.is_checkpoint or chunk.is_stopped:
             chunk.measure(written)

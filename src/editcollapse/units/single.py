@@ -475,7 +475,7 @@ def added_to_forward(
 def _projection_of(loaded: LoadedModel, layer: int, model: nn.Module) -> nn.Module:
     """Return the edited layer's down projection in a copy of the model."""
     row, own = loaded.architecture, loaded.down_projection(layer)
-    path = f"{row.decoder}.{row.blocks}.{layer}.{row.down_projection}"
+    path = row.down_projection_in_model(layer)
     try:
         found = model.get_submodule(path)
     except AttributeError:
