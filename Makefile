@@ -1,5 +1,8 @@
-.PHONY: help setup demo test cover soak check bench gpu server deploy
+.PHONY: help setup demo test cover rest soak check bench gpu server deploy
 .DEFAULT_GOAL := help
+
+# A run starts many processes, and without bytecode each compiles thousands of modules again.
+unexport PYTHONDONTWRITEBYTECODE
 
 PYTHON ?= python3
 RESULTS ?= results
@@ -10,7 +13,7 @@ SOAK ?=
 GPU ?=
 # Tracing takes three quarters of such a test's time again, so the tests that compute run without it.
 COVERED := $(addprefix src/editcollapse/,catalog config data rows) storage
-COVERED_BY := tests/unit/config tests/unit/data tests/unit/rows tests/storage
+COVERED_BY := $(addprefix tests/unit/,catalog config data rows study) tests/storage
 VENV := .venv
 BIN := $(VENV)/bin
 PIP = $(BIN)/python -m pip install --no-compile --quiet --disable-pip-version-check -c constraints.txt
@@ -53,6 +56,9 @@ test: setup ## run the tests, in two processes of one thread
 
 cover: setup ## run the tests of files and database, with branch coverage and its floor
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile $(COVERED_BY) $(addprefix --cov=,$(COVERED)) --cov-report=term:skip-covered
+
+rest: setup ## run the tests that make cover leaves out
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile $(addprefix --ignore=,$(COVERED_BY))
 
 soak: setup ## run the long tests: kills, schedules, full disks, many batches
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow -rA $(or $(SOAK),tests/slow)

@@ -7,9 +7,17 @@ from typing import Any
 
 import pytest
 
-from tests.support.flow_fixtures import backend, first_run, results, run_study, server, study
+from tests.support.flow_fixtures import (
+    backend,
+    first_run,
+    prefect_home,
+    results,
+    run_study,
+    server,
+    study,
+)
 
-__all__ = ["backend", "first_run", "results", "run_study", "server", "study"]
+__all__ = ["backend", "first_run", "prefect_home", "results", "run_study", "server", "study"]
 
 # Tiny matrices are slower with several threads than with one; must be set before torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

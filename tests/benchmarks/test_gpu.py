@@ -134,6 +134,7 @@ def test_both_sides_are_measured_and_agree(shape_figures):
         assert value["largest difference of perplexities"] < close
 
 
+@pytest.mark.slow
 def test_what_is_missing_says_why(shape_figures):
     """Peaks need CUDA and batches need edits; each reason is printed once with its figures."""
     said = "\n".join(missing(shape_figures))

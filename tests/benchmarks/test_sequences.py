@@ -102,6 +102,7 @@ def found(tmp_path_factory):
     return run(order, "python -m benchmarks")
 
 
+@pytest.mark.slow  # make bench runs it, with --quick as well
 def test_every_editor_is_there_and_both_sides_agree(found):
     """One row an editor, in the order of the list, and one comparison of its updates."""
     titles = [title_of(name) for name in sequences.EDITORS]
@@ -113,6 +114,7 @@ def test_every_editor_is_there_and_both_sides_agree(found):
     assert report.disagreements(found) == []
 
 
+@pytest.mark.slow
 def test_cost_by_length_has_first_middle_last_and_all(found):
     """Of both editors that remember all keys; the whole sequence has an exponent."""
     rows = [(each.editor, each.first_step, each.last_step) for each in found.sequence_costs]

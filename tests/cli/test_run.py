@@ -10,7 +10,8 @@ from flows.observe.environment import stop_orphans
 from tests.support.flow_runs import REPOSITORY, assert_equal_tables, environment, run_command
 from tests.support.small_study import METHODS, NOTE
 
-pytestmark = pytest.mark.server
+# The demo of CI is such a run too.
+pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

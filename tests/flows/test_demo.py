@@ -28,6 +28,7 @@ def studies(study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     return tmp_path
 
 
+@pytest.mark.slow  # CI runs the demo itself
 def test_both_studies_are_one_table(studies, backend, tmp_path, monkeypatch, capsys) -> None:
     """The fetched model's lines come first, then the embedded ones', under one head."""
     monkeypatch.setattr(demo, "fetched", lambda _model, _folder: studies)

@@ -74,6 +74,7 @@ def test_kind_goes_by_age_and_the_study_is_the_same(old, study, run_study, first
     assert_equal_tables(results, first_run.results)
 
 
+@pytest.mark.slow
 def test_all_kinds_can_be_computed_again(old, study, run_study, first_run):
     """Without any tensor the same study ends with the same tables."""
     results, _ = old

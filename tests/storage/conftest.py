@@ -1,6 +1,7 @@
 """Small real rows, real Parquet files and real DuckDB files in a temporary folder."""
 
 import dataclasses
+import functools
 import os
 import shutil
 import time
@@ -63,7 +64,7 @@ def make_row(table, **values):
     """
     if table == "edits" and values.get("method") not in EDITORS:
         values = _RANK_ONE | values
-    hints = typing.get_type_hints(ROW_TYPES[table])
+    hints = _hints(table)
     filled = {}
     for field in dataclasses.fields(ROW_TYPES[table]):
         hint = hints[field.name]
@@ -71,6 +72,12 @@ def make_row(table, **values):
         filled[field.name] = values.pop(field.name, _IDS.get(field.name, default))
     assert not values, f"{table} has no {sorted(values)}"
     return ROW_TYPES[table](**filled)
+
+
+@functools.cache
+def _hints(table):
+    """Return the types of a table's fields."""
+    return typing.get_type_hints(ROW_TYPES[table])
 
 
 @dataclasses.dataclass(frozen=True)

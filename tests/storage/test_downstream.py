@@ -5,7 +5,11 @@ import math
 import pytest
 from scipy import stats
 
+from editcollapse.rows.collapse_rule import DEFAULT_RULE, CollapseRule
+from editcollapse.study.downstream_jobs import AskedTask, DownstreamJob, DownstreamModel
 from storage.ask import ask
+from storage.downstream import downstream_correlations, downstream_scores
+from tests.support.known_edits import SPEC
 from tests.support.sequence_rows import WALKS, write_sequences
 
 _NAN, _INF = math.nan, math.inf
@@ -161,3 +165,46 @@ def test_states_of_sequences_and_exported_models(folder, make_row):
     assert [row["score_before"] for row in found] == [0.9, 0.9, 0.9, None]
     assert [row["study"] for row in found] == ["many", "many", None, None]
     assert found[1]["text_change"] == pytest.approx(walk.drift * 20)
+
+
+def test_scores_of_some_jobs_are_those_of_their_model_and_task(scored, folder, make_row):
+    """By the rule that is asked; what other jobs have left, or other versions, is not theirs."""
+    results = scored((5.0, 6.0, 7.0, 2000.0), (0.9, 0.7, 0.8), harness_version="1")
+    asked = {"task": "facts", "metric": "acc", "filter": "none", "harness_version": "2"}
+    other = make_row("downstream_scores", score_set_id="x", kind="edit", value=0.1, **asked)
+    folder.write("downstream_scores", other)
+    folder.publish()
+    task = AskedTask(asked="facts", name="facts", content=None)
+    job = DownstreamJob(
+        results=str(results),
+        model=DownstreamModel(kind="unedited", spec=SPEC, model_id="model-1"),
+        task=task,
+        limit=None,
+        n_shot=None,
+        harness_version="1",
+    )
+    rows = [
+        make_row(
+            "downstream_scores",
+            score_set_id=job.score_set_id,
+            task="facts",
+            metric="acc",
+            filter="none",
+            kind="edit",
+            edit_id="rome-request-3",
+            value=0.6,
+            harness_version="1",
+        )
+    ]
+    folder.write("downstream_scores", *rows)
+    folder.publish()
+    (score,) = downstream_scores(results, "study-1", DEFAULT_RULE, [job])
+    assert (score.edit_id, score.score, score.score_before) == ("rome-request-3", 0.6, 0.9)
+    assert (score.perplexity_ratio, score.collapsed) == (400.0, True)
+    mild = CollapseRule(threshold=None, ratio=1000.0)
+    assert not downstream_scores(results, "study-1", mild, [job])[0].collapsed
+    assert downstream_scores(results, "another", DEFAULT_RULE, [job]) == ()
+    found = downstream_correlations(results, "study-1", DEFAULT_RULE, [job])
+    (of_perplexity,) = [each for each in found if each.surrogate == "perplexity_ratio"]
+    assert of_perplexity.n_edits == 4
+    assert of_perplexity.spearman == pytest.approx(-0.8)

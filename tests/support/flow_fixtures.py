@@ -1,4 +1,4 @@
-"""One small study, a Prefect backend for runs in this process, a server for those in others.
+"""One small study, and a Prefect server for runs in this process and in others.
 
 Loads neither torch nor Prefect by itself: tests of every folder share these fixtures.
 """
@@ -15,7 +15,6 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,25 +36,55 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def backend(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Let flows run in this process, against a server and a database of the tests."""
+def prefect_home(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
+    """Return a function that makes a home of Prefect whose database needs no migration.
+
+    Migrations take ten seconds: one process of the tests does them, for all.
+    """
+    from filelock import FileLock
+
+    root = tmp_path_factory.getbasetemp()
+    shared = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
+    migrated = shared / "migrated"
+
+    def home() -> Path:
+        with FileLock(shared / "migrated.lock"):
+            if not migrated.exists():
+                draft = tmp_path_factory.mktemp("draft")
+                command = [sys.executable, "-m", "prefect", "server", "database", "upgrade", "-y"]
+                upgraded = subprocess.run(
+                    command,
+                    env=os.environ | {"PREFECT_HOME": str(draft)},
+                    capture_output=True,
+                    text=True,
+                    check=False,
+                )
+                assert upgraded.returncode == 0, upgraded.stderr
+                draft.rename(migrated)
+        return shutil.copytree(migrated, tmp_path_factory.mktemp("prefect"), dirs_exist_ok=True)
+
+    return home
+
+
+@pytest.fixture(scope="session")
+def backend(server: str, prefect_home: Callable[[], Path]) -> Iterator[None]:
+    """Let flows run in this process, against the server of the tests."""
     from prefect.settings import (
+        PREFECT_API_URL,
         PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
         PREFECT_HOME,
         PREFECT_LOGGING_TO_API_ENABLED,
         temporary_settings,
     )
-    from prefect.testing.utilities import prefect_test_harness
 
     settings = {
-        PREFECT_HOME: tmp_path_factory.mktemp("prefect"),
+        PREFECT_HOME: prefect_home(),
+        PREFECT_API_URL: server,
         # Joining the heartbeat's thread takes a second at the end of each run.
         PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
         PREFECT_LOGGING_TO_API_ENABLED: False,
     }
-    with ExitStack() as stack:
-        stack.enter_context(temporary_settings(settings))
-        stack.enter_context(prefect_test_harness(server_startup_timeout=int(_START_S)))
+    with temporary_settings(settings):
         yield
 
 
@@ -84,9 +113,9 @@ def results(first_run: Run, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Return the API's address of a server started for the tests that use other processes."""
-    with prefect_server(tmp_path_factory.mktemp("server"), acts=False) as url:
+def server(prefect_home: Callable[[], Path]) -> Iterator[str]:
+    """Return the API's address of a server started for the tests."""
+    with prefect_server(prefect_home(), acts=False) as url:
         yield url
 
 

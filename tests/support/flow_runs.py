@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import socket
 import subprocess
@@ -27,16 +28,21 @@ _SETTLE_S = 30.0
 """The server takes in task states in batches."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True)
 class Run:
     """A finished run."""
 
     study_id: str
     results: Path
-    tasks: tuple[tuple[str, str], ...]
-    """Name and state name of each task run, sub-flows included."""
-    flow_run_id: object = None
+    n_units: int
+    """Task runs that it has at least."""
+    flow_run_id: object
     """The run on the server."""
+
+    @functools.cached_property
+    def tasks(self) -> tuple[tuple[str, str], ...]:
+        """Name and state name of each task run, sub-flows included; waits until all are there."""
+        return _task_states(self.flow_run_id, self.n_units)
 
     @property
     def states(self) -> dict[str, str]:
@@ -58,8 +64,7 @@ def run_in_process(study: Path, results: Path) -> Run:
     n_units = 1 + sum(each + _corpus_units(plan, model) for model in plan.models)
     state = collapse_study(spec, str(results), return_state=True)
     study_id = state.result()
-    run_id = state.state_details.flow_run_id
-    return Run(study_id, results, _task_states(run_id, n_units), run_id)
+    return Run(study_id, results, n_units, state.state_details.flow_run_id)
 
 
 def _corpus_units(plan: StudyPlan, model: ModelPlan) -> int:
@@ -124,16 +129,15 @@ def _task_states(flow_run_id: object, n_units: int) -> tuple[tuple[str, str], ..
 
 def tables(results: Path) -> dict[str, pl.DataFrame]:
     """Return every published table whose rows do not say when and where, in order of its keys."""
-    from storage.ask import ask
+    from storage.ask import ask_each
 
-    return {
-        table: ask(
-            results,
-            f"select {', '.join(schema_of(table))} from {table} order by {', '.join(keys)}",  # noqa: S608
-        )
-        for table, keys in NATURAL_KEYS.items()
-        if table not in _TIMED
-    }
+    shown = {table: keys for table, keys in NATURAL_KEYS.items() if table not in _TIMED}
+    queries = (
+        f"select {', '.join(schema_of(table))} from {table} order by {', '.join(keys)}"  # noqa: S608
+        for table, keys in shown.items()
+    )
+    answers = ask_each(results, "; ".join(queries))
+    return {table: answer.frame for table, answer in zip(shown, answers, strict=True)}
 
 
 def assert_equal_tables(found: Path, expected: Path) -> None:

@@ -82,6 +82,7 @@ def left_out():
     return left_out_models(MODELS)
 
 
+@pytest.mark.slow
 def test_left_out_models_are_judged_by_the_others(left_out):
     """Each model once, all its layers together; the thresholds are not its own."""
     found = left_out
@@ -95,6 +96,7 @@ def test_left_out_models_are_judged_by_the_others(left_out):
         assert each.verdicts.n_false_safe == missed
 
 
+@pytest.mark.slow  # the tables of the docs are made of the same, and checked
 def test_no_collapse_of_a_left_out_model_is_called_safe(left_out):
     """What the other models tell is cautious enough for each."""
     found = {each.model: each.verdicts.n_false_safe for each in left_out}

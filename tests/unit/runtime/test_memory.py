@@ -43,7 +43,7 @@ def shares_of_the_estimate(loaded, n_edits, n_tokens):
 @pytest.mark.parametrize(
     ("name", "dtype", "n_layers", "n_edits"),
     [
-        ("gpt2-xl", "bfloat16", 5, 12),
+        pytest.param("gpt2-xl", "bfloat16", 5, 12, marks=pytest.mark.slow),
         pytest.param("gpt2-xl", "float32", 5, 12, marks=pytest.mark.slow),
         pytest.param("gpt-j-6b", "bfloat16", 4, 6, marks=pytest.mark.slow),
         pytest.param("llama2-7b", "bfloat16", 4, 6, marks=pytest.mark.slow),
