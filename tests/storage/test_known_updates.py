@@ -163,5 +163,5 @@ def test_a_sequence_without_a_checkpoint_is_explained(folder, make_row):
     member = {"sequence_id": "begun", "model": "tiny", "editor": "rome"}
     folder.write("study_sequences", make_row("study_sequences", **member))
     folder.publish()
-    with pytest.raises(ResultsError, match="'beg' has no checkpoint yet. Run its study again"):
+    with pytest.raises(ResultsError, match=r"'beg' has no checkpoint yet\. Run its study again"):
         state_of_sequence(folder.results, "study-1", "beg", None)

@@ -37,8 +37,9 @@ def _table(folder, table):
 def _tables(folder):
     """Return every row table, sorted."""
     queries = (
-        f"select {', '.join(schema_of(table))} from {table} order by all" for table in ROW_TYPES
-    )  # noqa: S608 - ours
+        f"select {', '.join(schema_of(table))} from {table} order by all"  # noqa: S608 - ours
+        for table in ROW_TYPES
+    )
     answers = ask_each(folder.results, "; ".join(queries))
     return {table: answer.frame.rows() for table, answer in zip(ROW_TYPES, answers, strict=True)}
 
