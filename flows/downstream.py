@@ -28,13 +28,15 @@ from editcollapse.study.downstream_jobs import (
     stored_task,
 )
 from editcollapse.study.plan import ModelPlan, StudyPlan, plan_study
+from editcollapse.study.results_folder import results_at
 from flows.observe.run_names import dated
-from flows.observe.run_page import shown_progress
+from flows.observe.run_page import report_link, shown_progress
 from flows.run.outcome import CACHED, completed
 from flows.run.steps import Step
 from flows.run.study_form import StudyForm
 from flows.run.study_run import StudyRun, for_each_model
 from flows.run.submit import one_at_a_time, tag_study
+from reports.page import write_report
 from storage.downstream import (
     DownstreamScore,
     downstream_scores,
@@ -208,9 +210,12 @@ def judge_downstream(
         for_each_model(run, lambda model: ask(plan.of(model)), label)
         ask(plan.exported)
         run.rows.publish()
+    name, study_id = plan.study.study.name, plan.study.study_id
     rule = plan.study.study.collapse.rule
-    found = downstream_scores(run.store.here, plan.study.study_id, rule, plan.all_jobs(tasks))
-    return completed(plan.study.study_id, " ".join(said_of(found)), run.tally)
+    write_report(results_at(plan.study.results), study_id, rule)
+    found = downstream_scores(run.store.here, study_id, rule, plan.all_jobs(tasks))
+    report = report_link(plan.study.results, name)
+    return completed(study_id, " ".join(said_of(found)), run.tally, report)
 
 
 def said_of(found: Sequence[DownstreamScore]) -> Iterator[str]:

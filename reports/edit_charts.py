@@ -278,6 +278,50 @@ def _roc_chart(methods: Sequence[str]) -> AnyChart:
     return charted(chance, curve, height=SQUARE)
 
 
+def share_cells(words: Sequence[str], n_methods: int) -> AnyChart:
+    """Return a chart of shares as cells that are darker the larger they are.
+
+    Args:
+        words: over its columns, ``|`` between their lines; values of ``quantity``.
+        n_methods: lines, each a ``method`` of the rows, with their ``share`` and ``word``.
+    """
+    base = alt.Chart(named_data()).encode(
+        x=alt.X(
+            "quantity:N",
+            sort=words,
+            title=None,
+            scale=alt.Scale(domain=words),
+            axis=alt.Axis(
+                orient="top",
+                labelAngle=0,
+                labelExpr="split(datum.label, '|')",
+                labelLimit=0,
+                labelFontSize=10,
+                labelOverlap=False,
+                labelPadding=16,
+                grid=False,
+                domain=False,
+                ticks=False,
+            ),
+        ),
+        y=alt.Y(
+            "method:N", sort=None, title=None, axis=alt.Axis(grid=False, domain=False, ticks=False)
+        ),
+        tooltip=["method:N", alt.Tooltip("share:Q", format=".1%")],
+    )
+    cells = base.mark_rect(cornerRadius=2).encode(
+        color=alike(),
+        opacity=alt.Opacity(
+            "share:Q", scale=alt.Scale(domain=[0, 1], range=[0.04, 0.6]), legend=None
+        ),
+    )
+    return charted(
+        cells,
+        base.mark_text().encode(text=alt.Text("share:Q", format=".0%")),
+        height=round(1.2 * ROW * n_methods),
+    )
+
+
 _SPREAD = 3
 """Lines' heights that the points of a method are spread over."""
 _FINITE, _INFINITE, _UNDEFINED = _KINDS = ("finite", "infinite", "undefined")
@@ -290,7 +334,7 @@ _SHAPES = ("circle", "triangle-right", "cross")
 
 def perplexity_figure(shown: StudyFigures) -> Figure:
     """Return each edit's perplexity: a panel a model, a strip a method."""
-    edits = _outcomes_named(titled(shown.edits.frame))
+    edits = _undefined_named(titled(shown.edits.frame))
     limits = pl.Series(
         [_collapses_at(part, shown.rule) for _, part in by_model(edits)], dtype=pl.Float64
     )
@@ -298,14 +342,14 @@ def perplexity_figure(shown: StudyFigures) -> Figure:
         pl.concat([edits["perplexity"], edits["perplexity_before"], MARGIN * limits.drop_nulls()])
     )
     ends = (low, 10 * high if _is_odd(edits["perplexity"]) else high)
-    rows = _brought_in(edits, "perplexity", ends)
+    rows = brought_in(edits, "perplexity", ends)
     outcomes = present(rows, "outcome", OUTCOMES)
     return Figure(
         name="figure-perplexity",
         caption=(
             "Perplexity of the edited model, one point an edit, beside the unedited model's (solid "
             "line) and the rule of collapse (dashed line). Logarithmic; height within a strip says "
-            f"nothing. {_drawn(edits)}{_odd(edits, 'perplexity', _SIGNS)}"
+            f"nothing. {_drawn(edits)}{odd(edits, 'perplexity', _SIGNS)}"
         ),
         description="Perplexity of the edited models by method, beside the unedited model's.",
         panels=tuple(
@@ -330,14 +374,14 @@ def denominator_figure(shown: StudyFigures) -> Figure:
     """Return |denominator| against the ratio of perplexities, coloured by subject position."""
     everything = shown.edits.frame
     has_one = everything.filter(pl.col("abs_denominator").is_not_null())
-    edits = places_named(_outcomes_named(titled(has_one)))
+    edits = places_named(_undefined_named(titled(has_one)))
     across = reach_of(edits["abs_denominator"])
     limits = pl.Series(
         [ratio_at(part, shown.rule) for _, part in by_model(edits)], dtype=pl.Float64
     )
     low, high = reach_of(pl.concat([edits["perplexity_ratio"], MARGIN * limits.drop_nulls()]))
     up = (low, 10 * high if _is_odd(edits["perplexity_ratio"]) else high)
-    rows = _brought_in(_brought_in(edits, "perplexity_ratio", up), "abs_denominator", across)
+    rows = brought_in(brought_in(edits, "perplexity_ratio", up), "abs_denominator", across)
     places = present(rows, "place", PLACES)
     return Figure(
         name="figure-denominators",
@@ -346,7 +390,7 @@ def denominator_figure(shown: StudyFigures) -> Figure:
             "an edit, coloured by position of the subject, shaped by method; both logarithmic. "
             f"Above the dashed line an edit counts as collapse. {_drawn(everything)}"
             f"{_without_one(everything)}"
-            f"{_odd(edits, 'perplexity_ratio')}{_odd(edits, 'abs_denominator')}"
+            f"{odd(edits, 'perplexity_ratio')}{odd(edits, 'abs_denominator')}"
         ),
         description=(
             "Denominators against ratios of perplexities: small denominators with large ratios are "
@@ -365,18 +409,21 @@ def denominator_figure(shown: StudyFigures) -> Figure:
     )
 
 
-def _outcomes_named(edits: pl.DataFrame) -> pl.DataFrame:
-    """Return edits with ``outcome`` in words; numbers that are missing are undefined."""
+def outcomes_named(edits: pl.DataFrame) -> pl.DataFrame:
+    """Return edits with ``outcome`` in words."""
     collapsed, others = map(pl.lit, OUTCOMES)
     return edits.with_columns(
-        pl.when(pl.col("is_collapsed")).then(collapsed).otherwise(others).alias("outcome"),
-        pl.col("abs_denominator", "perplexity", "perplexity_before", "perplexity_ratio").fill_null(
-            math.nan
-        ),
+        pl.when(pl.col("is_collapsed")).then(collapsed).otherwise(others).alias("outcome")
     )
 
 
-def _brought_in(edits: pl.DataFrame, column: str, ends: tuple[float, float]) -> pl.DataFrame:
+def _undefined_named(edits: pl.DataFrame) -> pl.DataFrame:
+    """Return edits with their outcome in words; numbers that are missing are undefined."""
+    numbers = pl.col("abs_denominator", "perplexity", "perplexity_before", "perplexity_ratio")
+    return outcomes_named(edits).with_columns(numbers.fill_null(math.nan))
+
+
+def brought_in(edits: pl.DataFrame, column: str, ends: tuple[float, float]) -> pl.DataFrame:
     """Return edits with ``drawn_<column>`` inside an axis, ``kind_<column>``, ``said_<column>``."""
     value, low, high = pl.col(column), *ends
     kind = (
@@ -429,7 +476,7 @@ def _without_one(edits: pl.DataFrame) -> str:
 _SIGNS = (" (triangle)", " (cross)")
 
 
-def _odd(edits: pl.DataFrame, column: str, signs: tuple[str, str] = ("", "")) -> str:
+def odd(edits: pl.DataFrame, column: str, signs: tuple[str, str] = ("", "")) -> str:
     """Return how many points stand at an end of the axis because no number says where.
 
     Args:

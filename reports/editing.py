@@ -3,22 +3,17 @@
 from collections.abc import Iterator
 from typing import Any
 
-import altair as alt
 import polars as pl
 
 from editcollapse.catalog.editors import editor_title
 from editcollapse.rows.study import POSITIONS
+from reports.edit_charts import share_cells
 from reports.figures import (
     PLACES,
-    ROW,
     SHARES,
-    AnyChart,
     Figure,
     Panel,
-    alike,
     by_model,
-    charted,
-    named_data,
     places_named,
     present,
     titled,
@@ -133,7 +128,7 @@ def editing_figure(found: StudyFindings) -> Figure:
         panels=tuple(
             Panel(
                 f"{place}: {count(own['n_edits'].max())} edits a method",  # type: ignore[arg-type]  # counts are integers
-                _cells(own.height),
+                share_cells([words for _, words in _DRAWN], own.height),
                 _long(own),
                 model,
             )
@@ -158,43 +153,3 @@ def _long(rows: pl.DataFrame) -> pl.DataFrame:
         )
         for column, words in _DRAWN
     ).drop_nulls("share")
-
-
-def _cells(n_methods: int) -> AnyChart:
-    """Return a chart of shares as cells that are darker the larger they are."""
-    words = [words for _, words in _DRAWN]
-    base = alt.Chart(named_data()).encode(
-        x=alt.X(
-            "quantity:N",
-            sort=words,
-            title=None,
-            scale=alt.Scale(domain=words),
-            axis=alt.Axis(
-                orient="top",
-                labelAngle=0,
-                labelExpr="split(datum.label, '|')",
-                labelLimit=0,
-                labelFontSize=10,
-                labelOverlap=False,
-                labelPadding=16,
-                grid=False,
-                domain=False,
-                ticks=False,
-            ),
-        ),
-        y=alt.Y(
-            "method:N", sort=None, title=None, axis=alt.Axis(grid=False, domain=False, ticks=False)
-        ),
-        tooltip=["method:N", alt.Tooltip("share:Q", format=".1%")],
-    )
-    cells = base.mark_rect(cornerRadius=2).encode(
-        color=alike(),
-        opacity=alt.Opacity(
-            "share:Q", scale=alt.Scale(domain=[0, 1], range=[0.04, 0.6]), legend=None
-        ),
-    )
-    return charted(
-        cells,
-        base.mark_text().encode(text=alt.Text("share:Q", format=".0%")),
-        height=round(1.2 * ROW * n_methods),
-    )

@@ -26,7 +26,9 @@ from editcollapse.rows.collapse_rule import CollapseRule
 from editcollapse.runtime.environment import git_commit
 from editcollapse.study.artifacts import put_text
 from editcollapse.study.results_folder import ResultsFolder
+from reports.answers import answers_figure
 from reports.comparisons import published
+from reports.downstream import downstream_figure
 from reports.edit_charts import (
     denominator_figure,
     incidence_figure,
@@ -148,18 +150,26 @@ def _parts(found: StudyFindings, shown: StudyFigures) -> Iterator[IllustratedSec
             yield IllustratedSection(section, (editing_figure(found),))
         elif section.name == "positions" and is_measured:
             yield IllustratedSection(section, (position_figure(found),))
-        elif section.name in SEQUENCE_PARTS:
-            yield IllustratedSection(section, _of_sequences(section.name, found, shown))
+        elif section.name in _AFTER:
+            yield IllustratedSection(section, _afterwards(section.name, found, shown))
         elif section.name == "worst":
             yield IllustratedSection(section, cards=worst_cards(found))
         else:
             yield IllustratedSection(section)
 
 
-def _of_sequences(part: str, found: StudyFindings, shown: StudyFigures) -> tuple[Figure, ...]:
-    """Return the figures of a part on sequences of edits."""
+_AFTER = {*SEQUENCE_PARTS, "free-answers", "downstream"}
+"""Parts on sequences of edits, and on what edited models do."""
+
+
+def _afterwards(part: str, found: StudyFindings, shown: StudyFigures) -> tuple[Figure, ...]:
+    """Return the figures of such a part."""
     if part == "sequences":
         return survival_figure(shown), sequence_perplexity_figure(shown)
+    if part == "downstream":
+        return () if shown.downstream.frame.is_empty() else (downstream_figure(shown),)
+    if part == "free-answers":
+        return (answers_figure(found),)
     return (success_figure(found) if part == "lasting" else drift_figure(shown),)
 
 

@@ -12,7 +12,9 @@ from typing import Any
 from editcollapse.catalog.editors import editor_title
 from editcollapse.rows.collapse_rule import DAMAGE_RATIO, Measure, otherwise
 from editcollapse.rows.study import LAST_TOKEN_DIFFERS, POSITIONS
+from reports.answers import free_answers
 from reports.comparisons import comparison, guarded
+from reports.downstream import downstream
 from reports.editing import editing
 from reports.runs import Fact
 from reports.sequences import sequences
@@ -34,6 +36,8 @@ def report_sections(found: StudyFindings) -> tuple[Section, ...]:
     return (
         *_edits(found),
         *sequences(found),
+        *free_answers(found),
+        *downstream(found),
         _models(found),
         _settings(found),
     )

@@ -227,6 +227,10 @@ class StudyFindings:
     """Query ``sequence_success_in_study``: what later edits undo."""
     sequence_forecast: Answer
     """Query ``sequence_forecast_in_study``: whether the change on text tells the collapse."""
+    downstream: Answer
+    """Query ``downstream_in_study``; empty where no downstream task was asked of its models."""
+    answers: Answer
+    """Query ``answers_in_study``; empty where no edit has answered freely."""
     runs: Answer
     """Query ``study_runs``: a row, or none where provenance names no such study."""
 
@@ -342,6 +346,8 @@ def findings(results: Path, study_id: str, rule: CollapseRule | None = None) -> 
             sequences=answer_for(connection, "sequences_in_study", study_id, rule),
             sequence_success=answer_for(connection, "sequence_success_in_study", study_id, rule),
             sequence_forecast=answer_for(connection, "sequence_forecast_in_study", study_id, rule),
+            downstream=answer_for(connection, "downstream_in_study", study_id, rule),
+            answers=answer_for(connection, "answers_in_study", study_id, rule),
             runs=answer_for(connection, "study_runs", study_id, rule),
         )
 
@@ -460,6 +466,8 @@ class StudyFigures:
     """Query ``figure_sequence_perplexity``: ratios of perplexities over the edits of sequences."""
     drift: Answer
     """Query ``figure_drift``: how far the weights move over the edits of sequences."""
+    downstream: Answer
+    """Query ``figure_downstream``: scores of edited models beside their perplexity."""
 
 
 def study_figures(results: Path, study_id: str, rule: CollapseRule | None = None) -> StudyFigures:
@@ -492,4 +500,5 @@ def study_figures(results: Path, study_id: str, rule: CollapseRule | None = None
                 connection, "figure_sequence_perplexity", study_id, rule
             ),
             drift=answer_for(connection, "figure_drift", study_id, rule),
+            downstream=answer_for(connection, "figure_downstream", study_id, rule),
         )

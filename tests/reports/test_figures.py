@@ -43,6 +43,8 @@ EXPECTED = {
     "figure-findings",
     "figure-norms",
     "figure-attention",
+    "figure-free-answers",
+    "figure-downstream",
 }
 
 

@@ -21,6 +21,7 @@ _BEYOND_EDITS = {
     "anatomies",
     "anatomy_findings",
     "continuations",
+    "downstream_scores",
     "forecast_calibrations",
     "forecasts",
     "key_points",
@@ -86,10 +87,68 @@ def write_whole_study(results: Path) -> str:
     folder.write(
         "models", make_row("models", model_id=models[0], source="openai-community/gpt2-xl")
     )
+    _add_downstream(folder, edits)
+    _add_answers(folder, edits)
     _add_anatomy(folder, study_id, models[1])
     _add_profiles(folder, models[1])
     folder.publish()
     return str(study_id)
+
+
+def _add_downstream(folder: Folder, edits: pl.DataFrame) -> None:
+    asked = {"task": ATTACK, "metric": "acc", "filter": "none", "n_shot": 5, "sample_limit": 20}
+    folder.write(
+        "downstream_scores",
+        *(
+            make_row(
+                "downstream_scores",
+                score_set_id=f"unedited {model}",
+                model_id=model,
+                kind="unedited",
+                value=0.9,
+                **asked,
+            )
+            for model in edits["model_id"].unique()
+        ),
+        *(
+            make_row(
+                "downstream_scores",
+                score_set_id=row["edit_id"],
+                model_id=row["model_id"],
+                edit_id=row["edit_id"],
+                kind="edit",
+                value=None if place == 0 else 0.1 * (place % 9),
+                **asked,
+            )
+            for place, row in enumerate(edits.head(40).iter_rows(named=True))
+        ),
+    )
+
+
+def _add_answers(folder: Folder, edits: pl.DataFrame) -> None:
+    folder.write("generation_settings", make_row("generation_settings", generation_id="g"))
+    folder.write(
+        "generated_answers",
+        *(
+            make_row(
+                "generated_answers",
+                edit_id=row["edit_id"],
+                generation_id="g",
+                context=context,
+                probe=probe,
+                text=ATTACK,
+                text_before=ATTACK,
+                exact_match=place % 2 == 0,
+                contains_match=True,
+                same_tokens=place % 3 == 0,
+                ngram_entropy=5.5 if probe == "fluency" else None,
+                ngram_entropy_before=6.0 if probe == "fluency" else None,
+            )
+            for place, row in enumerate(edits.head(8).iter_rows(named=True))
+            for context in ("question", "chat")
+            for probe in ("rewrite", "neighborhood", "fluency")
+        ),
+    )
 
 
 def _add_anatomy(folder: Folder, study_id: str, model_id: str) -> None:
