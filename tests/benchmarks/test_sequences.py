@@ -135,6 +135,7 @@ def test_bulk_leaves_out_single_entries():
     assert sequences.bulk_distance(mine, theirs) == pytest.approx(1e-5, rel=0.05)
     mine[8] = 0.0
     assert sequences.bulk_distance(mine, theirs) > 0.1
+    assert sequences.bulk_distance(mine, theirs, rarest=500) == pytest.approx(1e-5, rel=0.05)
     assert not sequences.bulk_distance(mine * torch.nan, theirs) <= 1e-3
 
 

@@ -80,6 +80,8 @@ def found():
         sequences=_EMPTY,
         sequence_success=_EMPTY,
         sequence_forecast=_EMPTY,
+        downstream=_EMPTY,
+        answers=_EMPTY,
         runs=_EMPTY,
     )
 
