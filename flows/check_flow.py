@@ -20,6 +20,7 @@ from editcollapse.study.jobs import RecordJob
 from editcollapse.study.results_folder import results_at
 from flows.observe.run_names import dated
 from flows.observe.run_page import shown_progress
+from flows.run.events import tell_of_check
 from flows.run.outcome import CACHED, JobTally, completed
 from flows.run.submit import one_at_a_time, started, tag_this_run
 from storage.readers import check_findings
@@ -64,7 +65,10 @@ def collapse_check(check: CheckSpec, results: str = "results") -> State[str]:
         if not is_recorded(record):
             started(record_rows, record)()
     found = check_findings(folder.here, inputs.check_id, inputs.name)
-    return completed(inputs.check_id, sentence(inputs, found, check.collapse.rule), tally)
+    rule = check.collapse.rule
+    if not done.was_cached:
+        tell_of_check(inputs, found, rule)
+    return completed(inputs.check_id, sentence(inputs, found, rule), tally)
 
 
 def sentence(inputs: CheckInputs, found: CheckFindings, rule: CollapseRule) -> str:

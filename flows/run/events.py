@@ -22,6 +22,8 @@ from pydantic_core import to_json
 
 from editcollapse.data.requests import EditRequest, RequestRecord
 from editcollapse.forecast.guard import Decision, Guard
+from editcollapse.judging.findings import CheckFindings
+from editcollapse.judging.inputs import CheckInputs
 from editcollapse.rows.collapse_rule import CollapseRule
 from editcollapse.rows.frames import rows_of
 from editcollapse.rows.sequences import SequenceCheckpointRow, SequenceStepRow
@@ -32,6 +34,18 @@ from editcollapse.study.plan import ModelPlan, StudyPlan
 from editcollapse.study.sequence_jobs import APPLIED
 from editcollapse.study.sequences import ModelSequence
 from editcollapse.visible import visible
+from flows.run.event_payloads import (
+    AboutRequest,
+    AboutRun,
+    CollapsedCheck,
+    CollapsedEdit,
+    CollapsedSequence,
+    Counted,
+    FinishedStudy,
+    RefusedEdit,
+    RefusedStep,
+    ToldTogether,
+)
 from flows.run.outcome import JobTally
 from storage.ask import StudyFindings
 
@@ -58,144 +72,8 @@ EDIT_REFUSED = Kind("editcollapse.edit.refused", "editcollapse.edits.refused")
 SEQUENCE_COLLAPSED = Kind("editcollapse.sequence.collapsed", "editcollapse.sequences.collapsed")
 STEP_REFUSED = Kind("editcollapse.step.refused", "editcollapse.steps.refused")
 STUDY_FINISHED = "editcollapse.study.finished"
+CHECK_COLLAPSED = "editcollapse.check.collapsed"
 KINDS = (EDIT_COLLAPSED, EDIT_REFUSED, SEQUENCE_COLLAPSED, STEP_REFUSED)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class AboutRun:
-    """The study and model that an event is about."""
-
-    study: str
-    study_id: str
-    model: str
-    model_id: str
-    method: str
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class AboutRequest:
-    """The request of an edit, by texts that show control characters."""
-
-    request_id: str
-    case_id: str | None
-    """The record's own name; None where it has none, and behind a text that a guard has put."""
-    record_index: int | None
-    subject: str
-    prompt: str
-    target_new: str
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class CollapsedEdit:
-    """Payload of an edit that has collapsed its model. Perplexities are by the rule's measure."""
-
-    about: AboutRun
-    request: AboutRequest
-    edit_id: str
-    layer: int
-    perplexity: float
-    perplexity_before: float
-    perplexity_ratio: float
-    denominator: float | None
-    rho: float | None
-    relative_update_norm: float
-    text_change: float | None
-    rule: CollapseRule
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class RefusedEdit:
-    """Payload of an edit that a guard has refused for its forecast."""
-
-    about: AboutRun
-    request: AboutRequest
-    edit_id: str
-    layer: int
-    verdict: str
-    text_change_bound: float
-    denominator: float
-    rho: float
-    at_risk_at: float
-    collapse_at: float
-    policy: str
-    acts_at: str
-    reason: str
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class CollapsedSequence:
-    """Payload of a sequence at the first checkpoint at which its model has collapsed."""
-
-    about: AboutRun
-    sequence_id: str
-    order_seed: int
-    edits_per_step: int
-    n_edits: int
-    """Edits at that checkpoint."""
-    last_alive: int
-    """Edits at the checkpoint before; 0 where there is none."""
-    perplexity: float
-    perplexity_before: float
-    perplexity_ratio: float
-    rule: CollapseRule
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class RefusedStep:
-    """Payload of a step of a sequence that its guard has undone."""
-
-    about: AboutRun
-    sequence_id: str
-    order_seed: int
-    step: int
-    n_edits: int
-    """Edits asked for so far."""
-    edits_per_step: int
-    decision: str
-    guard_bound: float | None
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Counted:
-    """So many of one model and method."""
-
-    model: str
-    method: str
-    n: int
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class ToldTogether:
-    """Payload of an event that tells of many: those after the single ones, or after the last."""
-
-    study: str
-    study_id: str
-    n: int
-    n_so_far: int
-    """All of the kind in this run, single ones included."""
-    counts: tuple[Counted, ...]
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class FinishedStudy:
-    """Payload of a study's end."""
-
-    study: str
-    study_id: str
-    kind: str
-    """What it was run as: ``studies.kind``."""
-    headline: str
-    report: str
-    n_edits: int
-    n_measured: int
-    n_collapsed: int
-    n_sequences_collapsed: int
-    n_jobs: int
-    n_computed: int
-    """Of the jobs, those that were not cached."""
-    rule: CollapseRule
-    collapses: tuple[Counted, ...]
-    """Collapsed edits by model and method."""
 
 
 Payload = CollapsedEdit | RefusedEdit | CollapsedSequence | RefusedStep
@@ -475,6 +353,46 @@ class RunEvents:
             "prefect.resource.name": self._plan.study.name,
             "prefect.resource.role": "study",
         }
+
+
+def tell_of_check(inputs: CheckInputs, found: CheckFindings, rule: CollapseRule) -> None:
+    """Emit ``CHECK_COLLAPSED`` where a check that was made in this run has found a collapse.
+
+    Args:
+        inputs: of the check.
+        found: as it is published.
+        rule: when a model counts as collapsed.
+    """
+    if found.verdict(rule) != "collapsed":
+        return
+    with _logged("a collapsed model"):
+        largest = found.largest
+        before, after = (
+            None if each is None else rule.perplexity_of(each)
+            for each in (found.before, found.after)
+        )
+        payload = CollapsedCheck(
+            name=visible(inputs.name),
+            base=found.base,
+            check_id=inputs.check_id,
+            kind=found.kind,
+            n_changed=len(found.changes),
+            text_change=None if largest is None else largest.text_change,
+            perplexity=after,
+            perplexity_before=before,
+            perplexity_ratio=None if before is None or after is None else after / before,
+            why=visible(found.why(rule)),
+            rule=rule,
+        )
+        emit_event(
+            CHECK_COLLAPSED,
+            resource={
+                "prefect.resource.id": f"editcollapse.check.{inputs.check_id}",
+                "prefect.resource.name": f"check of {payload.name}",
+                "editcollapse.model": found.base,
+            },
+            payload=_plain(payload),
+        )
 
 
 def _plain(payload: Any) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import pytest
 from editcollapse.cli.check import COLLAPSED, status_of
 from editcollapse.config.check import CheckSpec
 from flows.__main__ import USER_ERROR, main
+from flows.run import events
 from storage.ask import ask
 from storage.readers import check_findings
 from tests.support.edited_models import edited_copy, times
@@ -16,6 +17,8 @@ from tests.support.flow_runs import REPOSITORY, manifests
 DEMO = REPOSITORY / "demo"
 BASE = DEMO / "models" / "gpt2-induced"
 DOWN = "transformer.h.1.mlp.c_proj.weight"
+TOLD = []
+"""Events of the run that is published."""
 
 
 @pytest.fixture(scope="module")
@@ -42,11 +45,14 @@ def spec(ruined):
 
 @pytest.fixture(scope="module")
 def published(backend, spec, tmp_path_factory):
-    """Return the results folder of a check, and its state."""
+    """Return the results folder of a check, and its state; ``told`` has the events of the run."""
     from flows.check_flow import collapse_check
 
     results = tmp_path_factory.mktemp("checked") / "results"
-    return results, collapse_check(spec, str(results), return_state=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(events, "emit_event", lambda event, **told: TOLD.append((event, told)))
+        state = collapse_check(spec, str(results), return_state=True)
+    return results, state
 
 
 def test_check_is_published(published, ruined):
@@ -69,15 +75,34 @@ def test_check_is_published(published, ruined):
     assert [each.side for each in found.scores] == ["before", "after"] * 2
 
 
-def test_same_models_under_another_name_are_not_measured_again(published, spec, ruined, tmp_path):
-    """A copy of the folder and a label are one check with two names."""
+def test_collapse_is_told_with_its_numbers(published):
+    """An automation can act on it; a check that is found cached tells nothing."""
+    results, state = published
+    ((event, told),) = TOLD
+    row = ask(results, "from check_outcomes").row(0, named=True)
+    assert event == events.CHECK_COLLAPSED
+    assert told["resource"]["prefect.resource.id"] == f"editcollapse.check.{state.result()}"
+    said = told["payload"]
+    names = ("name", "base", "kind", "n_changed", "text_change", "perplexity", "perplexity_ratio")
+    assert [said[name] for name in names] == [row[name] for name in names]
+    assert said["rule"] == {"threshold": 1000.0, "ratio": 10.0, "measure": "mean"}
+
+
+def test_same_models_under_another_name_are_not_measured_again(
+    published, spec, ruined, tmp_path, monkeypatch
+):
+    """A copy of the folder and a label are one check with two names, and no event."""
     from flows.check_flow import collapse_check
+
+    told = []
+    monkeypatch.setattr(events, "emit_event", lambda event, **_: told.append(event))
 
     whole, state = published
     results = shutil.copytree(whole, tmp_path / "results", copy_function=shutil.copy2)
     copy = shutil.copytree(ruined, tmp_path / "copy")
     again = spec.model_copy(update={"edited": str(copy), "name": "night build"})
     other = collapse_check(again, str(results), return_state=True)
+    assert told == []
     assert other.result() == state.result()
     assert "Nothing had to be computed" in other.message
     assert len(manifests(results, "check-")) == 1

@@ -9,8 +9,14 @@ import yaml
 
 from editcollapse.config.spec import CollapseSpec
 from editcollapse.config.study_file import read_study
-from flows.run import events
-from flows.run.events import EDIT_COLLAPSED, EDIT_REFUSED, SEQUENCE_COLLAPSED, STUDY_FINISHED
+from flows.run import event_payloads, events
+from flows.run.events import (
+    CHECK_COLLAPSED,
+    EDIT_COLLAPSED,
+    EDIT_REFUSED,
+    SEQUENCE_COLLAPSED,
+    STUDY_FINISHED,
+)
 from storage.ask import ask
 from tests.support.small_study import N_EDITS, write_toml
 
@@ -200,13 +206,13 @@ def test_run_without_a_way_to_tell_is_a_run(study, monkeypatch, tmp_path, backen
 
 def test_numbers_that_json_lacks_are_words(tmp_path):
     """What is nan or inf reaches a server as NaN and Infinity, as in every --json of ours."""
-    counted = events.Counted("tiny", "rome", 1)
-    told = events.ToldTogether("s", "0", 1, 1, (counted,))
+    counted = event_payloads.Counted("tiny", "rome", 1)
+    told = event_payloads.ToldTogether("s", "0", 1, 1, (counted,))
     assert events._plain(told)["counts"] == [{"model": "tiny", "method": "rome", "n": 1}]
-    about = events.AboutRun("s", "0", "tiny", "m", "rome")
+    about = event_payloads.AboutRun("s", "0", "tiny", "m", "rome")
     inf, nan = float("inf"), float("nan")
     rule = EVERYTHING.rule
-    gone = events.CollapsedSequence(about, "q", 0, 1, 3, 2, inf, 7.5, nan, rule)
+    gone = event_payloads.CollapsedSequence(about, "q", 0, 1, 3, 2, inf, 7.5, nan, rule)
     found = json.loads(json.dumps(events._plain(gone), allow_nan=False))
     shown = (found["perplexity"], found["perplexity_before"], found["perplexity_ratio"])
     assert shown == ("Infinity", 7.5, "NaN")
@@ -228,4 +234,4 @@ def test_example_of_webhooks_waits_for_every_event():
     rules = yaml.safe_load(WEBHOOKS.read_text(encoding="utf-8"))["automations"]
     expected = [name for rule in rules for name in rule["trigger"]["expect"]]
     names = [name for kind in events.KINDS for name in (kind.event, kind.together)]
-    assert sorted(expected) == sorted([*names, STUDY_FINISHED])
+    assert sorted(expected) == sorted([*names, STUDY_FINISHED, CHECK_COLLAPSED])
