@@ -20,39 +20,43 @@ with scores as (
     having n_collapsed + n_others > 0
 ),
 correlations as (
-    select *
+    select
+        model,
+        task,
+        metric,
+        filter,
+        n_shot,
+        sample_limit,
+        task_digest,
+        harness_version,
+        max(spearman) filter (where surrogate = 'perplexity_ratio') as spearman,
+        max(spearman_low) filter (where surrogate = 'perplexity_ratio') as spearman_low,
+        max(spearman_high) filter (where surrogate = 'perplexity_ratio') as spearman_high,
+        max(spearman) filter (where surrogate = 'text_change') as change_spearman,
+        max(spearman_low) filter (where surrogate = 'text_change') as change_spearman_low,
+        max(spearman_high) filter (where surrogate = 'text_change') as change_spearman_high
     from downstream_correlation(measure := $measure)
     where study_id = $study_id
+    group by all
 )
 select
     scores.*,
-    of_perplexity.spearman,
-    of_perplexity.spearman_low,
-    of_perplexity.spearman_high,
-    of_change.spearman as change_spearman,
-    of_change.spearman_low as change_spearman_low,
-    of_change.spearman_high as change_spearman_high
+    spearman,
+    spearman_low,
+    spearman_high,
+    change_spearman,
+    change_spearman_low,
+    change_spearman_high
 from scores
-left join correlations as of_perplexity
-    on of_perplexity.surrogate = 'perplexity_ratio'
-    and of_perplexity.model = scores.model
-    and of_perplexity.task = scores.task
-    and of_perplexity.metric = scores.metric
-    and of_perplexity.filter = scores.filter
-    and of_perplexity.harness_version = scores.harness_version
-    and of_perplexity.n_shot is not distinct from scores.n_shot
-    and of_perplexity.sample_limit is not distinct from scores.sample_limit
-    and of_perplexity.task_digest is not distinct from scores.task_digest
-left join correlations as of_change
-    on of_change.surrogate = 'text_change'
-    and of_change.model = scores.model
-    and of_change.task = scores.task
-    and of_change.metric = scores.metric
-    and of_change.filter = scores.filter
-    and of_change.harness_version = scores.harness_version
-    and of_change.n_shot is not distinct from scores.n_shot
-    and of_change.sample_limit is not distinct from scores.sample_limit
-    and of_change.task_digest is not distinct from scores.task_digest
+left join correlations
+    on correlations.model = scores.model
+    and correlations.task = scores.task
+    and correlations.metric = scores.metric
+    and correlations.filter = scores.filter
+    and correlations.harness_version = scores.harness_version
+    and correlations.n_shot is not distinct from scores.n_shot
+    and correlations.sample_limit is not distinct from scores.sample_limit
+    and correlations.task_digest is not distinct from scores.task_digest
 order by
     model_order($study_id, scores.model), scores.model, scores.task, scores.metric, scores.filter,
     scores.n_shot, scores.sample_limit, scores.harness_version, scores.task_digest
