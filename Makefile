@@ -1,4 +1,4 @@
-.PHONY: help setup demo test cover rest soak check bench gpu server deploy
+.PHONY: help setup demo test cover soak check bench gpu server deploy
 .DEFAULT_GOAL := help
 
 # A run starts many processes, and without bytecode each compiles thousands of modules again.
@@ -12,7 +12,7 @@ TEST ?=
 SOAK ?=
 GPU ?=
 # Tracing takes three quarters of such a test's time again, so the tests that compute run without it.
-COVERED := $(addprefix src/editcollapse/,catalog config data rows) storage
+MEASURED := $(addprefix src/editcollapse/,catalog config data rows) storage
 COVERED_BY := $(addprefix tests/unit/,catalog config data rows study) tests/storage
 VENV := .venv
 BIN := $(VENV)/bin
@@ -51,14 +51,11 @@ server: $(VENV)/.runs ## run a Prefect server, one worker and the reports' pages
 deploy: $(VENV)/.runs ## register the deployments of prefect.yaml; again after editing studies/scheduled.toml
 	$(if $(filter 4200,$(PORT)),,PREFECT_API_URL=$(LOCAL)/api )$(BIN)/python -m flows deploy --results $(RESULTS)
 
-test: setup ## run the tests, in two processes of one thread
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile $(TEST)
+test: setup ## run the tests, in two processes of one thread; COVERED=no: without those of make cover
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile $(TEST) $(if $(filter no,$(COVERED)),$(addprefix --ignore=,$(COVERED_BY)))
 
 cover: setup ## run the tests of files and database, with branch coverage and its floor
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile $(COVERED_BY) $(addprefix --cov=,$(COVERED)) --cov-report=term:skip-covered
-
-rest: setup ## run the tests that make cover leaves out
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile $(addprefix --ignore=,$(COVERED_BY))
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile $(COVERED_BY) $(addprefix --cov=,$(MEASURED)) --cov-report=term:skip-covered
 
 soak: setup ## run the long tests: kills, schedules, full disks, many batches
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m slow -rA $(or $(SOAK),tests/slow)

@@ -183,6 +183,7 @@ def test_figures_before_a_failure_stay(tmp_path):
     assert "| speed | edits/s | – | 5 |" in table(file.read())
 
 
+@pytest.mark.slow
 def test_without_time_pieces_are_left_out(tmp_path):
     """With no time at all, what cannot fit is named, not run."""
     file = FigureFile(tmp_path / "figures")
@@ -199,6 +200,7 @@ def _part(name, run, seconds=60.0):
     return parts.Part(name, seconds, f"the part {name}", run)
 
 
+@pytest.mark.slow
 def test_a_part_that_dies_or_hangs_does_not_stop_the_others(tmp_path, monkeypatch, capfd):
     """One part is killed, one hangs in a process of its own, one is fine: figures are kept."""
     program = tmp_path / "part.py"

@@ -161,6 +161,7 @@ def test_wrong_study_is_told_before_anything_is_registered(study):
         list(deploy_all(file))
 
 
+@pytest.mark.slow
 def test_deploy_without_a_server_is_explained(tmp_path):
     """Where no server answers, the sentence says how to start one."""
     from tests.support.flow_runs import run_command

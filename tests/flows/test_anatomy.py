@@ -76,6 +76,7 @@ def test_second_run_computes_nothing(explained, twelve):
     assert (snapshot.stat().st_mtime_ns, units_computed(explained)) == before
 
 
+@pytest.mark.slow
 def test_another_rule_compares_anew_and_nothing_else(explained, twelve, tmp_path, capsys):
     """With a rule by which some edits collapse, these are a group; profiles and edits stay."""
     results = shutil.copytree(explained, tmp_path / "results", copy_function=shutil.copy2)
@@ -140,6 +141,7 @@ def test_encoder_that_is_none_is_refused(twelve, tmp_path, capsys):
     assert "encoders that can be read: t5" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_encoder_is_profiled_beside_the_study(explained, twelve, tmp_path):
     """Its rows have the stack of their own, and come without anything else being computed."""
     from transformers import AutoTokenizer, T5Config, T5EncoderModel

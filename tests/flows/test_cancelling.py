@@ -1,5 +1,7 @@
 """A run that is cancelled on the server where no worker watches it; what is tried again."""
 
+import pytest
+
 from editcollapse.config.study_file import read_study
 from editcollapse.runtime.environment import OVERALL, listening
 from tests.support.flow_runs import assert_equal_tables, units_computed
@@ -8,6 +10,7 @@ _CANCEL_AFTER = 9
 """Units: the preparation, and the first batch."""
 
 
+@pytest.mark.slow
 def test_run_without_a_worker_goes_on_to_its_end(study, backend, tmp_path, first_run):
     """Prefect stops processes of workers alone: this run ends whole, and stays Cancelling."""
     from prefect import get_client

@@ -143,6 +143,7 @@ def test_calibration_and_guard_go_by_the_study_s_rule(ruled_run, ruled, study, r
     )
 
 
+@pytest.mark.slow
 def test_studies_of_different_rules_need_the_options(ruled_run, ruled, run_study, capsys):
     """Of two rules none is taken: both studies are named with theirs."""
     results = ruled_run.results

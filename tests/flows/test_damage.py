@@ -30,6 +30,7 @@ def _scribble(path):
     path.write_bytes(b"\x00no record\xff")
 
 
+@pytest.mark.slow
 def test_damaged_artifacts_are_computed_again(study, run_study, results, first_run, caplog):
     """Deleted, cut and flipped artifacts cost their own units once; a warning names each file."""
     artifacts = results / "artifacts"

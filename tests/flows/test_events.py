@@ -175,6 +175,7 @@ def test_steps_that_a_guard_undoes_are_told(study, results, emitted):
     assert {each["guard_bound"] for each in steps} == {1e-9}
 
 
+@pytest.mark.slow
 def test_many_are_told_together(study, emitted, monkeypatch, tmp_path, backend):
     """Beyond the single ones they are counted; single ones and counts make up all of them."""
     monkeypatch.setattr(events, "SINGLE", 5)
@@ -189,6 +190,7 @@ def test_many_are_told_together(study, emitted, monkeypatch, tmp_path, backend):
     assert {one["model"] for each in together for one in each["counts"]} == {"tiny"}
 
 
+@pytest.mark.slow
 def test_run_without_a_way_to_tell_is_a_run(study, monkeypatch, tmp_path, backend, caplog):
     """Whatever becomes of events is a line in the log, and the study is whole."""
 

@@ -208,6 +208,7 @@ def test_plan_counts_what_the_guard_lets_be_made(refused, guarded, tmp_path, cap
     assert "forecasts            0 cached, 4 to run" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_guarded_edits_are_measured_on_other_texts(prefixed, study, tmp_path):
     """A re-evaluation takes the edits that the guard let be made, with the same decisions."""
     from flows.reevaluation import reevaluate
@@ -225,6 +226,7 @@ def test_guarded_edits_are_measured_on_other_texts(prefixed, study, tmp_path):
     assert {key: row["decision"] for key, row in decisions(copy, again).items()} == old
 
 
+@pytest.mark.slow
 def test_nothing_is_made_where_all_is_refused(guarded):
     """With a threshold below all bounds a study ends without an edit, and says so."""
     study_id, results, _ = guarded("refuse", at_risk_at=1e-9)

@@ -48,6 +48,7 @@ def test_results_folder_can_be_moved(study, run_study, first_run, tmp_path):
     assert_equal_tables(new, first_run.results)
 
 
+@pytest.mark.slow
 def test_results_serve_a_copy_of_the_study(elsewhere, run_study, results):
     """The study file and its inputs may move too: what was computed for them stays cached."""
     again = run_study(elsewhere, results)

@@ -96,6 +96,7 @@ def test_stopped_work_stays_where_it_was(backend, often):
     assert found.description == "Progress of study y: stopped after 1 of 4 jobs"
 
 
+@pytest.mark.slow
 def test_server_that_does_not_answer_is_logged_and_no_more(backend, often, caplog):
     """The work ends well and at its own pace; one warning says that progress is not shown."""
     from prefect import flow

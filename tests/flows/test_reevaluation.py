@@ -64,6 +64,7 @@ def test_both_measurements_are_published(again, first_run):
     assert {row["n_before"] for row in by_study.values()} == {1}
 
 
+@pytest.mark.slow
 def test_measurements_are_those_of_a_study_on_these_texts(again, other_texts, study, run_study):
     """A study that has the other texts from the start finds all its units in the same folder.
 

@@ -212,6 +212,7 @@ def test_index_lists_the_report_with_its_sentence(first_run):
     assert f"<p>{escape(headline(found))}</p>" in text
 
 
+@pytest.mark.slow
 def test_lost_index_is_written_again(study, run_study, results):
     """A run that finds all else in place writes it, by the report's task."""
     (results / INDEX).unlink()

@@ -53,6 +53,7 @@ def page(backend, study, tmp_path_factory):
     return look
 
 
+@pytest.mark.slow
 def test_study_of_one_model_has_one_page(page):
     """Its run says which study and model it is; its tasks are on it."""
     found = page("tiny")

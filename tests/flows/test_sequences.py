@@ -145,6 +145,7 @@ def test_second_run_computes_nothing(many, run_sequences, whole):
     assert all(known[name].equals(frame) for name, frame in tables(results).items())
 
 
+@pytest.mark.slow
 def test_longer_sequences_begin_with_the_shorter_ones(whole, longer, run_sequences, tmp_path):
     """Eight edits after six: chunks up to the sixth edit are not computed again."""
     study, fresh = longer
@@ -248,6 +249,7 @@ def test_guards_decide_on_every_step(study, run_sequences, tmp_path, policy):
         assert set(rows.group_by("editor").len()["len"]) == {6}
 
 
+@pytest.mark.slow
 def test_sequences_alone_are_a_flow(many, backend, tmp_path):
     """The flow edit_sequence makes no single edit; it takes a table of its own; needs one."""
     from flows.sequence import edit_sequence

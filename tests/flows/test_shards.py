@@ -47,6 +47,7 @@ def computed_by_kind(results):
     return counts
 
 
+@pytest.mark.slow
 def test_only_missing_shards_are_summed_again(study, run_study, results, first_run):
     """With C and the sum of one shard gone, that shard alone is summed again, and C is the same."""
     (moment,) = (results / "artifacts/moments").iterdir()

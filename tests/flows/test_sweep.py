@@ -62,6 +62,7 @@ def test_verdicts_are_counted_by_layer(swept):
         assert ask(swept, f"from {table}").is_empty()
 
 
+@pytest.mark.slow
 def test_second_sweep_computes_nothing(swept, study):
     """Run again, every unit is found, the snapshot stays the same file, and the run says so."""
     from flows.sweep_flow import layer_sweep

@@ -66,6 +66,7 @@ def test_study_is_one_run_of_mlflow(tracked_study, results, tmp_path):
     assert len(history) == 1
 
 
+@pytest.mark.slow
 def test_study_comes_out_whole_without_mlflow(tracked_study, results, monkeypatch, caplog):
     """Where it is not installed, or fails, the log says what to do."""
     monkeypatch.setitem(sys.modules, "mlflow", None)

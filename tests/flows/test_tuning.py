@@ -157,6 +157,7 @@ def test_killed_tuning_goes_on(tuned, inputs, tmp_path, monkeypatch):
     assert ask(results, query).equals(ask(tuned, query))
 
 
+@pytest.mark.slow
 def test_spent_budget_ends_a_rung_and_still_holds_out(backend, inputs, tmp_path):
     """With no time each rung makes one trial, the one that a study would take."""
     from flows.tuning_flow import tune_settings

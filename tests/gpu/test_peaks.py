@@ -45,6 +45,7 @@ def test_peaks_are_within_a_fifth_of_the_estimate(name, n_layers, n_edits, n_tok
     assert all(0.8 <= share <= 1.2 for share in shares.values()), shares
 
 
+@pytest.mark.slow
 def test_emulated_peaks_are_near_the_estimate(emulated):
     """The same, counted by storage, on a small Llama: v* of few edits takes less."""
     loaded = real_model(variant_shape("llama", 4, 256, 1024, 500), "float32", _CPU)

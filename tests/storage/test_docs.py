@@ -36,6 +36,7 @@ def demo(tmp_path_factory) -> Path:
     return results
 
 
+@pytest.mark.slow
 def test_page_is_current(demo):
     """The checked-in answers are those of the queries; else: python -m scripts.docs."""
     page = COOKBOOK.read_text(encoding="utf-8")
@@ -169,6 +170,7 @@ def test_demo_rows_name_no_machine(demo):
     assert not [text for text in texts if re.search(r"(?:^|[\s\"])/|[A-Z]:\\", text)]
 
 
+@pytest.mark.slow
 def test_rows_taken_again_are_the_same(demo, tmp_path, monkeypatch, capsys):
     """Taking the rows of unpacked rows gives the same rows."""
     before = {path.name: pl.read_parquet(path) for path in demo_rows.ROWS.glob("*.parquet")}
