@@ -1,5 +1,6 @@
 """Fixtures for all tests. Imports no torch by itself: the storage tests must not pay for it."""
 
+import gc
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TQDM_DISABLE", "1")
 
 _AS_TOKENIZER = "tokenizer"
+
+
+def pytest_collection_finish() -> None:
+    """Keep modules and tests out of collections of garbage, half a second each."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
