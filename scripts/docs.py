@@ -1,10 +1,11 @@
 """Generated documents: ``python -m scripts.docs`` writes them, ``--check`` says which are stale.
 
 docs/studies.md comes from the spec, docs/schema.md from the comments of the database, the table of
-variables in docs/operations.md from the settings, the tables of docs/editors.md from the catalog;
-the recipes of docs/sql.md, the README's table, the tables of docs/sequences.md and the pictures
-from the rows that are checked in; docs/results.md's tables on the forecast from these and from the
-measured edits that the package carries.
+variables in docs/operations.md from the settings, the tables of docs/editors.md from the catalog.
+From the rows that are checked in: the recipes of docs/sql.md, the README's table, the pictures, and
+tables of docs/sequences.md, docs/check.md, docs/downstream.md and docs/generation.md.
+docs/results.md's tables on the forecast come from these rows and from the measured edits that the
+package carries.
 """
 
 import argparse
@@ -28,7 +29,13 @@ from editcollapse.fingerprints import digest
 from editcollapse.runtime.settings import settings_table
 from reports.edit_charts import denominator_figure
 from reports.figures import ROWS, THEMES, Figure, Theme, drawable, figure_config, specification
-from scripts import editor_tables, forecast_tables, incidence_tables, sequence_tables
+from scripts import (
+    after_tables,
+    editor_tables,
+    forecast_tables,
+    incidence_tables,
+    sequence_tables,
+)
 from scripts.demo_rows import unpack
 from scripts.markdown import cell
 from scripts.schema_picture import picture
@@ -44,6 +51,9 @@ OPERATIONS = DOCS / "operations.md"
 RESULTS = DOCS / "results.md"
 EDITORS = DOCS / "editors.md"
 SEQUENCES = DOCS / "sequences.md"
+CHECK = DOCS / "check.md"
+DOWNSTREAM = DOCS / "downstream.md"
+GENERATION = DOCS / "generation.md"
 PICTURES = DOCS / "pictures"
 MADE_OF = PICTURES / "denominators.digest"
 """Digest of what the pictures were drawn from: fonts differ by machine, so that pictures themselves
@@ -165,6 +175,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             RESULTS: results_page(RESULTS.read_text(encoding="utf-8"), results),
             EDITORS: editors_page(EDITORS.read_text(encoding="utf-8")),
             SEQUENCES: sequences_page(SEQUENCES.read_text(encoding="utf-8"), results),
+            CHECK: _made_page(CHECK, "checks", after_tables.checks(results)),
+            DOWNSTREAM: _made_page(DOWNSTREAM, "scores", after_tables.downstream(results)),
+            GENERATION: _made_page(GENERATION, "answers", after_tables.answers(results)),
             MADE_OF: digest("pictures", *drawings.values()) + "\n",
         }
     stale = [
@@ -182,6 +195,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             image = vl_convert.vegalite_to_png(spec, scale=_SCALE)
             (PICTURES / f"{name}.png").write_bytes(image)
     return 1 if stale and options.check else 0
+
+
+def _made_page(path: Path, name: str, table: str) -> str:
+    """Return a page with a new table between the marks of its name, its text being given."""
+    return page_with(path.read_text(encoding="utf-8"), name, table)
 
 
 def studies_page() -> str:
