@@ -111,7 +111,7 @@ def downstream(
         sequences=sequence or (),
         exported=exported or (),
     )
-    from flows.downstream import plan_downstream
+    from flows.run.downstream_plan import plan_downstream
 
     plan = plan_downstream(spec, wanted, folder.name)  # a mistake is found before a server starts
     what = f"downstream tasks of {spec.name}"

@@ -193,7 +193,7 @@ def _emptied(tmp_path, results):
 
 def test_without_lm_eval_the_extra_is_named(study, results, tasks, monkeypatch):
     """Planning says it, before anything is loaded."""
-    from flows.downstream import plan_downstream
+    from flows.run.downstream_plan import plan_downstream
 
     monkeypatch.setattr(harness_tasks, "HARNESS", "no-such-package")
     with pytest.raises(StudyError, match=r"editcollapse\[downstream\]"):
@@ -202,7 +202,7 @@ def test_without_lm_eval_the_extra_is_named(study, results, tasks, monkeypatch):
 
 def test_results_are_needed(study, tasks, tmp_path):
     """A folder in which nothing was run."""
-    from flows.downstream import plan_downstream
+    from flows.run.downstream_plan import plan_downstream
 
     with pytest.raises(ResultsError, match="run a study first"):
         plan_downstream(read_study(study), DownstreamSpec(tasks=tasks), str(tmp_path / "none"))
