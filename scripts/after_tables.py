@@ -43,9 +43,9 @@ def _forecast(row: dict[str, Any]) -> str:
     """Return a forecast with P(collapse) where it has one; none where nothing differs."""
     if not row["n_changed"]:
         return ""
-    said = {"will_collapse": "likely to collapse"}.get(row["forecast"], row["forecast"])
+    said = {"will collapse": "likely to collapse"}.get(row["forecast"], row["forecast"])
     chance = row["forecast_probability"]
-    return said.replace("_", " ") if chance is None else f"{said}, P {cell(round(chance, 3))}"
+    return said if chance is None else f"{said}, P {cell(round(chance, 3))}"
 
 
 def downstream(results: Path) -> str:

@@ -82,6 +82,7 @@ def test_plan_is_the_same_by_file_and_by_options(init, own, tmp_path, capsys):
     assert "perplexity on 3 texts of texts" in said
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("backend")
 def test_forecast_by_options_is_cached_for_the_file(tmp_path, monkeypatch):
     """A forecast by options leaves rows under the study's ids, which the file's forecast finds."""

@@ -129,6 +129,7 @@ def test_refused_edits_are_told_once(study, results, emitted):
     assert [event for event, _ in emitted] == [STUDY_FINISHED]
 
 
+@pytest.mark.slow
 def test_collapsed_sequences_are_told_once(study, results, emitted):
     """The first checkpoint of collapse is an event; a longer sequence does not tell it again."""
     changes = {
@@ -153,6 +154,7 @@ def test_collapsed_sequences_are_told_once(study, results, emitted):
     assert {event for event, _ in emitted} == {STUDY_FINISHED}
 
 
+@pytest.mark.slow
 def test_steps_that_a_guard_undoes_are_told(study, results, emitted):
     """Each step of a sequence that is skipped is an event with the bound."""
     spec = write_toml(

@@ -27,6 +27,7 @@ def elsewhere(tmp_path_factory) -> Path:
     return write_study(tmp_path_factory.mktemp("elsewhere") / "deep/er", model="renamed")
 
 
+@pytest.mark.slow
 def test_study_elsewhere_has_the_same_ids(elsewhere, run_study, first_run, tmp_path, monkeypatch):
     """Another folder, working directory and name of the model's folder change no id."""
     monkeypatch.chdir(tmp_path)

@@ -179,6 +179,7 @@ def test_lost_states_are_made_again(many, whole, longer, run_sequences, tmp_path
     assert_same_steps(copy, fresh)
 
 
+@pytest.mark.slow
 def test_whole_states_are_thinned(longer):
     """Of fine-tuning's whole states those at checkpoints are left, and the last."""
     study, folder = longer
