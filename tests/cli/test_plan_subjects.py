@@ -84,6 +84,7 @@ def test_a_tokenizer_that_is_no_good_is_a_sentence(inputs, tmp_path, capsys):
     assert "Traceback" not in error
 
 
+@pytest.mark.slow
 def test_study_in_a_chat_template(inputs, first_run, run_study, tmp_path, capsys):
     """Its subjects stand inside; ids of edits are others, those without the setting stay."""
     study = write_toml(inputs / "study.toml", **{"models.chat_template": True})

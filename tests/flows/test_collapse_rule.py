@@ -118,6 +118,7 @@ def test_report_is_by_the_study_s_rule_or_the_options(ruled_run, ratio):
     assert has_report(place, "small", ruled_run.study_id, stated)
 
 
+@pytest.mark.slow
 def test_calibration_and_guard_go_by_the_study_s_rule(ruled_run, ruled, study, ratio, capsys):
     """Thresholds are taken from what the studies call a collapse, and used by who calls it so."""
     results = str(ruled_run.results)

@@ -96,6 +96,7 @@ def test_answers_come_beside_what_is_there(
     assert N_ASKED_BATCHES < N_BATCHES
 
 
+@pytest.mark.slow
 def test_editor_beyond_rank_one_answers_too(study, run_study, tmp_path):
     """MEMIT's factors are at hand; RECT's updates are of full rank, and are not kept."""
     path = write_toml(

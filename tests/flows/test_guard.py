@@ -134,6 +134,7 @@ def test_interrupted_study_goes_on(refused, guarded, tmp_path):
     assert decisions(copy, study_id) == decisions(results, study_id)
 
 
+@pytest.mark.slow
 def test_switching_takes_the_first_safe_method(guarded, bounds, limit):
     """Another method makes the edit; where that one is asked for anyway, one edit serves both."""
     study_id, results, _ = guarded("switch", switch_to=["c_rome", "p_rome"])

@@ -39,6 +39,7 @@ def test_rows_are_recorded_and_published(night):
         assert ask(results, f"from {table}").is_empty()
 
 
+@pytest.mark.slow
 def test_study_finds_what_the_night_left(night, study, run_study, first_run, tmp_path):
     """The study after it computes none of those units again, and ends with the same numbers."""
     left, ids = night

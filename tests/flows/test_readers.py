@@ -17,6 +17,7 @@ for line in sys.stdin:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "who", ["readers", pytest.param("a careless writer", marks=pytest.mark.slow)]
 )

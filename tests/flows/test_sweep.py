@@ -104,6 +104,7 @@ def test_layers_of_a_study_are_asked_by_its_id(swept, study, tmp_path):
     assert found["layer"].unique().sort().to_list() == list(range(_N_LAYERS))
 
 
+@pytest.mark.slow
 def test_sweep_is_told_as_tables_and_as_json(swept, study, tmp_path, capsys):
     """Every layer, method and position is told, with the layers at which all is safe."""
     results = shutil.copytree(swept, tmp_path / "results", copy_function=shutil.copy2)

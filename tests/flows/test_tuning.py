@@ -185,6 +185,7 @@ def _command(inputs, results, *more):
     ]
 
 
+@pytest.mark.slow
 def test_command_prints_before_and_after_and_a_preset(backend, inputs, tmp_path, capsys):
     """In words and as JSON; the page lies where it says, and the list of reports has it."""
     results = tmp_path / "results"

@@ -37,6 +37,7 @@ print(json.dumps(spans), flush=True)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", [pytest.param("auto", marks=pytest.mark.gpu), "cpu"])
 def test_times_on_a_device_do_not_overlap(place, tmp_path):
     """Three turns each, at once; on a CPU, which needs no turns, they are asked for."""

@@ -81,6 +81,7 @@ def test_study_of_sequences_alone_has_no_parts_on_edits(alone):
     assert set(figures_of(alone)) == FIGURES
 
 
+@pytest.mark.slow
 def test_study_with_both_has_both(demo, tmp_path):
     """The demo study's edits keep their parts; those on sequences follow, where there are some."""
     assert not set(parts_of(demo)) & set(SEQUENCE_PARTS)
