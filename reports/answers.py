@@ -86,11 +86,7 @@ def answers_figure(found: StudyFindings) -> Figure:
         ),
         description="Shares of edits that take effect, teacher-forced and in free generation.",
         panels=tuple(
-            Panel(
-                model,
-                share_cells(words, own.height),
-                _long(own, columns),
-            )
+            Panel(model, share_cells(words, own.height), _long(own, columns))
             for model, own in by_model(lines)
         ),
         sql="",

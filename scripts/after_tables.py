@@ -4,10 +4,12 @@ from pathlib import Path
 from typing import Any
 
 from editcollapse.catalog.editors import editor_title
+from editcollapse.forecast.verdicts import in_words
+from editcollapse.judging.findings import CheckFindings
+from editcollapse.rows.collapse_rule import DEFAULT_RULE
 from scripts.markdown import cell, table
-from storage.ask import ask
-
-_QUERIES = Path(__file__).parent / "sql"
+from scripts.queries import ask_own
+from storage.readers import check_findings
 
 
 def checks(results: Path) -> str:
@@ -16,36 +18,32 @@ def checks(results: Path) -> str:
         *("BASE", "EDITED", "tensors that differ", "largest change on text"),
         *("perplexity before, after", "verdict", "forecast alone"),
     )
+    named = ask_own(results, "checks").rows()
     return table(
         head,
-        (
-            (
-                f"`{cell(row['base'])}`",
-                cell(row["name"]),
-                str(row["n_changed"]),
-                _or_nothing(row["text_change"]),
-                ", ".join(
-                    _or_nothing(row[name]) for name in ("perplexity_before", "perplexity")
-                ).strip(", "),
-                row["verdict"],
-                _forecast(row),
-            )
-            for row in _rows(results, "checks")
-        ),
+        (_check(name, check_findings(results, check_id, name)) for check_id, name in named),
     )
 
 
-def _or_nothing(value: float | None) -> str:
-    return "" if value is None else cell(value)
+def _check(name: str, found: CheckFindings) -> tuple[str, ...]:
+    """Return the line of a check, by the default rule."""
+    largest = found.largest
+    texts = [DEFAULT_RULE.perplexity_of(each) for each in (found.before, found.after) if each]
+    return (
+        f"`{cell(found.base)}`",
+        cell(name),
+        str(len(found.changes)),
+        "" if largest is None else cell(largest.text_change),
+        ", ".join(map(cell, texts)),
+        found.verdict(DEFAULT_RULE),
+        _forecast(found) if found.differs else "",
+    )
 
 
-def _forecast(row: dict[str, Any]) -> str:
-    """Return a forecast with P(collapse) where it has one; none where nothing differs."""
-    if not row["n_changed"]:
-        return ""
-    said = {"will collapse": "likely to collapse"}.get(row["forecast"], row["forecast"])
-    chance = row["forecast_probability"]
-    return said if chance is None else f"{said}, P {cell(round(chance, 3))}"
+def _forecast(found: CheckFindings) -> str:
+    """Return a forecast, with P(collapse) where it has one."""
+    said, chance = in_words(found.forecast.verdict), found.forecast.probability
+    return said if chance is None else f"{said}, P {cell(round(chance.value, 3))}"
 
 
 def downstream(results: Path) -> str:
@@ -65,7 +63,7 @@ def downstream(results: Path) -> str:
                 _range(row, "others"),
                 f"{row['spearman']:.2f} ({row['spearman_low']:.2f} to {row['spearman_high']:.2f})",
             )
-            for row in _rows(results, "downstream")
+            for row in ask_own(results, "downstream").iter_rows(named=True)
         ),
     )
 
@@ -94,12 +92,6 @@ def answers(results: Path) -> str:
                 *(f"{row[name]:.2f}" for name in ("locality", "same_tokens")),
                 f"{row['fluency']:.2f}, {row['fluency_before']:.2f}",
             )
-            for row in _rows(results, "answers")
+            for row in ask_own(results, "answers").iter_rows(named=True)
         ),
     )
-
-
-def _rows(results: Path, query: str) -> list[dict[str, Any]]:
-    """Return a query's answer; it lies in ``sql/``."""
-    sql = (_QUERIES / f"{query}.sql").read_text(encoding="utf-8")
-    return list(ask(results, sql).iter_rows(named=True))

@@ -8,9 +8,8 @@ import polars as pl
 
 from editcollapse.catalog.editors import editor_title
 from scripts.markdown import cell, table
-from storage.ask import ask
+from scripts.queries import ask_own
 
-_QUERIES = Path(__file__).parent / "sql"
 _STUDIES = ("sequence_real", "sequence_demo")
 """Studies whose sequences are shown, the real model's first."""
 _AT_ONCE = "sequence_batches"
@@ -113,7 +112,7 @@ def forecast(results: Path) -> str:
 
 def _rows(results: Path, query: str, studies: tuple[str, ...] = ()) -> list[dict[str, Any]]:
     """Return the answer of a query, of some studies, or those that are shown, in their order."""
-    found = ask(results, (_QUERIES / f"{query}.sql").read_text(encoding="utf-8"))
+    found = ask_own(results, query)
     return [
         row
         for study in studies or _STUDIES

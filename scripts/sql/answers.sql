@@ -2,15 +2,13 @@
 select
     method,
     context,
-    count(*) as n_edits,
     avg(efficacy) as efficacy,
     avg(exact_efficacy) as exact,
     avg(contains_efficacy) as contains,
     avg(locality) as locality,
     avg(generated_locality) as same_tokens,
     avg(ngram_entropy) as fluency,
-    avg(ngram_entropy_before) as fluency_before,
-    sum(collapsed::int) as n_collapsed
+    avg(ngram_entropy_before) as fluency_before
 from generation_outcomes
 where study = 'generation'
 group by method, context

@@ -1,4 +1,4 @@
--- What do edited models score in downstream tasks: unedited, after a collapse, and after other edits? By the first metric.
+-- What do edited models score in downstream tasks: unedited, after a collapse, and after other edits? By accuracy.
 with scores as (
     select
         study,
@@ -21,7 +21,6 @@ with scores as (
 )
 select
     scores.*,
-    found.n_edits,
     found.spearman,
     found.spearman_low,
     found.spearman_high

@@ -45,7 +45,7 @@ def spec(ruined):
 
 @pytest.fixture(scope="module")
 def published(backend, spec, tmp_path_factory):
-    """Return the results folder of a check, and its state; ``told`` has the events of the run."""
+    """Return the results folder of a check, and its state; ``TOLD`` has the events of the run."""
     from flows.check_flow import collapse_check
 
     results = tmp_path_factory.mktemp("checked") / "results"

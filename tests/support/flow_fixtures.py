@@ -67,7 +67,7 @@ def prefect_home(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]
 
 
 @pytest.fixture(scope="session")
-def backend(server: str, prefect_home: Callable[[], Path]) -> Iterator[None]:
+def backend(server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Let flows run in this process, against the server of the tests."""
     from prefect.settings import (
         PREFECT_API_URL,
@@ -78,7 +78,7 @@ def backend(server: str, prefect_home: Callable[[], Path]) -> Iterator[None]:
     )
 
     settings = {
-        PREFECT_HOME: prefect_home(),
+        PREFECT_HOME: tmp_path_factory.mktemp("prefect"),
         PREFECT_API_URL: server,
         # Joining the heartbeat's thread takes a second at the end of each run.
         PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
