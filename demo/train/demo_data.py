@@ -32,6 +32,16 @@ SEQUENCE_GROUPS = (
 """The same of the requests for sequences: subjects that are the prompt's first token are few, as in
 CounterFact."""
 
+LONG_SEQUENCE_GROUPS = (
+    (1, True, 28),
+    (1, False, 260),
+    (2, True, 96),
+    (2, False, 48),
+    (3, True, 96),
+    (3, False, 48),
+)
+"""The same of all facts of the corpus, for sequences until a model collapses."""
+
 Choice = tuple[Entity, Relation, str]
 """Subject, relation and template of a request."""
 
@@ -43,7 +53,7 @@ _PROBES = 6
 
 
 def write_demo_data(synthetic: SyntheticCorpus, folder: Path) -> tuple[Path, ...]:
-    """Write the demo's four files: requests, requests for sequences, texts and corpus.
+    """Write the demo's files: requests, those for sequences, short and long, texts and corpus.
 
     Returns:
         Their paths.
@@ -52,6 +62,7 @@ def write_demo_data(synthetic: SyntheticCorpus, folder: Path) -> tuple[Path, ...
     contents = {
         "counterfact.json": json.dumps(edit_records(synthetic), indent=1) + "\n",
         "sequence.json": json.dumps(sequence_records(synthetic)) + "\n",
+        "sequence_long.json": json.dumps(long_sequence_records(synthetic)) + "\n",
         "texts.jsonl": held_out_texts(synthetic),
         "corpus.txt": corpus(synthetic),
     }
@@ -76,11 +87,23 @@ def edit_records(synthetic: SyntheticCorpus) -> list[dict[str, object]]:
 
 def sequence_records(synthetic: SyntheticCorpus) -> list[dict[str, object]]:
     """Return requests for sequences in CounterFact's original schema: no fact is edited twice."""
-    rng = random.Random(f"sequence {synthetic.seed}")
+    return _distinct_records(synthetic, "sequence", SEQUENCE_GROUPS)
+
+
+def long_sequence_records(synthetic: SyntheticCorpus) -> list[dict[str, object]]:
+    """Return a request for each fact of the corpus, in CounterFact's original schema."""
+    return _distinct_records(synthetic, "long sequence", LONG_SEQUENCE_GROUPS)
+
+
+def _distinct_records(
+    synthetic: SyntheticCorpus, name: str, groups: tuple[tuple[int, bool, int], ...]
+) -> list[dict[str, object]]:
+    """Return the records of some groups in which no fact is edited twice; the name seeds them."""
+    rng = random.Random(f"{name} {synthetic.seed}")
     used: set[Fact] = set()
     queues = [
         _draw(synthetic, rng, n_words, used, subject_first=first, count=count)
-        for n_words, first, count in SEQUENCE_GROUPS
+        for n_words, first, count in groups
     ]
     return _records(synthetic, rng, queues)
 

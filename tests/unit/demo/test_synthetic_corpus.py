@@ -24,7 +24,7 @@ from demo.train.synthetic_corpus import (
 from editcollapse.data.datasets import read_requests
 
 DEMO = Path(__file__).resolve().parents[3] / "demo"
-_DATA = ("counterfact.json", "sequence.json", "texts.jsonl", "corpus.txt")
+_DATA = ("counterfact.json", "sequence.json", "sequence_long.json", "texts.jsonl", "corpus.txt")
 
 
 @pytest.fixture(scope="module")
