@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.cases import Case
-from editcollapse.catalog.editors import JointEditor
+from editcollapse.catalog.editors import JointEditor, restraint_of
 from editcollapse.covariance.second_moment import measure_moment
 from editcollapse.data.requests import EditRequest
 from editcollapse.editors.joint import mean_length_of, value_lengths
@@ -105,6 +105,7 @@ def chunk(
         evaluation_id="benchmark",
         seed=0,
         guard=None,
+        restraint=restraint_of(inputs.editor.name, None),
         order_label="benchmark",
     )
     made = _Chunk(case.store, case.loaded, job)

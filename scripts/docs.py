@@ -333,6 +333,7 @@ def sequences_page(text: str, results: Path) -> str:
         "edits at once": sequence_tables.at_once(results),
         "single edits": sequence_tables.single_edits(results),
         "sequence forecast": sequence_tables.forecast(results),
+        "sequence bound": sequence_tables.bound(results),
     }
     return _with_all(text, tables)
 

@@ -110,6 +110,34 @@ def forecast(results: Path) -> str:
     )
 
 
+def bound(results: Path) -> str:
+    """Return what perplexities have been measured below and above the guard's bound, a line a model.
+
+    Raises:
+        AssertionError: below it a perplexity has doubled, which the text around denies.
+    """
+    head = (
+        *("model", "checkpoints", "text change below 1", "largest perplexity ratio there"),
+        *("doubled from", "tripled from", "tenfold from"),
+    )
+    found = ask_own(results, "sequence_bound")
+    assert found["n_doubled_below"].sum() == 0
+    columns = ("doubled_from", "tripled_from", "tenfold_from")
+    return _table(
+        head,
+        (
+            (
+                cell(row["model"]),
+                str(row["n_checkpoints"]),
+                str(row["n_below"]),
+                _known(row["largest_below"]),
+                *(_known(row[name]) for name in columns),
+            )
+            for row in found.iter_rows(named=True)
+        ),
+    )
+
+
 def _rows(results: Path, query: str, studies: tuple[str, ...] = ()) -> list[dict[str, Any]]:
     """Return the answer of a query, of some studies, or those that are shown, in their order."""
     found = ask_own(results, query)

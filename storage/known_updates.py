@@ -148,6 +148,7 @@ _SHOWN = (
     ("damping", "damping of C"),
     ("order_seed", "seed of the order"),
     ("edits_per_step", "edits a step"),
+    ("restraint", "restraint"),
     ("guard_policy", "guard"),
     ("guard_bound", "guard's bound"),
 )

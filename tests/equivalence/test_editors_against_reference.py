@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from editcollapse.catalog.editor_presets import GradientSettings, JointSettings
-from editcollapse.catalog.editors import EDITORS, GradientEditor, JointEditor
+from editcollapse.catalog.editors import EDITORS, GradientEditor, JointEditor, restraint_of
 from editcollapse.catalog.presets import ValueSettings
 from editcollapse.config.spec import ModelSpec
 from editcollapse.covariance.second_moment import SecondMoment, put_moment
@@ -261,6 +261,7 @@ def chunk_of(store, inputs, steps: tuple[tuple[EditRequest, ...], ...], first_st
         evaluation_id="e",
         seed=0,
         guard=None,
+        restraint=restraint_of(inputs.editor.name, None),
         order_label="order 1",
     )
 

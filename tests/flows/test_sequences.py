@@ -250,6 +250,48 @@ def test_guards_decide_on_every_step(study, run_sequences, tmp_path, policy):
         assert set(rows.group_by("editor").len()["len"]) == {6}
 
 
+def test_a_restraint_is_on_what_is_measured(study, run_sequences, tmp_path):
+    """Any editor's sum can be restrained: edits go on as without, the measured model differs."""
+    file = write_toml(
+        study.parent / "restrained.toml",
+        **(
+            SEQUENCES
+            | {
+                "methods": [],
+                "sequence.editors": ["rome"],
+                "sequence.orders": 1,
+                "sequence.restraints": ["none", "log2"],
+            }
+        ),
+    )
+    results = tmp_path / "results"
+    run_sequences(file, results)
+    rows = ask(
+        results,
+        """
+        select
+            study_sequences.editor, sequences.restraint, step, update_norm,
+            steps.text_change, relative_spectral_norm, perplexity
+        from study_sequences
+        join sequences using (sequence_id)
+        join sequence_steps as steps using (sequence_id)
+        join sequence_layers as layers using (sequence_id, step)
+        join sequence_checkpoints using (sequence_id, step)
+        order by step
+        """,
+    )
+    free = rows.filter(pl.col("editor") == "rome")
+    drawn = rows.filter(pl.col("editor") == "rome, restraint log2")
+    assert set(free["restraint"]) == {None}
+    assert set(drawn["restraint"]) == {"log2"}
+    assert free["update_norm"].to_list() == drawn["update_norm"].to_list()
+    above = free["relative_spectral_norm"] > 1
+    assert above.any()
+    assert (drawn["relative_spectral_norm"] < free["relative_spectral_norm"]).filter(above).all()
+    assert (drawn["text_change"] < free["text_change"]).filter(above).all()
+    assert (drawn["perplexity"] != free["perplexity"]).filter(above).all()
+
+
 @pytest.mark.slow
 def test_sequences_alone_are_a_flow(many, backend, tmp_path):
     """The flow edit_sequence makes no single edit; it takes a table of its own; needs one."""
@@ -289,7 +331,8 @@ def test_states_are_factors_until_the_whole_is_smaller(many, whole):
         ({"sequence.editors": ["mimit"]}, "no method 'mimit'; known: memit"),
         ({"sequence.checkpoints": [5, 2]}, "must ascend"),
         ({"sequence.until_collapse": True}, "leave `n_edits` out"),
-        ({"sequence.guard.policy": "stop"}, "`sequence.guard.text_change`: Field required"),
+        ({"sequence.guard.text_change": 1.0}, "`sequence.guard.policy`: Field required"),
+        ({"sequence.restraints": ["log3"]}, "`sequence.restraints.0`"),
         ({"sequence.editors": []}, "must be distinct and at least one"),
     ],
 )

@@ -194,9 +194,11 @@ def _sequences_in_words(plan: StudyPlan) -> str | None:
         return None
     n_edits = n_edits_of(spec, len(plan.requests.records), spec.edits_per_step[0])
     steps = ", ".join(map(str, spec.edits_per_step))
-    n_sequences = len(plan.models) * len(spec.editors) * len(spec.edits_per_step) * spec.orders
+    kinds = len(spec.edits_per_step) * len(spec.restraints)
+    n_sequences = len(plan.models) * len(spec.editors) * kinds * spec.orders
+    many = "" if len(spec.restraints) == 1 else f"{len(spec.restraints)} restraints x "
     return (
-        f"{len(plan.models)} models x {len(spec.editors)} editors x {spec.orders} orders = "
+        f"{len(plan.models)} models x {len(spec.editors)} editors x {many}{spec.orders} orders = "
         f"{n_sequences} sequences of {n_edits} edits, {steps} a step"
         + (", each until it collapses" if spec.ends_at_collapse else "")
     )

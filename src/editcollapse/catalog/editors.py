@@ -138,3 +138,16 @@ def editor_title(name: str) -> str:
     """Return an editor's name as its paper writes it; one that the catalog lacks, as it is."""
     known: dict[str, Editor] = {**METHODS, **EDITORS}
     return known[name].title if name in known else name
+
+
+def restraint_of(name: str, asked: Restraint | None) -> Restraint:
+    """Return what the measured model of a sequence has of the sum of updates.
+
+    Args:
+        name: of the editor.
+        asked: by the study; with None or ``none`` it is the editor's own.
+    """
+    if asked is not None and asked != "none":
+        return asked
+    editor = EDITORS.get(name)
+    return editor.restraint if isinstance(editor, JointEditor) else "none"

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from editcollapse.catalog.editors import Restraint
 from editcollapse.config.base import Count, Spec
 
 EditorName = Literal[
@@ -41,8 +42,9 @@ class SequenceGuardSpec(Spec):
     """`stop`: the sequence ends before the step. `skip`: the step is left out. `roll back`: the
     weights go back to the last checkpoint at which the model was alive, and the step is left
     out."""
-    text_change: Annotated[float, Field(gt=0, allow_inf_nan=False)]
-    """The bound: 1 is as much as the unedited layer itself writes, in the root mean square."""
+    text_change: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    """The bound: 1 is as much as the unedited layer itself writes, in the root mean square. Below
+    it no sequence of docs/sequences.md has doubled the perplexity."""
 
 
 class SequenceSpec(Spec):
@@ -55,6 +57,10 @@ class SequenceSpec(Spec):
     edits_per_step: tuple[Count, ...] = (1,)
     """Facts that are edited at once in a step; each number makes sequences of its own. Rank-one
     methods edit a step's facts one after the other."""
+    restraints: tuple[Restraint, ...] = ("none",)
+    """What the measured model has of the sum of updates, whoever edits: singular values above the
+    unedited matrix's largest are drawn in (PRUNE), by their logarithm to base e, 2, 1.5 or 1.2, or
+    half way; each restraint makes sequences of its own. With `none`, PRUNE itself has `log`."""
     orders: Count = 3
     """Seeded orders of the requests; intervals are over these."""
     checkpoints: tuple[Count, ...] = CHECKPOINTS
@@ -72,7 +78,7 @@ class SequenceSpec(Spec):
 
     @model_validator(mode="after")
     def _is_consistent(self) -> "SequenceSpec":
-        for name in ("editors", "edits_per_step", "checkpoints"):
+        for name in ("editors", "edits_per_step", "restraints", "checkpoints"):
             given = getattr(self, name)
             if not given or len(set(given)) != len(given):
                 raise ValueError(f"`{name}` must be distinct and at least one, got {given}")

@@ -33,6 +33,7 @@ class SequenceRow:
     template_set_id: str
     guard_policy: str | None
     guard_bound: float | None
+    restraint: str | None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from editcollapse.catalog.editors import EDITORS, JointEditor, Restraint
+from editcollapse.catalog.editors import Restraint, restraint_of
 from editcollapse.catalog.methods import METHODS
 from editcollapse.editors.restraints import restrained
 from editcollapse.errors import ArtifactError, ResultsError
@@ -122,7 +122,7 @@ def read_sequence(
     step: "int | SequenceState | None",
     weights: WeightOf,
 ) -> StoredUpdate:
-    """Return the sum of a sequence's updates after a step, restrained as its editor does (PRUNE).
+    """Return the sum of a sequence's updates after a step, as it was measured: restrained (PRUNE).
 
     Args:
         store: of the results folder.
@@ -136,7 +136,7 @@ def read_sequence(
     """
     chosen = step if isinstance(step, SequenceState) else chosen_state(store, known, step)
     changes = summed(store, chosen.states, known.layers)
-    restraint = _restraint_of(known.editor)
+    restraint = restraint_of(known.editor, known.restraint)
     if restraint != "none":
         changes = tuple(_restrained(each, weights(each.layer), restraint) for each in changes)
     label = f"{known.label} after step {chosen.step}, {chosen.n_edits} edits"
@@ -194,11 +194,6 @@ def _restrained(change: LayerUpdate, weight: Tensor, restraint: Restraint) -> La
     left, values, right = torch.linalg.svd(drawn, full_matrices=False)
     kept = slice(change.rank)
     return LayerUpdate(change.layer, left[:, kept] * values[kept], right[kept])
-
-
-def _restraint_of(editor: str) -> Restraint:
-    row = EDITORS.get(editor)
-    return row.restraint if isinstance(row, JointEditor) else "none"
 
 
 def _ref_of(store: ArtifactStore, kind: str, digest: str) -> ArtifactRef:

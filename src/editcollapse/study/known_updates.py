@@ -6,6 +6,7 @@ nothing that results know, so its specification has the bare name of a folder un
 
 import dataclasses
 
+from editcollapse.catalog.editors import Restraint
 from editcollapse.config.spec import ModelSpec
 
 
@@ -60,6 +61,8 @@ class KnownSequence:
     layers: tuple[int, ...]
     order_seed: int
     edits_per_step: int
+    restraint: Restraint | None
+    """Of the study; None where there is no more than the editor's own."""
     study: str
     study_id: str
     n_edits: int | None

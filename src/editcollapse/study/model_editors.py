@@ -100,7 +100,7 @@ class ModelEditors:
             return 0
         n_requests = len(self.plan.requests.records)
         n_chunks = sum(len(chunks_of(spec, n_requests, each)) for each in spec.edits_per_step)
-        return len(spec.editors) * spec.orders * n_chunks
+        return len(spec.editors) * len(spec.restraints) * spec.orders * n_chunks
 
     def covariance_plans(self) -> tuple[CovariancePlan, ...]:
         """Return each layer's covariance plan; all share one pass over the corpus.
@@ -278,13 +278,14 @@ class ModelEditors:
             )
 
     def sequences(self, inputs: EditorInputs) -> Iterator[ModelSequence]:
-        """Yield an editor's sequences: each number of edits a step, in each order."""
+        """Yield an editor's sequences: number of edits a step, restraint, order."""
         spec = self.plan.study.sequence
         if spec is None or inputs.editor.name not in spec.editors:
             return
         for n_facts in spec.edits_per_step:
-            for order in range(spec.orders):
-                yield ModelSequence(self.plan, spec, inputs, order, n_facts)
+            for restraint in spec.restraints:
+                for order in range(spec.orders):
+                    yield ModelSequence(self.plan, spec, inputs, order, n_facts, restraint)
 
     def _moment(self, layer: int) -> CovarianceJob:
         own = self.model.setup

@@ -10,7 +10,13 @@ import json
 from pydantic import BaseModel, ConfigDict
 
 from editcollapse.catalog.editor_presets import EditorSettings, GradientSettings, JointSettings
-from editcollapse.catalog.editors import EDITORS, GradientEditor, JointEditor, editor_title
+from editcollapse.catalog.editors import (
+    EDITORS,
+    GradientEditor,
+    JointEditor,
+    Restraint,
+    editor_title,
+)
 from editcollapse.catalog.methods import METHODS, Method
 from editcollapse.catalog.presets import ValueSettings
 from editcollapse.data.requests import EditRequest
@@ -306,6 +312,8 @@ class SequenceChunkJob(Job):
     evaluation_id: str
     seed: int
     guard: SequenceGuard | None
+    restraint: Restraint
+    """What the measured model has of the sum of updates; the sequence's id says it."""
     order_label: str
     """For people: ``order 2``; not part of the key."""
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from functools import cached_property
 
 from editcollapse import NUMERICS
+from editcollapse.catalog.editors import Restraint, restraint_of
 from editcollapse.config.sequence import SequenceSpec
 from editcollapse.data.requests import EditRequest
 from editcollapse.errors import StudyError
@@ -111,6 +112,13 @@ class ModelSequence:
     order: int
     """From 0."""
     edits_per_step: int
+    asked_restraint: Restraint = "none"
+    """Of the study; an editor's own stands where it asks for none."""
+
+    @property
+    def restraint(self) -> Restraint:
+        """What the measured model has of the sum of updates."""
+        return restraint_of(self.inputs.editor.name, self.asked_restraint)
 
     @property
     def order_seed(self) -> int:
@@ -121,7 +129,8 @@ class ModelSequence:
     def label(self) -> str:
         """For people."""
         many = f", {self.edits_per_step} edits a step" if self.edits_per_step > 1 else ""
-        return f"{self.inputs.editor.title}, order {self.order + 1}{many}"
+        how = "" if self.asked_restraint == "none" else f", restraint {self.asked_restraint}"
+        return f"{self.inputs.editor.title}, order {self.order + 1}{many}{how}"
 
     @cached_property
     def requests(self) -> tuple[EditRequest, ...]:
@@ -158,6 +167,7 @@ class ModelSequence:
             self.spec.final_sample,
             self.spec.guard,
             *self._rule_that_counts,
+            *(() if self.asked_restraint == "none" else ("restraint", self.asked_restraint)),
         )
 
     @property
@@ -198,6 +208,7 @@ class ModelSequence:
             evaluation_id=self.plan.evaluation_id,
             seed=self.plan.study.seed,
             guard=None if guard is None else SequenceGuard(guard.policy, guard.text_change),
+            restraint=self.restraint,
             order_label=f"order {self.order + 1}",
         )
 
@@ -216,10 +227,14 @@ class ModelSequence:
             template_set_id=self.inputs.template_set_id,
             guard_policy=None if guard is None else guard.policy,
             guard_bound=None if guard is None else guard.text_change,
+            restraint=None if self.asked_restraint == "none" else self.asked_restraint,
         )
-        # Sequences of other numbers of edits a step are other curves.
-        several = len(self.spec.edits_per_step) > 1
-        name = f"{setup.name}, {self.edits_per_step} a step" if several else setup.name
+        # Sequences of other numbers of edits a step, or restraints, are other curves.
+        name = setup.name
+        if len(self.spec.edits_per_step) > 1:
+            name += f", {self.edits_per_step} a step"
+        if len(self.spec.restraints) > 1 and self.asked_restraint != "none":
+            name += f", restraint {self.asked_restraint}"
         member = StudySequenceRow(
             self.plan.study_id, self.sequence_id, model.spec.name, name, self.n_edits
         )

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from editcollapse.catalog.editors import GradientEditor, JointEditor, Restraint
+from editcollapse.catalog.editors import GradientEditor, JointEditor
 from editcollapse.catalog.methods import Method
 from editcollapse.data.requests import EditRequest
 from editcollapse.editors.fine_tuning import fine_tune
@@ -269,18 +269,13 @@ class _Chunk:
             return self._origin
         return (*self._origin, self._store.put_tensors(STATES, tensors))
 
-    @property
-    def _restraint(self) -> Restraint:
-        editor = self._setup.row
-        return editor.restraint if isinstance(editor, JointEditor) else "none"
-
     @contextlib.contextmanager
     def _as_measured(self, written: WrittenWeights) -> Iterator[None]:
-        """Let the model be in the block what its editor takes home: restrained, for PRUNE."""
-        if self._restraint == "none":
+        """Let the model be in the block what is taken home: with the restraint, if there is one."""
+        if self._job.restraint == "none":
             yield
             return
-        write_all(written, self._sums, self._restraint)
+        write_all(written, self._sums, self._job.restraint)
         try:
             yield
         finally:
@@ -289,10 +284,10 @@ class _Chunk:
     def _measured_sums(self) -> Iterator[tuple[int, LayerSum]]:
         """Yield each layer's sum as the model that is measured has it."""
         for layer, total in self._sums.items():
-            if self._restraint == "none":
+            if self._job.restraint == "none":
                 yield layer, total
             else:
-                drawn = restrained(total.total, total.scale.spectral_norm, self._restraint)
+                drawn = restrained(total.total, total.scale.spectral_norm, self._job.restraint)
                 same = drawn is total.total
                 yield layer, total if same else LayerSum(total.scale, drawn)
 

@@ -11,6 +11,7 @@ select
     sequences.layers,
     sequences.order_seed,
     sequences.edits_per_step,
+    sequences.restraint,
     studies.name as study,
     studies.study_id,
     (

@@ -14,6 +14,7 @@ select
     steps.relative_drift as relative_update_norm,
     sequences.order_seed,
     sequences.edits_per_step,
+    sequences.restraint,
     sequences.guard_policy,
     sequences.guard_bound,
     value_settings.steps,

@@ -31,7 +31,8 @@ create table sequences (
     evaluation_id varchar not null,
     template_set_id varchar not null,
     guard_policy varchar,
-    guard_bound double
+    guard_bound double,
+    restraint varchar
 );
 comment on table sequences is 'Sequences of edits: one model, one editor, one order of the requests.';
 comment on column sequences.sequence_id is
@@ -53,6 +54,8 @@ comment on column sequences.guard_policy is
     'What the guard does where a step passes its bound: stop (the sequence), skip (the step) or roll back. Text. NULL = no guard.';
 comment on column sequences.guard_bound is
     'sequence_steps.text_change from which on the guard acts. Ratio, no unit. NULL = no guard.';
+comment on column sequences.restraint is
+    'What the study makes of the sum of updates, whoever edits: linear, log, log2, log1_5 or log1_2 (PRUNE). Text. NULL = no more than the editor itself.';
 
 create table study_sequences (
     study_id varchar not null,
