@@ -111,7 +111,7 @@ def forecast(results: Path) -> str:
 
 
 def bound(results: Path) -> str:
-    """Return what perplexities have been measured below and above the guard's bound, a line a model.
+    """Return the perplexities below and above the guard's bound, a line a model.
 
     Raises:
         AssertionError: below it a perplexity has doubled, which the text around denies.

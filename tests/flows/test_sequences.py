@@ -10,10 +10,15 @@ import torch
 
 from editcollapse.config.study_file import read_study
 from editcollapse.errors import StudyError
+from editcollapse.rows.collapse_rule import DEFAULT_RULE as RULE
 from editcollapse.study.artifacts import ArtifactStore
 from editcollapse.study.model_editors import ModelEditors
 from editcollapse.study.plan import plan_study
+from editcollapse.study.results_folder import results_at
+from flows.cli.output.next_step import SEQUENCES as SEQUENCES_ASKED
+from flows.cli.output.next_step import after_run
 from storage.ask import ask
+from storage.ask import incidence as asked_incidence
 from storage.readers import editor_sequences
 from tests.support.flow_runs import manifests, tables, units_computed
 from tests.support.small_study import N_REQUESTS, write_toml
@@ -259,13 +264,14 @@ def test_a_restraint_is_on_what_is_measured(study, run_sequences, tmp_path):
             | {
                 "methods": [],
                 "sequence.editors": ["rome"],
+                "sequence.n_edits": 3,
                 "sequence.orders": 1,
                 "sequence.restraints": ["none", "log2"],
             }
         ),
     )
     results = tmp_path / "results"
-    run_sequences(file, results)
+    study_id = run_sequences(file, results)
     rows = ask(
         results,
         """
@@ -290,6 +296,10 @@ def test_a_restraint_is_on_what_is_measured(study, run_sequences, tmp_path):
     assert (drawn["relative_spectral_norm"] < free["relative_spectral_norm"]).filter(above).all()
     assert (drawn["text_change"] < free["text_change"]).filter(above).all()
     assert (drawn["perplexity"] != free["perplexity"]).filter(above).all()
+    incidence = asked_incidence(results, study_id)
+    follows = after_run("x", read_study(file), results_at(results), study_id, RULE, incidence)
+    assert follows == f'sql "{SEQUENCES_ASKED}"'
+    assert len(ask(results, SEQUENCES_ASKED)) == len(rows)
 
 
 @pytest.mark.slow

@@ -20,6 +20,11 @@ WORST = (
     "order by perplexity_ratio desc limit 10"
 )
 """The edits that damage their models most, of all studies."""
+SEQUENCES = (
+    "select model, editor, order_seed, n_edits, perplexity_ratio, text_change "
+    "from sequence_outcomes order by perplexity_ratio desc limit 10"
+)
+"""The checkpoints of sequences that are furthest from their models, of all studies."""
 LAYERS = (
     "select model, layer, method, sum(n_will_collapse)::int as likely, max(largest_bound) as bound "
     "from forecast_by_layer group by all order by bound desc limit 20"
@@ -52,7 +57,7 @@ def after_run(
     rule: "CollapseRule",
     incidence: "pl.DataFrame",
 ) -> str:
-    """Return what follows a study: why ROME collapses its models, or the worst edits.
+    """Return what follows a study: why ROME collapses its models, or what did most damage.
 
     Args:
         study_words: the study as the command named it.
@@ -68,7 +73,7 @@ def after_run(
     is_explained = bool(anatomy_findings(folder.here, study_id, rule))
     if has_collapses and "rome" in study.methods and not is_explained:
         return f"anatomy {study_words}"
-    return f'sql "{WORST}"'
+    return f'sql "{WORST if study.methods else SEQUENCES}"'
 
 
 def after_forecast(study_words: str, plan: "StudyPlan", report: "ForecastReport") -> str:

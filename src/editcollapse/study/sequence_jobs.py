@@ -315,7 +315,7 @@ class SequenceChunkJob(Job):
     restraint: Restraint
     """What the measured model has of the sum of updates; the sequence's id says it."""
     order_label: str
-    """For people: ``order 2``; not part of the key."""
+    """For people: ``order 2``, ``order 2, 10 a step``; not part of the key."""
 
     @property
     def key(self) -> str:

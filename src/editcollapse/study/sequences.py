@@ -128,9 +128,13 @@ class ModelSequence:
     @property
     def label(self) -> str:
         """For people."""
-        many = f", {self.edits_per_step} edits a step" if self.edits_per_step > 1 else ""
+        return f"{self.inputs.editor.title}, {self._order_label}"
+
+    @property
+    def _order_label(self) -> str:
+        many = f", {self.edits_per_step} a step" if self.edits_per_step > 1 else ""
         how = "" if self.asked_restraint == "none" else f", restraint {self.asked_restraint}"
-        return f"{self.inputs.editor.title}, order {self.order + 1}{many}{how}"
+        return f"order {self.order + 1}{many}{how}"
 
     @cached_property
     def requests(self) -> tuple[EditRequest, ...]:
@@ -209,7 +213,7 @@ class ModelSequence:
             seed=self.plan.study.seed,
             guard=None if guard is None else SequenceGuard(guard.policy, guard.text_change),
             restraint=self.restraint,
-            order_label=f"order {self.order + 1}",
+            order_label=self._order_label,
         )
 
     def rows(self) -> tuple[SequenceRow, StudySequenceRow]:
