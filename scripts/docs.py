@@ -330,9 +330,11 @@ def sequences_page(text: str, results: Path) -> str:
     """
     tables = {
         "sequence ends": sequence_tables.ends(results),
+        "until collapse": sequence_tables.until_collapse(results),
         "edits at once": sequence_tables.at_once(results),
         "single edits": sequence_tables.single_edits(results),
         "sequence forecast": sequence_tables.forecast(results),
+        "long forecast": sequence_tables.long_forecast(results),
         "sequence bound": sequence_tables.bound(results),
     }
     return _with_all(text, tables)

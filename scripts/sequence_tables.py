@@ -10,8 +10,10 @@ from editcollapse.catalog.editors import editor_title
 from scripts.markdown import cell, table
 from scripts.queries import ask_own
 
-_STUDIES = ("sequence_real", "sequence_demo")
+_STUDIES = ("sequence_real", "sequence_demo", "sequence_control")
 """Studies whose sequences are shown, the real model's first."""
+_LONG = "sequence_long"
+"""The study of sequences until a collapse."""
 _AT_ONCE = "sequence_batches"
 """The study of several numbers of edits a step."""
 _NONE = "-"
@@ -19,6 +21,15 @@ _NONE = "-"
 
 def ends(results: Path) -> str:
     """Return how sequences end, a line a model and editor."""
+    return _ends(results, _STUDIES)
+
+
+def until_collapse(results: Path) -> str:
+    """Return how sequences end that go on until the model has collapsed, a line an editor."""
+    return _ends(results, (_LONG,))
+
+
+def _ends(results: Path, studies: tuple[str, ...]) -> str:
     head = (
         *("model", "editor", "collapsed", "edits until collapse", "alive at the end"),
         *("perplexity above 3x", "edits until then", "ratio at the end"),
@@ -38,7 +49,7 @@ def ends(results: Path) -> str:
                 *map(_share, (row["efficacy"], row["generalization"], row["locality"])),
                 cell(row["text_change"]),
             )
-            for row in _rows(results, "sequence_ends")
+            for row in _rows(results, "sequence_ends", studies)
         ),
     )
 
@@ -83,13 +94,25 @@ def single_edits(results: Path) -> str:
                 *map(_share, (row["efficacy"], row["generalization"], row["locality"])),
                 cell(row["text_change"]),
             )
-            for row in _rows(results, "single_edits")
+            for row in _rows(results, "single_edits", _STUDIES)
         ),
     )
 
 
 def forecast(results: Path) -> str:
-    """Return how the change on text tells collapses of an editor left out, a line each."""
+    """Return how the change on text tells of an editor left out when perplexity triples."""
+    rows = _rows(results, "sequence_forecast", _STUDIES)
+    return _forecast([row for row in rows if row["rule"] == "tripled"])
+
+
+def long_forecast(results: Path) -> str:
+    """Return how it tells of collapses in sequences that go on until then."""
+    rows = _rows(results, "sequence_forecast", (_LONG,))
+    return _forecast([row for row in rows if row["rule"] == "collapsed"])
+
+
+def _forecast(rows: list[dict[str, Any]]) -> str:
+    """Return how the change on text tells of an editor left out, a line each."""
     head = (
         *("model", "editor left out", "bound", "collapsed", "caught", "missed"),
         *("false alarms", "neither", "median lead in edits"),
@@ -105,7 +128,7 @@ def forecast(results: Path) -> str:
                 *(_known(row[name]) for name in counts),
                 _known(row["median_lead"]),
             )
-            for row in _rows(results, "sequence_forecast")
+            for row in rows
         ),
     )
 
@@ -138,12 +161,12 @@ def bound(results: Path) -> str:
     )
 
 
-def _rows(results: Path, query: str, studies: tuple[str, ...] = ()) -> list[dict[str, Any]]:
-    """Return the answer of a query, of some studies, or those that are shown, in their order."""
+def _rows(results: Path, query: str, studies: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Return the answer of a query, of some studies in their order."""
     found = ask_own(results, query)
     return [
         row
-        for study in studies or _STUDIES
+        for study in studies
         for row in found.filter(pl.col("study") == study).iter_rows(named=True)
     ]
 

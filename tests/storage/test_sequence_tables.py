@@ -80,6 +80,19 @@ def test_forecast_has_a_line_an_editor_left_out(many):
     assert float(found["ROME"]["median lead in edits"]) == lead
 
 
+def test_guards_bound_is_held_to_what_was_measured(many, folder_at, tmp_path):
+    """Below it no perplexity has doubled: where one has, there is no table that says so."""
+    with pytest.raises(AssertionError):  # memit's are 5 times as large at 0.4
+        sequence_tables.bound(many.results)
+    folder = folder_at(tmp_path)
+    write_study(folder, row_of)
+    write_sequences(folder, row_of, [walk for walk in WALKS if walk.editor != "memit"])
+    folder.publish()
+    (found,) = _lines(sequence_tables.bound(folder.results))
+    assert (found["model"], found["largest perplexity ratio there"]) == ("tiny", "1")
+    assert float(found["doubled from"]) == pytest.approx(1.0)
+
+
 def test_single_edits_have_a_line_a_method(tmp_path, monkeypatch):
     """On the checked-in demo rows: the collapses that the README's table has, method by method."""
     monkeypatch.setattr(sequence_tables, "_STUDIES", ("demo",))
@@ -94,7 +107,11 @@ def test_single_edits_have_a_line_a_method(tmp_path, monkeypatch):
 
 def test_tables_are_empty_without_such_rows(many, others):
     """Where the checked-in rows have no such study the page has no table."""
-    for table in (sequence_tables.ends, sequence_tables.single_edits, sequence_tables.forecast):
+    tables = (
+        *(sequence_tables.ends, sequence_tables.until_collapse, sequence_tables.single_edits),
+        *(sequence_tables.forecast, sequence_tables.long_forecast, sequence_tables.bound),
+    )
+    for table in tables:
         assert table(others.results) == ""
     assert sequence_tables.single_edits(many.results) == ""
 
