@@ -41,7 +41,7 @@ def test_tokenizer_without_start_token_is_explained(inputs, run_study, tmp_path)
         run_study(study, tmp_path / "results")
 
 
-@pytest.mark.parametrize("shape", [(5, 5), (24, 23)])
+@pytest.mark.parametrize("shape", [(5, 5), pytest.param((24, 23), marks=pytest.mark.slow)])
 def test_statistics_of_wrong_shape_are_explained(inputs, run_study, tmp_path, shape):
     """Published statistics of another layer or model are refused with both widths."""
     np.savez(

@@ -108,6 +108,7 @@ def test_second_run_asks_nothing(copied, study):
     assert min(new).startswith("downstream-")
 
 
+@pytest.mark.slow
 def test_another_task_of_the_same_name_is_asked_anew(copied, study, tmp_path):
     """What counts is its YAML and data; an edit by the beginning of its id, and no other."""
     from flows.downstream import judge_downstream
@@ -125,6 +126,7 @@ def test_another_task_of_the_same_name_is_asked_anew(copied, study, tmp_path):
     assert found.item() == 2
 
 
+@pytest.mark.slow
 def test_an_exported_model_is_asked_too(copied, study, tasks, tmp_path):
     """A folder that no study knows: a row of its own, and the study's model is whole again."""
     from flows.downstream import judge_downstream

@@ -63,7 +63,7 @@ def edit():
     forget_models()
 
 
-@pytest.mark.parametrize("kind", ["weights", "adapter"])
+@pytest.mark.parametrize("kind", [pytest.param("weights", marks=pytest.mark.slow), "adapter"])
 def test_collapse_is_a_collapse_for_others(edit, kind, tmp_path):
     """A process without this package: logits, perplexity and greedy text of the edited model."""
     texts = list(read_texts(DEMO / "texts.jsonl").texts[:6])
