@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    works = "\n".join(f"  {name:12}{text}" for name, text in WORKS.items())
+    works = "\n".join(f"  {name:13}{text}" for name, text in WORKS.items())
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description="Measure the published procedure and ours, in turn, on this machine.",
