@@ -142,7 +142,11 @@ def test_single_edits_are_the_references(tiny_model, variant, name):
             if row.restraint != "none":
                 total = oracle.pruned(total, before[change.layer], row.restraint)
                 oracle.matrix(edited, change.layer).copy_(before[change.layer] + total)
-            assert distance(change.matrix(b), total) < 10 * TIGHT
+            rounding = 1e-14 * float(before[change.layer].abs().max())
+            if float(total.abs().max()) < rounding:  # NAS asks for nothing where v is too long
+                assert float(change.matrix(b).abs().max()) < rounding
+            else:
+                assert distance(change.matrix(b), total) < 10 * TIGHT
         whole = text_nll(HookedLayer(edited, layers[0]), texts, no_update(loaded.widths))
         assert distance(nll[b], whole[0]) < TIGHT
     assert all(torch.equal(loaded.weight(layer), before[layer]) for layer in layers)
