@@ -162,6 +162,32 @@ def edited_weight(total: LayerSum, restraint: Restraint = "none") -> Tensor:
     return weight + restrained(total.total, total.scale.spectral_norm, restraint)
 
 
+class SumsInWeights:
+    """Sums of updates by layer, and the weights that hold them while steps are made.
+
+    Args:
+        sums: of each layer.
+        written: the weights of these layers, which hold the sums already.
+    """
+
+    def __init__(self, sums: Mapping[int, LayerSum], written: WrittenWeights) -> None:
+        self._sums, self._written = sums, written
+
+    def edited(self, layer: int) -> Tensor:
+        """Return W of a layer as edited so far, (D, K) float64."""
+        return edited_weight(self._sums[layer])
+
+    def add(self, layer: int, update: "Factors | Tensor") -> float:
+        """Add an update to a layer's sum and write it; return its Frobenius norm."""
+        norm = self._sums[layer].add(update)
+        self._written.write(layer, self.edited(layer))
+        return norm
+
+    def show(self, layer: int, update: Tensor) -> None:
+        """Write an update, (D, K) float64, that is no part of the sum."""
+        self._written.write(layer, self.edited(layer) + update)
+
+
 def write_all(
     written: WrittenWeights, sums: Mapping[int, LayerSum], restraint: Restraint = "none"
 ) -> None:
