@@ -65,6 +65,19 @@ class LayerChange:
             return key @ left.transpose(1, 2)
         return (key @ self.right.to(key)[owner].transpose(1, 2)) @ left.transpose(1, 2)
 
+    def of_all(self, key: Tensor) -> Tensor:
+        """Return dW k of every token under the only change, (..., D).
+
+        Args:
+            key: (..., K), float32 or better.
+        """
+        (left,) = self.left.to(key)
+        if self.right is not None:
+            (right,) = self.right.to(key)
+            key = key @ right.T
+        change: Tensor = key @ left.T
+        return change
+
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class WeightChanges:

@@ -105,11 +105,13 @@ class UpdateFacts:
     """Its name in the catalog."""
     layers: tuple[int, ...]
     subject: str | None = None
-    """Of a single edit, as prompt and target; None for a sequence."""
+    """Of a single edit, as prompt and target; None for a sequence, and for several at once."""
     prompt: str | None = None
     target_new: str | None = None
     target_true: str | None = None
     n_edits: int = 1
+    is_joint: bool = False
+    """Whether several edits were made at once, not one after the other."""
     step: int | None = None
     """Of a sequence: the last one that counts."""
     study: str | None = None

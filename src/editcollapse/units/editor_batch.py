@@ -7,7 +7,6 @@ own change, of full rank too where memory allows. The weights stay as they are.
 
 import dataclasses
 import logging
-import sys
 from collections.abc import Sequence
 
 from torch import Tensor
@@ -24,9 +23,9 @@ from editcollapse.runtime.devices import tokens_per_forward
 from editcollapse.runtime.precision import float32_products
 from editcollapse.study.artifacts import ArtifactStore
 from editcollapse.study.jobs import Manifest
-from editcollapse.study.sequence_jobs import EditorBatchJob, EditorSetup
+from editcollapse.study.sequence_jobs import EditorBatchJob
 from editcollapse.units.edit import position_row
-from editcollapse.units.editor_edits import EditorEdits, edit_each, sizes_of
+from editcollapse.units.editor_edits import EditorEdits, edit_each, group_size, sizes_of
 from editcollapse.units.editors import EditorOnModel, Targets, editor_on_model
 from editcollapse.units.prepare import Progress, load
 
@@ -62,7 +61,7 @@ def edit_and_measure(job: EditorBatchJob, on_step: Progress = None) -> Manifest:
     base: list[BaseMeasurementRow] = []
     tensors: dict[str, Tensor] = {}
     targets = None if job.targets is None else Targets.stored(store, job.targets)
-    size = _group_size(loaded, inputs.editor)
+    size = group_size(loaded, inputs.editor)
     for first in range(0, len(rewrites), size):
         group = rewrites[first : first + size]
 
@@ -102,20 +101,6 @@ def edit_and_measure(job: EditorBatchJob, on_step: Progress = None) -> Manifest:
         tensors=ref,
         unusable=tuple((found.request.request_id, found.reason) for found in unusable),
     )
-
-
-_DENSE_BYTES = 256 << 20
-"""Of changes of full rank that are kept at once."""
-
-
-def _group_size(loaded: LoadedModel, setup: EditorSetup) -> int:
-    """Return how many edits are worked out and measured at once: all where they are factors."""
-    if not setup.is_dense:
-        return sys.maxsize
-    widths = loaded.widths
-    assert setup.settings is not None
-    each = 8 * widths.d_model * widths.d_key * len(setup.settings.layers)
-    return max(1, _DENSE_BYTES // each)
 
 
 def _factors(changes: WeightChanges) -> dict[str, Tensor]:

@@ -6,6 +6,7 @@ they are worked out on written weights, these are put back bit by bit.
 
 import dataclasses
 import math
+import sys
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 from editcollapse.catalog.editors import GradientEditor, JointEditor
 from editcollapse.editors.fine_tuning import FineTuned, fine_tune
 from editcollapse.editors.joint import goal_values, independent_edits, joint_step
-from editcollapse.editors.restraints import restrained
+from editcollapse.editors.restraints import factors_of_rank, restrained
 from editcollapse.editors.running_sum import (
     Factors,
     LayerScale,
@@ -164,17 +165,11 @@ def _joint_changes(
             left, right = step.update.left, step.update.right
             changes.append(LayerChange(step.layer, left[None], right[None]))
         elif isinstance(step.update, Factors):
-            changes.append(_low_rank(step.layer, drawn, len(rewrites)))
+            left, right = factors_of_rank(drawn, len(rewrites))
+            changes.append(LayerChange(step.layer, left[None], right[None]))
         else:
             changes.append(LayerChange(step.layer, drawn[None], None))
     return WeightChanges(tuple(changes))
-
-
-def _low_rank(layer: int, change: Tensor, rank: int) -> LayerChange:
-    """Return a change, (D, K) float64 of known rank, as factors."""
-    left, values, right = torch.linalg.svd(change, full_matrices=False)
-    kept = slice(rank)
-    return LayerChange(layer, (left[:, kept] * values[kept])[None], right[None, kept])
 
 
 def _goals(
@@ -221,6 +216,20 @@ def _optimised_tuning(tuned: FineTuned) -> Optimised:
         value_norm=None,
         clamp_hit=None,
     )
+
+
+_DENSE_BYTES = 256 << 20
+"""Of changes of full rank that are kept at once."""
+
+
+def group_size(loaded: LoadedModel, setup: EditorSetup) -> int:
+    """Return how many edits are worked out at once: all where they are factors."""
+    if not setup.is_dense:
+        return sys.maxsize
+    widths = loaded.widths
+    assert setup.settings is not None
+    each = 8 * widths.d_model * widths.d_key * len(setup.settings.layers)
+    return max(1, _DENSE_BYTES // each)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
