@@ -10,6 +10,7 @@ from editcollapse.api.edited_model import EditedModel
 from editcollapse.catalog.editor_presets import EditorSettings
 from editcollapse.data.requests import EditRequest
 from editcollapse.rows.study import ProbeScores
+from editcollapse.study.sweep import named_layers
 
 if TYPE_CHECKING:
     from editcollapse.api.editor import Editor
@@ -56,7 +57,7 @@ class JointEdit(EditedModel):
 
     def __repr__(self) -> str:
         return (
-            f"JointEdit({self._label!r}, {self.method}, {_layers(self.layers)}: text change "
+            f"JointEdit({self._label!r}, {self.method}, {named_layers(self.layers)}: text change "
             f"{self.text_change:.3g}, update norm {self.update_norm:.3g}, "
             f"{self.relative_update_norm:.3g} times that of W)"
         )
@@ -113,12 +114,6 @@ class JointEdit(EditedModel):
     @property
     def _updates(self) -> "WeightChanges":
         return self.changes
-
-
-def _layers(layers: tuple[int, ...]) -> str:
-    """Return layers for people."""
-    word = "layer" if len(layers) == 1 else "layers"
-    return f"{word} {', '.join(map(str, layers))}"
 
 
 def _fields(settings: EditorSettings) -> Iterator[tuple[str, object]]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from editcollapse.data.corpora import CovarianceSource
 from editcollapse.errors import StudyError
+from editcollapse.study.sweep import named_layers
 
 if TYPE_CHECKING:
     from editcollapse.covariance.second_moment import MomentSolver, SecondMoment
@@ -55,7 +56,7 @@ class SecondMoments:
 
         if self.source.statistics is not None and tuple(layers) != (self._layer,):
             raise StudyError(
-                f"C of {_in_words(layers)} is needed, and `covariance` "
+                f"C of {named_layers(layers)} is needed, and `covariance` "
                 f"{self.source.statistics.name} is of one layer, {self._layer}. Give a corpus, or "
                 "samples; or let the editor edit that layer alone."
             )
@@ -81,8 +82,3 @@ class SecondMoments:
                 self._found[layer] = dataclasses.replace(moment, half=None)
             else:
                 self._found[layer] = moment
-
-
-def _in_words(layers: Sequence[int]) -> str:
-    word = "layer" if len(layers) == 1 else "layers"
-    return f"{word} {', '.join(map(str, layers))}"

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 _TEXTS = "texts.jsonl"
 _NOT_KNOWN = "not known"
-_RANK_ONE_ONLY = "the forecast knows rank-one methods only"
+RANK_ONE_ONLY = "the forecast knows rank-one methods only"
+"""Why nothing is forecast of an edit by another editor."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -157,7 +158,7 @@ def _report(made: "Edit | JointEdit", text_set: "TextSet", new_tokens: int) -> E
         text_change_bound=forecast.change_bound if forecast else None,
         at_risk_at=forecast.at_risk_at if forecast else None,
         collapse_at=forecast.collapse_at if forecast else None,
-        why=forecast.why if forecast else _RANK_ONE_ONLY,
+        why=forecast.why if forecast else RANK_ONE_ONLY,
         denominator=one.denominator if one else None,
         rho=one.rho if one else None,
         update_norm=made.update_norm,
@@ -176,14 +177,15 @@ def _report(made: "Edit | JointEdit", text_set: "TextSet", new_tokens: int) -> E
 
 def _lines(report: EditReport) -> Iterator[tuple[str, str]]:
     """Yield the report on an edit: labels with what they are of."""
+    from editcollapse.study.sweep import named_layers
     from editcollapse.visible import visible
 
     prompt = visible(report.prompt.replace("{}", report.subject))
-    layers = f"layer{'s' * (len(report.layers) > 1)} {', '.join(map(str, report.layers))}"
     yield (
         "edit:       ",
         (
-            f"{prompt} -> {visible(report.target_new)}, of {report.model}, {layers}, by "
+            f"{prompt} -> {visible(report.target_new)}, of {report.model}, "
+            f"{named_layers(report.layers)}, by "
             f"{report.method}"
         ),
     )
