@@ -42,7 +42,7 @@ class JointEdit(EditedModel):
         self.requests = requests
         self.method = setup.name
         self.settings: EditorSettings = setup.settings
-        """Published, by rule, or as given: ``settings.source`` says which."""
+        """Published, by rule, or as given: their ``source`` says which."""
         self.layers = self.settings.layers
         self.changes: WeightChanges = made.changes
         """The update, a batch of one, float64 on the CPU: ``changes.layers[i].matrix(0)`` is what
