@@ -75,10 +75,10 @@ class JointEdit(EditedModel):
         """
         from editcollapse.units.single import probe_scores
 
-        editor, lowest = self.editor, self.layers[0]
+        editor, lowest, updates = self.editor, self.layers[0], self._updates
         templates = editor.joint_templates
         return tuple(
-            probe_scores(editor.model, lowest, templates, each, self.changes, editor.seed)
+            probe_scores(editor.model, lowest, templates, each, updates, editor.seed)
             for each in self.requests
         )
 
@@ -113,7 +113,11 @@ class JointEdit(EditedModel):
 
     @property
     def _updates(self) -> "WeightChanges":
-        return self.changes
+        import torch
+
+        loaded = self.editor.model
+        # Once a call, not once a forward: changes of full rank are as large as W.
+        return self.changes.to(loaded.device, torch.promote_types(loaded.dtype, torch.float32))
 
 
 def _fields(settings: EditorSettings) -> Iterator[tuple[str, object]]:

@@ -9,6 +9,7 @@ of rank n costs K² n + D K n, whatever the sum D is.
 import contextlib
 import dataclasses
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ from editcollapse.catalog.editors import Restraint
 from editcollapse.editors.restraints import restrained
 
 
-@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False)
 class LayerScale:
     """What one layer's sum of updates is compared with, made of the unedited matrix once."""
 
@@ -27,18 +28,20 @@ class LayerScale:
     """C without damping, (K, K) float64; the identity where there is none."""
     norm: float
     """‖W‖."""
-    spectral_norm: float
-    """W's largest singular value."""
     spread: float
     """sqrt(tr(W C Wᵀ))."""
+
+    @cached_property
+    def spectral_norm(self) -> float:
+        """W's largest singular value; worked out when it is first needed, and kept."""
+        return float(torch.linalg.matrix_norm(self.weight, ord=2))
 
     @classmethod
     def of(cls, weight: Tensor, moment: Tensor) -> "LayerScale":
         """Return the scales of a layer."""
         wide = weight.detach().to("cpu", torch.float64, copy=True).contiguous()
         spread = float(((wide @ moment) * wide).sum().clamp(min=0.0).sqrt())
-        spectral = float(torch.linalg.matrix_norm(wide, ord=2))
-        return cls(wide, moment, float(wide.norm()), spectral, spread)
+        return cls(wide, moment, float(wide.norm()), spread)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)

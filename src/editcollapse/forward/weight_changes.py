@@ -98,6 +98,10 @@ class WeightChanges:
         """Return some of the edits."""
         return WeightChanges(tuple(each.rows(index) for each in self.layers))
 
+    def to(self, device: torch.device, dtype: torch.dtype) -> "WeightChanges":
+        """Return the edits elsewhere or in another type."""
+        return WeightChanges(tuple(each.to(device, dtype) for each in self.layers))
+
 
 @contextmanager
 def added(loaded: LoadedModel, changes: Sequence[LayerChange], owner: Tensor) -> Iterator[None]:

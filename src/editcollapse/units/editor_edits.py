@@ -160,7 +160,9 @@ def _joint_changes(
     changes = []
     for step in steps:
         total = sums[step.layer]
-        drawn = restrained(total.total, total.scale.spectral_norm, editor.restraint)
+        drawn = total.total
+        if editor.restraint != "none":
+            drawn = restrained(drawn, total.scale.spectral_norm, editor.restraint)
         if isinstance(step.update, Factors) and drawn is total.total:
             left, right = step.update.left, step.update.right
             changes.append(LayerChange(step.layer, left[None], right[None]))
