@@ -187,7 +187,7 @@ class EditedModel(ABC):
 
     def _facts(self, texts: Texts | None) -> "UpdateFacts":
         """Return what the card of an export says."""
-        from editcollapse.study.known_updates import Damage, UpdateFacts
+        from editcollapse.study.known_updates import Damage, UpdateFacts, WrittenFact
 
         one = self.requests[0] if len(self.requests) == 1 else None
         named = isinstance(texts, (str, Path))
@@ -201,7 +201,14 @@ class EditedModel(ABC):
             target_new=one.target_new if one else None,
             target_true=one.target_true if one else None,
             n_edits=len(self.requests),
-            is_joint=one is None,
+            at_once=(
+                ()
+                if one
+                else tuple(
+                    WrittenFact(each.subject, each.prompt, each.target_new)
+                    for each in self.requests
+                )
+            ),
             settings=self.described,
             damage=Damage(
                 text_set=Path(str(texts)).name if named else None,

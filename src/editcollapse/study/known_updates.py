@@ -97,6 +97,15 @@ class Setting:
     value: str
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class WrittenFact:
+    """One of several facts that were written at once."""
+
+    subject: str
+    prompt: str
+    target_new: str
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class UpdateFacts:
     """What the card of an exported update says of it."""
@@ -110,8 +119,9 @@ class UpdateFacts:
     target_new: str | None = None
     target_true: str | None = None
     n_edits: int = 1
-    is_joint: bool = False
-    """Whether several edits were made at once, not one after the other."""
+    at_once: tuple[WrittenFact, ...] = ()
+    """The facts of several edits that were made at once; empty where they came one after the
+    other."""
     step: int | None = None
     """Of a sequence: the last one that counts."""
     study: str | None = None

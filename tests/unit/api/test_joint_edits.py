@@ -253,6 +253,7 @@ def test_exports_carry_several_layers_and_full_rank(editor, memit, requests, tmp
     assert torch.equal(factors["left.1"], memit.changes.layers[1].left[0])
     card = (tmp_path / "factors" / "README.md").read_text()
     assert "| edits | 3, at once |" in card
+    assert f"| fact | `{requests[0].filled_prompt}` -> `{requests[0].target_new}` |" in card
     assert "second moment weight" in card
     record = json.loads((tmp_path / "factors" / "editcollapse.json").read_text())
     assert (record["update"]["n_edits"], record["update"]["layers"]) == (3, [0, 1])
