@@ -6,14 +6,25 @@ from pathlib import Path
 
 from prefect import State, flow
 
-from editcollapse.catalog.methods import method_title
+from editcollapse.catalog.editors import editor_title
 from editcollapse.config.spec import StudySpec
 from editcollapse.study.jobs import EditJob, ForecastJob, KnownSetup, Manifest
 from editcollapse.study.known_setup import known_manifests, with_known_setup
 from editcollapse.study.plan import ModelPlan, StudyPlan
 from flows.observe.run_names import dated
 from flows.run.guard_steps import plan_guarded
-from flows.run.steps import ANSWERS, EDIT, EVALUATE, FORECAST, GUARD, PREPARE, TEXTS, UNEDITED
+from flows.run.steps import (
+    ANSWERS,
+    EDIT,
+    EDITORS,
+    EVALUATE,
+    FORECAST,
+    GUARD,
+    PREPARE,
+    TEXTS,
+    UNEDITED,
+    Step,
+)
 from flows.run.study_run import StudyRun, edit_and_report
 from flows.run.submit import one_at_a_time
 from reports.text import number
@@ -23,7 +34,7 @@ from tasks.forecasting import forecast_edits
 
 
 class SingleEditRun(StudyRun):
-    """A pass through the plan of one edit, which has a forecast with a guard and without one.
+    """A pass through the plan of one edit; of a rank-one one it forecasts first, guarded or not.
 
     Args:
         plan: the study.
@@ -35,8 +46,10 @@ class SingleEditRun(StudyRun):
     def __init__(self, plan: StudyPlan, known: KnownSetup | None) -> None:
         prepared = PREPARE if known is None else ()
         forecast_step = GUARD if plan.study.guard is not None else FORECAST
-        steps = (*prepared, UNEDITED, forecast_step, EDIT, EVALUATE, TEXTS, ANSWERS)
-        super().__init__(plan, steps)
+        made: tuple[Step, ...] = (forecast_step, EDIT, EVALUATE, TEXTS)
+        if plan.study.single_editors:
+            made = (EDITORS,)
+        super().__init__(plan, (*prepared, UNEDITED, *made, ANSWERS))
         self._known = known
 
     def prepare(self, model: ModelPlan) -> tuple[Manifest, Sequence[Manifest]]:
@@ -68,8 +81,8 @@ def collapse_edit(
 
     Args:
         study: of one model, method and request; paths are absolute.
-        known: how the results folder's studies edit the model; its layer, v* settings, templates
-            and C then go before the study's own.
+        known: how the results folder's studies edit the model by rank-one methods; its layer, v*
+            settings, templates and C then go before the study's own.
         results: folder or URL that everything is written to.
 
     Raises:
@@ -93,7 +106,7 @@ def effect(results: Path, found: StudyFindings) -> str:
     if edit is None:
         return f"The model cannot take this edit: {rejection_of(results, found.study_id)}."
     asked = f"{edit.prompt.replace('{}', edit.subject)} -> {edit.target_new}, of {edit.model}"
-    by = f" by {method_title(edit.made_method)}" if edit.made_method else ""
+    by = f" by {editor_title(edit.made_method)}" if edit.made_method else ""
     decided = f"{edit.decision}{by}"
     if edit.perplexity is None:
         return f"{asked}: {decided}. {edit.reason}"

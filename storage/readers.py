@@ -347,16 +347,18 @@ class EditReport:
     study_id: str
     model: str
     layer: int
+    """The last one, of an editor of several."""
+    layers: list[int]
     method: str
     subject: str
     prompt: str
     target_new: str
     verdict: str
-    """On the edit as asked."""
-    text_change_bound: float
-    at_risk_at: float
-    collapse_at: float
-    calibration_id: str
+    """On the edit as asked; not known of editors beyond rank one, which have no bound."""
+    text_change_bound: float | None
+    at_risk_at: float | None
+    collapse_at: float | None
+    calibration_id: str | None
     policy: str | None
     """None without a guard."""
     decision: str
@@ -370,6 +372,8 @@ class EditReport:
     perplexity_ratio: float | None
     efficacy: float | None
     efficacy_prefix_mean: float | None
+    text_change: float | None
+    """The largest of a layer."""
 
 
 def edit_report(results: Path, study_id: str) -> EditReport | None:

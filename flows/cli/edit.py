@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from editcollapse.catalog.methods import METHODS
+from editcollapse.catalog.editors import EditorName
 from editcollapse.cli.console import print_json, print_text
-from editcollapse.cli.edit import forecast_sentence
+from editcollapse.cli.edit import RANK_ONE_ONLY, forecast_sentence
 from editcollapse.cli.mistakes import STOPPED
 from editcollapse.errors import ModelError, StudyError
 from flows.cli.command_run import run_flow
@@ -22,10 +22,6 @@ from flows.cli.options import (
 
 if TYPE_CHECKING:
     from storage.readers import EditReport
-
-    MethodName = str
-else:
-    MethodName = Literal[tuple(METHODS)]
 
 REFUSED = 3
 """Exit status where the guard has refused the edit."""
@@ -42,6 +38,9 @@ commands = typer.Typer()
         "edit --model demo/models/gpt2-induced \\",
         '    --prompt "{} was born in" --subject Pugis --target Jorvale \\',
         "    --covariance demo/corpus.txt --guard prefix",
+        "edit --model demo/models/gpt2-induced --method memit \\",
+        '    --prompt "{} was born in" --subject Pugis --target Jorvale \\',
+        "    --covariance demo/corpus.txt --tokens 20000",
         "\nexit status: 0 an edit was made, 3 the guard refused it, 2 a mistake",
     ),
 )
@@ -49,7 +48,12 @@ commands = typer.Typer()
 def edit(
     asked: OneEdit,
     method: Annotated[
-        MethodName, typer.Option(help="who makes it", rich_help_panel=EDIT_PANEL)
+        EditorName,
+        typer.Option(
+            help="who makes it: a rank-one method, a joint editor of several layers, or "
+            "fine-tuning",
+            rich_help_panel=EDIT_PANEL,
+        ),
     ] = "rome",
     guard: Annotated[
         Policy | None,
@@ -140,23 +144,15 @@ def _flow() -> Any:
 
 def _lines(report: "EditReport") -> Iterator[tuple[str, str]]:
     """Yield the report on an edit: labels with what they are of."""
+    from editcollapse.study.sweep import named_layers
     from reports.text import number
 
     prompt = report.prompt.replace("{}", report.subject)
-    origin = "default thresholds"
-    if report.calibration_id != "default":
-        origin = f"thresholds of calibration {report.calibration_id[:8]}"
     yield (
         "edit:       ",
-        f"{prompt} -> {report.target_new}, of {report.model}, layer {report.layer}",
+        f"{prompt} -> {report.target_new}, of {report.model}, {named_layers(report.layers)}",
     )
-    forecast = forecast_sentence(
-        report.verdict,
-        number(report.text_change_bound),
-        number(report.at_risk_at),
-        number(report.collapse_at),
-    )
-    yield "forecast:   ", f"{report.method}: {forecast} ({origin})"
+    yield "forecast:   ", f"{report.method}: {_forecast(report)}"
     yield "decision:   ", f"{report.decision}. {report.reason}"
     if report.made_prompt is not None:
         if report.decision in {"switched", "prefixed"}:
@@ -169,6 +165,8 @@ def _lines(report: "EditReport") -> Iterator[tuple[str, str]]:
                 f"{number(report.perplexity_ratio)} times as large"
             ),
         )
+        if report.text_change is not None:
+            yield "update:     ", f"text change {number(report.text_change)}"
         yield (
             "efficacy:   ",
             (
@@ -177,3 +175,21 @@ def _lines(report: "EditReport") -> Iterator[tuple[str, str]]:
             ),
         )
     yield "study:      ", report.study
+
+
+def _forecast(report: "EditReport") -> str:
+    """Return what was forecast of an edit, and by which thresholds."""
+    from reports.text import number
+
+    if report.calibration_id is None:
+        return f"{report.verdict}: {RANK_ONE_ONLY}"
+    origin = "default thresholds"
+    if report.calibration_id != "default":
+        origin = f"thresholds of calibration {report.calibration_id[:8]}"
+    forecast = forecast_sentence(
+        report.verdict,
+        number(report.text_change_bound),
+        number(report.at_risk_at),
+        number(report.collapse_at),
+    )
+    return f"{forecast} ({origin})"

@@ -7,6 +7,8 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from editcollapse.catalog.editors import EDITORS
+from editcollapse.catalog.methods import METHODS
 from editcollapse.catalog.presets import preset_for
 from editcollapse.cli.edit import texts_for
 from editcollapse.config.spec import (
@@ -205,6 +207,7 @@ def study_of(
     Raises:
         EditCollapseError: the model, C or texts are missing, or an option is wrong.
     """
+    _check_editor(asked, method, guard)
     setting = _Setting.of(asked, name="")
     known = _known_setup(setting, asked) if asked.is_from_results else None
     layer = known.layer if known else setting.preset_model_setup(asked.layer).layer
@@ -231,6 +234,27 @@ def study_of(
             }
         )
         yield SingleEdit(with_absolute_paths(study, Path.cwd()), known)
+
+
+def _check_editor(asked: OneEdit, method: str, guard: GuardSpec | None) -> None:
+    """Check what editors beyond rank one cannot have.
+
+    Raises:
+        StudyError: a guard, which forecasts; or C of a study, which is known of one layer.
+    """
+    if method not in EDITORS:
+        return
+    if guard is not None:
+        raise StudyError(
+            f"--guard forecasts rank-one methods ({', '.join(METHODS)}), and {method} is none. "
+            "Leave --guard out."
+        )
+    if asked.is_from_results:
+        raise StudyError(
+            f"--method {method} needs C of all layers that it edits, and of studies in "
+            f"{asked.results} only that of rank-one methods' layer is looked up. Say where C comes "
+            "from, such as --covariance CORPUS.txt or --covariance samples."
+        )
 
 
 def _known_setup(setting: _Setting, asked: OneEdit) -> KnownSetup:

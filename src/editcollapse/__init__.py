@@ -23,23 +23,31 @@ NUMERICS = 1
 
 if TYPE_CHECKING:
     from editcollapse.api import (
+        EDITORS,
         METHODS,
         Edit,
+        EditedModel,
         EditForecast,
         Editor,
+        EditorSpec,
         EditRequest,
+        JointEdit,
         forecast_edit,
         load_model,
         read_requests,
     )
 
 __all__ = [
+    "EDITORS",
     "METHODS",
     "NUMERICS",
     "Edit",
     "EditForecast",
     "EditRequest",
+    "EditedModel",
     "Editor",
+    "EditorSpec",
+    "JointEdit",
     "__version__",
     "forecast_edit",
     "load_model",

@@ -130,6 +130,20 @@ def test_refusal_has_its_exit_status_and_reason(edit, results, capsys):
     assert manifests(results, "forecast-") == before
 
 
+def test_any_editor_makes_an_edit(edit, tmp_path, capsys):
+    """An edit beyond rank one is measured and recorded; nothing is forecast of it."""
+    results = tmp_path / "results"
+    assert (
+        edit(results, *_OSLO, "--method", "memit", "--covariance", "identity", "--layer", "1") == 0
+    )
+    said = capsys.readouterr().out
+    assert "-> blue, of model, layers 0-1" in said
+    assert "forecast:   memit: not known: the forecast knows rank-one methods only" in said
+    row = ask(results, "from edits").row(0, named=True)
+    assert (row["method"], row["denominator"]) == ("memit", None)
+    assert f"update:     text change {number(row['text_change'])}" in said
+
+
 def calibrate(results):
     """Enter a calibration by which every edit of the folder's model is at risk."""
     model_id = ask(results, "select model_id from models").item()
@@ -151,6 +165,12 @@ def calibrate(results):
         ((*_OSLO, "--acts-at", "at risk"), "--acts-at was given without --guard"),
         ((*_OSLO[2:], "--prompt", "{} and {}"), "--prompt has 2 slots {}"),
         (_OSLO, "no second moment C for"),
+        ((*_OSLO, "--method", "memit"), "--method memit needs C of all layers that it edits"),
+        (
+            (*_OSLO, "--method", "memit", "--covariance", "identity", "--guard", "refuse"),
+            "--guard forecasts rank-one methods",
+        ),
+        ((*_OSLO, "--method", "mend"), "'mend' is not one of 'rome', "),
         ((*_OSLO, "--covariance", "identity", "--layer", "99"), "--layer 99"),
         ((*_OSLO, "--covariance", "none.txt"), "none.txt"),
         ((*_OSLO, "--covariance", "identity", "--texts", "none.json"), "none.json"),

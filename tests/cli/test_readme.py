@@ -157,6 +157,17 @@ def test_library_example_works(monkeypatch, capsys) -> None:
     assert capsys.readouterr().out.startswith("will collapse ")
 
 
+def test_library_examples_of_editors_work(monkeypatch, capsys) -> None:
+    """The Python of docs/editors.md, in the page's order."""
+    monkeypatch.chdir(REPOSITORY)
+    names: dict[str, Any] = {}
+    for block in _blocks("docs/editors.md", "python"):
+        exec(compile(block, "docs/editors.md", "exec"), names)  # noqa: S102  our own text
+    first, last = capsys.readouterr().out.splitlines()
+    assert first.startswith("(0, 1) ")
+    assert last == "as given over unpublished"
+
+
 def test_ci_runs_the_readme() -> None:
     """CI calls the two commands that the README starts with."""
     script = (REPOSITORY / ".ci" / "run").read_text(encoding="utf-8")

@@ -22,9 +22,32 @@ knowledge-editing-regularization 6e3ba9a), NAS (arXiv 2602.02543, SasyaTitech/NA
 import dataclasses
 from typing import Literal
 
-from editcollapse.catalog.methods import METHODS, Method
+from editcollapse.catalog.methods import METHODS, Method, MethodName
 from editcollapse.errors import StudyError, nearest_first
 
+OtherEditorName = Literal[
+    "memit",
+    "memit_seq",
+    "emmet",
+    "alphaedit",
+    "rect",
+    "prune",
+    "encore",
+    "nas",
+    "ft",
+    "ft_l",
+    "ft_m",
+    "locft_bf",
+]
+"""The names of ``EDITORS``, for type checkers and options; a test compares them."""
+EditorName = Literal[MethodName, OtherEditorName]
+"""The names of ``METHODS`` and ``EDITORS``."""
+TEMPLATE_KIND = "five_words"
+TEMPLATE_LENGTHS = ((10, 5),)
+"""Context templates of these editors: five texts of ten tokens that the model writes.
+
+Source: kmeng01/memit get_context_templates.
+"""
 Past = Literal["none", "before the write", "after the write"]
 """Whether S counts, and on which weights the keys that are added to it are read."""
 TargetRule = Literal["plain", "until predicted", "length of the mean"]

@@ -12,6 +12,8 @@ from typing import Literal
 from editcollapse.errors import StudyError, nearest_first
 
 KeyChoice = Literal["bare", "prefixed"]
+MethodName = Literal["rome", "c_rome", "r_rome", "p_rome", "v_relative"]
+"""The names of ``METHODS``, for type checkers and options; a test compares them."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

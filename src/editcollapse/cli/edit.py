@@ -12,31 +12,41 @@ from editcollapse.cli import options
 from editcollapse.cli.options import examples
 
 if TYPE_CHECKING:
-    from editcollapse.api import Edit
+    from editcollapse.api import Edit, JointEdit
     from editcollapse.data.texts import TextSet
 
 _TEXTS = "texts.jsonl"
+_NOT_KNOWN = "not known"
+RANK_ONE_ONLY = "the forecast knows rank-one methods only"
+"""Why nothing is forecast of an edit by another editor."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class EditReport:
-    """One edit that was made: its forecast, its update, and what it does to the model."""
+    """One edit that was made: its forecast, its update, and what it does to the model.
+
+    What rank-one methods alone have is None of other editors.
+    """
 
     model: str
     layer: int
+    """The last one, of an editor of several."""
+    layers: tuple[int, ...]
     method: str
     subject: str
     prompt: str
     target_new: str
     verdict: str
-    text_change_bound: float
-    at_risk_at: float
-    collapse_at: float
+    text_change_bound: float | None
+    at_risk_at: float | None
+    collapse_at: float | None
     why: str
-    denominator: float
-    rho: float
+    denominator: float | None
+    rho: float | None
     update_norm: float
     relative_update_norm: float
+    text_change: float
+    """The largest of a layer."""
     text_set: str
     """Name of the texts that perplexity is of."""
     perplexity_before: float
@@ -58,6 +68,9 @@ def add_edit(app: typer.Typer) -> None:
             "--subject Pugis --target Jorvale --covariance demo/corpus.txt --tokens 20000",
             'editcollapse edit --model openai-community/gpt2-xl --prompt "{} plays" --subject Pele '
             "--target tennis --method c_rome --covariance statistics.npz --texts texts.jsonl",
+            'editcollapse edit --model demo/models/gpt2-induced --prompt "{} was born in" '
+            "--subject Pugis --target Jorvale --method memit --covariance demo/corpus.txt "
+            "--tokens 20000",
             "Exit status: 0 the edit was made, 2 a mistake.",
         ),
     )(edit)
@@ -123,33 +136,40 @@ def edit(
         print_text(text, label)
 
 
-def _report(made: "Edit", text_set: "TextSet", new_tokens: int) -> EditReport:
-    """Return the report on an edit."""
+def _report(made: "Edit | JointEdit", text_set: "TextSet", new_tokens: int) -> EditReport:
+    """Return the report on an edit of one fact."""
+    from editcollapse.api import Edit
+
     texts = text_set.texts
-    editor, request, forecast = made.editor, made.request, made.forecast
+    editor, (request,) = made.editor, made.requests
     prompt = request.filled_prompt
+    one = made if isinstance(made, Edit) else None
+    forecast = one.forecast if one else None
+    scores = made.scores if isinstance(made, Edit) else made.scores[0]
     return EditReport(
         model=editor.model.source,
-        layer=editor.layer,
+        layer=made.layers[-1],
+        layers=made.layers,
         method=made.method,
         subject=request.subject,
         prompt=request.prompt,
         target_new=request.target_new,
-        verdict=forecast.verdict,
-        text_change_bound=forecast.change_bound,
-        at_risk_at=forecast.at_risk_at,
-        collapse_at=forecast.collapse_at,
-        why=forecast.why,
-        denominator=made.denominator,
-        rho=made.rho,
+        verdict=forecast.verdict if forecast else _NOT_KNOWN,
+        text_change_bound=forecast.change_bound if forecast else None,
+        at_risk_at=forecast.at_risk_at if forecast else None,
+        collapse_at=forecast.collapse_at if forecast else None,
+        why=forecast.why if forecast else RANK_ONE_ONLY,
+        denominator=one.denominator if one else None,
+        rho=one.rho if one else None,
         update_norm=made.update_norm,
         relative_update_norm=made.relative_update_norm,
+        text_change=made.text_change,
         text_set=text_set.name,
         perplexity_before=editor.perplexity(texts),
         perplexity=made.perplexity(texts),
         perplexity_ratio=made.perplexity_ratio(texts),
-        efficacy=made.scores.efficacy,
-        efficacy_prefix_mean=made.scores.efficacy_prefix_mean,
+        efficacy=scores.efficacy,
+        efficacy_prefix_mean=scores.efficacy_prefix_mean,
         text_before=editor.generate(prompt, new_tokens) if new_tokens else None,
         text_after=made.generate(prompt, new_tokens) if new_tokens else None,
     )
@@ -157,34 +177,26 @@ def _report(made: "Edit", text_set: "TextSet", new_tokens: int) -> EditReport:
 
 def _lines(report: EditReport) -> Iterator[tuple[str, str]]:
     """Yield the report on an edit: labels with what they are of."""
+    from editcollapse.study.sweep import named_layers
     from editcollapse.visible import visible
 
     prompt = visible(report.prompt.replace("{}", report.subject))
     yield (
         "edit:       ",
         (
-            f"{prompt} -> {visible(report.target_new)}, of {report.model}, layer "
-            f"{report.layer}, by {report.method}"
+            f"{prompt} -> {visible(report.target_new)}, of {report.model}, "
+            f"{named_layers(report.layers)}, by "
+            f"{report.method}"
         ),
     )
-    yield (
-        "forecast:   ",
-        forecast_sentence(
-            report.verdict,
-            f"{report.text_change_bound:.3g}",
-            f"{report.at_risk_at:.3g}",
-            f"{report.collapse_at:.3g}",
-        ),
+    yield from _forecast_lines(report)
+    size = (
+        f"norm {report.update_norm:.3g}, {report.relative_update_norm:.3g} times that of W; text "
+        f"change {report.text_change:.3g}"
     )
-    if report.verdict == "not known":
-        yield "            ", report.why
-    yield (
-        "update:     ",
-        (
-            f"denominator {report.denominator:.3g} (rho {report.rho:.3g}), norm "
-            f"{report.update_norm:.3g}, {report.relative_update_norm:.3g} times that of W"
-        ),
-    )
+    if report.denominator is not None:
+        size = f"denominator {report.denominator:.3g} (rho {report.rho:.3g}), {size}"
+    yield "update:     ", size
     yield (
         "perplexity: ",
         (
@@ -200,6 +212,24 @@ def _lines(report: EditReport) -> Iterator[tuple[str, str]]:
         yield "after:      ", f"{prompt}{visible(report.text_after)}"
 
 
+def _forecast_lines(report: EditReport) -> Iterator[tuple[str, str]]:
+    """Yield what was forecast of an edit."""
+    if report.text_change_bound is None:
+        yield "forecast:   ", f"{report.verdict}: {report.why}"
+        return
+    yield (
+        "forecast:   ",
+        forecast_sentence(
+            report.verdict,
+            f"{report.text_change_bound:.3g}",
+            f"{report.at_risk_at:.3g}",
+            f"{report.collapse_at:.3g}",
+        ),
+    )
+    if report.verdict == _NOT_KNOWN:
+        yield "            ", report.why
+
+
 def forecast_sentence(verdict: str, bound: str, at_risk_at: str, collapse_at: str) -> str:
     """Return what was forecast of an edit.
 
@@ -211,7 +241,7 @@ def forecast_sentence(verdict: str, bound: str, at_risk_at: str, collapse_at: st
     """
     from editcollapse.forecast.verdicts import in_words
 
-    if verdict == "not known":
+    if verdict == _NOT_KNOWN:
         return f"not known, as C has too few tokens; change bound {bound}, which is no bound then"
     return (
         f"{in_words(verdict)}; change bound {bound}, at risk from {at_risk_at} on, likely to "

@@ -106,7 +106,7 @@ def editcollapse(
         ),
     ] = False,
 ) -> None:
-    """Will this edit break the model? Forecast, make and measure single edits (ROME's family)."""
+    """Will this edit break the model? Forecast, make and measure single edits."""
 
 
 add_check_model(app)

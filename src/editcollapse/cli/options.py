@@ -8,10 +8,10 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from editcollapse.catalog.editors import EditorName
+
 DtypeChoice = Literal["float32", "float64", "bfloat16", "float16"]
 StartTokenChoice = Literal["tokenizer", "never", "always"]
-MethodChoice = Literal["rome", "c_rome", "r_rome", "p_rome", "v_relative"]
-"""The names of ``METHODS``; a test compares them."""
 
 _MODEL, _EDIT, _C = "Model", "Edit", "Second moment C"
 
@@ -77,11 +77,18 @@ Layer = Annotated[
     int | None,
     typer.Option(
         metavar="N",
-        help="Zero-based block to edit; the model's published one where left out.",
+        help="Zero-based block to edit, or the last one of a joint editor's unpublished list; the "
+        "model's published one where left out.",
         rich_help_panel=_EDIT,
     ),
 ]
-Method = Annotated[MethodChoice, typer.Option(help="Who makes it.", rich_help_panel=_EDIT)]
+Method = Annotated[
+    EditorName,
+    typer.Option(
+        help="Who makes it: a rank-one method, a joint editor of several layers, or fine-tuning.",
+        rich_help_panel=_EDIT,
+    ),
+]
 Covariance = Annotated[
     str,
     typer.Option(

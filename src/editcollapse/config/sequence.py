@@ -4,29 +4,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from editcollapse.catalog.editors import Restraint
+from editcollapse.catalog.editors import EditorName, Restraint
 from editcollapse.config.base import Count, Spec
 
-EditorName = Literal[
-    "rome",
-    "c_rome",
-    "r_rome",
-    "p_rome",
-    "v_relative",
-    "memit",
-    "memit_seq",
-    "emmet",
-    "alphaedit",
-    "rect",
-    "prune",
-    "encore",
-    "nas",
-    "ft",
-    "ft_l",
-    "ft_m",
-    "locft_bf",
-]
-"""Names of ``METHODS`` and ``EDITORS``; a test compares them."""
 _Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 CHECKPOINTS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000)
 

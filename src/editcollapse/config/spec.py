@@ -5,12 +5,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from editcollapse.catalog.methods import METHODS
+from editcollapse.catalog.editors import EditorName
+from editcollapse.catalog.methods import METHODS, MethodName
 from editcollapse.catalog.presets import ValueSettings
 from editcollapse.config.base import Count, Spec
 from editcollapse.config.field_paths import FieldPath
 from editcollapse.config.generation import GenerationSpec, JudgeSpec
-from editcollapse.config.sequence import EditorName, EditorSpec, SequenceSpec
+from editcollapse.config.sequence import EditorSpec, SequenceSpec
 from editcollapse.rows.collapse_rule import DEFAULT_RULE, CollapseRule, Measure
 
 _LARGEST_EXACT = 2**53
@@ -26,7 +27,6 @@ def digits(value: Any) -> Any:
     return str(int(value))
 
 
-MethodName = Literal["rome", "c_rome", "r_rome", "p_rome", "v_relative"]
 DtypeName = Literal["float32", "bfloat16", "float16", "float64"]
 StartTokenName = Literal["tokenizer", "never", "always"]
 Identifier = Annotated[str, BeforeValidator(digits)]

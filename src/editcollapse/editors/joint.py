@@ -16,6 +16,7 @@ from editcollapse.catalog.editors import JointEditor
 from editcollapse.editors.normal_equation import NormalEquation
 from editcollapse.editors.past_keys import PastKeys
 from editcollapse.editors.restraints import masked, restrained_values
+from editcollapse.editors.running_sum import Factors, SumsInWeights
 from editcollapse.editors.subject_reads import current_values, mean_keys
 from editcollapse.errors import StudyError
 from editcollapse.forward.hooked_layer import HookedLayer, Site
@@ -139,6 +140,64 @@ def joint_edit(
         share = in_value(last, missing / (len(layers) - index))
         solved = (past.get(layer) or equations[layer]).solve(keys)
         write(JointChange(layer, share.T.contiguous(), solved, keys))
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class LayerStep:
+    """What a joint edit has left in one layer."""
+
+    layer: int
+    update: Factors | Tensor
+    """dW: factors, or whole, (D, K) float64, where it is masked."""
+    keys: Tensor
+    """Kᵀ, (n, K) float64."""
+    norm: float
+    """‖dW‖, Frobenius."""
+
+
+def joint_step(
+    loaded: LoadedModel,
+    rewrites: Sequence[Rewrite],
+    goals: Tensor,
+    editor: JointEditor,
+    settings: JointSettings,
+    equations: Equations,
+    past: Mapping[int, PastKeys],
+    sums: SumsInWeights,
+) -> list[LayerStep]:
+    """Make one joint edit of n facts: written into the weights, its mask after all layers.
+
+    Args:
+        loaded: the model.
+        rewrites: n facts with the same context templates.
+        goals: z* of each, (n, D) float64.
+        editor: its row; a restraint of the sum is the caller's.
+        settings: on this model.
+        equations: of each layer.
+        past: of each layer, for editors that look at earlier keys; its own keys are not added.
+        sums: of all layers, and the model's weights that hold them.
+
+    Returns:
+        A layer each; the sums have the updates.
+    """
+    steps: list[LayerStep] = []
+    unmasked: dict[int, JointChange] = {}
+
+    def write(change: JointChange) -> None:
+        layer = change.layer
+        if editor.masked:
+            # As published: the layers above are worked out on the whole update.
+            unmasked[layer] = change
+            sums.show(layer, change.left @ change.right)
+        else:
+            update = Factors(change.left, change.right)
+            steps.append(LayerStep(layer, update, change.keys, sums.add(layer, update)))
+
+    joint_edit(loaded, rewrites, goals, settings.layers, equations, past, write)
+    for layer, change in unmasked.items():
+        update = masked(change.left @ change.right, sums.edited(layer), settings.mask_share)
+        steps.append(LayerStep(layer, update, change.keys, sums.add(layer, update)))
+    return steps
 
 
 def in_value(hooked: HookedLayer, change: Tensor) -> Tensor:

@@ -70,3 +70,15 @@ def restrained(total: Tensor, largest: float, restraint: Restraint) -> Tensor:
         return total
     drawn: Tensor = total + (left[:, above] * excess[above]) @ right[above]
     return drawn
+
+
+def factors_of_rank(change: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """Return a change of known rank as factors, (D, rank) and (rank, K).
+
+    Args:
+        change: dW, (D, K) float64: a restrained sum has the rank of what it was.
+        rank: of it, at most.
+    """
+    left, values, right = torch.linalg.svd(change, full_matrices=False)
+    kept = slice(rank)
+    return left[:, kept] * values[kept], right[kept]

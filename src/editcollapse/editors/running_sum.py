@@ -9,6 +9,7 @@ of rank n costs K² n + D K n, whatever the sum D is.
 import contextlib
 import dataclasses
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ from editcollapse.catalog.editors import Restraint
 from editcollapse.editors.restraints import restrained
 
 
-@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False)
 class LayerScale:
     """What one layer's sum of updates is compared with, made of the unedited matrix once."""
 
@@ -27,18 +28,20 @@ class LayerScale:
     """C without damping, (K, K) float64; the identity where there is none."""
     norm: float
     """‖W‖."""
-    spectral_norm: float
-    """W's largest singular value."""
     spread: float
     """sqrt(tr(W C Wᵀ))."""
+
+    @cached_property
+    def spectral_norm(self) -> float:
+        """W's largest singular value; worked out when it is first needed, and kept."""
+        return float(torch.linalg.matrix_norm(self.weight, ord=2))
 
     @classmethod
     def of(cls, weight: Tensor, moment: Tensor) -> "LayerScale":
         """Return the scales of a layer."""
         wide = weight.detach().to("cpu", torch.float64, copy=True).contiguous()
         spread = float(((wide @ moment) * wide).sum().clamp(min=0.0).sqrt())
-        spectral = float(torch.linalg.matrix_norm(wide, ord=2))
-        return cls(wide, moment, float(wide.norm()), spectral, spread)
+        return cls(wide, moment, float(wide.norm()), spread)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -160,6 +163,32 @@ def edited_weight(total: LayerSum, restraint: Restraint = "none") -> Tensor:
     if restraint == "none":
         return weight + total.total
     return weight + restrained(total.total, total.scale.spectral_norm, restraint)
+
+
+class SumsInWeights:
+    """Sums of updates by layer, and the weights that hold them while steps are made.
+
+    Args:
+        sums: of each layer.
+        written: the weights of these layers, which hold the sums already.
+    """
+
+    def __init__(self, sums: Mapping[int, LayerSum], written: WrittenWeights) -> None:
+        self._sums, self._written = sums, written
+
+    def edited(self, layer: int) -> Tensor:
+        """Return W of a layer as edited so far, (D, K) float64."""
+        return edited_weight(self._sums[layer])
+
+    def add(self, layer: int, update: "Factors | Tensor") -> float:
+        """Add an update to a layer's sum and write it; return its Frobenius norm."""
+        norm = self._sums[layer].add(update)
+        self._written.write(layer, self.edited(layer))
+        return norm
+
+    def show(self, layer: int, update: Tensor) -> None:
+        """Write an update, (D, K) float64, that is no part of the sum."""
+        self._written.write(layer, self.edited(layer) + update)
 
 
 def write_all(

@@ -65,6 +65,19 @@ class LayerChange:
             return key @ left.transpose(1, 2)
         return (key @ self.right.to(key)[owner].transpose(1, 2)) @ left.transpose(1, 2)
 
+    def of_all(self, key: Tensor) -> Tensor:
+        """Return dW k of every token under the only change, (..., D).
+
+        Args:
+            key: (..., K), float32 or better.
+        """
+        (left,) = self.left.to(key)
+        if self.right is not None:
+            (right,) = self.right.to(key)
+            key = key @ right.T
+        change: Tensor = key @ left.T
+        return change
+
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class WeightChanges:
@@ -84,6 +97,10 @@ class WeightChanges:
     def rows(self, index: "slice | Tensor") -> "WeightChanges":
         """Return some of the edits."""
         return WeightChanges(tuple(each.rows(index) for each in self.layers))
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> "WeightChanges":
+        """Return the edits elsewhere or in another type."""
+        return WeightChanges(tuple(each.to(device, dtype) for each in self.layers))
 
 
 @contextmanager

@@ -52,7 +52,8 @@ def card_text(facts: UpdateFacts, frame: CardFrame) -> str:
 def request_line(facts: UpdateFacts) -> str:
     """Return what was edited, for people: prompt and target, or how many edits."""
     if facts.prompt is None:
-        many = f"{facts.n_edits} edits one after the other"
+        order = "at once" if facts.at_once else "one after the other"
+        many = f"{facts.n_edits} edits {order}"
         return many if facts.step is None else f"{many}, up to step {facts.step}"
     prompt = facts.prompt.replace("{}", facts.subject or "")
     return visible(f"{prompt} -> {facts.target_new}")
@@ -125,7 +126,10 @@ def _edit_rows(facts: UpdateFacts) -> Iterator[tuple[str, str]]:
         if facts.target_true is not None:
             yield "target before", _code(facts.target_true)
     else:
-        yield "edits", str(facts.n_edits)
+        yield "edits", f"{facts.n_edits}, at once" if facts.at_once else str(facts.n_edits)
+        for each in facts.at_once:
+            filled = each.prompt.replace("{}", each.subject)
+            yield "fact", f"{_code(filled)} -> {_code(each.target_new)}"
         if facts.step is not None:
             yield "after step", str(facts.step)
     yield "method", f"{_cell(editor_title(facts.method))} ({_code(facts.method)})"

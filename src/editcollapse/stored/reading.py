@@ -9,7 +9,7 @@ from torch import Tensor
 
 from editcollapse.catalog.editors import Restraint, restraint_of
 from editcollapse.catalog.methods import METHODS
-from editcollapse.editors.restraints import restrained
+from editcollapse.editors.restraints import factors_of_rank, restrained
 from editcollapse.errors import ArtifactError, ResultsError
 from editcollapse.stored.updates import LayerUpdate, StoredUpdate
 from editcollapse.study.artifacts import ArtifactRef, ArtifactStore
@@ -191,9 +191,7 @@ def _restrained(change: LayerUpdate, weight: Tensor, restraint: Restraint) -> La
     if change.rank is None:
         return LayerUpdate(change.layer, drawn, None)
     # Only singular values have changed: the rank is that of the factors.
-    left, values, right = torch.linalg.svd(drawn, full_matrices=False)
-    kept = slice(change.rank)
-    return LayerUpdate(change.layer, left[:, kept] * values[kept], right[kept])
+    return LayerUpdate(change.layer, *factors_of_rank(drawn, change.rank))
 
 
 def _ref_of(store: ArtifactStore, kind: str, digest: str) -> ArtifactRef:

@@ -100,6 +100,15 @@ class Setting:
     value: str
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class WrittenFact:
+    """One of several facts that were written at once."""
+
+    subject: str
+    prompt: str
+    target_new: str
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class UpdateFacts:
     """What the card of an exported update says of it."""
@@ -108,11 +117,14 @@ class UpdateFacts:
     """Its name in the catalog."""
     layers: tuple[int, ...]
     subject: str | None = None
-    """Of a single edit, as prompt and target; None for a sequence."""
+    """Of a single edit, as prompt and target; None for a sequence, and for several at once."""
     prompt: str | None = None
     target_new: str | None = None
     target_true: str | None = None
     n_edits: int = 1
+    at_once: tuple[WrittenFact, ...] = ()
+    """The facts of several edits that were made at once; empty where they came one after the
+    other."""
     step: int | None = None
     """Of a sequence: the last one that counts."""
     study: str | None = None

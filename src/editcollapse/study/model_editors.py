@@ -4,22 +4,13 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 
-from editcollapse.catalog.editor_presets import (
-    EditorSettings,
-    GradientSettings,
-    JointSettings,
-    editor_settings,
-)
-from editcollapse.catalog.editors import EDITORS, GradientEditor, JointEditor
-from editcollapse.catalog.methods import METHODS
-from editcollapse.catalog.presets import ValueSettings
-from editcollapse.config.sequence import EditorSpec
+from editcollapse.catalog.editors import TEMPLATE_KIND, TEMPLATE_LENGTHS
 from editcollapse.errors import StudyError
 from editcollapse.rows.study import StudyModelRow
+from editcollapse.study.editor_settings import EditedLayer, GivenSettings, editor_setup
 from editcollapse.study.jobs import (
     CovarianceJob,
     Manifest,
-    ModelSetup,
     TemplatesJob,
     template_set_id_of,
 )
@@ -37,7 +28,6 @@ from editcollapse.study.sequences import ModelSequence, chunks_of
 
 EDITOR_LAYER = "editor's layer"
 """``layer_source`` of a layer that only an editor beyond rank one edits."""
-_OVERRIDES = "the study file over "
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +70,7 @@ class ModelEditors:
         if not self.names:
             return 0
         single = self.plan.study.single_editors if singly else ()
-        lengths = [each for each in self.setups if _needs_length(each)]
+        lengths = [each for each in self.setups if each.needs_mean_length]
         asked = [each for each in self.setups if each.name in single or each in lengths]
         # Editors that look for the same z* share it.
         kinds = {each.targets for each in asked if each.joint is not None}
@@ -134,12 +124,9 @@ class ModelEditors:
 
     @property
     def templates_job(self) -> TemplatesJob:
-        """The job of the joint editors' context templates: five texts of ten tokens.
-
-        Source: kmeng01/memit get_context_templates.
-        """
+        """The job of the joint editors' context templates."""
         return self.model.templates.model_copy(
-            update={"kind": "five_words", "lengths": ((10, 5),), "given": None}
+            update={"kind": TEMPLATE_KIND, "lengths": TEMPLATE_LENGTHS, "given": None}
         )
 
     def known_inputs(self) -> tuple[EditorInputs, ...]:
@@ -217,7 +204,7 @@ class ModelEditors:
             targets: what its ``target_jobs`` returned; without them the job can be looked up.
         """
         settings = inputs.editor.joint
-        if settings is None or not _needs_length(inputs.editor):
+        if settings is None or not inputs.editor.needs_mean_length:
             return None
         records = self.plan.requests.records[: settings.norm_records]
         return LengthsJob(
@@ -287,92 +274,22 @@ class ModelEditors:
                 for order in range(spec.orders):
                     yield ModelSequence(self.plan, spec, inputs, order, n_facts, restraint)
 
+    def _setup(self, name: str) -> EditorSetup:
+        model = self.model.setup
+        specs = [
+            each
+            for each in self.plan.study.editors
+            if each.name == name and each.model in {None, model.spec.name}
+        ]
+        # Those of one model go before those of all.
+        specs.sort(key=lambda each: each.model is not None)
+        given = GivenSettings(tuple(specs), "editors", "the study file")
+        edited = EditedLayer.of(self.model.files, model.spec.name, model.layer)
+        return editor_setup(name, edited, given)
+
     def _moment(self, layer: int) -> CovarianceJob:
         own = self.model.setup
         if layer == own.layer:
             return self.model.moment
         moved = own.model_copy(update={"layer": layer, "layer_source": EDITOR_LAYER})
         return self.model.moment.model_copy(update={"model": moved})
-
-    def _setup(self, name: str) -> EditorSetup:
-        if name in METHODS:
-            return EditorSetup(name=name)
-        model, files = self.model.setup, self.model.files
-        settings = editor_settings(name, files.architecture.family, files.widths, model.layer)
-        specs = [
-            each
-            for each in self.plan.study.editors
-            if each.name == name and each.model in {None, model.spec.name}
-        ]
-        for spec in sorted(specs, key=lambda each: each.model is not None):
-            settings = overridden(settings, spec)
-        given = any(spec.layers is not None for spec in specs)
-        if files.architecture.post_mlp_norm is not None and isinstance(settings, JointSettings):
-            settings = _one_layer(settings, model, given=given)
-        n_layers = files.widths.n_layers
-        wrong = [layer for layer in settings.layers if layer >= n_layers]
-        if wrong:
-            raise StudyError(
-                f"editor {name!r} of {model.spec.name} has layer {wrong[0]}, and the model has "
-                f"layers 0 to {n_layers - 1}. Correct `layers`."
-            )
-        if isinstance(settings, GradientSettings):
-            if len(settings.layers) > 1:
-                raise StudyError(
-                    f"editor {name!r} fine-tunes one layer, got `layers` {settings.layers}."
-                )
-            return EditorSetup(name=name, gradient=settings)
-        return EditorSetup(name=name, joint=settings)
-
-
-def _needs_length(setup: EditorSetup) -> bool:
-    """Return whether an editor needs the mean length of a target value: NAS."""
-    return isinstance(setup.row, JointEditor) and setup.row.target == "length of the mean"
-
-
-def overridden(settings: EditorSettings, spec: EditorSpec) -> EditorSettings:
-    """Return an editor's settings with those of a study file in their place.
-
-    Raises:
-        StudyError: the study file sets what the editor does not have.
-    """
-    asked = spec.model_dump(exclude_none=True, exclude={"name", "model"})
-    if not asked:
-        return settings
-    row = EDITORS[spec.name]
-    unknown = sorted(set(asked) - _settable(row))
-    if unknown:
-        raise StudyError(f"`editors`: {row.title} has no {', '.join(unknown)}. Leave it out.")
-    values = {field.name for field in dataclasses.fields(ValueSettings)}
-    update = asked
-    if isinstance(settings, JointSettings):
-        inner = {name: value for name, value in asked.items() if name in values}
-        update = {name: value for name, value in asked.items() if name not in values}
-        update["values"] = dataclasses.replace(settings.values, **inner)
-    return dataclasses.replace(settings, **update, source=_OVERRIDES + settings.source)
-
-
-def _settable(row: JointEditor | GradientEditor) -> set[str]:
-    """Return the settings that an editor reads, as a study file names them."""
-    if isinstance(row, GradientEditor):
-        own = {"layers", "epochs", "learning_rate", "batch_size"}
-        return own | ({"norm_bound"} if row.bounded else set())
-    own = {"layers", "steps", "learning_rate", "weight_decay", "kl_factor", "clamp_factor"}
-    own |= {"second_moment_weight"} if row.second_moment else set()
-    own |= {"identity_weight"} if row.identity else set()
-    own |= {"nullspace_threshold", "ridge"} if row.projected else set()
-    own |= {"mask_share"} if row.masked else set()
-    return own | ({"predicted_passes"} if row.target == "until predicted" else set())
-
-
-def _one_layer(settings: JointSettings, model: ModelSetup, *, given: bool) -> JointSettings:
-    """Return settings for a family with a norm behind the MLP, which take one layer."""
-    if len(settings.layers) == 1:
-        return settings
-    if given:
-        raise StudyError(
-            f"joint editors of {model.spec.name} take one layer, and {len(settings.layers)} were "
-            "asked for: a norm stands between its MLP and the residual stream, so that what is "
-            "missing there cannot be spread over layers. Give `layers` with one."
-        )
-    return dataclasses.replace(settings, layers=settings.layers[-1:])

@@ -90,6 +90,11 @@ class EditorSetup(BaseModel):
         return digest("editor-settings", self.name, own)
 
     @property
+    def needs_mean_length(self) -> bool:
+        """Whether it needs the mean length of a target value: NAS."""
+        return isinstance(self.row, JointEditor) and self.row.target == "length of the mean"
+
+    @property
     def is_dense(self) -> bool:
         """Whether its updates are of full rank: factors would not be smaller."""
         return isinstance(self.row, GradientEditor) or (

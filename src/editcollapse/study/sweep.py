@@ -62,6 +62,11 @@ def layers_in_words(layers: tuple[int, ...]) -> str:
     return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
 
 
+def named_layers(layers: Sequence[int]) -> str:
+    """Return some ascending layers with their noun: ``layer 5``, ``layers 4-8``."""
+    return f"layer{'s' * (len(layers) > 1)} {layers_in_words(tuple(layers))}"
+
+
 def _ranges(text: str) -> list[tuple[int, int]]:
     """Return first and last layer of each part; of ``all``, none."""
     if text.strip() == ALL:

@@ -7,58 +7,29 @@ own change, of full rank too where memory allows. The weights stay as they are.
 
 import dataclasses
 import logging
-import math
-import sys
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
-from editcollapse.catalog.editors import GradientEditor, JointEditor
-from editcollapse.editors.fine_tuning import fine_tune
-from editcollapse.editors.joint import goal_values, independent_edits
-from editcollapse.editors.running_sum import LayerScale
 from editcollapse.evaluation.perplexity import encode_texts, perplexities, text_nll
 from editcollapse.evaluation.probes import plan_probes
 from editcollapse.evaluation.scores import answer_probes, score_probes
 from editcollapse.forward.hooked_layer import HookedLayer
 from editcollapse.forward.rewrites import Rewrite, build_rewrites
-from editcollapse.forward.weight_changes import LayerChange, WeightChanges
+from editcollapse.forward.weight_changes import WeightChanges
 from editcollapse.models.loading import LoadedModel
 from editcollapse.rows.study import BaseMeasurementRow, EditRow, MeasurementRow
 from editcollapse.runtime.devices import tokens_per_forward
 from editcollapse.runtime.precision import float32_products
 from editcollapse.study.artifacts import ArtifactStore
 from editcollapse.study.jobs import Manifest
-from editcollapse.study.sequence_jobs import EditorBatchJob, EditorInputs, EditorSetup
+from editcollapse.study.sequence_jobs import EditorBatchJob
 from editcollapse.units.edit import position_row
-from editcollapse.units.editors import EditorOnModel, Targets, editor_on_model, last_layer
+from editcollapse.units.editor_edits import EditorEdits, edit_each, group_size, sizes_of
+from editcollapse.units.editors import EditorOnModel, Targets, editor_on_model
 from editcollapse.units.prepare import Progress, load
 
 logger = logging.getLogger(__name__)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Optimised:
-    """What an optimisation says of itself; None for what an editor does not have."""
-
-    n_steps: int
-    loss: float
-    nll: float
-    kl: float | None
-    weight_decay: float | None
-    target_probability: float
-    delta_norm: float | None
-    value_norm: float | None
-    clamp_hit: bool | None
-
-
-@dataclasses.dataclass(frozen=True, slots=True, eq=False)
-class _Edits:
-    """B edits of the unedited model."""
-
-    changes: WeightChanges
-    optimised: tuple[_Optimised, ...]
 
 
 @float32_products()
@@ -90,7 +61,7 @@ def edit_and_measure(job: EditorBatchJob, on_step: Progress = None) -> Manifest:
     base: list[BaseMeasurementRow] = []
     tensors: dict[str, Tensor] = {}
     targets = None if job.targets is None else Targets.stored(store, job.targets)
-    size = _group_size(loaded, inputs.editor)
+    size = group_size(loaded, inputs.editor)
     for first in range(0, len(rewrites), size):
         group = rewrites[first : first + size]
 
@@ -99,7 +70,7 @@ def edit_and_measure(job: EditorBatchJob, on_step: Progress = None) -> Manifest:
                 on_step(first * total + n * done, len(rewrites) * total)
 
         own = None if targets is None else targets.rows(slice(first, first + size))
-        made = _made(loaded, group, inputs, on_model, own, report)
+        made = edit_each(loaded, group, inputs.editor, on_model, own, inputs.mean_length, report)
         tensors |= _factors(made.changes)
         edits += _edit_rows(job, group, made, on_model)
         more, unedited = _measured(job, store, loaded, group, made.changes)
@@ -132,85 +103,6 @@ def edit_and_measure(job: EditorBatchJob, on_step: Progress = None) -> Manifest:
     )
 
 
-_DENSE_BYTES = 256 << 20
-"""Of changes of full rank that are kept at once."""
-
-
-def _group_size(loaded: LoadedModel, setup: EditorSetup) -> int:
-    """Return how many edits are worked out and measured at once: all where they are factors."""
-    if not setup.is_dense:
-        return sys.maxsize
-    widths = loaded.widths
-    assert setup.settings is not None
-    each = 8 * widths.d_model * widths.d_key * len(setup.settings.layers)
-    return max(1, _DENSE_BYTES // each)
-
-
-def _made(
-    loaded: LoadedModel,
-    rewrites: Sequence[Rewrite],
-    inputs: EditorInputs,
-    on_model: EditorOnModel,
-    targets: Targets | None,
-    on_step: Progress,
-) -> _Edits:
-    """Return the edits of some facts, each by itself."""
-    setup = inputs.editor
-    editor = setup.row
-    if isinstance(editor, JointEditor):
-        settings = setup.joint
-        assert settings is not None
-        assert targets is not None
-        goals = goal_values(
-            last_layer(loaded, settings),
-            rewrites,
-            targets.before,
-            targets.delta,
-            editor,
-            inputs.mean_length,
-        )
-        changes = independent_edits(loaded, rewrites, goals, editor, settings, on_model.equations)
-        optimised = tuple(
-            _Optimised(
-                n_steps=int(targets.n_steps[b]),
-                loss=float(targets.loss.total[b]),
-                nll=float(targets.loss.nll[b]),
-                kl=float(targets.loss.kl[b]),
-                weight_decay=float(targets.loss.weight_decay[b]),
-                target_probability=float(targets.loss.target_probability[b]),
-                delta_norm=float(targets.delta[b].norm()),
-                value_norm=float(targets.before[b].norm()),
-                clamp_hit=bool(targets.clamp_hit[b]),
-            )
-            for b in range(len(rewrites))
-        )
-        return _Edits(changes, optimised)
-    assert isinstance(editor, GradientEditor)
-    assert setup.gradient is not None
-    tuned = [
-        fine_tune(loaded, [each], editor, setup.gradient, on_step=on_step) for each in rewrites
-    ]
-    (layer,) = setup.gradient.layers
-    change = LayerChange(layer, torch.stack([each.change for each in tuned]), None)
-    return _Edits(
-        WeightChanges((change,)),
-        tuple(
-            _Optimised(
-                n_steps=each.n_steps,
-                loss=each.loss,
-                nll=each.loss,
-                kl=None,
-                weight_decay=None,
-                target_probability=math.exp(-each.loss),
-                delta_norm=None,
-                value_norm=None,
-                clamp_hit=None,
-            )
-            for each in tuned
-        ),
-    )
-
-
 def _factors(changes: WeightChanges) -> dict[str, Tensor]:
     """Return the factors of changes of low rank by name; nothing of others."""
     found: dict[str, Tensor] = {}
@@ -222,17 +114,12 @@ def _factors(changes: WeightChanges) -> dict[str, Tensor]:
 
 
 def _edit_rows(
-    job: EditorBatchJob, rewrites: Sequence[Rewrite], made: _Edits, on_model: EditorOnModel
+    job: EditorBatchJob, rewrites: Sequence[Rewrite], made: EditorEdits, on_model: EditorOnModel
 ) -> list[EditRow]:
     """Return one row an edit; the norms are over all its layers together."""
     model, setup = job.inputs.model, job.inputs.editor
     last = job.inputs.moments[-1]
-    norms = torch.stack([_norms(each) for each in made.changes.layers]).norm(dim=0)
-    whole = math.hypot(*(scale.norm for scale in on_model.scales.values()))
-    changes = torch.stack(
-        [text_changes(each, on_model.scales[each.layer]) for each in made.changes.layers]
-    )
-    largest = changes.max(dim=0).values  # nan where one is
+    sizes = sizes_of(made.changes, on_model.scales)
     return [
         EditRow(
             edit_id=job.edit_id(rewrite.request.request_id),
@@ -254,8 +141,8 @@ def _edit_rows(
             prefixed_key_dot=None,
             delta_norm=found.delta_norm,
             bare_value_norm=found.value_norm,
-            update_norm=float(norms[b]),
-            relative_update_norm=float(norms[b]) / whole,
+            update_norm=float(sizes.norm[b]),
+            relative_update_norm=float(sizes.relative_norm[b]),
             update_norm_bound=None,
             n_steps=found.n_steps,
             loss=found.loss,
@@ -266,29 +153,10 @@ def _edit_rows(
             clamp_hit=found.clamp_hit,
             update_digest=None,
             update_row=None,
-            text_change=float(largest[b]),
+            text_change=float(sizes.text_change[b]),
         )
         for b, (rewrite, found) in enumerate(zip(rewrites, made.optimised, strict=True))
     ]
-
-
-def _norms(change: LayerChange) -> Tensor:
-    """Return the Frobenius norm of each change, (E,) float64."""
-    if change.right is None:
-        norms: Tensor = change.left.flatten(1).norm(dim=1)
-        return norms
-    inner = (change.left.mT @ change.left) * (change.right @ change.right.mT)
-    return inner.sum(dim=(1, 2)).clamp(min=0.0).sqrt()
-
-
-def text_changes(change: LayerChange, scale: LayerScale) -> Tensor:
-    """Return sqrt(tr(dW C dWᵀ) / tr(W C Wᵀ)) of each change, (E,) float64, C undamped."""
-    if change.right is None:
-        squared = ((change.left @ scale.moment) * change.left).sum(dim=(1, 2))
-    else:
-        inner = change.right @ scale.moment @ change.right.mT
-        squared = ((change.left.mT @ change.left) * inner).sum(dim=(1, 2))
-    return squared.clamp(min=0.0).sqrt() / scale.spread
 
 
 def _measured(

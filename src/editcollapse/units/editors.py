@@ -25,7 +25,13 @@ from editcollapse.rome.values import TargetValues
 from editcollapse.runtime.precision import float32_products
 from editcollapse.study.artifacts import ArtifactRef, ArtifactStore
 from editcollapse.study.jobs import Manifest
-from editcollapse.study.sequence_jobs import EditorInputs, LengthsJob, TargetSettings, TargetsJob
+from editcollapse.study.sequence_jobs import (
+    EditorInputs,
+    EditorSetup,
+    LengthsJob,
+    TargetSettings,
+    TargetsJob,
+)
 from editcollapse.units.edit import optimise_in_groups
 from editcollapse.units.prepare import Progress, load
 
@@ -38,8 +44,31 @@ class EditorOnModel:
     """By layer."""
     equations: Mapping[int, NormalEquation]
     """By layer; empty for editors that solve none."""
-    solver: MomentSolver | None
+    solver: MomentSolver | None = None
     """Of a rank-one method."""
+
+    @classmethod
+    def of(
+        cls, setup: EditorSetup, scales: Mapping[int, LayerScale], damping: float
+    ) -> "EditorOnModel":
+        """Return an editor beyond rank one on a model, its equations solved with C of the scales.
+
+        Args:
+            setup: the editor.
+            scales: of each of its layers, of the unedited weights, with C undamped.
+            damping: added to C's diagonal, in units of its mean; 0 for the identity.
+
+        Raises:
+            MomentError: a matrix has no Cholesky factor, or P keeps nothing.
+        """
+        editor = setup.row
+        equations: dict[int, NormalEquation] = {}
+        if isinstance(editor, JointEditor):
+            assert setup.joint is not None
+            for layer, scale in scales.items():
+                used = damped(scale.moment, damping)
+                equations[layer] = NormalEquation(used, editor, setup.joint)
+        return cls(scales, equations)
 
 
 _kept: dict[str, EditorOnModel] = {}
@@ -66,28 +95,34 @@ def editor_on_model(
 
 
 def _made(store: ArtifactStore, loaded: LoadedModel, inputs: EditorInputs) -> EditorOnModel:
-    editor, setup = inputs.editor.row, inputs.editor
     scales: dict[int, LayerScale] = {}
-    equations: dict[int, NormalEquation] = {}
-    solver: MomentSolver | None = None
     if any(key[0] != loaded.model_id for key in _scales):
         _scales.clear()
     for each in inputs.moments:
-        if each.moment is None:
-            moment = torch.eye(loaded.widths.d_key, dtype=torch.float64)
-        else:
-            moment = read_moment(store, each.moment).matrix.double()
         key = (loaded.model_id, each.layer, each.covariance_id)
         if key not in _scales:
-            _scales[key] = LayerScale.of(loaded.weight(each.layer), moment)
+            moment = None if each.moment is None else read_moment(store, each.moment).matrix
+            _scales[key] = layer_scale(loaded, each.layer, moment)
         scales[each.layer] = _scales[key]
-        if isinstance(editor, JointEditor):
-            assert setup.joint is not None
-            used = moment if each.moment is None else damped(moment, inputs.damping)
-            equations[each.layer] = NormalEquation(used, editor, setup.joint)
-        elif setup.settings is None:
-            solver = MomentSolver(None if each.moment is None else moment, inputs.damping)
-    return EditorOnModel(scales, equations, solver)
+    is_identity = all(each.moment is None for each in inputs.moments)
+    damping = 0.0 if is_identity else inputs.damping
+    if inputs.editor.settings is not None:
+        return EditorOnModel.of(inputs.editor, scales, damping)
+    (scale,) = scales.values()
+    return EditorOnModel(scales, {}, MomentSolver(None if is_identity else scale.moment, damping))
+
+
+def layer_scale(loaded: LoadedModel, layer: int, moment: Tensor | None) -> LayerScale:
+    """Return what one layer's updates are compared with, of the unedited weights.
+
+    Args:
+        loaded: the model.
+        layer: zero-based block.
+        moment: C, (K, K), any float dtype; None for the identity.
+    """
+    if moment is None:
+        moment = torch.eye(loaded.widths.d_key)
+    return LayerScale.of(loaded.weight(layer), moment.double())
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -201,6 +236,22 @@ def optimise_targets(job: TargetsJob, on_step: Progress = None) -> Manifest:
     )
 
 
+def mean_length_over(
+    loaded: LoadedModel, settings: JointSettings, rewrites: Sequence[Rewrite], delta: Tensor
+) -> float:
+    """Return NAS's mean length of a target value on the model as it is, the longest left out.
+
+    Args:
+        loaded: the model.
+        settings: of NAS on this model.
+        rewrites: B facts, of which the first ``norm_records`` count.
+        delta: their optimised deltas, (B, D).
+    """
+    some = slice(settings.norm_records)
+    lengths = value_lengths(last_layer(loaded, settings), rewrites[some], delta[some])
+    return mean_length_of(lengths, settings.norm_quantile)
+
+
 @float32_products()
 def mean_length(job: LengthsJob) -> Manifest:
     """Return NAS's mean length of a target value as the manifest's one value.
@@ -218,8 +269,7 @@ def mean_length(job: LengthsJob) -> Manifest:
     rewrites, _ = build_rewrites(loaded.encoder, job.inputs.templates, job.requests)
     delta = torch.cat([Targets.stored(store, ref).delta for ref in job.targets])
     # A batch may reach beyond the records that are wanted.
-    lengths = value_lengths(last_layer(loaded, settings), rewrites, delta[: len(rewrites)])
-    length = mean_length_of(lengths, settings.norm_quantile)
+    length = mean_length_over(loaded, settings, rewrites, delta[: len(rewrites)])
     summary = f"mean length of a target value {length:.4g}, over {len(rewrites)} facts"
     provenance = clock.row(summary, len(rewrites), str(loaded.device))
     return Manifest(

@@ -144,7 +144,7 @@ class Continuer:
         self.ends = loaded.end_ids
         self._stops = tuple(stops)
 
-    def text(self, prompt: str, update: RankOneUpdates | None = None) -> str:
+    def text(self, prompt: str, update: Updates | None = None) -> str:
         """Return the generated text behind a prompt, without special tokens.
 
         Args:
@@ -152,11 +152,12 @@ class Continuer:
                 policy wants it.
             update: the edit, a batch of one; None for the unedited model.
         """
-        (text,) = self.texts([prompt], update or no_update(self.loaded.widths))
+        own = no_update(self.loaded.widths) if update is None else update
+        (text,) = self.texts([prompt], own)
         return text
 
     def texts(
-        self, prompts: Sequence[str], updates: RankOneUpdates, on_token: Progress = None
+        self, prompts: Sequence[str], updates: Updates, on_token: Progress = None
     ) -> list[str]:
         """Return the generated text behind each prompt, without special tokens.
 
@@ -175,7 +176,7 @@ class Continuer:
     def tokens(
         self,
         rows: Sequence[tuple[int, ...]],
-        updates: RankOneUpdates,
+        updates: Updates,
         on_token: Progress = None,
     ) -> list[tuple[int, ...]]:
         """Return the tokens that the model adds to each row, one that ends the text included.

@@ -19,14 +19,14 @@ from editcollapse.catalog.editors import GradientEditor, JointEditor
 from editcollapse.catalog.methods import Method
 from editcollapse.data.requests import EditRequest
 from editcollapse.editors.fine_tuning import fine_tune
-from editcollapse.editors.joint import JointChange, goal_values, joint_edit
+from editcollapse.editors.joint import goal_values, joint_step
 from editcollapse.editors.past_keys import PastKeys
-from editcollapse.editors.restraints import masked, restrained
+from editcollapse.editors.restraints import restrained
 from editcollapse.editors.running_sum import (
     Factors,
     LayerSum,
+    SumsInWeights,
     WrittenWeights,
-    edited_weight,
     with_state,
     write_all,
     writing,
@@ -343,10 +343,9 @@ class _Chunk:
 
     def _add(self, written: WrittenWeights, layer: int, update: Factors | Tensor) -> float:
         """Add an update to a layer's sum and write it; return its norm."""
-        norm = self._sums[layer].add(update)
+        norm = SumsInWeights(self._sums, written).add(layer, update)
         if isinstance(update, Factors):
             self._new[layer].append(update)
-        written.write(layer, edited_weight(self._sums[layer]))
         return norm
 
     def _rank_one(
@@ -389,35 +388,30 @@ class _Chunk:
             editor,
             self._inputs.mean_length,
         )
-        equations = self._on_model.equations
-        unmasked: dict[int, Tensor] = {}
-        norms: list[float] = []
-
-        def write(change: JointChange) -> None:
-            total = self._sums[change.layer]
-            if editor.masked:
-                # As published: the layers above are worked out on the whole update.
-                unmasked[change.layer] = change.left @ change.right
-                written.write(change.layer, edited_weight(total) + unmasked[change.layer])
-            else:
-                factors = Factors(change.left, change.right)
-                norms.append(self._add(written, change.layer, factors))
-            if change.layer in self._past:
+        steps = joint_step(
+            self._loaded,
+            rewrites,
+            goals,
+            editor,
+            settings,
+            self._on_model.equations,
+            self._past,
+            SumsInWeights(self._sums, written),
+        )
+        for each in steps:
+            if isinstance(each.update, Factors):
+                self._new[each.layer].append(each.update)
+            if each.layer in self._past:
                 # A layer's key does not depend on its own W: read on the edited model, after the
                 # write, it is the same.
-                self._remember(change.layer, change.keys)
-
-        joint_edit(self._loaded, rewrites, goals, settings.layers, equations, self._past, write)
-        for layer, whole in unmasked.items():
-            weight = edited_weight(self._sums[layer])
-            norms.append(self._add(written, layer, masked(whole, weight, settings.mask_share)))
+                self._remember(each.layer, each.keys)
         self.rank += len(rewrites)
         done = _Done(
             _mean(found.loss.total.tolist()),
             _mean(found.loss.target_probability.tolist()),
             int(found.n_steps.sum()) + len(rewrites),
         )
-        return done, math.hypot(*norms)
+        return done, math.hypot(*(each.norm for each in steps))
 
     def _gradient(
         self, written: WrittenWeights, rewrites: Sequence[Rewrite], editor: GradientEditor

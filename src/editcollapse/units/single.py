@@ -5,8 +5,8 @@ What it needs, layer, v* settings, context templates and C, is given or found he
 
 import dataclasses
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -38,9 +38,11 @@ from editcollapse.forecast.verdicts import (
     judged,
 )
 from editcollapse.forward.hooked_layer import HookedLayer
-from editcollapse.forward.rewrites import build_rewrite, build_rewrites
-from editcollapse.models.loading import LoadedModel
+from editcollapse.forward.rewrites import Rewrite, build_rewrite, build_rewrites
+from editcollapse.forward.weight_changes import LayerChange
+from editcollapse.models.loading import LoadedModel, widened
 from editcollapse.models.tokenization import UnusableTextError
+from editcollapse.rome.edited_model import Updates
 from editcollapse.rome.templates import generate_templates
 from editcollapse.rome.updates import RankOneUpdates, no_update
 from editcollapse.rome.values import TargetValues
@@ -266,10 +268,10 @@ def _request_forecast(
     )
 
 
-def second_moment_solvers(
+def second_moments(
     loaded: LoadedModel, layers: Sequence[int], covariance: CovarianceSource
-) -> Iterator[MomentSolver]:
-    """Second moment C of some layers' keys, factored one at a time: measured, read or the identity.
+) -> Sequence[SecondMoment | None]:
+    """Second moment C of some layers' keys, measured or read; None for the identity.
 
     Args:
         loaded: the model.
@@ -277,37 +279,64 @@ def second_moment_solvers(
         covariance: where C comes from.
 
     Raises:
-        MomentError: the corpus has no tokens, the file holds no C of this model, or of one layer
-            where several are asked for, or C has no Cholesky factor.
+        MomentError: the corpus has no tokens, or the file holds no C of this model, or of one layer
+            where several are asked for.
         DatasetError: the corpus cannot be read.
     """
-    damping = covariance.spec.damping
     if covariance.statistics is not None:
         if len(layers) > 1:
             raise MomentError(
                 f"`covariance` {covariance.statistics}: published statistics are of one layer, and "
                 f"{len(layers)} were asked for. Give one layer, or a corpus."
             )
-        moments = [read_statistics(covariance.statistics, loaded.widths.d_key)]
+        return [read_statistics(covariance.statistics, loaded.widths.d_key)]
+    if covariance.spec.is_measured:
+        return _measured(loaded, layers, covariance)
+    return [None] * len(layers)
+
+
+def second_moment_solvers(
+    loaded: LoadedModel, layers: Sequence[int], covariance: CovarianceSource
+) -> Iterator[MomentSolver]:
+    """Second moment C of some layers' keys, factored one at a time; as ``second_moments``.
+
+    Raises:
+        MomentError: as ``second_moments``, or C has no Cholesky factor.
+    """
+    for layer, moment in zip(layers, second_moments(loaded, layers, covariance), strict=True):
+        yield moment_solver(loaded, layer, moment, covariance)
+
+
+def moment_solver(
+    loaded: LoadedModel, layer: int, moment: SecondMoment | None, covariance: CovarianceSource
+) -> MomentSolver:
+    """Second moment C of a layer's keys, factored.
+
+    Args:
+        loaded: the model.
+        layer: zero-based block.
+        moment: C; None for the identity.
+        covariance: where C comes from, with its damping.
+
+    Raises:
+        MomentError: C has no Cholesky factor; the message says what to give.
+    """
+    if moment is None:
+        return MomentSolver(None)
+    damping = covariance.spec.damping
+    try:
+        return factored(moment, damping)
+    except MomentError as error:
         advice = "Give another file, or a `damping` such as 0.001"
-    elif covariance.spec.is_measured:
-        moments = _measured(loaded, layers, covariance)
-        advice = (
-            f"It was measured on {moments[0].n_tokens} tokens: give more (`tokens`), or a "
-            "`damping` such as 0.001"
-        )
-    else:
-        yield from (MomentSolver(None) for _ in layers)
-        return
-    for layer, moment in zip(layers, moments, strict=True):
-        try:
-            solver = factored(moment, damping)
-        except MomentError as error:
-            raise MomentError(
-                f"the second moment C of layer {layer} ({loaded.widths.d_key} x "
-                f"{loaded.widths.d_key}, damping {damping:g}) is singular. {advice}."
-            ) from error
-        yield solver
+        if covariance.statistics is None:
+            advice = (
+                f"It was measured on {moment.n_tokens} tokens: give more (`tokens`), or a "
+                "`damping` such as 0.001"
+            )
+        raise MomentError(
+            f"the second moment C of layer {layer} ({loaded.widths.d_key} x "
+            f"{loaded.widths.d_key}, damping {damping:g}) is singular. {advice}."
+        ) from error
 
 
 @float32_products()
@@ -338,6 +367,25 @@ def _measured(
     )
 
 
+def usable_rewrites(
+    loaded: LoadedModel, templates: Sequence[str], requests: Sequence[EditRequest]
+) -> list[Rewrite]:
+    """Requests in tokens.
+
+    Args:
+        loaded: the model.
+        templates: context templates, the bare one first.
+        requests: the edits.
+
+    Raises:
+        ModelError: the model cannot take one of them; the message says which and why.
+    """
+    rewrites, unusable = build_rewrites(loaded.encoder, templates, requests)
+    if unusable:
+        raise ModelError(f"{loaded.source} cannot take this edit: {unusable[0].reason}.")
+    return rewrites
+
+
 @float32_products()
 def target_values(loaded: LoadedModel, edits: EditJob) -> TargetValues:
     """Target values v* of some requests, each optimised by itself; one v* serves all methods.
@@ -353,9 +401,7 @@ def target_values(loaded: LoadedModel, edits: EditJob) -> TargetValues:
         ModelError: the model cannot take one of the requests.
         DeviceMemoryError: one edit alone does not fit on the device.
     """
-    rewrites, unusable = build_rewrites(loaded.encoder, edits.templates, edits.requests)
-    if unusable:
-        raise ModelError(f"{loaded.source} cannot take this edit: {unusable[0].reason}.")
+    rewrites = usable_rewrites(loaded, edits.templates, edits.requests)
     hooked = HookedLayer(loaded, edits.model.layer)
     report = reporter(f"{loaded.name}: target value v*", "step")
     return optimise_in_groups(hooked, rewrites, edits.model.values, report)
@@ -363,13 +409,13 @@ def target_values(loaded: LoadedModel, edits: EditJob) -> TargetValues:
 
 @float32_products()
 def perplexity_of(
-    loaded: LoadedModel, layer: int, texts: Sequence[str], update: RankOneUpdates | None
+    loaded: LoadedModel, layer: int, texts: Sequence[str], update: Updates | None
 ) -> Perplexity:
     """Perplexity of the model on a text set, edited or not.
 
     Args:
         loaded: the model.
-        layer: zero-based block that the edit changes.
+        layer: zero-based block that the edit changes; of several the lowest.
         texts: each with two tokens or more; those that cannot be scored are left out.
         update: the edit, a batch of one; None for the unedited model.
 
@@ -390,13 +436,13 @@ def perplexity_of(
 
 @float32_products()
 def probability_of(
-    loaded: LoadedModel, layer: int, prompt: str, target: str, update: RankOneUpdates | None
+    loaded: LoadedModel, layer: int, prompt: str, target: str, update: Updates | None
 ) -> float:
     """Probability of a target after a prompt: the product over its tokens, teacher-forced.
 
     Args:
         loaded: the model.
-        layer: zero-based block that the edit changes.
+        layer: zero-based block that the edit changes; of several the lowest.
         prompt: complete; opened by a start token, or put into the chat template, as the model's
             policy wants it.
         target: stands after one blank; in a chat template it is the answer.
@@ -422,14 +468,14 @@ def probe_scores(
     layer: int,
     templates: Sequence[str],
     request: EditRequest,
-    update: RankOneUpdates,
+    update: Updates,
     seed: int,
 ) -> ProbeScores:
     """Efficacy, generalization and locality of one edit, as a study measures them.
 
     Args:
         loaded: the model.
-        layer: zero-based block that the edit changes.
+        layer: zero-based block that the edit changes; of several the lowest.
         templates: context templates, the bare one first.
         request: the edit, with its probes.
         update: a batch of one.
@@ -443,15 +489,15 @@ def probe_scores(
 
 @contextmanager
 def added_to_forward(
-    loaded: LoadedModel, layer: int, update: RankOneUpdates, model: nn.Module | None = None
+    loaded: LoadedModel, layer: int, update: Updates, model: nn.Module | None = None
 ) -> Iterator[nn.Module]:
     """Run a model with an edit in its forward pass; its weights are never touched.
 
-    A forward hook adds ``left (right · k)`` to the value of the edited down projection.
+    A forward hook adds dW k to the value of each edited down projection.
 
     Args:
         loaded: the model that the edit is of.
-        layer: zero-based block that the edit changes.
+        layer: zero-based block that the edit changes; of several the lowest.
         update: a batch of one.
         model: another copy of the model, such as the caller's own; the loaded one where left out.
 
@@ -459,17 +505,32 @@ def added_to_forward(
         ModelError: the other copy has no such layer.
     """
     target = loaded.model if model is None else model
-    left, right = update.left[0], update.right[0]
-
-    def add_change(_: nn.Module, arguments: tuple[Any, ...], value: Tensor) -> Tensor:
-        key: Tensor = arguments[0]
-        return edited_value(value, key, left, right)
-
-    hook = _projection_of(loaded, layer, target).register_forward_hook(add_change)
-    try:
+    hooks = [
+        (_projection_of(loaded, each, target), hook) for each, hook in _hooks_of(layer, update)
+    ]
+    with ExitStack() as stack:
+        for projection, hook in hooks:
+            stack.callback(projection.register_forward_hook(hook).remove)
         yield target
-    finally:
-        hook.remove()
+
+
+_Hook = Callable[[nn.Module, tuple[Any, ...], Tensor], Tensor]
+
+
+def _hooks_of(layer: int, update: Updates) -> Iterator[tuple[int, _Hook]]:
+    """Yield the layers that an edit changes, each with the hook that adds its change."""
+    if isinstance(update, RankOneUpdates):
+        left, right = update.left[0], update.right[0]
+        yield layer, lambda _, arguments, value: edited_value(value, arguments[0], left, right)
+        return
+    for change in update.layers:
+
+        def add(
+            _: nn.Module, arguments: tuple[Any, ...], value: Tensor, own: LayerChange = change
+        ) -> Tensor:
+            return value + own.of_all(widened(arguments[0])).to(value.dtype)
+
+        yield change.layer, add
 
 
 def _projection_of(loaded: LoadedModel, layer: int, model: nn.Module) -> nn.Module:

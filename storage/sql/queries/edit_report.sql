@@ -4,6 +4,7 @@ select
     study_id,
     model,
     layer,
+    [layer] as layers,
     method,
     subject,
     prompt,
@@ -23,7 +24,9 @@ select
     perplexity,
     perplexity_ratio,
     efficacy,
-    efficacy_prefix_mean
+    efficacy_prefix_mean,
+    (select any_value(text_change) from edits where edits.edit_id = guard_outcomes.edit_id)
+        as text_change
 from guard_outcomes
 where study_id = $study_id
 union all by name
@@ -32,6 +35,7 @@ select
     outcomes.study_id,
     outcomes.model,
     outcomes.layer,
+    [outcomes.layer] as layers,
     outcomes.method,
     outcomes.subject,
     outcomes.prompt,
@@ -56,9 +60,36 @@ select
     outcomes.perplexity,
     outcomes.perplexity_ratio,
     outcomes.efficacy,
-    outcomes.efficacy_prefix_mean
+    outcomes.efficacy_prefix_mean,
+    outcomes.text_change
 from edit_outcomes as outcomes
 inner join forecasts on forecasts.edit_id = outcomes.edit_id
 inner join forecast_thresholds as thresholds on thresholds.model_id = forecasts.model_id
 where outcomes.study_id = $study_id
     and not exists (from guard_decisions where study_id = $study_id)
+union all by name
+select
+    outcomes.study,
+    outcomes.study_id,
+    outcomes.model,
+    outcomes.layer,
+    settings.layers,
+    outcomes.method,
+    outcomes.subject,
+    outcomes.prompt,
+    outcomes.target_new,
+    'not known' as verdict,
+    'made' as decision,
+    'The forecast knows rank-one methods only. Made as asked.' as reason,
+    outcomes.edit_id,
+    outcomes.method as made_method,
+    outcomes.prompt as made_prompt,
+    outcomes.perplexity_before,
+    outcomes.perplexity,
+    outcomes.perplexity_ratio,
+    outcomes.efficacy,
+    outcomes.efficacy_prefix_mean,
+    outcomes.text_change
+from edit_outcomes as outcomes
+inner join editor_settings as settings using (settings_id)
+where outcomes.study_id = $study_id

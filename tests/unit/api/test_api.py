@@ -108,6 +108,7 @@ def test_numbers_are_those_of_a_study(dtype, tmp_path):
         for name in ("denominator", "rho", "update_norm", "relative_update_norm", "n_steps"):
             assert getattr(edit, name) == row[name], name
         assert edit.target_probability == row["target_probability"]
+        assert edit.text_change == pytest.approx(row["text_change"], rel=1e-12)
         assert torch.equal(edit.delta, tensors["delta"][0])
         stored = stored_updates(store, made.tensors)[edit.method]
         assert torch.equal(edit.update.left, stored.left)
@@ -270,7 +271,7 @@ def test_mistakes_are_told_before_anything_is_loaded(changes, error, words, monk
         ({"subject": "{}"}, StudyError, "`subject` holds {}"),
         ({"prompt": "was born in"}, StudyError, "does not occur in `prompt`"),
         ({"prompt": "{} and {}"}, StudyError, "`prompt` has 2 slots"),
-        ({"method": "memit"}, StudyError, "no method 'memit'"),
+        ({"method": "mend"}, StudyError, "no editor 'mend'"),
         ({"target": "\N{SNOWMAN}"}, ModelError, "cannot take this edit"),
     ],
 )

@@ -10,9 +10,8 @@ from editcollapse.catalog.editor_presets import (
     JointSettings,
     editor_settings,
 )
-from editcollapse.catalog.editors import EDITORS, editor_of, editor_title
+from editcollapse.catalog.editors import EDITORS, EditorName, editor_of, editor_title
 from editcollapse.catalog.methods import METHODS
-from editcollapse.config.sequence import EditorName
 from editcollapse.errors import StudyError
 
 GPT2_XL = ("gpt2", Widths(48, 1600, 6400, 50257))

@@ -9,7 +9,8 @@ from typing import get_args
 import pytest
 import typer
 
-from editcollapse import METHODS, __version__
+from editcollapse import EDITORS, METHODS, __version__
+from editcollapse.catalog.editors import EditorName
 from editcollapse.cli import options
 from editcollapse.cli.check_model import add_check_model
 from editcollapse.cli.main import checkout_command, in_flags, main
@@ -63,7 +64,7 @@ def test_help_loads_nothing_heavy():
 
 def test_choices_are_those_of_the_library():
     """The choices that are written out, so that help is quick, are the library's."""
-    assert set(get_args(options.MethodChoice)) == set(METHODS)
+    assert set(get_args(EditorName)) == {*METHODS, *EDITORS}
     fields = ModelSpec.model_fields
     assert set(get_args(options.DtypeChoice)) == set(get_args(fields["dtype"].annotation))
     starts = get_args(fields["start_token"].annotation)
@@ -142,6 +143,29 @@ def test_edit_gives_the_librarys_numbers(capsys):
     assert "perplexity: " in said
 
 
+def test_edit_takes_any_editor(capsys):
+    """Of an editor beyond rank one: the library's figures, its layers, and no denominator."""
+    import editcollapse as ec
+
+    assert main(["edit", *ONE, "--method", "memit", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    editor = ec.Editor(MODEL, covariance=REPOSITORY / "demo" / "corpus.txt", tokens=4000)
+    edit = editor.edit("{} was born in", subject="Pugis", target="Jorvale", method="memit")
+    assert (report["layers"], report["layer"]) == ([0, 1], 1)
+    assert report["text_change"] == edit.text_change
+    assert report["perplexity"] == edit.perplexity(REPOSITORY / "demo" / "texts.jsonl")
+    assert report["efficacy_prefix_mean"] == edit.scores[0].efficacy_prefix_mean
+    for name in ("denominator", "rho", "text_change_bound", "at_risk_at", "collapse_at"):
+        assert report[name] is None
+    assert main(["edit", *ONE, "--method", "ft_m", "--new-tokens", "2"]) == 0
+    said = capsys.readouterr().out
+    assert "Pugis was born in -> Jorvale, of gpt2-induced, layer 2, by ft_m" in said
+    assert "forecast:   not known: the forecast knows rank-one methods only" in said
+    assert "denominator" not in said
+    assert "; text change 0." in said
+    assert "after:      Pugis was born in Jorvale" in said
+
+
 @pytest.mark.parametrize(
     ("more", "words"),
     [
@@ -153,7 +177,7 @@ def test_edit_gives_the_librarys_numbers(capsys):
         (["--prompt", "was born in"], "does not occur in --prompt"),
         (["--texts", "nowhere.jsonl"], "nowhere.jsonl"),
         (["--model", "no/such/folder/here"], "no model folder"),
-        (["--method", "memit"], "'memit' is not one of"),
+        (["--method", "mend"], "'mend' is not one of 'rome', "),
         (["--dtype", "int8"], "'int8' is not one of"),
         (["--layr", "1"], "--layr"),
     ],
