@@ -331,6 +331,7 @@ def sequences_page(text: str, results: Path) -> str:
     tables = {
         "sequence ends": sequence_tables.ends(results),
         "until collapse": sequence_tables.until_collapse(results),
+        "guarded": sequence_tables.guarded(results),
         "edits at once": sequence_tables.at_once(results),
         "single edits": sequence_tables.single_edits(results),
         "sequence forecast": sequence_tables.forecast(results),

@@ -12,6 +12,8 @@ from scripts.queries import ask_own
 
 _STUDIES = ("sequence_real", "sequence_demo", "sequence_control")
 """Studies whose sequences are shown, the real model's first."""
+_GUARDED = "sequence_guarded"
+"""The study of sequences that a guard looks after."""
 _LONG = "sequence_long"
 """The study of sequences until a collapse."""
 _AT_ONCE = "sequence_batches"
@@ -50,6 +52,29 @@ def _ends(results: Path, studies: tuple[str, ...]) -> str:
                 cell(row["text_change"]),
             )
             for row in _rows(results, "sequence_ends", studies)
+        ),
+    )
+
+
+def guarded(results: Path) -> str:
+    """Return how sequences end that a guard looks after, a line an editor."""
+    head = (
+        *("model", "editor", "edits", "left out", "collapsed", "ratio at the end"),
+        *("efficacy", "generalization", "locality", "text change"),
+    )
+    return _table(
+        head,
+        (
+            (
+                *_names(row, "method"),
+                str(row["followed_to"]),
+                _known(row["n_refused"]),
+                f"{row['n_collapsed']} of {row['n_orders']}",
+                cell(row["perplexity_ratio"]),
+                *map(_share, (row["efficacy"], row["generalization"], row["locality"])),
+                cell(row["text_change"]),
+            )
+            for row in _rows(results, "sequence_ends", (_GUARDED,))
         ),
     )
 

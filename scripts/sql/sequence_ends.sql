@@ -26,6 +26,11 @@ measured as (
     from sequence_outcomes
     group by all
 ),
+refused as (
+    select sequence_id, count(*) filter (where decision <> 'applied') as n_refused
+    from sequence_steps
+    group by sequence_id
+),
 ends as (
     select
         steps.study_id,
@@ -34,11 +39,13 @@ ends as (
         any_value(steps.edits_per_step) as edits_per_step,
         median(steps.text_change) as text_change,
         median(measured.perplexity_ratio) as perplexity_ratio,
+        median(refused.n_refused) as n_refused,
         avg(scored.efficacy) as efficacy,
         avg(scored.generalization) as generalization,
         avg(scored.locality) as locality
     from steps
     left join scored using (sequence_id)
+    left join refused using (sequence_id)
     left join measured using (study_id, sequence_id)
     group by all
 )

@@ -3,6 +3,7 @@
 import polars as pl
 import pytest
 
+from editcollapse.catalog.editors import editor_title
 from scripts import demo_rows, sequence_tables
 from storage.ask import ask
 from tests.storage.conftest import make_row as row_of
@@ -69,6 +70,30 @@ def test_edits_at_once_are_of_their_own_study(many, folder_at, tmp_path):
     assert found[0]["collapsed"] == "3 of 3"
 
 
+def test_guarded_sequences_say_what_was_left_out(folder_at, tmp_path):
+    """The median over an editor's orders of the steps that the guard refused."""
+    folder = folder_at(tmp_path)
+    write_study(folder, row_of, name="sequence_guarded")
+    write_sequences(folder, row_of)
+    folder.publish()
+    found = {row["editor"]: row for row in _lines(sequence_tables.guarded(folder.results))}
+    refused = ask(
+        folder.results,
+        """
+        select editor, median(n) as n
+        from (
+            select editor, sequence_id, count(*) filter (where decision <> 'applied') as n
+            from sequences join sequence_steps using (sequence_id)
+            group by all
+        )
+        group by editor
+        """,
+    )
+    for editor, n in refused.rows():
+        assert float(found[editor_title(editor)]["left out"]) == n
+    assert found["ROME"]["collapsed"] == "3 of 3"
+
+
 def test_forecast_has_a_line_an_editor_left_out(many):
     """Counts and lead as the view has them; no bound where no other editor collapsed."""
     found = {row["editor left out"]: row for row in _lines(sequence_tables.forecast(many.results))}
@@ -110,6 +135,7 @@ def test_tables_are_empty_without_such_rows(many, others):
     tables = (
         *(sequence_tables.ends, sequence_tables.until_collapse, sequence_tables.single_edits),
         *(sequence_tables.forecast, sequence_tables.long_forecast, sequence_tables.bound),
+        *(sequence_tables.at_once, sequence_tables.guarded),
     )
     for table in tables:
         assert table(others.results) == ""
