@@ -24,6 +24,8 @@ class Walk:
     method: str = ""
     """By its name in the catalog, where the study calls it otherwise."""
     model: str = "tiny"
+    skipped: tuple[int, ...] = ()
+    """Steps that a guard has left out."""
 
     @property
     def sequence_id(self):
@@ -136,7 +138,7 @@ def _steps(make_row, walk):
             sequence_id=walk.sequence_id,
             step=n_edits // STEP,
             n_edits=n_edits,
-            decision="applied",
+            decision="skipped" if n_edits // STEP in walk.skipped else "applied",
             relative_drift=walk.drift * n_edits / 2,
             drift_norm=walk.drift * n_edits * 3,
             text_change=walk.drift * n_edits,
