@@ -29,6 +29,7 @@ from editcollapse.fingerprints import digest
 from editcollapse.runtime.settings import settings_table
 from reports.edit_charts import denominator_figure
 from reports.figures import ROWS, THEMES, Figure, Theme, drawable, figure_config, specification
+from reports.sequence_charts import drift_figure, sequence_perplexity_figure
 from scripts import (
     after_tables,
     editor_tables,
@@ -55,7 +56,7 @@ CHECK = DOCS / "check.md"
 DOWNSTREAM = DOCS / "downstream.md"
 GENERATION = DOCS / "generation.md"
 PICTURES = DOCS / "pictures"
-MADE_OF = PICTURES / "denominators.digest"
+MADE_OF = PICTURES / "pictures.digest"
 """Digest of what the pictures were drawn from: fonts differ by machine, so that pictures themselves
 are not compared."""
 RECIPES = SQL / "recipes"
@@ -134,7 +135,10 @@ _SCALE = 1.3
 _FIRST = ("smollm2", "demo")
 """Studies of ``make demo``, the real model's first."""
 _PICTURED = {"denominators": ("real_layers", "real", *_FIRST), "denominators_demo": ("demo",)}
-"""Of each picture, the studies of which it shows the first that there are rows of."""
+"""Of each picture of denominators, the studies of which it shows the first that there are rows
+of."""
+_LONG = "sequence_long"
+"""The study whose sequences are pictured."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -159,9 +163,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as folder:
         results = Path(folder) / "results"
         unpack(results)
+        figures = {name: _denominators(results, studies) for name, studies in _PICTURED.items()}
+        figures["sequences"] = _sequences(results)
         drawings = {
-            f"{name}_{theme.name}": drawing(_figure(results, studies), theme)
-            for name, studies in _PICTURED.items()
+            f"{name}_{theme.name}": drawing(figure, theme)
+            for name, figure in figures.items()
             for theme in THEMES
         }
         texts = {
@@ -408,11 +414,20 @@ def _rename(value: Any, own: str) -> None:
             _rename(each, own)
 
 
-def _figure(results: Path, studies: Sequence[str]) -> Figure:
+def _denominators(results: Path, studies: Sequence[str]) -> Figure:
     """Return the figure of denominators of the first of some studies that there are rows of."""
     known = set(ask(results, "select distinct name from studies")["name"])
     study = next(name for name in studies if name in known)
     return denominator_figure(study_figures(results, find_study(results, study)))
+
+
+def _sequences(results: Path) -> Figure:
+    """Return perplexity and text change over the edits of sequences that go on until a collapse."""
+    shown = study_figures(results, find_study(results, _LONG))
+    figure = sequence_perplexity_figure(shown)
+    (perplexity,), (text_change, _) = figure.panels, drift_figure(shown).panels
+    named = dataclasses.replace(perplexity, label="perplexity")
+    return dataclasses.replace(figure, panels=(named, text_change))
 
 
 def _readme(text: str, results: Path) -> str:
