@@ -104,6 +104,7 @@ def _collapses(found: StudyFindings, rows: Sequence[EditorSequences]) -> Section
             f"{said[0].upper()}{said[1:]}.",
             _SCOPE,
             *_guarded(rows),
+            *_unusable(rows),
         ),
         table=Table(
             columns=("model", "editor", *figures),
@@ -141,6 +142,15 @@ def _guarded(rows: Sequence[EditorSequences]) -> Iterator[str]:
             f"In {count(n_guarded)} {'sequence' if n_guarded == 1 else 'sequences'} the guard "
             "skipped, stopped or rolled back a step. Where it ends a sequence, that sequence is "
             "censored before it might have collapsed: its editor looks more alive than it is."
+        )
+
+
+def _unusable(rows: Sequence[EditorSequences]) -> Iterator[str]:
+    """Yield how many requests each model cannot take."""
+    for model, n_unusable in {row.model: row.n_unusable for row in rows if row.n_unusable}.items():
+        yield (
+            f"Of the requests {count(n_unusable)} cannot be taken by {model}: table rejections has "
+            "the reasons."
         )
 
 

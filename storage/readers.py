@@ -493,6 +493,8 @@ class EditorSequences:
     """Median over the orders at the last step."""
     n_guarded: int
     """Sequences in which a guard has skipped, stopped or rolled back a step."""
+    n_unusable: int
+    """Requests of the dataset that the model cannot take."""
 
 
 def editor_sequences(

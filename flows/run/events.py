@@ -31,7 +31,7 @@ from editcollapse.rows.study import BasePerplexityRow
 from editcollapse.study.artifacts import ArtifactRef, ArtifactStore
 from editcollapse.study.jobs import Manifest
 from editcollapse.study.plan import ModelPlan, StudyPlan
-from editcollapse.study.sequence_jobs import APPLIED
+from editcollapse.study.sequence_jobs import APPLIED, UNUSABLE
 from editcollapse.study.sequences import ModelSequence
 from editcollapse.visible import visible
 from flows.run.event_payloads import (
@@ -216,7 +216,7 @@ class RunEvents:
             return
         with _logged("refused steps"):
             for row in self._rows(done.rows, "sequence_steps"):
-                if row.decision != APPLIED:
+                if row.decision not in {APPLIED, UNUSABLE}:
                     self._refused_step(model, sequence, row)
 
     def finish(

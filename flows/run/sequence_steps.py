@@ -136,7 +136,7 @@ class EditorRun:
             for request in job.requests
             if request.request_id not in unusable
         ]
-        rejected = run.rejections(self._model, job.batch_index, unusable)
+        rejected = run.rejections(self._model, run.plan.records_of(job.batch_index), unusable)
         run.rows.add(
             [
                 *done.rows,
@@ -164,6 +164,10 @@ class EditorRun:
             done = wait()
             n_made += 1
             run.rows.add(done.rows)
+            if done.unusable:
+                records = run.plan.requests.records
+                rejected = run.rejections(self._model, records, dict(done.unusable))
+                run.rows.add([run.store.put_rows("rejections", rejected)])
             measured = self._checkpoints(chunk, done)
             alive = self._tell(sequence, done, measured, alive)
             own = run.plan.study.collapse.rule  # the one that the sequence's id knows

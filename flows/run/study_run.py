@@ -227,7 +227,7 @@ class StudyRun:
             for request in job.requests
             if request.request_id not in unusable
         ]
-        rejected = self.rejections(model, job.batch_index, unusable)
+        rejected = self.rejections(model, self.plan.records_of(job.batch_index), unusable)
         self.rows.add(
             [
                 *edits.rows,
@@ -301,7 +301,9 @@ class StudyRun:
 
     def add_forecast(self, model: ModelPlan, batch: EditJob, done: Manifest) -> None:
         """Hand a forecast's rows, and the requests that the model cannot take, to the database."""
-        rejected = self.rejections(model, batch.batch_index, dict(done.unusable))
+        rejected = self.rejections(
+            model, self.plan.records_of(batch.batch_index), dict(done.unusable)
+        )
         self.rows.add([*done.rows, self.store.put_rows("rejections", rejected)])
 
     def report(self) -> None:
@@ -319,12 +321,12 @@ class StudyRun:
         self.listed.finish_one()
 
     def rejections(
-        self, model: ModelPlan, batch_index: int, unusable: dict[str, str]
+        self, model: ModelPlan, records: Iterable[RequestRecord], unusable: dict[str, str]
     ) -> list[RejectionRow]:
-        """Return the rows of a batch's requests that a model cannot take, by id with the reason."""
+        """Return the rows of those requests that a model cannot take, by id with the reason."""
         return [
             self._rejection(model, record, unusable[record.request.request_id])
-            for record in self.plan.records_of(batch_index)
+            for record in records
             if record.request.request_id in unusable
         ]
 

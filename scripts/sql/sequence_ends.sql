@@ -27,7 +27,7 @@ measured as (
     group by all
 ),
 refused as (
-    select sequence_id, count(*) filter (where decision <> 'applied') as n_refused
+    select sequence_id, count(*) filter (where decision not in ('applied', 'unusable')) as n_refused
     from sequence_steps
     group by sequence_id
 ),

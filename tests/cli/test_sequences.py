@@ -30,6 +30,7 @@ def ended(editor, n_collapsed=0, n_orders=3, **values):
         "final_efficacy": 0.905,
         "text_change": 0.12345,
         "n_guarded": 0,
+        "n_unusable": 0,
     }
     return EditorSequences(
         editor=editor, n_collapsed=n_collapsed, n_orders=n_orders, **(known | values)

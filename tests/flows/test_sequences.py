@@ -17,11 +17,12 @@ from editcollapse.study.plan import plan_study
 from editcollapse.study.results_folder import results_at
 from flows.cli.output.next_step import SEQUENCES as SEQUENCES_ASKED
 from flows.cli.output.next_step import after_run
+from flows.cli.output.sequences import print_sequences
 from storage.ask import ask
 from storage.ask import incidence as asked_incidence
 from storage.readers import editor_sequences
 from tests.support.flow_runs import manifests, tables, units_computed
-from tests.support.small_study import N_REQUESTS, write_toml
+from tests.support.small_study import N_REQUESTS, fact, write_toml
 
 EDITORS = ["rome", "memit_seq", "rect", "nas", "ft_m"]
 SEQUENCES = {
@@ -300,6 +301,40 @@ def test_a_restraint_is_on_what_is_measured(study, run_sequences, tmp_path):
     follows = after_run("x", read_study(file), results_at(results), study_id, RULE, incidence)
     assert follows == f'sql "{SEQUENCES_ASKED}"'
     assert len(ask(results, SEQUENCES_ASKED)) == len(rows)
+
+
+def test_a_fact_that_the_model_cannot_take_is_no_edit(study, run_sequences, tmp_path, capsys):
+    """Its step is called unusable, nothing is written or scored of it, and the reason is a row."""
+    facts = [fact(index) for index in range(4)]
+    too_long = facts[1]["requested_rewrite"]
+    too_long["prompt"] = "north " * 80 + too_long["prompt"]
+    (study.parent / "long_facts.json").write_text(json.dumps(facts))
+    changes = {
+        "dataset.path": "long_facts.json",
+        "methods": [],
+        "sequence.editors": ["rome", "memit_seq"],
+        "sequence.orders": 1,
+        "sequence.n_edits": 4,
+        "sequence.chunk_steps": 1,
+    }
+    results = tmp_path / "results"
+    file = write_toml(study.parent / "too_long.toml", **(SEQUENCES | changes))
+    study_id = run_sequences(file, results)
+    steps = ask(results, "from sequence_steps join sequences using (sequence_id)")
+    left_out = steps.filter(pl.col("decision") == "unusable")
+    assert sorted(left_out["editor"]) == ["memit_seq", "rome"]
+    assert set(left_out["update_norm"]) == {0.0}
+    assert set(steps.filter(pl.col("decision") != "unusable")["decision"]) == {"applied"}
+    scored = ask(results, "select distinct request_id from sequence_scores")
+    known = ask(results, "select request_id from requests where length(prompt) < 200")
+    assert set(scored["request_id"]) == set(known["request_id"])
+    (rejected,) = ask(results, "from rejections").iter_rows(named=True)
+    assert rejected["record_index"] == 1
+    rows = editor_sequences(results, study_id)
+    assert {row.n_unusable for row in rows} == {1}
+    assert {row.n_guarded for row in rows} == {0}
+    print_sequences(rows, RULE)
+    assert "of the requests 1 cannot be taken" in capsys.readouterr().out
 
 
 @pytest.mark.slow

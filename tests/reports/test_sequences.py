@@ -263,6 +263,7 @@ def ended(editor="rome", n_collapsed=1, **values):
         "upper": 0.9,
         "followed_to": 200,
         "n_guarded": 0,
+        "n_unusable": 0,
     }
     return EditorSequences(**(defaults | known | values))
 

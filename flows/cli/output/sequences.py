@@ -7,6 +7,7 @@ from rich.text import Text
 
 from editcollapse.cli.console import console, plain, print_text
 from editcollapse.cli.tables import Column, fitted, print_table
+from editcollapse.visible import visible
 from flows.cli.output.answers import COLLAPSED
 from flows.cli.output.incidence import limits
 
@@ -41,6 +42,16 @@ def print_sequences(rows: "Sequence[EditorSequences]", rule: "CollapseRule") -> 
     print_text(
         "orders whose model collapses, and edits until half of them have (earliest to latest)"
     )
+    _print_ends(rows)
+    for model, n_unusable in {row.model: row.n_unusable for row in rows if row.n_unusable}.items():
+        print_text(
+            f"of the requests {n_unusable} cannot be taken; table rejections says why",
+            f"{visible(model)}: ",
+        )
+
+
+def _print_ends(rows: "Sequence[EditorSequences]") -> None:
+    """Print the table, with fewer columns where the terminal is too narrow for all."""
     screen, cells = console(), [_cells(row) for row in rows]
     for n_columns in (len(_COLUMNS), _FEWER):
         table = fitted(

@@ -358,5 +358,7 @@ class SequenceChunkJob(Job):
 
 APPLIED, SKIPPED, ROLLED_BACK = "applied", "skipped", "rolled back"
 """Decisions on a step: made, or undone by the guard."""
+UNUSABLE = "unusable"
+"""Likewise: there is no fact in it that the model can take, and nothing was written."""
 STOPPED = "stopped"
 """Likewise; and value of a chunk's manifest where its guard has ended the sequence."""

@@ -54,6 +54,7 @@ from editcollapse.study.sequence_jobs import (
     ROLLED_BACK,
     SKIPPED,
     STOPPED,
+    UNUSABLE,
     SequenceChunkJob,
     SequenceGuard,
 )
@@ -174,9 +175,10 @@ class _Chunk:
 
     def answer_unedited(self, requests: Sequence[EditRequest]) -> None:
         """Ask the unedited model all that the edited one will be asked; it must be unedited."""
+        self._rewrites(requests)  # those that cannot be edited are never asked
         plans = {}
         for request in requests:
-            if request.request_id in plans:
+            if request.request_id in plans or request.request_id in self.unusable:
                 continue
             try:
                 plans[request.request_id] = plan_probes(
@@ -203,8 +205,12 @@ class _Chunk:
             n_edits += len(step)
             number = self._job.first_step + index
             kept = self._kept() if self._job.guard is not None else None
-            done, norm = self._step(written, self._rewrites(step))
-            decision = self._decide(written, kept)
+            rewrites = self._rewrites(step)
+            if rewrites:
+                done, norm = self._step(written, rewrites)
+                decision = self._decide(written, kept)
+            else:
+                done, norm, decision = _Done(None, None, 0), 0.0, UNUSABLE
             if decision == STOPPED:
                 n_edits -= len(step)
             self.n_edits = n_edits - self._job.n_before
@@ -332,8 +338,6 @@ class _Chunk:
 
     def _step(self, written: WrittenWeights, rewrites: Sequence[Rewrite]) -> tuple[_Done, float]:
         """Make one step; return what it says of itself, and the norm of what it wrote."""
-        if not rewrites:
-            return _Done(None, None, 0), 0.0
         editor = self._setup.row
         if isinstance(editor, Method):
             return self._rank_one(written, rewrites, editor)
@@ -509,7 +513,7 @@ class _Chunk:
         known = [
             (edited_at, self._unedited[request.request_id])
             for edited_at, request in edits
-            if request.request_id in self._unedited and request.request_id not in self.unusable
+            if request.request_id in self._unedited
         ]
         answers = self._answers([plan for _, (plan, _) in known])
         for (edited_at, (plan, before)), after in zip(known, answers, strict=True):

@@ -7,7 +7,7 @@ ends as (
     select
         sequence_id,
         arg_max(sequence_steps.text_change, step) as text_change,
-        bool_or(decision <> 'applied') as is_guarded
+        bool_or(decision not in ('applied', 'unusable')) as is_guarded
     from sequence_steps
     inner join members using (sequence_id)
     where sequence_steps.n_edits <= members.n_edits
@@ -24,6 +24,16 @@ scored as (
         qualify step = max(step) over (partition by sequence_id)
     )
     group by sequence_id
+),
+rejected as (
+    select members.model, members.editor, count(distinct rejections.record_index) as n_unusable
+    from members
+    inner join sequences using (sequence_id)
+    inner join studies on studies.study_id = members.study_id
+    inner join rejections
+        on rejections.dataset_id = studies.dataset_id
+        and rejections.model_id = sequences.model_id
+    group by all
 ),
 summed as (
     select
@@ -56,11 +66,13 @@ select
     steps.followed_to,
     summed.final_efficacy,
     summed.text_change,
-    summed.n_guarded
+    summed.n_guarded,
+    coalesce(rejected.n_unusable, 0) as n_unusable
 from collapse_step_by_editor(
     threshold := $threshold, ratio := $ratio, measure := $measure
 ) as steps
 inner join summed on summed.model = steps.model and summed.editor = steps.editor
+left join rejected on rejected.model = steps.model and rejected.editor = steps.editor
 where steps.study_id = $study_id
 order by
     model_order($study_id, steps.model), steps.model, method_order(steps.method), steps.editor

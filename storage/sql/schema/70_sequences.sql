@@ -93,7 +93,7 @@ comment on column sequence_steps.step is 'Step. Index from 1; 0 is the unedited 
 comment on column sequence_steps.n_edits is
     'Edits asked for up to and including this step, also those that a guard kept out. Count.';
 comment on column sequence_steps.decision is
-    'applied, or what the guard did: skipped, stopped or rolled back. Text.';
+    'applied; what the guard did: skipped, stopped or rolled back; or unusable: the model can take no fact of the step, and nothing was written (table rejections says why). Text.';
 comment on column sequence_steps.update_norm is
     '||dW||: norm of what this step writes or, where the guard kept it out, would have written. Norm, no unit; inf and nan are kept.';
 comment on column sequence_steps.drift_norm is

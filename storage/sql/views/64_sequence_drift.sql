@@ -36,7 +36,7 @@ comment on column sequence_drift.order_seed is 'Order of the requests: sequences
 comment on column sequence_drift.step is 'Step: sequence_steps.step. Index from 1.';
 comment on column sequence_drift.n_edits is 'Edits asked for so far. Count.';
 comment on column sequence_drift.decision is
-    'applied, or what the guard did: skipped, stopped or rolled back. Text.';
+    'sequence_steps.decision: applied, skipped, stopped, rolled back or unusable. Text.';
 comment on column sequence_drift.update_norm is
     'sequence_steps.update_norm. Norm, no unit; inf and nan are kept.';
 comment on column sequence_drift.drift_norm is
