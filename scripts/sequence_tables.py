@@ -9,6 +9,8 @@ import polars as pl
 from editcollapse.catalog.editors import editor_title
 from scripts.markdown import cell, table
 from scripts.queries import ask_own
+from storage.ask import ask
+from storage.schema import SQL
 
 _STUDIES = ("sequence_real", "sequence_demo", "sequence_control")
 """Studies whose sequences are shown, the real model's first."""
@@ -18,6 +20,8 @@ _LONG = "sequence_long"
 """The study of sequences until a collapse."""
 _AT_ONCE = "sequence_batches"
 """The study of several numbers of edits a step."""
+_BOUND = SQL / "recipes" / "33_sequence_bound.sql"
+_DOUBLED = 2.0
 _NONE = "-"
 
 
@@ -159,7 +163,7 @@ def _forecast(rows: list[dict[str, Any]]) -> str:
 
 
 def bound(results: Path) -> str:
-    """Return the perplexities below and above the guard's bound, a line a model.
+    """Return the perplexities below and above the guard's bound, a line a model: a recipe's answer.
 
     Raises:
         AssertionError: below it a perplexity has doubled, which the text around denies.
@@ -168,22 +172,9 @@ def bound(results: Path) -> str:
         *("model", "checkpoints", "text change below 1", "largest perplexity ratio there"),
         *("doubled from", "tripled from", "tenfold from"),
     )
-    found = ask_own(results, "sequence_bound")
-    assert found["n_doubled_below"].sum() == 0
-    columns = ("doubled_from", "tripled_from", "tenfold_from")
-    return _table(
-        head,
-        (
-            (
-                cell(row["model"]),
-                str(row["n_checkpoints"]),
-                str(row["n_below"]),
-                _known(row["largest_below"]),
-                *(_known(row[name]) for name in columns),
-            )
-            for row in found.iter_rows(named=True)
-        ),
-    )
+    rows = ask(results, _BOUND.read_text(encoding="utf-8")).rows()
+    assert all(row[3] is None or row[3] < _DOUBLED for row in rows)
+    return _table(head, (tuple(map(_known, row)) for row in rows))
 
 
 def _rows(results: Path, query: str, studies: tuple[str, ...]) -> list[dict[str, Any]]:
@@ -222,5 +213,5 @@ def _share(value: float | None) -> str:
     return _NONE if value is None else f"{round(value, 9):.2f}"
 
 
-def _known(value: float | None) -> str:
+def _known(value: float | str | None) -> str:
     return _NONE if value is None else cell(value)
