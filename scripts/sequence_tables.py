@@ -163,17 +163,18 @@ def _forecast(rows: list[dict[str, Any]]) -> str:
 
 
 def bound(results: Path) -> str:
-    """Return the perplexities below and above the guard's bound, a line a model: a recipe's answer.
+    """Return the perplexities below and above the guard's bound: a recipe's answer.
 
     Raises:
         AssertionError: below it a perplexity has doubled, which the text around denies.
     """
     head = (
-        *("model", "checkpoints", "text change below 1", "largest perplexity ratio there"),
+        *("study", "model", "checkpoints", "text change below 1"),
+        "largest perplexity ratio there",
         *("doubled from", "tripled from", "tenfold from"),
     )
     rows = ask(results, _BOUND.read_text(encoding="utf-8")).rows()
-    assert all(row[3] is None or row[3] < _DOUBLED for row in rows)
+    assert all(row[4] is None or row[4] < _DOUBLED for row in rows)
     return _table(head, (tuple(map(_known, row)) for row in rows))
 
 

@@ -4,9 +4,8 @@
     edit = editor.edit("{} plays the sport of", subject="Pele", target="tennis", method="rome")
     edit.forecast.verdict, edit.denominator, edit.perplexity_ratio(texts), edit.generate("Pele is")
 
-The numbers are those of a study's units. Arguments are checked when they are given; weights are
-loaded, C is measured and target values are optimised when they are first needed, and kept. Messages
-name arguments between backticks. What schedules and stores is not here.
+The numbers are those of a study's units. Arguments are checked when they are given; what they need
+is loaded, measured and optimised when it is first asked for. What schedules and stores is not here.
 """
 
 from editcollapse.api.edited_model import EditedModel

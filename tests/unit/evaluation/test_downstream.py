@@ -1,5 +1,6 @@
 """Scores are those of lm_eval by itself on the same weights; nothing of the process changes."""
 
+import importlib
 import json
 import logging
 import math
@@ -150,6 +151,7 @@ def test_model_tokenizer_and_generators_stay_as_they_are(tiny_model, tmp_path, c
     pointers = {name: each.data_ptr() for name, each in loaded.model.named_parameters()}
     names = set(vars(loaded.model))
     state = random.getstate(), np.random.get_state()[1].copy(), torch.get_rng_state()  # noqa: NPY002
+    importlib.import_module("datasets")  # sets its own level when it is first imported
     levels = [logging.getLogger(name).level for name in ("lm_eval", "datasets")]
     seen = []
     capfd.readouterr()
