@@ -47,6 +47,7 @@ def edit(backend, study, monkeypatch):
     return call
 
 
+@pytest.mark.slow
 def test_command_plans_its_study_once(edit, first_run, monkeypatch, tmp_path):
     """What is checked before a server starts is what the flow runs: no input is read twice."""
     results = shutil.copytree(first_run.results, tmp_path / "results")

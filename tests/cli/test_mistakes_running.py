@@ -20,6 +20,7 @@ def inputs(study: Path, tmp_path: Path) -> Path:
     return shutil.copytree(study.parent, tmp_path / "inputs")
 
 
+@pytest.mark.slow
 def test_singular_moment_is_explained(inputs, run_study, tmp_path):
     """Too few tokens for C: the sentence names the two ways out, and finished units stay."""
     study = write_toml(inputs / "study.toml", **{"covariance.n_tokens": 10})

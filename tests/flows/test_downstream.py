@@ -92,6 +92,7 @@ def test_scores_stand_beside_perplexity(judged):
     assert any(row["spearman_low"] is not None for row in found)
 
 
+@pytest.mark.slow
 def test_second_run_asks_nothing(copied, study):
     """All is cached; a longer sample asks only what is new."""
     from flows.downstream import judge_downstream

@@ -223,6 +223,7 @@ def test_numbers_that_json_lacks_are_words(tmp_path):
     assert (found["study"], found["method"]) == ("s", "rome")
 
 
+@pytest.mark.slow
 def test_batch_that_was_measured_elsewhere_is_not_told(study, results, emitted):
     """A study that finds its edits cached under another name tells only that it has finished."""
     copy = shutil.copytree(results, results.with_name("other"), copy_function=shutil.copy2)

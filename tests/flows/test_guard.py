@@ -111,6 +111,7 @@ def test_refusing_makes_what_is_below_the_threshold(refused, bounds, limit):
     assert {row["calibration_id"] for row in found.values()} == {"study file"}
 
 
+@pytest.mark.slow
 def test_second_run_computes_nothing(refused, prefixed, guarded, limit):
     """Run again, guarded studies find forecasts, edits and measurements: no unit is new."""
     for (study_id, results, _), policy in ((refused, "refuse"), (prefixed, "prefix")):

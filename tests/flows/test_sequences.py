@@ -28,6 +28,7 @@ EDITORS = ["rome", "memit_seq", "rect", "nas", "ft_m"]
 SEQUENCES = {
     "models.source": "model",
     "name": "many",
+    "batch_size": 8,
     "methods": ["rome", "memit", "rect", "ft_l"],
     "sequence.editors": EDITORS,
     "sequence.orders": 2,
@@ -35,6 +36,10 @@ SEQUENCES = {
     "sequence.chunk_steps": 3,
     "sequence.checkpoints": [1, 3],
     "covariance.damping": 0.01,
+    "editors": [
+        *({"name": name, "steps": 4} for name in ("memit", "memit_seq", "rect", "nas")),
+        *({"name": name, "epochs": 4} for name in ("ft_l", "ft_m")),
+    ],
 }
 
 
@@ -390,7 +395,7 @@ def test_mistakes_are_told_in_a_sentence(study, tmp_path, changes, said):
 
 def test_settings_of_an_editor_are_taken_from_the_study(study, tmp_path):
     """A table in `editors` overrides what is published or by rule; what is foreign is refused."""
-    file = write_toml(study.parent / "own.toml", **SEQUENCES)
+    file = write_toml(study.parent / "own.toml", **(SEQUENCES | {"editors": ()}))
     text = file.read_text()
     file.write_text(
         text + '\n[[editors]]\nname = "memit"\nlayers = [0, 1, 2]\nsteps = 7\n'

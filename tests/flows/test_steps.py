@@ -66,7 +66,13 @@ def test_study_does_the_jobs_that_it_lists(study, watched, tmp_path, changes):
     assert first == again
 
 
-@pytest.mark.parametrize("name", ["precompute", "forecast", "sweep", "anatomy", "reevaluate"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("precompute", "sweep", "reevaluate"),
+        *(pytest.param(each, marks=pytest.mark.slow) for each in ("forecast", "anatomy")),
+    ],
+)
 def test_every_flow_does_the_jobs_that_it_lists(study, results, watched, name):
     """After a study: what it left is counted as well, and nothing else."""
     from flows.anatomy import collapse_anatomy

@@ -93,6 +93,7 @@ def test_forecast_finds_what_a_sweep_measured(swept, study, tmp_path):
         assert (after[name] / before[name] - 1).abs().max() < 1e-4, name  # float32 keys
 
 
+@pytest.mark.slow
 def test_layers_of_a_study_are_asked_by_its_id(swept, study, tmp_path):
     """After a study has run, query ``layers`` has its models' names and every layer."""
     from flows.study import collapse_study

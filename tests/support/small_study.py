@@ -119,8 +119,9 @@ def write_toml(path: Path, **changes: Any) -> Path:
     Args:
         path: where.
         changes: value by name, dotted for those in a table (``covariance.damping``); None leaves
-            the name out.
+            the name out. ``editors``: a list of tables.
     """
+    editors = changes.pop("editors", ())
     fields: dict[str, Any] = {
         "name": "small",
         "note": NOTE,
@@ -146,6 +147,9 @@ def write_toml(path: Path, **changes: Any) -> Path:
         lines = sections.setdefault(head, [f"[[{head}]]" if head == "models" else f"[{head}]"])
         if value is not None:
             lines.append(f"{field} = {json.dumps(value)}")
+    for number, editor in enumerate(editors):
+        own = [f"{field} = {json.dumps(value)}" for field, value in editor.items()]
+        sections[f"editors {number}"] = ["[[editors]]", *own]
     path.write_text("\n".join("\n".join(lines) + "\n" for lines in sections.values()))
     return path
 
