@@ -28,18 +28,6 @@ from tests.support.tiny import by_default
 
 _STEPS = (REQUESTS[:2], REQUESTS[2:3])
 _LENGTH = 3.0
-_THEIRS = {
-    "steps": 4,
-    "nullspace_threshold": 0.8,
-    "mean_value_norm": _LENGTH,
-    "second_moment_weight": 0.7,
-    "identity_weight": 0.3,
-    "ridge": 0.5,
-    "epochs": 3,
-    "learning_rate": 0.05,
-    "norm_bound": 0.04,
-    "batch_size": 2,
-}
 _VALUES = ValueSettings(steps=4, learning_rate=0.05, clamp_factor=0.75)
 
 
@@ -81,7 +69,7 @@ def test_reference_is_the_oracle(tiny_model, variant, name):
         for step in steps:
             plain.step(step)
         expected = oracle.sequence(
-            loaded, steps, row, oracle.Settings(layers=layers, **_THEIRS), moments, TEMPLATES
+            loaded, steps, row, oracle.some_settings(layers, _LENGTH, epochs=3), moments, TEMPLATES
         )
     for layer, total in plain.totals.items():
         change = oracle.matrix(expected.edited, layer) - loaded.weight(layer)

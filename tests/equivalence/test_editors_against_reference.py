@@ -66,19 +66,7 @@ def moments_of(loaded, layers):
 
 
 def their_settings(layers):
-    return oracle.Settings(
-        layers=layers,
-        steps=4,
-        nullspace_threshold=0.8,
-        mean_value_norm=LENGTH,
-        second_moment_weight=0.7,
-        identity_weight=0.3,
-        ridge=0.5,
-        epochs=4,
-        learning_rate=0.05,
-        norm_bound=0.04,
-        batch_size=2,
-    )
+    return oracle.some_settings(layers, LENGTH)
 
 
 def our_settings(theirs, row):

@@ -32,19 +32,8 @@ def _float64_throughout():
 
 def their_settings(row, mean_length):
     """Return the reference's settings; what a field of the library's settings has is given too."""
-    return oracle.Settings(
-        layers=LAYERS if isinstance(row, JointEditor) else (LAYER,),
-        steps=4,
-        nullspace_threshold=0.8,
-        mean_value_norm=mean_length,
-        second_moment_weight=0.7,
-        identity_weight=0.3,
-        ridge=0.5,
-        epochs=4,
-        learning_rate=0.05,
-        norm_bound=0.04,
-        batch_size=2,
-    )
+    layers = LAYERS if isinstance(row, JointEditor) else (LAYER,)
+    return oracle.some_settings(layers, mean_length)
 
 
 def given_settings(name, theirs):

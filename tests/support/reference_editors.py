@@ -65,6 +65,23 @@ class Settings:
     seed: int = 0
 
 
+def some_settings(layers: tuple[int, ...], mean_length: float, epochs: int = 4) -> Settings:
+    """Return settings of a few passes on a tiny model, each away from its default."""
+    return Settings(
+        layers=layers,
+        steps=4,
+        nullspace_threshold=0.8,
+        mean_value_norm=mean_length,
+        second_moment_weight=0.7,
+        identity_weight=0.3,
+        ridge=0.5,
+        epochs=epochs,
+        learning_rate=0.05,
+        norm_bound=0.04,
+        batch_size=2,
+    )
+
+
 # --- The model: what is read, what is added, what is written -------------------------------------
 
 

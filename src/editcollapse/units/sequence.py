@@ -166,6 +166,8 @@ class _Chunk:
         self._new_past: dict[int, list[Tensor]] = {layer: [] for layer in self._sums}
         self._unedited: dict[str, tuple[ProbePlan, list[Answer]]] = {}
         self.rows = _Rows()
+        self._rewritten: dict[str, Rewrite] = {}
+        """Requests in tokens, by id."""
         self.unusable: dict[str, str] = {}
         """Request id to the reason why the model cannot take it."""
         self.is_stopped = False
@@ -329,12 +331,15 @@ class _Chunk:
         """Return a step's facts in tokens, those that the model cannot take named."""
         rank_one = isinstance(self._setup.row, Method)
         templates = self._inputs.method_templates if rank_one else self._inputs.templates
-        rewrites, unusable = build_rewrites(self._loaded.encoder, templates, step)
+        known = self._rewritten
+        new = [each for each in step if each.request_id not in known]
+        rewrites, unusable = build_rewrites(self._loaded.encoder, templates, new)
+        known |= {each.request.request_id: each for each in rewrites}
         for found in unusable:
             if found.request.request_id not in self.unusable:
                 logger.warning("%s: %s", self._inputs.model.spec.name, found.reason)
             self.unusable[found.request.request_id] = found.reason
-        return rewrites
+        return [known[each.request_id] for each in step if each.request_id in known]
 
     def _step(self, written: WrittenWeights, rewrites: Sequence[Rewrite]) -> tuple[_Done, float]:
         """Make one step; return what it says of itself, and the norm of what it wrote."""

@@ -35,16 +35,20 @@ select
     outcomes.study_id,
     outcomes.model,
     outcomes.layer,
-    [outcomes.layer] as layers,
+    coalesce(settings.layers, [outcomes.layer]) as layers,
     outcomes.method,
     outcomes.subject,
     outcomes.prompt,
     outcomes.target_new,
-    forecast_verdict(
-        forecasts.text_change_bound,
-        forecasts.tokens_per_d_key,
-        thresholds.at_risk_at,
-        thresholds.collapse_at
+    if(
+        settings.settings_id is null,
+        forecast_verdict(
+            forecasts.text_change_bound,
+            forecasts.tokens_per_d_key,
+            thresholds.at_risk_at,
+            thresholds.collapse_at
+        ),
+        'not known'
     ) as verdict,
     forecasts.text_change_bound,
     thresholds.at_risk_at,
@@ -52,7 +56,11 @@ select
     thresholds.calibration_id,
     null as policy,
     'made' as decision,
-    'No guard was asked for. Made as asked.' as reason,
+    if(
+        settings.settings_id is null,
+        'No guard was asked for. Made as asked.',
+        'The forecast knows rank-one methods only. Made as asked.'
+    ) as reason,
     outcomes.edit_id,
     outcomes.method as made_method,
     outcomes.prompt as made_prompt,
@@ -63,33 +71,14 @@ select
     outcomes.efficacy_prefix_mean,
     outcomes.text_change
 from edit_outcomes as outcomes
-inner join forecasts on forecasts.edit_id = outcomes.edit_id
-inner join forecast_thresholds as thresholds on thresholds.model_id = forecasts.model_id
+left join editor_settings as settings using (settings_id)
+left join forecasts on forecasts.edit_id = outcomes.edit_id
+left join forecast_thresholds as thresholds on thresholds.model_id = forecasts.model_id
 where outcomes.study_id = $study_id
-    and not exists (from guard_decisions where study_id = $study_id)
-union all by name
-select
-    outcomes.study,
-    outcomes.study_id,
-    outcomes.model,
-    outcomes.layer,
-    settings.layers,
-    outcomes.method,
-    outcomes.subject,
-    outcomes.prompt,
-    outcomes.target_new,
-    'not known' as verdict,
-    'made' as decision,
-    'The forecast knows rank-one methods only. Made as asked.' as reason,
-    outcomes.edit_id,
-    outcomes.method as made_method,
-    outcomes.prompt as made_prompt,
-    outcomes.perplexity_before,
-    outcomes.perplexity,
-    outcomes.perplexity_ratio,
-    outcomes.efficacy,
-    outcomes.efficacy_prefix_mean,
-    outcomes.text_change
-from edit_outcomes as outcomes
-inner join editor_settings as settings using (settings_id)
-where outcomes.study_id = $study_id
+    and (
+        settings.settings_id is not null
+        or (
+            thresholds.model_id is not null
+            and not exists (from guard_decisions where study_id = $study_id)
+        )
+    )

@@ -23,7 +23,6 @@ from editcollapse.config.spec import (
 )
 from editcollapse.data.texts import read_texts
 from editcollapse.errors import DatasetError, EditCollapseError, ModelError, MomentError, StudyError
-from editcollapse.models.loading import forget_models
 from editcollapse.rome.edited_model import written_into_weights
 from editcollapse.study.artifacts import ArtifactStore
 from editcollapse.study.plan import CovariancePlan, plan_study
@@ -31,27 +30,7 @@ from editcollapse.units.covariance import cut_corpus, prepare_moment, read_probe
 from editcollapse.units.edit import edit_batch, stored_updates
 from editcollapse.units.evaluate import evaluate_batch
 from editcollapse.units.prepare import measure_unedited, prepare_templates
-
-DEMO = Path(__file__).parents[3] / "demo"
-MODEL = DEMO / "models" / "gpt2-induced"
-CORPUS, TEXTS = DEMO / "corpus.txt", DEMO / "texts.jsonl"
-N_TOKENS = 4000
-FACT = {"prompt": "{} was born in", "subject": "Pugis", "target": "Jorvale"}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _on_the_cpu():
-    """Run on the CPU, and leave no model behind."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("EDITCOLLAPSE_DEVICE", "cpu")
-        yield
-    forget_models()
-
-
-@pytest.fixture(scope="module")
-def editor() -> ec.Editor:
-    """Return an editor of a demo model."""
-    return ec.Editor(MODEL, covariance=CORPUS, tokens=N_TOKENS, layer=1)
+from tests.unit.api.conftest import CORPUS, DEMO, FACT, MODEL, N_TOKENS, TEXTS
 
 
 @pytest.fixture(scope="module")

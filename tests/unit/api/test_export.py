@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -11,10 +10,8 @@ import torch
 import editcollapse as ec
 from editcollapse.data.texts import read_texts
 from editcollapse.errors import ModelError, ResultsError
-from editcollapse.models.loading import forget_models
+from tests.unit.api.conftest import DEMO, FACT, MODEL
 
-DEMO = Path(__file__).parents[3] / "demo"
-MODEL = DEMO / "models" / "gpt2-induced"
 PROMPT = "Pugis was born in"
 #: Of float32, in logits of some tens; an update a thousand times W rounds its own digits.
 REACH = 2e-3
@@ -54,13 +51,9 @@ print(json.dumps({
 
 
 @pytest.fixture(scope="module")
-def edit():
+def edit(editor):
     """Return an edit that collapses its model."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("EDITCOLLAPSE_DEVICE", "cpu")
-        editor = ec.Editor(MODEL, covariance=DEMO / "corpus.txt", tokens=4000, layer=1)
-        yield editor.edit("{} was born in", subject="Pugis", target="Jorvale", method="rome")
-    forget_models()
+    return editor.edit(**FACT, method="rome")
 
 
 @pytest.mark.parametrize("kind", [pytest.param("weights", marks=pytest.mark.slow), "adapter"])

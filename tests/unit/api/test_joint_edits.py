@@ -1,7 +1,6 @@
 """Editors beyond rank one in the library: a study's numbers, weights left alone, what is wrong."""
 
 import json
-from pathlib import Path
 
 import pytest
 import torch
@@ -18,7 +17,6 @@ from editcollapse.config.spec import (
 )
 from editcollapse.data.texts import read_texts
 from editcollapse.errors import ModelError, ResultsError, StudyError
-from editcollapse.models.loading import forget_models
 from editcollapse.stored.weights import in_weights
 from editcollapse.study.artifacts import ArtifactStore
 from editcollapse.study.model_editors import ModelEditors
@@ -27,29 +25,10 @@ from editcollapse.units.covariance import cut_corpus, prepare_moment, read_probe
 from editcollapse.units.editor_batch import edit_and_measure
 from editcollapse.units.editors import mean_length, optimise_targets
 from editcollapse.units.prepare import prepare_templates
+from tests.unit.api.conftest import CORPUS, DEMO, FACT, MODEL, N_TOKENS, TEXTS
 
-DEMO = Path(__file__).parents[3] / "demo"
-MODEL = DEMO / "models" / "gpt2-induced"
-CORPUS, TEXTS = DEMO / "corpus.txt", DEMO / "texts.jsonl"
-N_TOKENS = 4000
 PROMPT = "Pugis was born in"
-FACT = {"prompt": "{} was born in", "subject": "Pugis", "target": "Jorvale"}
 METHODS = ("memit", "alphaedit", "nas", "ft_m")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _on_the_cpu():
-    """Run on the CPU, and leave no model behind."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("EDITCOLLAPSE_DEVICE", "cpu")
-        yield
-    forget_models()
-
-
-@pytest.fixture(scope="module")
-def editor() -> ec.Editor:
-    """Return an editor of a demo model."""
-    return ec.Editor(MODEL, covariance=CORPUS, tokens=N_TOKENS, layer=1)
 
 
 @pytest.fixture(scope="module")
